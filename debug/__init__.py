@@ -1,0 +1,1 @@
+"""Debugging helpers for any TensorFlow program."""

@@ -1,0 +1,1 @@
+"""Prefect flows: what is run or scheduled, one a file."""

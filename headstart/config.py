@@ -1,0 +1,323 @@
+"""What a run may be told: one frozen pydantic model a stage.
+
+The same models are the CLI's options (``--set head.kind=mlp``), the YAML file
+(``--config``) and the form of a Prefect deployment. They import nothing heavy.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from headstart.errors import ConfigError
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class Config(BaseModel):
+    """Frozen, closed base of every configuration model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DatasetConfig(Config):
+    """Which images, which labels, which split."""
+
+    images: Path
+    """A folder with one sub-folder a class (optionally under train/, val/, test/), or a CSV or
+    Parquet manifest with the columns path, label and, if wanted, split."""
+    val_fraction: float = Field(0.15, ge=0.0, lt=1.0)
+    """Share of the images held out for validation where the data has no val split of its own."""
+    test_fraction: float = Field(0.15, ge=0.0, lt=1.0)
+    """Share of the images held out for testing where the data has no splits of its own."""
+    split_seed: int = Field(0, ge=0)
+    """Seed of the split. An image's split depends on this and its own bytes alone."""
+    strict: bool = False
+    """Refuse the whole data set where a file cannot be used, rather than list it and go on."""
+    max_pixels: int = Field(89_478_485, gt=0)
+    """Images with more pixels than this are refused as decompression bombs (Pillow's limit)."""
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> "DatasetConfig":
+        if self.val_fraction + self.test_fraction >= 1.0:
+            raise ValueError("val_fraction + test_fraction must leave images to train on (< 1)")
+        return self
+
+
+class Flip(Config):
+    """Mirror left and right."""
+
+    kind: Literal["flip"] = "flip"
+    probability: float = Field(0.5, ge=0.0, le=1.0)
+
+
+class PadAndRandomCrop(Config):
+    """Pad every side by reflection, then crop back to size at a random place."""
+
+    kind: Literal["pad_and_random_crop"] = "pad_and_random_crop"
+    padding: int = Field(4, ge=1)
+    """Pixels added on each side."""
+
+
+class RandomResizedCrop(Config):
+    """Crop a random area and aspect ratio, then resize it to the view's size."""
+
+    kind: Literal["random_resized_crop"] = "random_resized_crop"
+    min_area: float = Field(0.6, gt=0.0, le=1.0)
+    """Smallest share of the image's area that is kept."""
+    max_aspect_ratio: float = Field(4 / 3, ge=1.0)
+    """Aspect ratios are drawn from [1 / this, this], log-uniformly."""
+
+
+class ColorJitter(Config):
+    """Change brightness, contrast and saturation by random factors, in that order."""
+
+    kind: Literal["color_jitter"] = "color_jitter"
+    brightness: float = Field(0.2, ge=0.0, le=1.0)
+    contrast: float = Field(0.2, ge=0.0, le=1.0)
+    saturation: float = Field(0.2, ge=0.0, le=1.0)
+
+
+class Rotation(Config):
+    """Rotate about the centre; what comes in from outside is reflected."""
+
+    kind: Literal["rotation"] = "rotation"
+    max_degrees: float = Field(15.0, ge=0.0, le=180.0)
+
+
+class Cutout(Config):
+    """Overwrite a random rectangle (cutout, also called random erasing)."""
+
+    kind: Literal["cutout"] = "cutout"
+    probability: float = Field(1.0, ge=0.0, le=1.0)
+    min_area: float = Field(0.02, gt=0.0, lt=1.0)
+    max_area: float = Field(0.15, gt=0.0, lt=1.0)
+    fill: Literal["gray", "noise"] = "gray"
+
+    @model_validator(mode="after")
+    def _order_areas(self) -> "Cutout":
+        if self.min_area > self.max_area:
+            raise ValueError("min_area must not exceed max_area")
+        return self
+
+
+Augmentation = Annotated[
+    Flip | PadAndRandomCrop | RandomResizedCrop | ColorJitter | Rotation | Cutout,
+    Field(discriminator="kind"),
+]
+
+
+class ViewsConfig(Config):
+    """How an image becomes pixels: resizing, and the augmented views beside the plain one."""
+
+    num_augmented: int = Field(0, ge=0, le=1000)
+    """Augmented views an image, besides the plain view 0 that evaluation uses."""
+    image_size: int | None = Field(None, ge=8, le=2048)
+    """Side of a view in pixels; the backbone's own input size where not given."""
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    """squash: change the aspect ratio; crop: fill and cut the middle; pad: fit and add black."""
+    augmentations: tuple[Augmentation, ...] = (RandomResizedCrop(), Flip(), ColorJitter())
+    """Applied in this order to each augmented view; baked into the cache."""
+    seed: int = Field(0, ge=0)
+    """Seed of the augmentations."""
+
+
+class BackboneConfig(Config):
+    """The frozen network that computes the bottlenecks."""
+
+    name: str = "efficientnet_lite0"
+    """A name from `headstart backbones`, or the path of a .keras file or SavedModel folder."""
+    weights: str = "pretrained"
+    """pretrained, random, or the path of a .weights.h5 file that fits the backbone."""
+    seed: int = Field(0, ge=0)
+    """Seed of random weights; without effect on pretrained ones."""
+
+
+class BottleneckConfig(Config):
+    """Which activations are kept, and how."""
+
+    cut: str = "top"
+    """Layer after which the backbone is cut (`headstart cuts BACKBONE` lists them); top is the
+    pooled output."""
+    extra_cuts: tuple[str, ...] = ()
+    """Further cuts written in the same pass of the backbone, for later runs."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Storage type of the activations."""
+    batch_size: int = Field(32, ge=1, le=4096)
+    """Views a forward pass. Changes speed and memory, not what is stored."""
+    num_parity_rows: int = Field(8, ge=1)
+    """Rows computed again through the uncut backbone after each extraction, and compared."""
+
+
+class HeadConfig(Config):
+    """What is trained on the bottlenecks."""
+
+    kind: Literal["linear", "mlp", "tail"] = "linear"
+    """linear: one dense layer; mlp: hidden layers before it; tail: the backbone's own layers
+    behind the cut, from their pretrained weights, and a dense layer."""
+    hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (256,)
+    """Units of each hidden layer of an mlp."""
+    epochs: int = Field(30, ge=1)
+    """Most epochs trained; early stopping may end sooner."""
+    batch_size: int = Field(64, ge=1)
+    """Rows a training step."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0.0)
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+    """How the learning rate moves over the epochs."""
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    """Momentum of sgd (Nesterov)."""
+    weight_decay: float = Field(0.0, ge=0.0)
+    """Decoupled weight decay, on kernels only."""
+    dropout: float = Field(0.2, ge=0.0, lt=1.0)
+    """Share of the features dropped before each dense layer while training."""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: weigh each class by num_images / (num_classes * images of the class)."""
+    patience: int = Field(8, ge=0)
+    """Epochs without a better validation loss before training stops; 0 never stops early.
+    The best epoch's weights are restored either way."""
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights, shuffling and dropout."""
+
+
+class EvaluationConfig(Config):
+    """How the trained head is judged."""
+
+    top_k: int = Field(5, ge=1)
+    """The k of top-k accuracy; capped by the number of classes."""
+    num_bootstrap: int = Field(1000, ge=10)
+    """Resamples behind the confidence interval of the accuracy."""
+    confidence: float = Field(0.95, gt=0.0, lt=1.0)
+    """Coverage of that interval."""
+    num_calibration_bins: int = Field(15, ge=2)
+    """Equal-width bins of the expected calibration error."""
+    num_top_losses: int = Field(24, ge=0)
+    """Images shown with the highest loss."""
+    seed: int = Field(0, ge=0)
+    """Seed of the bootstrap."""
+
+
+class ExportConfig(Config):
+    """In which formats the joined model is written."""
+
+    formats: tuple[Literal["keras", "saved_model", "litert"], ...] = ("keras", "saved_model")
+    """keras is always written; saved_model also takes encoded bytes; litert is for devices."""
+    num_proof_images: int = Field(16, ge=1)
+    """Images on which each exported file must give the pipeline's own predictions."""
+
+
+class TransferConfig(Config):
+    """Everything that `headstart train` and the transfer flow can be told."""
+
+    dataset: DatasetConfig
+    views: ViewsConfig = ViewsConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    bottlenecks: BottleneckConfig = BottleneckConfig()
+    head: HeadConfig = HeadConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
+
+
+def load_config(
+    images: str | Path | None = None,
+    file: Path | None = None,
+    settings: tuple[str, ...] = (),
+    overrides: dict[str, Any] | None = None,
+) -> TransferConfig:
+    """Build a configuration from a YAML file, then dotted settings, then named overrides.
+
+    Args:
+        images: The image folder or manifest; beats ``dataset.images`` of the file.
+        file: A YAML file with the fields of `TransferConfig`.
+        settings: ``section.field=value`` strings; each value is read as YAML.
+        overrides: Dotted names to values, from dedicated options; None values are left out.
+
+    Returns:
+        The validated configuration.
+
+    Raises:
+        ConfigError: One error that lists every wrong field.
+    """
+    fields: dict[str, Any] = _read_yaml(file) if file else {}
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        if not sign or not name.strip():
+            raise ConfigError(
+                "A --set option has the form section.field=value.",
+                repr(setting),
+                "for instance --set head.kind=mlp",
+            )
+        _assign(fields, name.strip(), _parse_value(setting, text))
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            _assign(fields, name, value)
+    if images is not None:
+        _assign(fields, "dataset.images", images)
+    try:
+        return TransferConfig.model_validate(fields)
+    except ValidationError as error:
+        raise ConfigError(
+            "The configuration has wrong fields.",
+            "\n" + "\n".join(_explain(item) for item in error.errors()),
+            "mend the fields above; `headstart train --help` and `headstart config` list them all",
+        ) from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            "--config expects a readable YAML file.", f"{file}: {error}", "check the path"
+        ) from None
+    if fields is None:
+        return {}
+    if not isinstance(fields, dict):
+        raise ConfigError(
+            "A configuration file holds a mapping of sections.",
+            f"{file}: a {type(fields).__name__}",
+            "start from the output of `headstart config`",
+        )
+    return fields
+
+
+def _parse_value(setting: str, text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            "The value of a --set option is read as YAML.",
+            f"{setting!r}: {error}",
+            "quote it, or write a list as [a, b]",
+        ) from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text; people mean a number
+        try:
+            return float(value) if "e" in value.lower() else value
+        except ValueError:
+            return value
+    return value
+
+
+def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
+    *sections, last = name.split(".")
+    for section in sections:
+        inner = fields.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(
+                f"{section} is a section with fields.", f"{section}: {inner!r}", f"set {name} alone"
+            )
+        fields = inner
+    fields[last] = value
+
+
+def _explain(item: Any) -> str:
+    name = ".".join(str(part) for part in item["loc"]) or "configuration"
+    if item["type"] == "missing":
+        return f"  {name}: is required"
+    if item["type"] == "extra_forbidden":
+        return f"  {name}: there is no such field"
+    return f"  {name}: {item['msg']} (received {item['input']!r})"

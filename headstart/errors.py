@@ -1,0 +1,89 @@
+"""Every error headstart raises on purpose, as one tree.
+
+Exception
+└── HeadstartError          exit code 1
+    ├── ConfigError         2   an option, a YAML field or a flow parameter is wrong
+    ├── DatasetError        3   the image folder or manifest cannot be used
+    ├── RecordError         4   the store or a shard cannot be used
+    │   └── DamagedShardError   4   a shard's bytes are not what was written
+    ├── BackboneError       5   a backbone, its weights or a cut cannot be used
+    ├── TrainingError       6   a head could not be trained
+    ├── ExportError         7   a model could not be exported or loaded
+    └── ServiceError        8   a Prefect server or TensorBoard cannot be reached or started
+
+The exit code is what the CLI leaves with. A message says what was expected, what was
+received (value and file) and what to do next.
+"""
+
+
+class HeadstartError(Exception):
+    """Base of all errors that headstart raises on purpose.
+
+    Args:
+        expected: What was expected, as a full sentence.
+        received: The value and the file that were received instead.
+        next_step: What the reader should do about it, often a command.
+    """
+
+    exit_code = 1
+
+    def __init__(self, expected: str, received: str = "", next_step: str = "") -> None:
+        self.expected = expected
+        self.received = received
+        self.next_step = next_step
+        parts = [expected]
+        if received:
+            parts.append(f"Received: {received}")
+        if next_step:
+            parts.append(f"Next: {next_step}")
+        super().__init__("\n".join(parts))
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        """Survive pickling between processes with the three parts kept apart."""
+        return type(self), (self.expected, self.received, self.next_step)
+
+
+class ConfigError(HeadstartError):
+    """An option, a YAML field or a flow parameter is wrong."""
+
+    exit_code = 2
+
+
+class DatasetError(HeadstartError):
+    """The image folder or manifest cannot be used."""
+
+    exit_code = 3
+
+
+class RecordError(HeadstartError):
+    """The store or one of its shards cannot be used."""
+
+    exit_code = 4
+
+
+class DamagedShardError(RecordError):
+    """A shard's bytes are not what was written."""
+
+
+class BackboneError(HeadstartError):
+    """A backbone, its weights or one of its cuts cannot be used."""
+
+    exit_code = 5
+
+
+class TrainingError(HeadstartError):
+    """A head could not be trained."""
+
+    exit_code = 6
+
+
+class ExportError(HeadstartError):
+    """A model could not be exported or loaded."""
+
+    exit_code = 7
+
+
+class ServiceError(HeadstartError):
+    """A Prefect server or TensorBoard cannot be reached or started."""
+
+    exit_code = 8

@@ -1,0 +1,1 @@
+"""The stages of the pipeline, in data order: one module a stage."""
