@@ -1,0 +1,125 @@
+"""What a person sees while stages work: stage lines, progress bars, a table an epoch.
+
+Stages talk to the `Reporter` in use and do not know whether it is a terminal, a log or silent.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Advance = Callable[[int], None]
+LOG_PERIOD_S = 10.0
+"""Where there is no terminal, a line instead of a bar at most this often."""
+
+
+class Reporter:
+    """Writes to one console: bars on a terminal, a line now and then elsewhere.
+
+    Args:
+        console: Where to write; standard error by default, so that results can be piped.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+
+    def note(self, text: str) -> None:
+        """Write a line for the reader."""
+        self.console.print(text, markup=False, highlight=False)
+
+    def stage(self, name: str, status: Literal["hit", "miss"], text: str) -> None:
+        """Write a stage's line.
+
+        Args:
+            name: Of the stage.
+            status: Whether it was replayed from the store or computed.
+            text: What it made or saved.
+        """
+        style = "green" if status == "hit" else "yellow"
+        self.console.print(
+            f"[{style}]{status.upper():<4}[/] [bold]{name:<12}[/] ", end="", highlight=False
+        )
+        self.console.print(text, markup=False, highlight=False)
+
+    @contextlib.contextmanager
+    def track(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+        """Show the progress of a loop.
+
+        Args:
+            title: What is being done.
+            total: Number of things to do.
+            unit: What they are, in the plural ("images").
+
+        Yields:
+            A function to call with the number of things just done.
+        """
+        if total == 0:
+            yield lambda count: None
+        elif self.console.is_terminal:
+            with self._bar(title, total, unit) as advance:
+                yield advance
+        else:
+            yield self._lines(title, total, unit)
+
+    @contextlib.contextmanager
+    def _bar(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+        started_s = time.monotonic()
+        columns = (
+            TextColumn("     {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(title, total=total, rate=unit)
+            done = 0
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                rate = done / max(1e-9, time.monotonic() - started_s)
+                progress.update(task, advance=count, rate=f"{unit}, {rate:,.0f} {unit}/s")
+
+            yield advance
+
+    def _lines(self, title: str, total: int, unit: str) -> Advance:
+        started_s = said_s = time.monotonic()
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done, said_s
+            done += count
+            now_s = time.monotonic()
+            if now_s - said_s >= LOG_PERIOD_S and done < total:
+                said_s = now_s
+                rate = done / (now_s - started_s)
+                left_s = (total - done) / rate
+                self.note(
+                    f"     {title} {done:,}/{total:,} {unit}, {rate:,.0f} {unit}/s, "
+                    f"{left_s:,.0f} s left"
+                )
+
+        return advance
+
+
+_current: ContextVar[Reporter | None] = ContextVar("headstart_reporter", default=None)
+
+
+def reporter() -> Reporter:
+    """Return the reporter in use: the one of `use_reporter`, else standard error."""
+    return _current.get() or Reporter()
+
+
+@contextlib.contextmanager
+def use_reporter(new: Reporter) -> Iterator[Reporter]:
+    """Make a reporter the current one, for the length of a with block."""
+    token = _current.set(new)
+    try:
+        yield new
+    finally:
+        _current.reset(token)
