@@ -1,0 +1,138 @@
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.errors import RecordError
+from headstart.tasks.artifacts import Manifest, Store, default_root, use_store
+
+
+def make_manifest(store: Store, text: str = "made") -> Manifest:
+    with store.staging() as folder:
+        (folder / "file").write_text(text)
+        target = store.artefact_path("stage", "key") / "file"
+        store.publish(folder / "file", target)
+    manifest = Manifest(
+        stage="stage",
+        key="key",
+        key_fields={"a": 1},
+        files=(store.entry(target),),
+        num_rows=1,
+        num_rows_computed=1,
+    )
+    store.write_manifest(manifest)
+    return manifest
+
+
+def test_a_manifest_comes_back_as_it_was_written(store: Store) -> None:
+    manifest = make_manifest(store)
+    assert store.read_manifest("stage", "key", Manifest) == manifest
+    assert store.read_manifest("stage", "other", Manifest) is None
+
+
+@pytest.mark.parametrize("damage", ["delete", "shorten", "flip", "flip_and_restore_time"])
+def test_a_manifest_whose_file_is_damaged_is_not_replayed(store: Store, damage: str) -> None:
+    manifest = make_manifest(store)
+    file = store.root / manifest.files[0].path
+    before = file.stat()
+    if damage == "delete":
+        file.unlink()
+    elif damage == "shorten":
+        file.write_text("mad")
+    else:
+        file.write_text("mode")
+    if damage == "flip_and_restore_time":
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert not manifest.files[0].is_intact(store.root, thorough=True)
+    else:
+        assert store.read_manifest("stage", "key", Manifest) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"stage": 1}'])
+def test_a_manifest_that_cannot_be_read_is_a_miss(store: Store, text: str) -> None:
+    make_manifest(store)
+    store.manifest_path("stage", "key").write_text(text)
+    assert store.read_manifest("stage", "key", Manifest) is None
+
+
+def test_a_store_can_be_moved(store: Store, tmp_path: Path) -> None:
+    make_manifest(store)
+    store.root.rename(tmp_path / "moved")
+    with use_store(Store(tmp_path / "moved")) as moved:
+        manifest = moved.read_manifest("stage", "key", Manifest)
+        assert manifest is not None
+        os.utime(moved.root / manifest.files[0].path)  # as a copy would have it
+        assert moved.read_manifest("stage", "key", Manifest) == manifest
+
+
+def test_no_file_of_the_store_names_where_it_is(store: Store) -> None:
+    make_manifest(store)
+    texts = [path.read_text() for path in store.root.rglob("*.json")]
+    assert texts
+    assert not any(str(store.root) in text for text in texts)
+
+
+def test_what_is_staged_but_not_published_leaves_no_trace(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt), store.staging() as folder:
+        (folder / "half").write_text("half")
+        raise KeyboardInterrupt
+    assert not folder.exists()
+
+
+def test_publishing_a_folder_replaces_the_one_that_is_there(store: Store) -> None:
+    target = store.root / "artefacts" / "x"
+    for text in ("old", "new"):
+        with store.staging() as folder:
+            (folder / "made").mkdir()
+            (folder / "made" / text).write_text(text)
+            store.publish(folder / "made", target)
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+
+def test_a_folder_that_is_no_store_is_not_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(RecordError, match="holds other files"):
+        Store(tmp_path)
+
+
+def test_a_store_of_another_layout_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text('{"layout": 99}')
+    with pytest.raises(RecordError, match="layout 99"):
+        Store(tmp_path)
+
+
+def test_a_file_in_the_place_of_the_store_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="--store"):
+        Store(tmp_path / "file")
+
+
+def test_the_default_store_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_STORE", "somewhere")
+    assert default_root() == Path("somewhere")
+    monkeypatch.delenv("HEADSTART_STORE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    assert default_root() == Path("cache/headstart")
+
+
+def hold_lock(root: Path, ready: Any) -> None:
+    with Store(root).lock("stage/key"):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_lock_dies_with_its_holder(store: Store) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    holder = spawn.Process(target=hold_lock, args=(store.root, ready))
+    holder.start()
+    assert ready.wait(60)
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with store.lock("stage/key"):
+        pass

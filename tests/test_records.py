@@ -1,0 +1,185 @@
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from headstart.errors import DamagedShardError, RecordError
+from headstart.tasks import records
+from headstart.tasks.artifacts import Store
+from headstart.tasks.fingerprint import bytes_digest
+from headstart.tasks.records import RowCollection, RowId, RowReader
+
+SHAPE = (2, 3)
+
+
+def row_ids(count: int, view: int = 0, first: int = 0) -> list[RowId]:
+    return [RowId(bytes_digest(b"%d" % n), view) for n in range(first, first + count)]
+
+
+def tensor_of(row_id: RowId) -> npt.NDArray[np.float16]:
+    seed = int(row_id.image_digest[:8], 16) + row_id.view
+    return np.random.default_rng(seed).normal(size=SHAPE).astype(np.float16)
+
+
+def make(store: Store, recipe: Any = "recipe") -> RowCollection:
+    return RowCollection(store, "bottlenecks", recipe, SHAPE, "float16")
+
+
+def fill(collection: RowCollection, rows: Sequence[RowId]) -> None:
+    with collection.lock(), collection.writer(len(rows)) as writer:
+        for row_id in rows:
+            writer.write(row_id, tensor_of(row_id))
+
+
+def assert_holds(reader: RowReader, rows: Sequence[RowId]) -> None:
+    expected = np.stack([tensor_of(row_id) for row_id in rows])
+    np.testing.assert_array_equal(reader.gather(range(len(rows))), expected)
+
+
+@pytest.fixture(params=["resident", "paged"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "paged":
+        monkeypatch.setattr(records, "RESIDENT_BYTES", 0)
+
+
+@pytest.mark.usefixtures("memory")
+def test_rows_come_back_in_the_order_asked_for(store: Store) -> None:
+    collection, rows = make(store), row_ids(300)
+    fill(collection, rows)
+    assert_holds(collection.select(rows[::-1]), rows[::-1])
+    reader = collection.select(rows)
+    picked = reader.gather(np.array([5, 299, 5]))
+    np.testing.assert_array_equal(picked, np.stack([tensor_of(rows[i]) for i in (5, 299, 5)]))
+    assert picked.dtype == np.float16
+
+
+def test_shards_are_plain_tfrecords_of_examples(store: Store) -> None:
+    import tensorflow as tf
+
+    collection, rows = make(store), row_ids(3, view=7)
+    fill(collection, rows)
+    (shard,) = collection.folder.glob("*.tfrecord")
+    spec = {
+        "image_digest": tf.io.FixedLenFeature([], tf.string),
+        "view": tf.io.FixedLenFeature([], tf.int64),
+        "tensor": tf.io.FixedLenFeature([], tf.string),
+    }
+    for row_id, record in zip(rows, tf.data.TFRecordDataset(os.fspath(shard)), strict=True):
+        parsed = tf.io.parse_single_example(record, spec)
+        assert parsed["image_digest"].numpy().decode() == row_id.image_digest
+        assert parsed["view"].numpy() == 7
+        values = tf.reshape(tf.io.decode_raw(parsed["tensor"], tf.float16), SHAPE)
+        np.testing.assert_array_equal(values, tensor_of(row_id))
+
+
+def test_only_rows_that_are_not_there_are_missing(store: Store) -> None:
+    collection = make(store)
+    fill(collection, row_ids(5))
+    assert collection.missing(row_ids(7)) == row_ids(2, first=5)
+    assert collection.missing(row_ids(5, view=1)) == row_ids(5, view=1)
+    fill(collection, row_ids(2, first=5))
+    assert collection.missing(row_ids(7)) == []
+    assert_holds(collection.select(row_ids(7)), row_ids(7))
+
+
+def test_another_recipe_is_another_collection(store: Store) -> None:
+    fill(make(store, "one"), row_ids(3))
+    assert make(store, "two").missing(row_ids(3)) == row_ids(3)
+
+
+def test_a_pass_is_cut_into_shards_so_that_a_killed_run_keeps_most_of_it(store: Store) -> None:
+    collection, rows = make(store), row_ids(records.MIN_SHARD_ROWS * 3 + 1)
+    fill(collection, rows)
+    sizes = [len(shard.row_ids) for shard in collection.shards()]
+    assert sorted(sizes) == [1, *[records.MIN_SHARD_ROWS] * 3]
+
+
+def test_shards_stay_under_their_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = make(store)
+    monkeypatch.setattr(records, "MAX_SHARD_BYTES", 10 * collection.row_bytes)
+    fill(collection, row_ids(25))
+    assert sorted(len(shard.row_ids) for shard in collection.shards()) == [5, 10, 10]
+
+
+def test_an_interrupted_pass_keeps_its_whole_rows(store: Store) -> None:
+    collection, rows = make(store), row_ids(10)
+    with pytest.raises(KeyboardInterrupt), collection.writer(10) as writer:
+        for row_id in rows[:4]:
+            writer.write(row_id, tensor_of(row_id))
+        raise KeyboardInterrupt
+    assert collection.missing(rows) == rows[4:]
+    assert_holds(collection.select(rows[:4]), rows[:4])
+
+
+def test_a_shard_without_its_index_does_not_exist(store: Store) -> None:
+    collection = make(store)
+    fill(collection, row_ids(5))
+    (index,) = collection.folder.glob("*.index.npz")
+    index.unlink()
+    assert collection.missing(row_ids(5)) == row_ids(5)
+    fill(collection, row_ids(5))
+    assert_holds(collection.select(row_ids(5)), row_ids(5))
+
+
+@pytest.mark.parametrize("damage", ["delete", "shorten", "flip", "index_flip", "index_empty"])
+def test_damage_loses_the_rows_of_its_shard_only(store: Store, damage: str) -> None:
+    collection = make(store)
+    fill(collection, row_ids(5))
+    fill(collection, row_ids(5, first=5))
+    hurt = next(s for s in collection.shards() if s.row_ids[0] == row_ids(1)[0])
+    path = store.root / hurt.entry.path
+    index = path.with_name(path.stem + ".index.npz")
+    target = index if damage.startswith("index") else path
+    data = bytearray(target.read_bytes())
+    data[len(data) // 2] ^= 1
+    if damage == "delete":
+        target.unlink()
+    elif damage in ("shorten", "index_empty"):
+        target.write_bytes(b"" if damage == "index_empty" else bytes(data[:-1]))
+    else:
+        target.write_bytes(data)
+    assert collection.missing(row_ids(10)) == row_ids(5)
+    fill(collection, row_ids(5))
+    assert_holds(collection.select(row_ids(10)), row_ids(10))
+
+
+def test_a_flipped_bit_under_an_unchanged_time_is_found_when_read(store: Store) -> None:
+    collection = make(store)
+    fill(collection, row_ids(5))
+    (path,) = collection.folder.glob("*.tfrecord")
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(DamagedShardError, match="set aside"):
+        collection.select(row_ids(5))
+    assert collection.missing(row_ids(5)) == row_ids(5)
+    assert list((store.root / "set-aside").rglob("*.tfrecord"))
+
+
+def test_a_copied_store_is_read_without_computing_again(store: Store, tmp_path: Path) -> None:
+    fill(make(store), row_ids(5))
+    shutil.copytree(store.root, tmp_path / "copy", copy_function=shutil.copyfile)
+    copy = make(Store(tmp_path / "copy"))
+    assert copy.missing(row_ids(5)) == []
+    assert_holds(copy.select(row_ids(5)), row_ids(5))
+
+
+def test_a_row_of_another_shape_or_type_is_refused(store: Store) -> None:
+    with make(store).writer(1) as writer:
+        with pytest.raises(RecordError, match=r"float16 \(2, 3\)"):
+            writer.write(row_ids(1)[0], np.zeros((3, 2), np.float16))
+        with pytest.raises(RecordError, match="float32"):
+            writer.write(row_ids(1)[0], np.zeros(SHAPE, np.float32))
+
+
+def test_asking_for_a_row_that_is_not_there_is_an_error(store: Store) -> None:
+    collection = make(store)
+    fill(collection, row_ids(2))
+    with pytest.raises(RecordError, match="1 are not"):
+        collection.select(row_ids(3))
