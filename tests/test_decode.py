@@ -1,0 +1,291 @@
+"""Bytes to pixels: every pixel layout, and every kind of file that is not an image."""
+
+import io
+import pickle
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from headstart.tasks.decode import (
+    UndecodableImage,
+    decode_image,
+    inspect_image,
+    looks_like_image,
+)
+
+MAX_PIXELS = 1_000_000
+
+
+def photo(height=23, width=37, seed=0):
+    """Smooth colour and some noise, so that JPEG has both low and high frequencies."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    base = np.stack([x * 6, y * 9, (x + y) * 4], axis=-1)
+    return ((base + random.integers(0, 40, base.shape)) % 256).astype(np.uint8)
+
+
+def encode(image, format, **options):
+    buffer = io.BytesIO()
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(image)
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def tiff16(gray, photometric=1, bits=16, samples=1):
+    """A little-endian, uncompressed one-strip TIFF written by hand."""
+    height, width = gray.shape[:2]
+    pixels = gray.tobytes()
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric)]
+    tags += [(273, 8), (277, samples), (278, height), (279, len(pixels))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
+
+
+def flaw_of(data, max_pixels=MAX_PIXELS):
+    with pytest.raises(UndecodableImage) as caught:
+        decode_image(data, max_pixels)
+    return caught.value.flaw
+
+
+@pytest.mark.parametrize("quality", [60, 95])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpeg_pixels_equal_tensorflows_accurate_decoder(quality, subsampling):
+    data = encode(photo(), "JPEG", quality=quality, subsampling=subsampling)
+    expected = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    np.testing.assert_array_equal(decode_image(data, MAX_PIXELS), expected)
+
+
+def test_progressive_jpeg_pixels_equal_tensorflows():
+    data = encode(photo(64, 50), "JPEG", progressive=True)
+    expected = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    np.testing.assert_array_equal(decode_image(data, MAX_PIXELS), expected)
+
+
+def test_gray_jpeg_pixels_equal_tensorflows():
+    data = encode(photo()[..., 0], "JPEG")
+    expected = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    np.testing.assert_array_equal(decode_image(data, MAX_PIXELS), expected)
+
+
+def test_rgb_png_pixels_equal_tensorflows():
+    data = encode(photo(), "PNG")
+    np.testing.assert_array_equal(
+        decode_image(data, MAX_PIXELS), tf.io.decode_png(data, channels=3).numpy()
+    )
+
+
+def test_gray_and_palette_png_pixels_equal_tensorflows():
+    for image in (Image.fromarray(photo()).convert("L"), Image.fromarray(photo()).quantize(16)):
+        data = encode(image, "PNG")
+        np.testing.assert_array_equal(
+            decode_image(data, MAX_PIXELS), tf.io.decode_png(data, channels=3).numpy()
+        )
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_16_bit_gray_keeps_its_high_byte(format):
+    gray = np.linspace(0, 65535, 20 * 13).astype(np.uint16).reshape(13, 20)
+    pixels = decode_image(encode(gray, format), MAX_PIXELS)
+    np.testing.assert_array_equal(pixels, np.repeat((gray >> 8)[..., None], 3, axis=-1))
+    assert pixels.min() == 0
+    assert pixels.max() == 255
+
+
+def test_16_bit_gray_png_equals_tensorflows():
+    gray = np.linspace(0, 65535, 20 * 13).astype(np.uint16).reshape(13, 20)
+    data = encode(gray, "PNG")
+    np.testing.assert_array_equal(
+        decode_image(data, MAX_PIXELS), tf.io.decode_png(data, channels=3).numpy()
+    )
+
+
+def test_16_bit_tiff_whose_zero_is_white_is_inverted():
+    gray = np.array([[0, 65535]], np.uint16)
+    assert decode_image(tiff16(gray, photometric=0), MAX_PIXELS)[0, :, 0].tolist() == [255, 0]
+
+
+def test_16_bit_pgm_is_scaled():
+    gray = np.array([[0, 32768, 65535]], ">u2")
+    data = b"P5 3 1 65535\n" + gray.tobytes()
+    assert decode_image(data, MAX_PIXELS)[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_one_bit_image_becomes_black_and_white():
+    bits = np.array([[True, False, True]])
+    assert decode_image(encode(bits, "PNG"), MAX_PIXELS)[0, :, 1].tolist() == [255, 0, 255]
+
+
+def test_alpha_is_composited_on_white():
+    rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [0, 0, 0, 128]]], np.uint8)
+    expected = [[[200, 0, 0], [255, 255, 255], [127, 127, 127]]]
+    assert decode_image(encode(rgba, "PNG"), MAX_PIXELS).tolist() == expected
+
+
+def test_gray_with_alpha_is_composited_on_white():
+    image = Image.fromarray(np.array([[[10, 255], [10, 0]]], np.uint8), "LA")
+    assert decode_image(encode(image, "PNG"), MAX_PIXELS)[0, :, 0].tolist() == [10, 255]
+
+
+def test_transparent_palette_entry_becomes_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 9, 8, 7])
+    image.putdata([0, 1])
+    for transparency in (0, b"\x00\xff"):
+        data = encode(image, "PNG", transparency=transparency)
+        assert decode_image(data, MAX_PIXELS).tolist() == [[[255, 255, 255], [9, 8, 7]]]
+
+
+def test_transparent_gray_and_colour_keys_become_white():
+    gray16 = encode(np.array([[700, 65535]], np.uint16), "PNG", transparency=700)
+    assert decode_image(gray16, MAX_PIXELS)[0, :, 0].tolist() == [255, 255]
+    rgb = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
+    keyed = encode(rgb, "PNG", transparency=(1, 2, 3))
+    assert decode_image(keyed, MAX_PIXELS).tolist() == [[[255, 255, 255], [4, 5, 6]]]
+
+
+def test_cmyk_jpeg_gives_the_colours_it_was_made_from():
+    red = Image.new("RGB", (16, 16), (250, 10, 20))
+    data = encode(red.convert("CMYK"), "JPEG", quality=100)
+    pixels = decode_image(data, MAX_PIXELS)
+    assert np.abs(pixels.astype(int) - (250, 10, 20)).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_exif_orientation_is_applied_once(format, orientation):
+    stored = Image.fromarray(np.kron([[10, 90, 170], [50, 130, 250]], np.ones((16, 16))) // 1 % 256)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(format, {})
+    pixels = decode_image(encode(stored.convert("L"), format, exif=exif, **options), MAX_PIXELS)
+    grid = np.array([[10, 90, 170], [50, 130, 250]])
+    upright = {
+        1: grid,
+        2: grid[:, ::-1],
+        3: grid[::-1, ::-1],
+        4: grid[::-1],
+        5: grid.T,
+        6: np.rot90(grid, -1),
+        7: grid[::-1, ::-1].T,
+        8: np.rot90(grid),
+    }[orientation]
+    np.testing.assert_allclose(pixels[8::16, 8::16, 0], upright, atol=2)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+def test_damaged_exif_does_not_lose_the_picture():
+    data = encode(photo(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + bytes(9))
+    assert decode_image(data, MAX_PIXELS).shape == (23, 37, 3)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF"])
+def test_first_frame_of_several_is_used(format):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert decode_image(data, MAX_PIXELS)[4, 4].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("format", ["BMP", "PPM", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000"])
+def test_other_formats_give_upright_rgb(format):
+    data = encode(photo(), format)
+    pixels = decode_image(data, MAX_PIXELS)
+    assert pixels.shape == (23, 37, 3)
+    assert pixels.dtype == np.uint8
+    assert inspect_image(data, MAX_PIXELS) == (37, 23, format)
+
+
+def test_result_can_be_written_to():
+    for image in (photo(), photo()[..., 0]):
+        assert decode_image(encode(image, "PNG"), MAX_PIXELS).flags.writeable
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_without_a_fixed_range_are_refused(mode):
+    data = encode(Image.new(mode, (4, 4)), "TIFF")
+    with pytest.raises(UndecodableImage, match="no fixed black and white") as caught:
+        decode_image(data, MAX_PIXELS)
+    assert caught.value.flaw == "pixel_type"
+
+
+def test_empty_bytes_are_named_as_such():
+    assert flaw_of(b"") == "zero_byte"
+
+
+@pytest.mark.parametrize(
+    "data", [b"P", b"hello, world", b"%PDF-1.4 ", b"\0" * 64, b"%!PS-Adobe-3.0 EPSF-3.0\n"]
+)
+def test_other_files_are_not_images(data):
+    assert not looks_like_image(data[:16])
+    assert flaw_of(data) == "not_an_image"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
+def test_half_a_file_is_refused(format):
+    data = encode(photo(60, 60), format)
+    assert flaw_of(data[: len(data) // 2]) in ("truncated", "corrupt")
+
+
+def test_jpeg_and_png_cut_short_are_called_truncated():
+    for format in ("JPEG", "PNG"):
+        data = encode(photo(60, 60), format)
+        assert flaw_of(data[: len(data) // 2]) == "truncated"
+
+
+def test_signature_alone_is_refused():
+    for format in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"):
+        data = encode(photo(), format)
+        assert looks_like_image(data[:16])
+        assert flaw_of(data[:16]) in ("truncated", "corrupt")
+
+
+def test_flipped_byte_in_a_png_is_corrupt():
+    data = bytearray(encode(photo(), "PNG"))
+    data[len(data) // 2] ^= 0xFF
+    assert flaw_of(bytes(data)) == "corrupt"
+
+
+def test_bomb_is_refused_from_its_header():
+    def chunk(name, body):
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+    with pytest.raises(UndecodableImage, match="60,000 x 60,000 = 3,600,000,000 pixels") as caught:
+        decode_image(bomb, MAX_PIXELS)
+    assert caught.value.flaw == "too_large"
+
+
+def test_limit_is_the_largest_size_that_passes():
+    data = encode(photo(10, 10), "PNG")
+    assert decode_image(data, 100).shape == (10, 10, 3)
+    assert flaw_of(data, 99) == "too_large"
+
+
+def test_limit_may_exceed_pillows_own_without_touching_it(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    assert decode_image(encode(photo(10, 10), "PNG"), 100).shape == (10, 10, 3)
+    assert Image.MAX_IMAGE_PIXELS == 20
+
+
+def test_error_survives_pickling():
+    error = UndecodableImage("cut short", "truncated")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.reason, copy.flaw, str(copy)) == ("cut short", "truncated", str(error))
+
+
+def test_threads_give_the_same_pixels_as_one():
+    files = [encode(photo(seed=seed), "PNG") for seed in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda data: decode_image(data, MAX_PIXELS), files))
+    for seed, pixels in enumerate(results):
+        np.testing.assert_array_equal(pixels, photo(seed=seed))
