@@ -7,6 +7,7 @@ that a release that moves one fails with its name and not somewhere inside a dia
 
 import functools
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from headstart.errors import HeadstartError
@@ -67,5 +68,25 @@ def private(name: str) -> Any:
             f"The debugger expects {attribute} in {module_name}, as TensorFlow 2.21 and"
             " Keras 3.15 have it.",
             f"{type(error).__name__}: {error}",
-            "Install tensorflow>=2.21,<2.22, or correct PRIVATE_NAMES in headstart.debug.internals.",
+            "Install tensorflow>=2.21,<2.22, or correct PRIVATE_NAMES in debug/internals.py.",
         ) from error
+
+
+def add_trace_listener(listener: Callable[[Any], None]) -> None:
+    """Let a listener know of every graph that tf.function traces from now on.
+
+    Args:
+        listener: Called with each new concrete function.
+    """
+    private("concrete_function_callbacks").append(listener)
+
+
+def remove_trace_listener(listener: Callable[[Any], None]) -> None:
+    """Stop telling a listener of traced graphs.
+
+    Args:
+        listener: What ``add_trace_listener`` was given; nothing happens if it is not there.
+    """
+    listeners = private("concrete_function_callbacks")
+    if listener in listeners:
+        listeners.remove(listener)
