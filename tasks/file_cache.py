@@ -232,7 +232,10 @@ def _connect(path: Path | str) -> sqlite3.Connection:
         path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
-        connection.execute("PRAGMA journal_mode = WAL")  # readers and one writer at once
+        # Readers and one writer at once. The mode is the file's own and stays; that another
+        # process is just setting it too is the one case in which SQLite does not wait.
+        with contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _SCHEMA_VERSION):
