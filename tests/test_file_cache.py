@@ -244,6 +244,7 @@ def test_locked_cache_is_left_in_place(images, tmp_path, monkeypatch, caplog):
 
 WRITER = """
 import sys
+from pathlib import Path
 from headstart.tasks.file_cache import FileCache, Verdict
 
 path, start = Path(sys.argv[1]), int(sys.argv[2])
