@@ -39,13 +39,18 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF
 """What is read. Not all that Pillow knows: EPS would start Ghostscript on a stranger's file,
 and formats without a signature (TGA) take any bytes for an image."""
 
+NOT_AN_IMAGE = (
+    "not an image in a format that is read here "
+    "(JPEG, PNG, GIF, WebP, TIFF, BMP, PPM, JPEG 2000, AVIF)"
+)
+"""The reason told for bytes without a signature of `FORMATS`."""
+
 PREFIX_BYTES = 16
 """How many leading bytes Pillow's signature checks look at."""
 
 Flaw = Literal["zero_byte", "not_an_image", "too_large", "truncated", "corrupt", "pixel_type"]
 """Why bytes are not a usable image."""
 
-_FORMAT_NAMES = "JPEG, PNG, GIF, WebP, TIFF, BMP, PPM, JPEG 2000, AVIF"
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {  # EXIF 2.32, section 4.6.4: where row 0 and column 0 lie, and what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -153,7 +158,7 @@ def _decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], str]:
         raise UndecodableImage("the file is empty (0 bytes)", "zero_byte")
     name = _format_of(data[:PREFIX_BYTES])
     if name is None:
-        raise UndecodableImage(f"not an image that is read here ({_FORMAT_NAMES})", "not_an_image")
+        raise UndecodableImage(NOT_AN_IMAGE, "not_an_image")
     try:
         with _open(data, name) as image:
             _refuse_bomb(image.size, max_pixels)

@@ -17,11 +17,11 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import PIL
 
-from headstart.tasks.decode import DECODER_VERSION
+from headstart.tasks.decode import DECODER_VERSION, Flaw
 
 RACY_WINDOW_NS = 2_000_000_000
 """A stat taken within 2 s of the file's last change is not trusted: a second change in the same
@@ -56,14 +56,14 @@ class Verdict(NamedTuple):
         width: Pixels across; 0 where undecodable.
         height: Pixels down; 0 where undecodable.
         format: Pillow's name of the format; empty where undecodable.
-        flaw: Empty where usable, otherwise a `headstart.tasks.decode.Flaw`.
+        flaw: Empty where usable, otherwise what is wrong; never "unreadable" in the cache.
         reason: Empty where usable, otherwise why not.
     """
 
     width: int = 0
     height: int = 0
     format: str = ""
-    flaw: str = ""
+    flaw: Flaw | Literal["", "unreadable"] = ""
     reason: str = ""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from headstart.tasks.decode import (
+    NOT_AN_IMAGE,
     PREFIX_BYTES,
     UndecodableImage,
     inspect_image,
@@ -28,7 +29,7 @@ BATCH_FILES = 256
 """Files between two commits of the cache: what a killed run has to do again at most."""
 
 _EMPTY = Verdict(flaw="zero_byte", reason="the file is empty (0 bytes)")
-_NOT_AN_IMAGE = Verdict(flaw="not_an_image", reason="not an image in a format that is read here")
+_NOT_AN_IMAGE = Verdict(flaw="not_an_image", reason=NOT_AN_IMAGE)
 
 
 class InspectedImage(NamedTuple):
@@ -97,7 +98,7 @@ def inspect_files(
         if isinstance(look, str) and not verdict.flaw:
             inspection.images.append(InspectedImage(listed, look, verdict))
         else:
-            problem = Problem(listed.path, verdict.flaw or "unreadable", verdict.reason)  # type: ignore[arg-type]
+            problem = Problem(listed.path, verdict.flaw or "unreadable", verdict.reason)
             inspection.problems.append(problem)
     return inspection
 

@@ -27,6 +27,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
 }
 """Folder names (and manifest values), in lower case, that mean a split."""
 
+_MAX_PROBLEMS_SHOWN = 5
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 
@@ -116,11 +117,12 @@ def list_folder(root: Path) -> Listing:
     else:
         for folder in folders:
             walk.list_class(folder, None)
-    _require_two_class_folders(root, walk, folders)
+    _require_two_class_folders(root, walk, [] if split_folders else folders)
     return walk.listing
 
 
 def _require_two_class_folders(root: Path, walk: "_Walk", folders: list["_Place"]) -> None:
+    """Refuse a tree without classes, before any file is read."""
     classes = walk.listing.class_places
     if len(classes) >= 2:
         return
@@ -130,10 +132,10 @@ def _require_two_class_folders(root: Path, walk: "_Walk", folders: list["_Place"
         next_step = f"if the classes are the folders inside it, give {inner} as the path"
     found = f"only {_some(list(classes.values()))}" if classes else "no class folder"
     num_files = walk.listing.num_files_seen
+    found += f" ({num_files:,} {'file' if num_files == 1 else 'files'})"
+    found += "".join(f"\n  {problem}" for problem in walk.listing.problems[:_MAX_PROBLEMS_SHOWN])
     raise DatasetError(
-        "At least two class folders with images were expected.",
-        f"{root}: {found} ({num_files:,} {'file' if num_files == 1 else 'files'})",
-        next_step,
+        "At least two class folders with images were expected.", f"{root}: {found}", next_step
     )
 
 

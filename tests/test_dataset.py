@@ -152,8 +152,23 @@ def test_one_class_folder_is_refused(tmp_path):
 
 
 def test_images_without_class_folders_are_refused(tmp_path):
-    with pytest.raises(DatasetError, match="no class folder"):
+    with pytest.raises(DatasetError, match=r"no class folder \(2 files\)\n  1.png: lies beside"):
         index_of(write(tmp_path, {"1.png": png(1), "2.png": png(2)}))
+
+
+def test_class_folders_that_are_all_links_to_elsewhere_are_refused_with_the_reason(tmp_path):
+    two_classes(tmp_path / "elsewhere")
+    (tmp_path / "root").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "root" / name).symlink_to(tmp_path / "elsewhere" / name)
+    with pytest.raises(DatasetError, match="cat: leads out of the folder, so it is not followed"):
+        index_of(tmp_path / "root")
+
+
+def test_one_class_in_split_folders_is_not_taken_for_a_wrapper(tmp_path):
+    with pytest.raises(DatasetError, match="only train/cat/") as caught:
+        index_of(write(tmp_path, {"train/cat/1.png": png(1), "train/cat/2.png": png(2)}))
+    assert "give" not in caught.value.next_step
 
 
 def test_one_class_with_usable_images_is_refused_and_says_why(tmp_path):

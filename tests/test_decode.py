@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.tasks.decode import (
@@ -37,12 +39,26 @@ def encode(image, format, **options):
     return buffer.getvalue()
 
 
-def tiff16(gray, photometric=1, bits=16, samples=1):
+def png_chunk(name, body):
+    check = zlib.crc32(name + body)
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", check)
+
+
+def raw_png(samples, colour_type, bits, width=None, height=None, extra=b""):
+    """A PNG written by hand from [H, W, channels] samples; the header may lie about the size."""
+    size = (width or samples.shape[1], height or samples.shape[0])
+    header = struct.pack(">IIBBBBB", *size, bits, colour_type, 0, 0, 0)
+    lines = b"".join(b"\0" + line.tobytes() for line in samples)
+    body = png_chunk(b"IHDR", header) + extra + png_chunk(b"IDAT", zlib.compress(lines))
+    return b"\x89PNG\r\n\x1a\n" + body + png_chunk(b"IEND", b"")
+
+
+def tiff16(gray, photometric=1, bits=16, width=None):
     """A little-endian, uncompressed one-strip TIFF written by hand."""
-    height, width = gray.shape[:2]
+    height, width = gray.shape[0], width or gray.shape[1]
     pixels = gray.tobytes()
     tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric)]
-    tags += [(273, 8), (277, samples), (278, height), (279, len(pixels))]
+    tags += [(273, 8), (277, 1), (278, height), (279, len(pixels))]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     directory = struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
     return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
@@ -106,6 +122,24 @@ def test_16_bit_gray_png_equals_tensorflows():
     )
 
 
+def test_12_bit_tiff_is_scaled_by_its_own_range():
+    packed = np.array([[0x00, 0x0F, 0xFF, 0x80, 0x08, 0x00]], np.uint8)  # 0, 4095, 2048, 2048
+    data = tiff16(packed, bits=12, width=4)
+    assert decode_image(data, MAX_PIXELS)[0, :, 0].tolist() == [0, 255, 128, 128]
+
+
+@pytest.mark.parametrize("colour_type", [2, 4, 6])
+def test_16_bit_colour_and_alpha_png_keep_their_high_bytes(colour_type):
+    num_channels = {2: 3, 4: 2, 6: 4}[colour_type]
+    samples = np.random.default_rng(1).integers(0, 65536, (3, 4, num_channels)).astype(">u2")
+    if colour_type != 2:
+        samples[..., -1] = 65535
+    pixels = decode_image(raw_png(samples, colour_type, bits=16), MAX_PIXELS)
+    high = (samples >> 8).astype(np.uint8)
+    expected = np.repeat(high[..., :1], 3, axis=-1) if colour_type == 4 else high[..., :3]
+    np.testing.assert_array_equal(pixels, expected)
+
+
 def test_16_bit_tiff_whose_zero_is_white_is_inverted():
     gray = np.array([[0, 65535]], np.uint16)
     assert decode_image(tiff16(gray, photometric=0), MAX_PIXELS)[0, :, 0].tolist() == [255, 0]
@@ -148,6 +182,10 @@ def test_transparent_gray_and_colour_keys_become_white():
     rgb = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
     keyed = encode(rgb, "PNG", transparency=(1, 2, 3))
     assert decode_image(keyed, MAX_PIXELS).tolist() == [[[255, 255, 255], [4, 5, 6]]]
+    rgb16 = np.array([[[0x0101, 0x0202, 0x0303], [0x0404, 0x0505, 0x0606]]], ">u2")
+    key = png_chunk(b"tRNS", struct.pack(">HHH", 0x0101, 0x0202, 0x0303))
+    keyed16 = raw_png(rgb16, 2, bits=16, extra=key)
+    assert decode_image(keyed16, MAX_PIXELS).tolist() == [[[255, 255, 255], [4, 5, 6]]]
 
 
 def test_cmyk_jpeg_gives_the_colours_it_was_made_from():
@@ -253,13 +291,7 @@ def test_flipped_byte_in_a_png_is_corrupt():
 
 
 def test_bomb_is_refused_from_its_header():
-    def chunk(name, body):
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+    bomb = raw_png(np.zeros((9, 9, 3), np.uint8), 2, bits=8, width=60_000, height=60_000)
     with pytest.raises(UndecodableImage, match="60,000 x 60,000 = 3,600,000,000 pixels") as caught:
         decode_image(bomb, MAX_PIXELS)
     assert caught.value.flaw == "too_large"
@@ -275,6 +307,28 @@ def test_limit_may_exceed_pillows_own_without_touching_it(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     assert decode_image(encode(photo(10, 10), "PNG"), 100).shape == (10, 10, 3)
     assert Image.MAX_IMAGE_PIXELS == 20
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF"]),
+    st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=4),
+    st.integers(1, 700),
+)
+def test_any_bytes_decode_or_are_refused_in_words(format, changes, length):
+    data = bytearray(encode(photo(8, 8), format)[:length])
+    for place, value in changes:
+        data[place % len(data)] = value
+    try:
+        result = decode_image(bytes(data), MAX_PIXELS)
+    except UndecodableImage as error:
+        result = error.reason
+    if isinstance(result, str):
+        assert result.isprintable()
+        assert " at 0x" not in result  # the same bytes give the same words
+    else:
+        assert result.dtype == np.uint8
+        assert result.ndim == 3
 
 
 def test_error_survives_pickling():
