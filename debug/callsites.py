@@ -1,0 +1,75 @@
+"""Finding the user's own line: who called, and where in that file a call stands."""
+
+import ast
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+_NOT_THE_USERS = ("site-packages", "dist-packages", "<frozen", "<string>")
+_PACKAGE = str(Path(__file__).parent)
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """A line of the user's.
+
+    Args:
+        file: Path of the source file.
+        line: The line, counted from 1.
+    """
+
+    file: str
+    line: int
+
+
+def is_users(file: str) -> bool:
+    """Tell whether a source file is the user's: no library's, not Python's, not the debugger's."""
+    standard = str(Path(ast.__file__).parent)
+    return not (
+        any(part in file for part in _NOT_THE_USERS)
+        or file.startswith((_PACKAGE, standard))
+        or not file
+    )
+
+
+def calling_site() -> CallSite | None:
+    """Return the innermost line of the user's that led to this call; None where there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return CallSite(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+def find_call(site: CallSite, *names: str) -> CallSite | None:
+    """Find where a file calls one of some functions, last before a line.
+
+    Args:
+        site: The file, and the line up to which to look.
+        *names: Last parts of the callee's name, most wanted first: ``Adam`` finds
+            ``keras.optimizers.Adam(...)``.
+
+    Returns:
+        The call nearest above the line (or on it) of the first name that is called at all;
+        None where none is, or the file cannot be parsed.
+    """
+    try:
+        tree = ast.parse(Path(site.file).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for name in names:
+        lines = [node.lineno for node in calls if _callee(node) == name]
+        above = [line for line in lines if line <= site.line]
+        if above:
+            return CallSite(site.file, max(above))
+    return None
+
+
+def _callee(call: ast.Call) -> str:
+    function = call.func
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""

@@ -1,0 +1,129 @@
+"""What a compiled Keras model is trained for, read from its loss, labels and predictions."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["sparse", "categorical", "binary", "other"]
+
+_KINDS: dict[str, Kind] = {
+    "sparse_categorical_crossentropy": "sparse",
+    "sparsecategoricalcrossentropy": "sparse",
+    "categorical_crossentropy": "categorical",
+    "categoricalcrossentropy": "categorical",
+    "binary_crossentropy": "binary",
+    "binarycrossentropy": "binary",
+}
+ROW_SUM_TOLERANCE = 1e-3
+"""How far the sum of a row of probabilities may be from 1, float16 included."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a model, as far as its name says.
+
+    Args:
+        kind: ``sparse`` (class indices), ``categorical`` (one-hot rows), ``binary``, or ``other``
+            for every loss that is not one of Keras's cross-entropies.
+        from_logits: Whether the loss applies softmax or sigmoid itself.
+        name: The loss's own name.
+    """
+
+    kind: Kind
+    from_logits: bool
+    name: str
+
+    @property
+    def is_classification(self) -> bool:
+        """True for the three cross-entropies."""
+        return self.kind != "other"
+
+    def num_classes(self, prediction_shape: tuple[int | None, ...]) -> int:
+        """Return how many classes predictions of a shape tell apart.
+
+        Args:
+            prediction_shape: Shape of the model's output, ``[N, ..., C]``.
+
+        Returns:
+            C, 2 for a single binary output, 0 where this is no classifier or C is not known.
+        """
+        if not self.is_classification or not prediction_shape:
+            return 0
+        last = prediction_shape[-1] or 0
+        if self.kind == "binary":
+            return 2 if last == 1 else 0  # several sigmoids are labels that do not exclude others
+        return last
+
+    def labels(self, y: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return class indices of labels as the loss takes them.
+
+        Args:
+            y: Labels, ``[N]``, ``[N, 1]``, ``[N, ..., C]`` one-hot or ``[N, 1]`` binary.
+
+        Returns:
+            int64 indices, one a prediction, flattened; empty where the loss is no classifier's.
+        """
+        if not self.is_classification or y.size == 0:
+            return np.zeros(0, np.int64)
+        if self.kind == "categorical" and y.ndim > 1 and y.shape[-1] > 1:
+            return np.asarray(y.argmax(axis=-1).reshape(-1), np.int64)
+        if not np.isfinite(y.astype(np.float64)).all():
+            return np.zeros(0, np.int64)
+        return np.asarray(np.rint(y.astype(np.float64)).reshape(-1), np.int64)
+
+    def predictions(self, y_pred: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the predicted class of each row.
+
+        Args:
+            y_pred: The model's output, ``[N, ..., C]``, or ``[N, 1]`` where binary.
+
+        Returns:
+            int64 indices, flattened; empty where the loss is no classifier's.
+        """
+        if not self.num_classes(y_pred.shape):
+            return np.zeros(0, np.int64)
+        if self.kind == "binary":
+            threshold = 0.0 if self.from_logits else 0.5
+            return np.asarray((y_pred > threshold).reshape(-1), np.int64)
+        return np.asarray(y_pred.argmax(axis=-1).reshape(-1), np.int64)
+
+
+def objective_of(model: Any) -> Objective:
+    """Read the objective of a compiled model.
+
+    Args:
+        model: A compiled Keras model.
+
+    Returns:
+        Its objective; ``other`` for own, several or missing losses.
+    """
+    loss: Any = getattr(model, "loss", None)
+    if isinstance(loss, str):
+        return Objective(_KINDS.get(loss.lower(), "other"), False, loss)
+    name = getattr(loss, "__name__", None) or type(loss).__name__
+    kind = _KINDS.get(name.lower(), "other")
+    is_keras = type(loss).__module__.startswith("keras.") or getattr(
+        loss, "__module__", ""
+    ).startswith("keras.")
+    if kind == "other" or not is_keras:
+        return Objective("other", False, name)
+    config = loss.get_config() if hasattr(loss, "get_config") else {}
+    return Objective(kind, bool(config.get("from_logits", False)), name)
+
+
+def are_probabilities(y_pred: npt.NDArray[Any]) -> bool:
+    """Tell whether every row is a probability distribution.
+
+    Args:
+        y_pred: Predictions, ``[N, ..., C]`` with C > 1.
+
+    Returns:
+        True where all values are in [0, 1] and each row sums to 1.
+    """
+    values = y_pred.astype(np.float64)
+    if values.ndim < 2 or values.shape[-1] < 2 or not np.isfinite(values).all():
+        return False
+    in_range = values.min() >= 0.0 and values.max() <= 1.0 + ROW_SUM_TOLERANCE
+    return bool(in_range and np.abs(values.sum(axis=-1) - 1.0).max() <= ROW_SUM_TOLERANCE)

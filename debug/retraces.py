@@ -1,0 +1,143 @@
+"""Which tf.function was traced again, and which argument's shape, dtype or value made it so."""
+
+from collections import Counter
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.diagnosis import Diagnosis, ranked
+from headstart.debug.internals import private
+
+MAX_TRACES = 5
+"""Traces of one function from which on they are a storm (TensorFlow itself warns at 5)."""
+_NOT_JUDGED = ("Dataset_", "initialize_variables", "multi_step_on_iterator", "signature_wrapper")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One tracing of a tf.function.
+
+    Args:
+        function: The function's name.
+        arguments: Name and description of each argument, such as ``("x", "float32 [3, 4]")``.
+        site: The user's line that called it; None where no line of the user's did.
+    """
+
+    function: str
+    arguments: tuple[tuple[str, str], ...]
+    site: CallSite | None
+
+
+class RetraceCounter:
+    """Counts the tracings of every tf.function while it is open.
+
+    Example:
+        >>> with RetraceCounter() as counter:
+        ...     train(model)
+        >>> counter.diagnoses()
+    """
+
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+
+    def __enter__(self) -> "RetraceCounter":
+        """Start counting."""
+        private("trace_listeners").append(self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop counting; the traces stay."""
+        private("trace_listeners").remove(self._note)
+
+    def _note(self, concrete: Any) -> None:
+        name = str(concrete.graph.name)
+        if not name.startswith(_NOT_JUDGED):
+            self.traces.append(Trace(name, _arguments_of(concrete), calling_site()))
+
+    def of(self, function: str) -> list[Trace]:
+        """Return the traces of the functions with a name, first to last."""
+        return [trace for trace in self.traces if trace.function == function]
+
+    def diagnoses(self) -> list[Diagnosis]:
+        """Return a finding for each function that was traced too often, worst first."""
+        counts = Counter((t.function, t.site.file if t.site else "") for t in self.traces)
+        return ranked(
+            _storm([t for t in self.of(name) if (t.site.file if t.site else "") == file])
+            for (name, file), number in counts.items()
+            if number >= MAX_TRACES
+        )
+
+
+def explain(traces: list[Trace]) -> tuple[str, ...]:
+    """Say what made each trace after the first necessary.
+
+    Args:
+        traces: Traces of one function, first to last.
+
+    Returns:
+        Distinct sentences, the commonest first.
+    """
+    reasons: Counter[str] = Counter()
+    for i, trace in enumerate(traces[1:], start=1):
+        changes = min((_differences(earlier, trace) for earlier in traces[:i]), key=len)
+        if changes:
+            reasons.update(changes)
+        else:
+            reasons["a new function with the same arguments is made each time"] += 1
+    return tuple(f"{reason} ({times} times)" for reason, times in reasons.most_common())
+
+
+def _storm(traces: list[Trace]) -> Diagnosis:
+    causes = explain(traces)
+    site = traces[-1].site
+    return Diagnosis(
+        symptom="retracing",
+        cause=f"{traces[0].function} was traced {len(traces)} times: {causes[0]}.",
+        graph=traces[0].function,
+        file=site.file if site else None,
+        line=site.line if site else None,
+        phase="runtime",
+        severity="warning",
+        confidence=0.8,
+        suggestions=(
+            "pass tensors instead of Python numbers (tf.constant), and keep shapes equal by "
+            "padding or drop_remainder=True",
+            "give the function input_signature=[tf.TensorSpec([None, ...])] or "
+            "reduce_retracing=True",
+            "make the tf.function once, outside the loop",
+        ),
+        evidence={"num_traces": len(traces), "causes": list(causes)},
+    ).with_source()
+
+
+def _differences(earlier: Trace, later: Trace) -> list[str]:
+    before, after = dict(earlier.arguments), dict(later.arguments)
+    return [
+        f"argument {name!r} was {before.get(name, 'absent')} and is {after.get(name, 'absent')}"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _arguments_of(concrete: Any) -> tuple[tuple[str, str], ...]:
+    positional, named = concrete.structured_input_signature
+    names = list(concrete.function_type.parameters)
+    labelled = list(zip(names, positional, strict=False)) + list(named.items())
+    return tuple(pair for name, value in labelled for pair in _flatten(name, value))
+
+
+def _flatten(name: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for key, item in value.items() for pair in _flatten(f"{name}[{key!r}]", item)]
+    if isinstance(value, list | tuple):
+        return [pair for i, item in enumerate(value) for pair in _flatten(f"{name}[{i}]", item)]
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        shape = "unknown shape" if value.shape.rank is None else list(value.shape)
+        return [(name, f"{value.dtype.name} {shape}")]
+    return [(name, f"{type(value).__name__} {value!r}")]
