@@ -29,7 +29,7 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Write a line for the reader."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def stage(self, name: str, status: Literal["hit", "miss"], text: str) -> None:
         """Write a stage's line.
@@ -43,7 +43,7 @@ class Reporter:
         self.console.print(
             f"[{style}]{status.upper():<4}[/] [bold]{name:<12}[/] ", end="", highlight=False
         )
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def track(self, title: str, total: int, unit: str) -> Iterator[Advance]:
@@ -64,6 +64,30 @@ class Reporter:
                 yield advance
         else:
             yield self._lines(title, total, unit)
+
+    @contextlib.contextmanager
+    def track_to(self, title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+        """Show the progress of a loop that learns its length as it goes.
+
+        Args:
+            title: What is being done.
+            unit: What the things are, in the plural.
+
+        Yields:
+            A function to call with the number of things done and their total.
+        """
+        with contextlib.ExitStack() as stack:
+            advance: Advance | None = None
+            told = 0
+
+            def on_progress(done: int, total: int) -> None:
+                nonlocal advance, told
+                if advance is None:
+                    advance = stack.enter_context(self.track(title, total, unit))
+                advance(done - told)
+                told = done
+
+            yield on_progress
 
     @contextlib.contextmanager
     def _bar(self, title: str, total: int, unit: str) -> Iterator[Advance]:

@@ -82,7 +82,7 @@ class RowCollection:
 
     def shards(self) -> list[Shard]:
         """Return the intact shards, by name; a damaged one is set aside and left out."""
-        return [shard for _, shard in self._published() if shard is not None]
+        return list(self._published())
 
     def missing(self, row_ids: Sequence[RowId]) -> list[RowId]:
         """Return those of the rows that no intact shard holds, in the order given."""
@@ -109,18 +109,23 @@ class RowCollection:
         """
         return RowReader(self, row_ids)
 
-    def _published(self) -> Iterator[tuple[Path, Shard | None]]:
+    def discard(self, row_ids: Sequence[RowId]) -> None:
+        """Set aside the shards that hold any of some rows, so that they are computed again."""
+        for shard in self.shards():
+            if not set(row_ids).isdisjoint(shard.row_ids):
+                self._set_aside(self.store.root / shard.entry.path)
+
+    def _published(self) -> Iterator[Shard]:
         for index in sorted(self.folder.glob("*.index.npz")):
             shard = self._read_index(index)
             if shard is None or not shard.entry.is_intact(self.store.root):
-                self._discard(index)
-                yield index, None
+                self._set_aside(index.with_name(index.name.replace(".index.npz", ".tfrecord")))
             else:
-                yield index, shard
+                yield shard
 
-    def _discard(self, index: Path) -> None:
-        self.store.set_aside(index.with_name(index.name.replace(".index.npz", ".tfrecord")))
-        self.store.set_aside(index)
+    def _set_aside(self, path: Path) -> None:
+        self.store.set_aside(path.with_suffix(".index.npz"))  # first: now it does not exist
+        self.store.set_aside(path)
 
     def _read_index(self, index: Path) -> Shard | None:
         name = index.name.replace(".index.npz", ".tfrecord")
@@ -313,7 +318,7 @@ class RowReader:
             if entry.is_intact(collection.store.root, thorough=True):
                 files[number] = np.memmap(path, np.uint8, "r")
             else:
-                collection._discard(path.with_name(path.name.replace(".tfrecord", ".index.npz")))
+                collection._set_aside(path)
                 damaged.append(entry.path)
         if damaged:
             raise DamagedShardError(

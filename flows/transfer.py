@@ -1,0 +1,69 @@
+"""The transfer flow: a folder of images becomes a classifier, from cached bottlenecks.
+
+Run by ``headstart train``, from a Prefect deployment, or from Python. Inside a flow run each
+stage is a task; ``transfer.fn(config)`` runs the same body without Prefect. Both find the same
+artefacts in the store.
+"""
+
+import time
+from pathlib import Path
+
+from prefect import flow
+
+from headstart.config import TransferConfig
+from headstart.errors import DamagedShardError
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.progress import reporter
+from headstart.tasks.run_folder import (
+    RunSummary,
+    finish_run,
+    open_run_folder,
+    tensorboard_command,
+    write_config,
+)
+from headstart.tasks.stage import collect_outcomes
+
+
+@flow(name="transfer", flow_run_name="{config.dataset.images.name}", persist_result=False)
+def transfer(
+    config: TransferConfig, store: Path | None = None, out: Path | None = None
+) -> RunSummary:
+    """Train, evaluate and export a head on cached bottlenecks.
+
+    Args:
+        config: What to do.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Folder for the results; a new one under the store's runs/ where not given.
+
+    Returns:
+        Where the results are, and the figures.
+    """
+    with use_store(Store(store or default_root())) as current:
+        folder = open_run_folder(current, config, out)
+        write_config(folder, config)
+        try:
+            return _run(config, folder)
+        except DamagedShardError as error:
+            # It has been set aside, so now its rows, and only those, are missing.
+            reporter().note(f"     {error.received}: computing its rows again")
+            return _run(config, folder)
+
+
+def _run(config: TransferConfig, folder: Path) -> RunSummary:
+    started_s = time.monotonic()
+    source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
+    with collect_outcomes() as outcomes:
+        dataset = stages.dataset(source)
+        # Views are only needed to compute bottlenecks: where all of those are there, the views
+        # may be gone (`headstart cache gc --views`), and are not made again.
+        if stages.bottlenecks.find(dataset, source, views, backbone, cut) is None:
+            size = stages.open_backbone(backbone, views.image_size).image_size
+            stages.views(dataset, source, views, size)
+        stages.bottlenecks(dataset, source, views, backbone, cut)
+        reporter().note(f"     {tensorboard_command(folder)}")
+        log_dir = folder / "tensorboard"
+        head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
+        evaluation = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
+        export = stages.export(dataset, source, head, views, backbone, cut, config.export)
+    return finish_run(folder, config, dataset, head, evaluation, export, outcomes, started_s)

@@ -1,0 +1,240 @@
+"""A run's folder: the model, the figures and the report of one run, to keep or hand on.
+
+Its files are copies of the store's artefacts, so that nothing a user does to them harms the
+cache, and what `cache gc` removes is not missed here.
+"""
+
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import TransferConfig
+from headstart.errors import ConfigError
+from headstart.tasks.artifacts import Store
+from headstart.tasks.dataset import dataset_root
+from headstart.tasks.dataset_index import DatasetIndex
+from headstart.tasks.evaluation import SplitMetrics, TopLoss
+from headstart.tasks.findings import (
+    Command,
+    DatasetSummary,
+    EpochFigures,
+    HardImage,
+    LeftOut,
+    Report,
+    StageLine,
+)
+from headstart.tasks.stage import Outcome
+from headstart.tasks.stages import (
+    DatasetManifest,
+    EvaluationManifest,
+    ExportManifest,
+    HeadManifest,
+    artefact,
+    index_of,
+)
+
+RUN_FILE = "run.json"
+"""Written last: a folder that has it is a finished run."""
+VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
+
+
+class RunSummary(BaseModel):
+    """What a run came to; the object that ``--json`` prints."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_dir: str
+    model: str
+    """The exported .keras file."""
+    report: str
+    tensorboard: str
+    """The command that shows the training."""
+    stages: tuple[Outcome, ...]
+    metrics: dict[str, Any]
+    """By split: accuracy, accuracy_interval, loss, macro_f1, ece, num_images."""
+    seconds: float
+
+
+def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> Path:
+    """Make the folder of a new run.
+
+    Args:
+        store: Under whose runs/ it goes where no other place is asked for.
+        config: Names the run.
+        out: A folder of the user's choice; an earlier run in it is replaced.
+
+    Returns:
+        The folder, which exists.
+
+    Raises:
+        ConfigError: The chosen folder holds something else than a run.
+    """
+    if out is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-{stamp}"
+        folder = store.root / "runs" / name
+        number = 1
+        while folder.exists():  # two runs in one second
+            number += 1
+            folder = store.root / "runs" / f"{name}-{number}"
+        folder.mkdir(parents=True)
+        return folder
+    folder = out.expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = any(folder.iterdir()) and not (folder / "config.yaml").exists()
+    except OSError as error:
+        raise ConfigError(
+            "--out is a folder that can be written.", f"{folder}: {error}", "choose another"
+        ) from None
+    if foreign:
+        raise ConfigError(
+            "--out is a new or empty folder, or that of an earlier run.",
+            f"{folder} holds other files",
+            "choose another folder",
+        )
+    (folder / RUN_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    return folder
+
+
+def write_config(folder: Path, config: TransferConfig) -> None:
+    """Write the run's configuration, in the form that ``--config`` reads."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def tensorboard_command(folder: Path) -> str:
+    """Return the command that shows a run's training."""
+    return f"tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}"
+
+
+def finish_run(
+    folder: Path,
+    config: TransferConfig,
+    dataset: DatasetManifest,
+    head: HeadManifest,
+    evaluation: EvaluationManifest,
+    export: ExportManifest,
+    outcomes: Sequence[Outcome],
+    started_s: float,
+) -> RunSummary:
+    """Copy a run's results into its folder and write its report.
+
+    Args:
+        folder: From `open_run_folder`.
+        config: Of the run.
+        dataset: Manifest of the stage.
+        head: Manifest of the stage.
+        evaluation: Manifest of the stage.
+        export: Manifest of the stage.
+        outcomes: How each stage went.
+        started_s: Monotonic time at which the run began, in seconds.
+
+    Returns:
+        The summary.
+    """
+    from headstart.tasks.report import write_report
+
+    for manifest in (export, evaluation):
+        shutil.copytree(artefact(manifest, "."), folder, dirs_exist_ok=True)
+    if not (folder / "tensorboard").exists():  # the head was a hit: show how it was trained
+        shutil.copytree(artefact(head, "tensorboard"), folder / "tensorboard")
+    report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
+    page = write_report(folder, report)
+    summary = RunSummary(
+        run_dir=str(folder),
+        model=str(folder / "model.keras"),
+        report=str(page),
+        tensorboard=tensorboard_command(folder),
+        stages=tuple(outcomes),
+        metrics={split: _headline(metrics) for split, metrics in evaluation.metrics.items()},
+        seconds=round(time.monotonic() - started_s, 3),
+    )
+    text = json.dumps(summary.model_dump(mode="json"), indent=1)
+    (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
+    return summary
+
+
+def make_report(
+    folder: Path,
+    config: TransferConfig,
+    index: DatasetIndex,
+    head: HeadManifest,
+    evaluation: EvaluationManifest,
+    outcomes: Sequence[Outcome],
+) -> Report:
+    """Gather what the report page shows."""
+    root = dataset_root(config.dataset)
+    return Report(
+        title=f"{config.dataset.images.resolve().name} · {Path(config.backbone.name).name}",
+        created=datetime.now().astimezone(),
+        class_names=index.class_names,
+        metrics={
+            split: SplitMetrics.model_validate(metrics)
+            for split, metrics in evaluation.metrics.items()
+        },
+        dataset=_summarise(config, index),
+        history=tuple(_epoch_figures(figures) for figures in head.history),
+        best_epoch=head.best_epoch,
+        selected_on="val" if head.has_val else None,
+        hard_images=[_hard_image(root, loss) for loss in evaluation.top_losses],
+        max_pixels=config.dataset.max_pixels,
+        stages=[_stage_line(outcome) for outcome in outcomes],
+        commands=(
+            Command("Follow the training in TensorBoard", tensorboard_command(folder)),
+            Command("Classify more images", f"headstart predict {shlex.quote(str(folder))} IMAGES"),
+        ),
+        config=config.model_dump(mode="json"),
+        versions={name: version(name) for name in VERSIONED},
+    )
+
+
+def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    names = ("accuracy", "accuracy_interval", "loss", "macro_f1", "ece", "num_images")
+    return {name: metrics[name] for name in names}
+
+
+def _hard_image(root: Path, loss: dict[str, Any]) -> HardImage:
+    figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
+    return HardImage(root / loss["path"], loss["split"], TopLoss(**figures))
+
+
+def _epoch_figures(figures: dict[str, Any]) -> EpochFigures:
+    return EpochFigures(**{k: v for k, v in figures.items() if k != "images_per_s"})
+
+
+def _stage_line(outcome: Outcome) -> StageLine:
+    return StageLine(
+        outcome.name,
+        outcome.status,
+        outcome.seconds,
+        outcome.rows,
+        outcome.rows_computed,
+        outcome.seconds_saved,
+    )
+
+
+def _summarise(config: TransferConfig, index: DatasetIndex) -> DatasetSummary:
+    return DatasetSummary(
+        source=str(config.dataset.images),
+        counts={
+            split: dict(zip(index.class_names, counts, strict=True))
+            for split, counts in index.split_counts.items()
+        },
+        left_out=[LeftOut(problem.path, problem.reason) for problem in index.left_out],
+        notes=[
+            f"{problem.path}: {problem.reason}"
+            for problem in index.problems
+            if not problem.left_out
+        ],
+    )

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from headstart.tasks.artifacts import Manifest, Store
+from headstart.tasks.stage import Made, Outcome, Stage, collect_outcomes
+
+
+class GreetingManifest(Manifest):
+    greeting: str
+
+
+def make_stage(version: int = 1, calls: list[str] | None = None) -> Stage[GreetingManifest]:
+    def compute(folder: Path, name: str, loud: bool) -> Made:
+        if calls is not None:
+            calls.append(name)
+        (folder / "greeting.txt").write_text(f"hello {name}")
+        return Made(num_rows=5, num_rows_computed=2, fields={"greeting": f"hello {name}"})
+
+    def key_fields(name: str, loud: bool) -> dict[str, object]:
+        return {"who": {"name": name}}  # how loud it is said does not change the result
+
+    return Stage("greeting", version, GreetingManifest, compute, key_fields)
+
+
+def run(stage: Stage[GreetingManifest], name: str, loud: bool = False) -> Outcome:
+    with collect_outcomes() as outcomes:
+        manifest = stage(name, loud)
+    assert manifest.greeting == f"hello {name}"
+    (outcome,) = outcomes
+    return outcome
+
+
+@pytest.mark.usefixtures("store")
+def test_a_stage_computes_once() -> None:
+    calls: list[str] = []
+    stage = make_stage(calls=calls)
+    first, second = run(stage, "Ada"), run(stage, "Ada")
+    assert (first.status, first.rows, first.rows_computed) == ("miss", 5, 2)
+    assert (second.status, second.rows, second.rows_computed) == ("hit", 5, 0)
+    assert calls == ["Ada"]
+
+
+@pytest.mark.usefixtures("store")
+def test_what_is_not_in_the_key_does_not_miss() -> None:
+    stage = make_stage()
+    run(stage, "Ada")
+    assert run(stage, "Ada", loud=True).status == "hit"
+
+
+@pytest.mark.usefixtures("store")
+def test_a_miss_says_which_field_changed() -> None:
+    stage = make_stage()
+    assert run(stage, "Ada").reason == ""
+    assert run(stage, "Bob").reason == "who.name Ada -> Bob"
+    assert run(make_stage(version=2), "Bob").reason == "version 1 -> 2"
+
+
+@pytest.mark.parametrize("damage", ["file", "manifest"])
+def test_a_damaged_artefact_is_made_again(store: Store, damage: str) -> None:
+    stage = make_stage()
+    run(stage, "Ada")
+    folder = "artefacts" if damage == "file" else "manifests"
+    (path,) = (store.root / folder / "greeting").rglob("*.*")
+    path.write_text("?")
+    outcome = run(stage, "Ada")
+    assert (outcome.status, outcome.reason) == ("miss", "its files are gone or damaged")
+    assert run(stage, "Ada").status == "hit"
+
+
+def test_find_says_whether_a_call_would_hit(store: Store) -> None:
+    stage = make_stage()
+    assert stage.find("Ada", False) is None
+    manifest = stage("Ada", False)
+    assert stage.find("Ada", True) == manifest
+
+
+def test_a_stage_that_fails_leaves_nothing(store: Store) -> None:
+    def compute(folder: Path) -> Made:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    stage = Stage("fails", 1, Manifest, compute, lambda: {})
+    with pytest.raises(KeyboardInterrupt):
+        stage()
+    assert stage.find() is None
+    assert not list((store.root / "tmp").iterdir())
+    assert not (store.root / "artefacts").exists()
+
+
+def test_a_stage_that_always_looks_hits_when_it_finds_nothing_new(store: Store) -> None:
+    world = {"seen": 1}
+
+    def compute(folder: Path) -> Made:
+        (folder / "seen.txt").write_text(str(world["seen"]))
+        return Made(1, 0, fields={"key_fields": dict(world)})
+
+    stage = Stage("world", 1, Manifest, compute)
+    with collect_outcomes() as outcomes:
+        first, again = stage(), stage()
+        world["seen"] = 2
+        changed = stage()
+    assert [outcome.status for outcome in outcomes] == ["miss", "hit", "miss"]
+    assert outcomes[2].reason == "seen 1 -> 2"
+    assert first == again
+    assert (store.root / changed.files[0].path).read_text() == "2"
