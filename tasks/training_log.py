@@ -1,0 +1,117 @@
+"""What a training says of itself: figures an epoch, a live table, TensorBoard."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from headstart.tasks.progress import reporter
+
+HEADER = "     epoch  train loss  val loss  val accuracy        s    images/s"
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """One line of the table.
+
+    Attributes:
+        epoch: 1 for the first.
+        train_loss: Mean over the epoch's images of what is minimised (smoothed, weighted and
+            with dropout, where these are asked for).
+        train_accuracy: Share of the epoch's images that were right when they were trained on.
+        val_loss: Cross-entropy of the validation images, in nats, neither smoothed nor weighted,
+            so that it compares across configurations; None without validation images.
+        val_accuracy: Share of the validation images that are right; None without any.
+        learning_rate: At the epoch's first step.
+        duration_s: Seconds of the epoch, validation included; the first also builds the graph.
+        images_per_s: Training images by those seconds.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    learning_rate: float
+    duration_s: float
+    images_per_s: float
+
+    def line(self) -> str:
+        """Return the table's line, aligned with `HEADER`."""
+        val_loss = "-" if self.val_loss is None else f"{self.val_loss:.4f}"
+        val_accuracy = "-" if self.val_accuracy is None else f"{self.val_accuracy:.4f}"
+        return (
+            f"     {self.epoch:>5}  {self.train_loss:>10.4f}  {val_loss:>8}  {val_accuracy:>12}"
+            f"  {self.duration_s:>7.2f}  {self.images_per_s:>10,.0f}"
+        )
+
+
+class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps the figures of each epoch, shows them, and writes them for TensorBoard.
+
+    Keras's own TensorBoard callback is left aside: it also writes the graph, which takes longer
+    than the whole training of a linear head.
+
+    Args:
+        log_dir: Scalars go under train/ and validation/ in it, tagged as Keras tags them; the
+            step is the epoch, 1 for the first.
+        num_images: Training images an epoch.
+        has_val: Whether there are validation images.
+    """
+
+    def __init__(self, log_dir: Path, num_images: int, *, has_val: bool) -> None:
+        super().__init__()
+        self.history: list[EpochFigures] = []
+        self._num_images = num_images
+        self._reporter = reporter()
+        folders = ("train", "validation") if has_val else ("train",)
+        self._writers = {
+            name: tf.summary.create_file_writer(str(log_dir / name)) for name in folders
+        }
+        self._started_s = 0.0
+        self._learning_rate = 0.0
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Show the table's header."""
+        self._reporter.note(HEADER)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the clock."""
+        self._learning_rate = float(self.model.optimizer.learning_rate)
+        self._started_s = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Show and write the epoch's figures."""
+        logs = logs or {}
+        duration_s = time.perf_counter() - self._started_s
+        figures = EpochFigures(
+            epoch=epoch + 1,
+            train_loss=logs["loss"],
+            train_accuracy=logs["accuracy"],
+            val_loss=logs.get("val_loss"),
+            val_accuracy=logs.get("val_accuracy"),
+            learning_rate=self._learning_rate,
+            duration_s=duration_s,
+            images_per_s=self._num_images / duration_s,
+        )
+        self.history.append(figures)
+        self._reporter.note(figures.line())
+        self._write("train", figures.epoch, figures.train_loss, figures.train_accuracy)
+        self._write("validation", figures.epoch, figures.val_loss, figures.val_accuracy)
+
+    def close(self) -> None:
+        """Close the event files."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _write(self, folder: str, epoch: int, loss: float | None, accuracy: float | None) -> None:
+        if folder not in self._writers:
+            return
+        with self._writers[folder].as_default(step=epoch):
+            tf.summary.scalar("epoch_loss", loss)
+            tf.summary.scalar("epoch_accuracy", accuracy)
+            if folder == "train":
+                tf.summary.scalar("epoch_learning_rate", self._learning_rate)
+        self._writers[folder].flush()
