@@ -1,0 +1,89 @@
+"""How a run's figures are ranked and written."""
+
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from headstart.config import EvaluationConfig
+from headstart.tasks.evaluation import SplitMetrics, evaluate
+from headstart.tasks.findings import (
+    DatasetSummary,
+    Report,
+    headline_split,
+    percent,
+    printable,
+    weakest_first,
+)
+
+NAMES = ("cat", "dog", "owl")
+
+
+def judge(labels: list[int], predicted: list[int]) -> SplitMetrics:
+    logits = 20 * np.eye(len(NAMES), dtype=np.float32)[np.array(predicted, int)]
+    return evaluate(logits, np.array(labels, np.int32), NAMES, EvaluationConfig())
+
+
+EMPTY = judge([], [])
+FLAWED = judge([0, 0, 0, 1, 1, 1, 2, 2, 2, 2], [0, 0, 1, 0, 0, 1, 2, 2, 2, 2])
+
+
+def report_of(**metrics: SplitMetrics) -> Report:
+    return Report(
+        title="a run",
+        created=datetime(2024, 5, 6, 7, 8),
+        class_names=NAMES,
+        metrics=metrics,
+        dataset=DatasetSummary("images", {}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        ({"train": FLAWED, "val": FLAWED, "test": FLAWED}, "test"),
+        ({"train": FLAWED, "val": FLAWED, "test": EMPTY}, "val"),
+        ({"train": FLAWED}, "train"),
+        ({"val": EMPTY}, None),
+        ({}, None),
+    ],
+)
+def test_a_run_is_judged_by_test_before_val(
+    splits: dict[str, SplitMetrics], expected: str | None
+) -> None:
+    assert headline_split(report_of(**splits)) == expected
+
+
+def test_undefined_classes_come_last_among_the_weakest() -> None:
+    metrics = judge([0, 0, 1], [0, 0, 0])
+    assert [one.name for one in weakest_first(metrics)] == ["dog", "cat", "owl"]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (None, "–"),  # noqa: RUF001
+        (0.0, "0.0 %"),
+        (0.0004, "< 0.1 %"),
+        (0.92344, "92.3 %"),
+        (0.9994, "99.9 %"),
+        (0.99951, "> 99.9 %"),
+        (1.0, "100.0 %"),
+    ],
+)
+def test_percentages_never_round_to_perfection(share: float | None, text: str) -> None:
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("plain rosé 蒲公英 👩‍🌾", "plain rosé 蒲公英 👩‍🌾"),
+        ("a\nb\x00", "a\\x0ab\\x00"),
+        ("caf\udce9", "caf\\xe9"),
+        ("\ud800", "\\ud800"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+    ],
+)
+def test_odd_characters_are_written_as_escapes(text: str, written: str) -> None:
+    assert printable(text) == written
