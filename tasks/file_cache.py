@@ -24,8 +24,9 @@ import PIL
 from headstart.tasks.decode import DECODER_VERSION, Flaw
 
 RACY_WINDOW_NS = 2_000_000_000
-"""A stat taken within 2 s of the file's last change is not trusted: a second change in the same
-tick of the file system's clock would leave the stat as it is. FAT has the coarsest tick, 2 s.
+"""A file read within 2 s of its last change is not remembered by its stat: a second change in
+the same tick of the file system's clock would leave the stat as it is. FAT has the coarsest
+tick, 2 s.
 
 Source: git, Documentation/technical/racy-git.adoc.
 """
@@ -36,7 +37,7 @@ _DECODER = f"{DECODER_VERSION}/{PIL.__version__}"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS files (
-    file BLOB PRIMARY KEY, stat TEXT NOT NULL, hashed_at_ns INTEGER NOT NULL, digest BLOB NOT NULL
+    file BLOB PRIMARY KEY, stat TEXT NOT NULL, digest BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS verdicts (
     digest BLOB, max_pixels INTEGER, width INTEGER NOT NULL, height INTEGER NOT NULL,
@@ -80,7 +81,7 @@ class FileCache:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        self._new_files: list[tuple[bytes, str, int, bytes]] = []
+        self._new_files: list[tuple[bytes, str, bytes]] = []
         self._new_verdicts: list[tuple[Any, ...]] = []
         self._connection = self._open()
 
@@ -101,15 +102,15 @@ class FileCache:
             SHA-256 in hexadecimal, or None where the file is new, changed or too recent to tell.
         """
         row = self._select(
-            "SELECT digest FROM files WHERE file = ? AND stat = ? AND hashed_at_ns > ?",
-            (_file_key(file), _fingerprint(stat), _last_change_ns(stat) + RACY_WINDOW_NS),
+            "SELECT digest FROM files WHERE file = ? AND stat = ?",
+            (_file_key(file), _fingerprint(stat)),
         )
         return None if row is None else bytes(row[0]).hex()
 
     def remember_digest(
         self, file: str, stat: os.stat_result, hashed_at_ns: int, digest: str
     ) -> None:
-        """Note the digest of a file.
+        """Note the digest of a file, unless it was read too soon after its last change.
 
         Args:
             file: Path of the file.
@@ -117,9 +118,9 @@ class FileCache:
             hashed_at_ns: Unix time in ns at which reading began.
             digest: SHA-256 of the bytes in hexadecimal.
         """
-        if hashed_at_ns <= _last_change_ns(stat) + RACY_WINDOW_NS:
+        if hashed_at_ns <= max(stat.st_mtime_ns, stat.st_ctime_ns) + RACY_WINDOW_NS:
             return
-        entry = (_file_key(file), _fingerprint(stat), hashed_at_ns, bytes.fromhex(digest))
+        entry = (_file_key(file), _fingerprint(stat), bytes.fromhex(digest))
         with self._lock:
             self._new_files.append(entry)
 
@@ -176,7 +177,7 @@ class FileCache:
         with self._connection as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             transaction.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", self._new_files
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?)", self._new_files
             )
             transaction.executemany(
                 "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -269,7 +270,3 @@ def _fingerprint(stat: os.stat_result) -> str:
     # ctime is what tells an edit in place whose size and mtime were put back. As text: the inode
     # numbers of some file systems exceed SQLite's signed integers.
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
-
-
-def _last_change_ns(stat: os.stat_result) -> int:
-    return max(stat.st_mtime_ns, stat.st_ctime_ns)

@@ -85,7 +85,12 @@ def inspect_files(
     looks: list[str | Verdict] = []
     try:
         for start in range(0, len(files), BATCH_FILES):
-            looks += pool.map(inspector.look, files[start : start + BATCH_FILES])
+            batch = files[start : start + BATCH_FILES]
+            known = [inspector.recall(listed) for listed in batch]
+            # Only what must be read goes through the pool: a look-up is cheaper than the way.
+            to_read = [listed for listed, look in zip(batch, known, strict=True) if look is None]
+            read = pool.map(inspector.read, to_read)
+            looks += [next(read) if look is None else look for look in known]
             if cache is not None:
                 cache.flush()
             if on_progress is not None:
@@ -114,35 +119,42 @@ class _Inspector:
         self._cache = cache
         self._lock = threading.Lock()
 
-    def look(self, listed: ListedImage) -> str | Verdict:
+    def recall(self, listed: ListedImage) -> str | None:
+        """Give the digest of a file that is known, with a verdict on its bytes; else None."""
+        if self._cache is None:
+            return None
+        try:
+            digest = self._cache.digest_of(listed.file, os.stat(listed.file))  # noqa: PTH116 - many
+        except OSError:
+            return None  # read() will tell
+        return digest if digest is not None and self._is_known(digest) else None
+
+    def read(self, listed: ListedImage) -> str | Verdict:
         """Give the digest of a file, its verdict being in `verdicts` when all have ended.
 
         A file without a digest, as it was not read to its end, has a verdict of its own.
         """
         try:
-            stat = Path(listed.file).stat()
-            if stat.st_size == 0:
-                return _EMPTY
-            digest = self._cache.digest_of(listed.file, stat) if self._cache else None
-            if digest is not None and self._is_known(digest):
-                return digest
-            return self._read(listed.file, stat)
+            return self._read(listed.file)
         except OSError as error:
             reason = f"cannot be read ({(error.strerror or type(error).__name__).lower()})"
             return Verdict(flaw="unreadable", reason=reason)
 
-    def _read(self, file: str, before: os.stat_result) -> str | Verdict:
+    def _read(self, file: str) -> str | Verdict:
         started_ns = time.time_ns()
         with Path(file).open("rb") as stream:
+            before = os.fstat(stream.fileno())
             prefix = stream.read(PREFIX_BYTES)
-            if prefix and not looks_like_image(prefix):
+            if not prefix:
+                return _EMPTY
+            if not looks_like_image(prefix):
                 return _NOT_AN_IMAGE  # spares reading a stray video or archive to its end
             data = prefix + stream.read()
-            after = os.fstat(stream.fileno())
         digest = hashlib.sha256(data).hexdigest()
         with self._lock:
             self.inspection.num_hashed += 1
-        if self._cache and _same(before, after):
+        if self._cache:
+            # Changed while it was read, it has another stat by now, and this one matches nothing.
             self._cache.remember_digest(file, before, started_ns, digest)
         if not self._is_known(digest) and self._claim(digest):
             self._decode(digest, data)
@@ -161,10 +173,11 @@ class _Inspector:
         with self._lock:
             is_first = digest not in self._claimed
             self._claimed.add(digest)
-            self.inspection.num_decoded += is_first
             return is_first
 
     def _decode(self, digest: str, data: bytes) -> None:
+        with self._lock:
+            self.inspection.num_decoded += 1
         try:
             verdict = Verdict(*inspect_image(data, self._max_pixels))
         except UndecodableImage as error:
@@ -172,12 +185,3 @@ class _Inspector:
         self.verdicts[digest] = verdict
         if self._cache:
             self._cache.remember_verdict(digest, self._max_pixels, verdict)
-
-
-def _same(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino) == (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-        after.st_ino,
-    )

@@ -100,7 +100,7 @@ def test_given_split_folders_hold(tmp_path):
         for c, label in enumerate(("cat", "dog"))
         for i in range(2)
     }
-    index = index_of(write(tmp_path, files))
+    index = index_of(write(tmp_path, files), val_fraction=0.9, test_fraction=0.09)
     assert index.split_counts == {"train": (2, 2), "val": (2, 2), "test": (2, 2)}
     assert all(row.path.startswith(f"{row.split}/") for row in index.rows)
 
@@ -109,7 +109,8 @@ def test_given_split_folders_hold(tmp_path):
 def test_names_of_the_val_folder(tmp_path, name):
     files = {f"train/{c}/1.png": png(i) for i, c in enumerate("ab")}
     files |= {f"{name}/{c}/1.png": png(10 + i) for i, c in enumerate("ab")}
-    assert index_of(write(tmp_path, files)).split_counts == {"train": (1, 1), "val": (1, 1)}
+    index = index_of(write(tmp_path, files), val_fraction=0.84)
+    assert index.split_counts == {"train": (1, 1), "val": (1, 1)}
 
 
 def test_val_is_carved_from_train_and_never_from_test(tmp_path):

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -83,9 +84,15 @@ def test_known_bytes_under_a_new_name_are_read_but_not_decoded(images, tmp_path,
     assert run(images, tmp_path / "files.sqlite")[1:] == (1, 0)
 
 
-def test_duplicates_in_one_run_are_decoded_once(images, tmp_path):
+def test_duplicates_in_one_run_are_decoded_once(images, tmp_path, monkeypatch):
+    def decode_slowly(data, max_pixels):
+        time.sleep(0.05)  # while one thread decodes, another reads a copy
+        return inspect_image(data, max_pixels)
+
+    inspect_image = inspection.inspect_image
+    monkeypatch.setattr(inspection, "inspect_image", decode_slowly)
     for number in range(20):
-        (images / "cat" / f"copy{number}.png").write_bytes(png(0))
+        (images / "cat" / f"0 copy {number}.png").write_bytes(png(0))
     assert run(images, tmp_path / "files.sqlite")[1:] == (26, 6)
 
 
@@ -144,7 +151,7 @@ def test_killed_run_keeps_its_finished_batches(images, tmp_path, monkeypatch, tr
     assert run(images, tmp_path / "files.sqlite")[1:] == (2, 2)
 
 
-def test_stat_newer_than_the_window_is_not_trusted(tmp_path):
+def test_file_read_within_the_window_of_its_change_is_not_remembered(tmp_path):
     file = tmp_path / "image"
     file.write_bytes(b"x")
     stat = file.stat()
