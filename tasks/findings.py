@@ -122,6 +122,8 @@ def printable(text: str) -> str:
     Returns:
         The same text with those characters as backslash escapes.
     """
+    if text.isprintable():  # none of those is, and an embedded picture is long
+        return text
     return "".join(_escaped(character) for character in text)
 
 

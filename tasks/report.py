@@ -38,8 +38,8 @@ THUMBNAIL_SIDE = 160
 THUMBNAIL_QUALITY = 80
 """JPEG quality of a thumbnail: about 6 kB each at this size."""
 
-MAX_LEFT_OUT_SHOWN = 200
-"""Files left out that are named on the page; the others are counted."""
+MAX_FILES_SHOWN = 200
+"""Files left out, and notes on files, that stand on the page; the others are counted."""
 
 _MARKDOWN_SPECIAL = frozenset("\\`*_[]<>#|~$&")
 
@@ -200,7 +200,7 @@ def _render(report: Report) -> str:
         next_steps=next_steps(report),
         thumbnails=_thumbnails(report.hard_images, report.max_pixels),
         picture_folder=str(_shared_folder(report.hard_images) or ""),
-        max_left_out_shown=MAX_LEFT_OUT_SHOWN,
+        max_files_shown=MAX_FILES_SHOWN,
         config_yaml=_yaml(report.config),
         **_figures(report),
     )

@@ -263,14 +263,18 @@ def test_a_thousand_classes_give_a_page_of_bounded_size(tmp_path: Path, report: 
     assert "the 30 classes with the most errors of 1,000" in path.read_text(encoding="utf-8")
 
 
-def test_many_files_left_out_are_counted(tmp_path: Path, report: Report) -> None:
+def test_of_many_files_and_notes_the_rest_is_counted(tmp_path: Path, report: Report) -> None:
     left_out = [LeftOut(f"{index}.jpg", "empty") for index in range(250)]
-    dataset = replace(report.dataset, left_out=left_out)
+    notes = [f"note {index};" for index in range(201)]
+    dataset = replace(report.dataset, left_out=left_out, notes=notes)
     text = page_of(tmp_path, replace(report, dataset=dataset)).text
     assert "Left out: 250 files" in text
     assert "199.jpg" in text
     assert "200.jpg" not in text
     assert "and 50 more." in text
+    assert "note 199;" in text
+    assert "note 200;" not in text
+    assert "and 1 more." in text
 
 
 def test_a_report_replaces_the_one_before(tmp_path: Path, report: Report) -> None:
