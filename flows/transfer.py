@@ -14,6 +14,7 @@ from headstart.config import TransferConfig
 from headstart.errors import DamagedShardError
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.bottlenecks import open_backbone
 from headstart.tasks.progress import reporter
 from headstart.tasks.run_folder import (
     RunSummary,
@@ -58,7 +59,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         # Views are only needed to compute bottlenecks: where all of those are there, the views
         # may be gone (`headstart cache gc --views`), and are not made again.
         if stages.bottlenecks.find(dataset, source, views, backbone, cut) is None:
-            size = stages.open_backbone(backbone, views.image_size).image_size
+            size = open_backbone(backbone, views.image_size).image_size
             stages.views(dataset, source, views, size)
         stages.bottlenecks(dataset, source, views, backbone, cut)
         reporter().note(f"     {tensorboard_command(folder)}")

@@ -133,6 +133,10 @@ class BackboneConfig(Config):
     """pretrained, random, or the path of a .weights.h5 file that fits the backbone."""
     seed: int = Field(0, ge=0)
     """Seed of random weights; without effect on pretrained ones."""
+    preprocessing: Literal["auto", "none", "tf", "torch", "caffe", "lite"] = "auto"
+    """What the network expects of its pixels. auto: what the table says for a named backbone, and
+    none (RGB of 0 to 255) for a file. tf: x / 127.5 - 1; torch: ImageNet's mean and deviation;
+    caffe: BGR less ImageNet's mean; lite: (x - 127) / 128."""
 
 
 class BottleneckConfig(Config):

@@ -8,6 +8,7 @@ grow: a run that needs rows which are not there adds shards, and never writes a 
 """
 
 import contextlib
+import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -76,6 +77,10 @@ class RowCollection:
         self.folder = store.root / "rows" / kind / self.digest
         self.row_bytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
+    def describe(self) -> str:
+        """Say in a few words what a row is."""
+        return f"{self.dtype} {'x'.join(map(str, self.shape))}"
+
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the collection for writing: look what is missing, and write it, inside."""
         return self.store.lock(f"{self.kind}/{self.digest}")
@@ -107,7 +112,26 @@ class RowCollection:
                 another extraction computes its rows, and only those, again.
             RecordError: A row is not in the collection.
         """
-        return RowReader(self, row_ids)
+        reader = RowReader(self, row_ids)
+        with contextlib.suppress(OSError):
+            os.utime(self.folder / "recipe.json")  # when it was last used, for `cache gc`
+        return reader
+
+    def verify(self) -> tuple[int, list[str]]:
+        """Hash every shard.
+
+        Returns:
+            The number of shards, and the paths of the damaged ones, which are set aside.
+        """
+        indexes = list(self.folder.glob("*.index.npz"))
+        damaged = []
+        for index in indexes:
+            path = index.with_name(index.name.replace(".index.npz", ".tfrecord"))
+            shard = self._read_index(index)
+            if shard is None or not shard.entry.is_intact(self.store.root, thorough=True):
+                damaged.append(self.store.relative(path))
+                self._set_aside(path)
+        return len(indexes), damaged
 
     def discard(self, row_ids: Sequence[RowId]) -> None:
         """Set aside the shards that hold any of some rows, so that they are computed again."""
@@ -144,6 +168,27 @@ class RowCollection:
             return None
         rows = tuple(RowId(*pair) for pair in zip(digests, views, strict=True))
         return Shard(entry, rows, offsets)
+
+
+def open_collection(store: Store, kind: str, folder: Path) -> RowCollection | None:
+    """Open a collection by its folder.
+
+    Args:
+        store: That holds it.
+        kind: "views" or "bottlenecks".
+        folder: Of the collection.
+
+    Returns:
+        The collection; None where its recipe cannot be read or is not the folder's own.
+    """
+    try:
+        fields = json.loads((folder / "recipe.json").read_text())
+        collection = RowCollection(
+            store, kind, fields["recipe"], fields["shape"], fields["dtype"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return collection if collection.digest == folder.name else None
 
 
 class RowWriter:

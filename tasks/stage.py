@@ -7,6 +7,7 @@ Prefect has cached does not validate once its files are damaged or gone.
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -130,6 +131,16 @@ class Stage(Generic[M]):
         key = digest(self.key_fields(*arguments))
         return current_store().read_manifest(self.name, key, self.manifest)
 
+    def explain(self, *arguments: Any) -> str:
+        """Say in a few words why a call would miss; "" where there is nothing to compare."""
+        fields = self.key_fields(*arguments)
+        return explain_miss(current_store(), self.name, digest(fields), fields)
+
+    def changes(self, *arguments: Any) -> tuple[tuple[str, Any, Any], ...]:
+        """List in which fields a call's key differs from the nearest earlier artefact's."""
+        fields = self.key_fields(*arguments)
+        return tuple(nearest_changes(current_store(), self.name, fields) or ())
+
     def run(self, *arguments: Any) -> M:
         """Do what a call does, without Prefect."""
         started_s = time.monotonic()
@@ -191,6 +202,8 @@ class Stage(Generic[M]):
         return manifest
 
     def _tell_hit(self, manifest: M, seconds: float, computed: int = 0) -> None:
+        with contextlib.suppress(OSError):  # when it was last used, for `cache gc`
+            os.utime(current_store().manifest_path(self.name, manifest.key))
         saved_s = max(0.0, manifest.duration_s - seconds)
         text = self._describe(manifest)
         if saved_s >= 0.05:
@@ -235,7 +248,7 @@ class Stage(Generic[M]):
     def task(self) -> Any:
         """The Prefect task of this stage."""
         from prefect import task
-        from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
+        from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy, CachePolicy
         from prefect.states import Completed
 
         def cache_key(context: Any, parameters: dict[str, Any]) -> str:
@@ -249,7 +262,9 @@ class Stage(Generic[M]):
                 return Completed(name="Cached", data=manifest)
             return manifest
 
-        policy = NO_CACHE if self._key_fields is None else CacheKeyFnPolicy(cache_key_fn=cache_key)
+        policy: CachePolicy = (
+            NO_CACHE if self._key_fields is None else CacheKeyFnPolicy(cache_key_fn=cache_key)
+        )
         return task(
             run,
             name=self.name,

