@@ -12,7 +12,14 @@ import tensorflow as tf
 
 from headstart.errors import ExportError
 from headstart.tasks.joining import LOGITS, PROBABILITIES, VIEW
-from headstart.tasks.model_files import FILE_NAMES, Format, ModelCard, freeze, write_card
+from headstart.tasks.model_files import (
+    FILE_NAMES,
+    Format,
+    ModelCard,
+    freeze,
+    read_keras,
+    write_card,
+)
 
 LABELS_NAME, CARD_NAME = "labels.txt", "model.json"
 """Files written beside the models: class names, one a line, and the card."""
@@ -26,8 +33,9 @@ def export_model(
 ) -> list[Path]:
     """Write a joined model in each format, with its labels and its card.
 
-    The SavedModel holds the weights as constants: it is for serving; to train on, load the .keras
-    file. Its signatures, each giving "probabilities" and "logits":
+    The other formats are made from the .keras file as it reads back. The SavedModel holds the
+    weights as constants: it is for serving; to train on, load the .keras file. Its signatures,
+    each giving "probabilities" and "logits":
 
     - ``serving_default``: ``images`` uint8 [N, H, W, 3] of any size;
     - ``serving_bytes``: ``encoded`` string [N], files in JPEG, PNG, GIF (first frame) or BMP, of
@@ -60,6 +68,8 @@ def export_model(
     writers = {kind: write for kind, write in _WRITERS.items() if kind in formats}
     if writers:
         _check_size(model)
+        # From the file, not from memory: what proves them then proves the .keras file too.
+        model = read_keras(written[0])
         network = freeze(model)
         for kind, write in writers.items():
             written.append(folder / FILE_NAMES[kind])
@@ -105,38 +115,30 @@ def _write_saved_model(model: keras.Model, network: Any, path: Path) -> None:
     bytes_spec = tf.TensorSpec([None], tf.string, name="encoded")
     one_view = tf.TensorSpec(view_spec.shape[1:], tf.uint8)
 
-    @tf.function(input_signature=[view_spec], autograph=False)
-    def serving_views(views: Any) -> Any:
+    def serve_views(views: Any) -> Any:
         return _answer(network, views)
 
-    @tf.function(input_signature=[image_spec], autograph=False)
-    def serving_default(images: Any) -> Any:
+    def serve_images(images: Any) -> Any:
         return _answer(network, make_views(images))
 
-    @tf.function(input_signature=[bytes_spec], autograph=False)
-    def serving_bytes(encoded: Any) -> Any:
+    def serve_bytes(encoded: Any) -> Any:
         # One by one: images of different sizes make no batch before they are views.
         views = tf.map_fn(decode_view, encoded, fn_output_signature=one_view)
         return _answer(network, views)
 
-    tf.saved_model.save(
-        tf.Module(),
-        str(path),
-        signatures={
-            "serving_default": serving_default,
-            "serving_bytes": serving_bytes,
-            "serving_views": serving_views,
-        },
-    )
+    signatures = {
+        "serving_default": _function(serve_images, image_spec),
+        "serving_bytes": _function(serve_bytes, bytes_spec),
+        "serving_views": _function(serve_views, view_spec),
+    }
+    tf.saved_model.save(tf.Module(), str(path), signatures=signatures)
 
 
 def _write_litert(_: keras.Model, network: Any, path: Path) -> None:
     module = tf.Module()
     # One image, because delegates want fixed shapes.
     spec = tf.TensorSpec([1, *network.inputs[0].shape[1:]], tf.uint8, name="views")
-    module.serve = tf.function(
-        lambda views: _answer(network, views), input_signature=[spec], autograph=False
-    )
+    module.serve = _function(lambda views: _answer(network, views), spec)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [module.serve.get_concrete_function()], module
     )
@@ -152,6 +154,10 @@ def _write_litert(_: keras.Model, network: Any, path: Path) -> None:
 
 _Writer = Callable[[keras.Model, Any, Path], None]
 _WRITERS: dict[Format, _Writer] = {"saved_model": _write_saved_model, "litert": _write_litert}
+
+
+def _function(call: Callable[[Any], Any], spec: tf.TensorSpec) -> Any:
+    return tf.function(call, input_signature=[spec], autograph=False)
 
 
 def _answer(network: Any, views: Any) -> dict[str, Any]:

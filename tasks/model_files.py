@@ -147,6 +147,19 @@ def load_network(path: Path) -> tuple[ModelCard, Network]:
         ) from error
 
 
+def read_keras(path: Path) -> keras.Model:
+    """Read a .keras file without running code that it may hold.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The model, not compiled.
+    """
+    # safe_mode by name: the global switch that allows pickled Lambdas is not for our files.
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
 def freeze(model: keras.Model) -> Any:
     """Trace what lies behind the view of a joined model, with the weights as constants.
 
@@ -164,22 +177,14 @@ def freeze(model: keras.Model) -> Any:
     network = keras.Model(view, [model.get_layer(LOGITS).output, model.output])
     spec = tf.TensorSpec(view.shape, tf.uint8, name="views")
 
-    @tf.function(input_signature=[spec], autograph=False)
     def forward(views: Any) -> Any:
         return network(tf.cast(views, tf.float32), training=False)
 
-    return convert_variables_to_constants_v2(forward.get_concrete_function())
+    function = tf.function(forward, input_signature=[spec], autograph=False)
+    return convert_variables_to_constants_v2(function.get_concrete_function())
 
 
-def open_litert(path: Path) -> Any:
-    """Open a .tflite file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        An interpreter with its tensors allocated.
-    """
+def _open_litert(path: Path) -> Any:
     with warnings.catch_warnings():
         # It warns at each use that it will move to a package of its own: TensorFlow is pinned to
         # releases that still have it, so a user can do nothing about that.
@@ -224,7 +229,7 @@ def _load_saved_model(path: Path) -> Network:
 
 
 def _load_keras(path: Path) -> Network:
-    forward = freeze(keras.models.load_model(path, compile=False, safe_mode=True))
+    forward = freeze(read_keras(path))
 
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
         probabilities: NDArray[np.float32] = forward(tf.constant(views))[1].numpy()
@@ -234,7 +239,7 @@ def _load_keras(path: Path) -> Network:
 
 
 def _load_litert(path: Path) -> Network:
-    interpreter = open_litert(path)
+    interpreter = _open_litert(path)
     runner = interpreter.get_signature_runner()
 
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from headstart.tasks.augment import plain_view
 from headstart.tasks.decode import decode_image
 from headstart.tasks.export import decode_in_graph
 from headstart.tasks.joining import PROBABILITIES, VIEW
-from headstart.tasks.model_files import FILE_NAMES, ModelCard, load_network
+from headstart.tasks.model_files import FILE_NAMES, ModelCard, load_network, read_keras
 
 TOLERANCES = {"float32": 1e-4, "float16": 1e-3}
 """Largest accepted difference of a probability, by the storage dtype of the bottlenecks.
@@ -79,21 +79,22 @@ def prove(
 def _answers(
     folder: Path, card: ModelCard, encoded: Sequence[bytes], images: list[NDArray[np.uint8]]
 ) -> Iterator[tuple[Path, _Answer]]:
-    path = folder / FILE_NAMES["keras"]
-    yield path, _ask_keras(path, images)
-    path = folder / FILE_NAMES["saved_model"]
-    if path.exists():
-        for answer in _ask_saved_model(path, encoded, images):
-            yield path, answer
-    path = folder / FILE_NAMES["litert"]
-    if path.exists():
+    saved_model = folder / FILE_NAMES["saved_model"]
+    if saved_model.exists():
+        for answer in _ask_saved_model(saved_model, encoded, images):
+            yield saved_model, answer
+    else:  # a SavedModel is made from the .keras file, so that its proof would be the same again
+        path = folder / FILE_NAMES["keras"]
+        yield path, _ask_keras(path, images)
+    litert = folder / FILE_NAMES["litert"]
+    if litert.exists():
         views = [plain_view(image, card.image_size, card.resize) for image in images]
-        probabilities = load_network(path)[1](np.stack(views))
-        yield path, _Answer("a view", list(range(len(images))), probabilities)
+        probabilities = load_network(litert)[1](np.stack(views))
+        yield litert, _Answer("a view", list(range(len(images))), probabilities)
 
 
 def _ask_keras(path: Path, images: list[NDArray[np.uint8]]) -> _Answer:
-    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    model = read_keras(path)
     # In two parts, because images of different sizes make a batch only once they are views.
     view = model.get_layer(VIEW).output
     resize, network = keras.Model(model.input, view), keras.Model(view, model.output)
@@ -105,13 +106,15 @@ def _ask_saved_model(
     path: Path, encoded: Sequence[bytes], images: list[NDArray[np.uint8]]
 ) -> Iterator[_Answer]:
     loaded = tf.saved_model.load(str(path))
+    alike = [row for row, data in enumerate(encoded) if _decodes_alike(data, images[row])]
+    if alike:
+        serve = loaded.signatures["serving_bytes"]
+        answers = serve(tf.constant([encoded[row] for row in alike]))
+        yield _Answer("serving_bytes", alike, answers[PROBABILITIES].numpy())
+    others = [row for row in range(len(images)) if row not in alike] or [0]
     serve = loaded.signatures["serving_default"]
-    rows = [serve(tf.constant(image[np.newaxis]))[PROBABILITIES].numpy() for image in images]
-    yield _Answer("serving_default", list(range(len(images))), np.concatenate(rows))
-    same = [row for row, data in enumerate(encoded) if _decodes_alike(data, images[row])]
-    if same:
-        answers = loaded.signatures["serving_bytes"](tf.constant([encoded[row] for row in same]))
-        yield _Answer("serving_bytes", same, answers[PROBABILITIES].numpy())
+    rows = [serve(tf.constant(images[row][np.newaxis]))[PROBABILITIES] for row in others]
+    yield _Answer("serving_default", others, np.concatenate(rows))
 
 
 def _decodes_alike(encoded: bytes, image: NDArray[np.uint8]) -> bool:
