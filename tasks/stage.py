@@ -266,13 +266,12 @@ class Stage(Generic[M]):
             NO_CACHE if self._key_fields is None else CacheKeyFnPolicy(cache_key_fn=cache_key)
         )
         return task(
-            run,
             name=self.name,
             version=str(self.version),
             cache_policy=policy,
             persist_result=True,
             result_serializer="json",
-        )
+        )(run)
 
     def _record(self, *arguments: Any) -> M:
         started_s = time.monotonic()

@@ -436,7 +436,7 @@ def _evaluate_head(
     model = open_head(head)
     metrics: dict[str, SplitMetrics] = {}
     losses: list[dict[str, Any]] = []
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
     for split, of_split in rows.items():
         logits = predict_logits(model, of_split)
         metrics[split] = evaluate(logits, of_split.labels, dataset.class_names, config)
