@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,12 +59,11 @@ def view_of(
     return view
 
 
-def graph_of(augmentations: tuple[Augmentation, ...], resize: Resize = "squash") -> Callable:  # type: ignore[type-arg]
-    graph: Callable = tf.function(  # type: ignore[type-arg]
+def graph_of(augmentations: tuple[Augmentation, ...], resize: Resize = "squash") -> Any:
+    return tf.function(
         lambda image, seed: augmented_view(image, SIZE, resize, augmentations, seed),
         input_signature=[IMAGE_SPEC, SEED_SPEC],
     )
-    return graph
 
 
 def stock_resizing(size: int, resize: Resize) -> keras.layers.Layer:

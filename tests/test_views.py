@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from headstart.config import ColorJitter, DatasetConfig, Flip, PadAndRandomCrop, ViewsConfig
+from headstart.config import ColorJitter, Flip, PadAndRandomCrop, ViewsConfig
 from headstart.errors import ConfigError, DatasetError
 from headstart.tasks import records, views
 from headstart.tasks.artifacts import Store
@@ -290,9 +290,3 @@ def test_recipes_differ_where_there_is_no_augmentation() -> None:
 
 def test_default_workers_are_the_cores_this_process_may_use() -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
-
-
-def test_max_pixels_of_the_data_set_is_what_decoding_takes(root: Path, store: Store) -> None:
-    config = DatasetConfig(images=root)
-    counts = write_views(index_of(root), root, PLAIN_ONLY, SIZE, store, config.max_pixels)
-    assert counts.num_rows_computed == 12
