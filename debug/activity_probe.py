@@ -54,7 +54,7 @@ def probe(model: Any, batches: list[Any], step: int, objective: Objective) -> Pr
     first = watch.first_input
     return Probe(
         step=step,
-        num_rows=watch.num_rows,
+        num_rows=len(tf.nest.flatten(x)[0]),
         activities=tuple(watch.activities(y_pred)),
         first_layer=watch.first_layer,
         first_input_min=float(first.min()) if first.size else 0.0,
@@ -100,7 +100,6 @@ class _Watch:
         self.outputs: list[tuple[str, str, Any]] = []
         self.first_layer = ""
         self.first_input: npt.NDArray[np.float64] = np.zeros(0)
-        self.num_rows = 0
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
@@ -131,7 +130,6 @@ class _Watch:
             if output is y_pred or output.ndim < 2:  # the last layer may well sit at 0 and 1
                 continue
             values = np.asarray(output, np.float32)
-            self.num_rows = len(values)
             units = values.reshape(-1, values.shape[-1])
             dead = float((units == 0.0).all(axis=0).mean()) if name == "relu" else 0.0
             yield LayerActivity(path, name, dead, _saturated_share(name, units))

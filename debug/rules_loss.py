@@ -32,6 +32,8 @@ MIN_GAP = 0.5
 """Training loss as a share of the validation loss below which the two have parted."""
 MIN_ACCURACY_GAP = 0.1
 """Training accuracy minus validation accuracy from which on the gap counts."""
+WIDE_ACCURACY_GAP = 0.3
+"""... and from which on it is memorising, wherever the validation loss goes."""
 
 
 def is_stuck(trace: TrainingTrace) -> bool:
@@ -156,9 +158,11 @@ def overfitting(trace: TrainingTrace) -> list[Diagnosis]:
     val_losses = [logs["val_loss"] for logs in both]
     best = min(range(len(both)), key=val_losses.__getitem__)
     last = both[-1]
-    turned = last["val_loss"] > MIN_VAL_RISE * val_losses[best] and best < len(both) - 2
+    gap = _accuracy_gap(last)
     parted = last["loss"] < min(MIN_GAP * last["val_loss"], both[best]["loss"])
-    if not (turned and parted) or _accuracy_gap(last) < MIN_ACCURACY_GAP:
+    turned = last["val_loss"] > MIN_VAL_RISE * val_losses[best] and gap >= MIN_ACCURACY_GAP
+    memorised = WIDE_ACCURACY_GAP <= gap < math.inf and last["loss"] < 0.1 * last["val_loss"]
+    if not parted or best >= len(both) - 2 or not (turned or memorised):
         return []
     return [
         Diagnosis(
