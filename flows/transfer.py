@@ -12,6 +12,7 @@ from prefect import flow
 
 from headstart.config import TransferConfig
 from headstart.errors import DamagedShardError
+from headstart.flows.artifacts import publish
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
 from headstart.tasks.bottlenecks import open_backbone
@@ -19,11 +20,13 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.run_folder import (
     RunSummary,
     finish_run,
+    make_report,
     open_run_folder,
     tensorboard_command,
     write_config,
 )
 from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.stages import index_of
 
 
 @flow(name="transfer", flow_run_name="{config.dataset.images.name}", persist_result=False)
@@ -67,4 +70,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
         evaluation = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
         export = stages.export(dataset, source, head, views, backbone, cut, config.export)
-    return finish_run(folder, config, dataset, head, evaluation, export, outcomes, started_s)
+    report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
+    summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s)
+    publish("transfer", report, summary)
+    return summary

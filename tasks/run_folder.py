@@ -34,12 +34,10 @@ from headstart.tasks.findings import (
 )
 from headstart.tasks.stage import Outcome
 from headstart.tasks.stages import (
-    DatasetManifest,
     EvaluationManifest,
     ExportManifest,
     HeadManifest,
     artefact,
-    index_of,
 )
 
 RUN_FILE = "run.json"
@@ -120,8 +118,7 @@ def tensorboard_command(folder: Path) -> str:
 
 def finish_run(
     folder: Path,
-    config: TransferConfig,
-    dataset: DatasetManifest,
+    report: Report,
     head: HeadManifest,
     evaluation: EvaluationManifest,
     export: ExportManifest,
@@ -132,8 +129,7 @@ def finish_run(
 
     Args:
         folder: From `open_run_folder`.
-        config: Of the run.
-        dataset: Manifest of the stage.
+        report: What the page says.
         head: Manifest of the stage.
         evaluation: Manifest of the stage.
         export: Manifest of the stage.
@@ -149,7 +145,6 @@ def finish_run(
         shutil.copytree(artefact(manifest, "."), folder, dirs_exist_ok=True)
     if not (folder / "tensorboard").exists():  # the head was a hit: show how it was trained
         shutil.copytree(artefact(head, "tensorboard"), folder / "tensorboard")
-    report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
     page = write_report(folder, report)
     summary = RunSummary(
         run_dir=str(folder),
@@ -200,7 +195,7 @@ def make_report(
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    names = ("accuracy", "accuracy_interval", "loss", "macro_f1", "ece", "num_images")
+    names = ("accuracy", "accuracy_interval", "top_k", "loss", "macro_f1", "ece", "num_images")
     return {name: metrics[name] for name in names}
 
 

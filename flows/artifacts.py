@@ -1,0 +1,44 @@
+"""What a flow run leaves in the Prefect UI: its report as Markdown, its classes as a table."""
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext
+
+from headstart.tasks.figures import confusion_png, curves_png
+from headstart.tasks.findings import Report, headline_split
+from headstart.tasks.report import data_uri, markdown_summary, per_class_rows
+from headstart.tasks.run_folder import RunSummary
+
+
+def publish(flow_name: str, report: Report, summary: RunSummary) -> None:
+    """Leave a run's report in the Prefect UI; outside a flow run, do nothing.
+
+    Args:
+        flow_name: Begins the artifacts' keys, so that the UI shows one flow's runs in a row.
+        report: Of the run.
+        summary: Of the run.
+    """
+    if FlowRunContext.get() is None:
+        return
+    split = headline_split(report)
+    markdown = markdown_summary(report)
+    if report.history:
+        markdown += _picture("curves", curves_png(report.history, report.best_epoch))
+    if split is not None:
+        metrics = report.metrics[split]
+        markdown += _picture(f"confusion matrix ({split})", confusion_png(metrics))
+        create_table_artifact(
+            per_class_rows(metrics), key=f"{flow_name}-classes", description=f"{split} split"
+        )
+    create_markdown_artifact(markdown, key=f"{flow_name}-report", description=report.title)
+    create_table_artifact(
+        [outcome.model_dump(exclude={"key"}) for outcome in summary.stages],
+        key=f"{flow_name}-stages",
+        description="What was replayed from the store, and what was computed",
+    )
+    create_link_artifact(
+        f"file://{summary.report}", key=f"{flow_name}-page", link_text="The whole report"
+    )
+
+
+def _picture(title: str, png: bytes) -> str:
+    return f"\n\n![{title}]({data_uri(png, 'image/png')})\n"
