@@ -73,7 +73,7 @@ def join(
 
 def _view(image: Any, image_size: int, resize: Resize) -> Any:
     # As plain_view: the same op, rounded half to even. float32 even under mixed precision.
-    resized = keras.layers.Resizing(
+    resizing = keras.layers.Resizing(
         image_size,
         image_size,
         interpolation="bilinear",
@@ -82,7 +82,11 @@ def _view(image: Any, image_size: int, resize: Resize) -> Any:
         pad_to_aspect_ratio=resize == "pad",
         name=RESIZED,
         dtype="float32",
-    )(keras.ops.cast(image, "float32"))  # Resizing hands uint8 of the right size on as it is
+    )
+    pixels = keras.ops.cast(image, "float32")  # Resizing hands uint8 of the right size on as it is
+    # Its training argument defaults to True, and Keras hands the first value it meets on to all
+    # later layers: model(images) would drop out and renormalise.
+    resized = resizing(pixels, training=False)
     rounded = keras.ops.clip(keras.ops.round(resized), 0.0, 255.0)
     return keras.layers.Identity(name=VIEW, dtype="float32")(rounded)
 

@@ -208,7 +208,9 @@ def _locate(path: Path) -> tuple[Path, Format]:
         with path.open("rb") as file:
             prefix = file.read(8)
     except OSError as error:
-        raise ExportError(expected, f"{path}: {error.strerror}", "check the path") from None
+        raise ExportError(
+            expected, f"{path}: {(error.strerror or '').lower()}", "check the path"
+        ) from None
     if prefix[4:8] == _TFLITE_MAGIC:
         return path, "litert"
     if prefix[:4] == _ZIP_MAGIC:

@@ -1,0 +1,67 @@
+"""A small classifier and its exported files, for the tests of export and prediction."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.tasks.augment import Resize, plain_view
+from headstart.tasks.export import export_model
+from headstart.tasks.joining import join
+from headstart.tasks.model_files import ModelCard
+
+SIZE = 24
+CLASS_NAMES = ("daisy", "日本 ünï", "two\nlines", "back\\slash")
+
+
+def image_of(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Draw smooth noise: patches of colour, so that resizing keeps most of it."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height, width, 3)) // 3
+    patch = np.random.default_rng(seed + 1).integers(0, 170, (1, 1, 3))
+    return (coarse + patch).astype(np.uint8)
+
+
+def tiny_extractor() -> keras.Model:
+    """RGB -> bottleneck [N, 8]; the network is nested, as in the extractors of backbones."""
+    keras.utils.set_random_seed(3)
+    inner_input = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3, 2, name="conv")(inner_input)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.ReLU(name="dropout")(x)  # a name that the head has too
+    inner = keras.Model([inner_input], [keras.layers.GlobalAveragePooling2D(name="logits")(x)])
+    images = keras.Input((SIZE, SIZE, 3), name="images")
+    pixels = keras.layers.Rescaling(1 / 128, -127 / 128)(keras.ops.cast(images, "float32"))
+    return keras.Model(images, inner(pixels))
+
+
+def tiny_head() -> keras.Model:
+    """Bottleneck [N, 8] -> logits [N, 4]."""
+    keras.utils.set_random_seed(4)
+    bottleneck = keras.Input((8,), name="bottleneck")
+    x = keras.layers.Dropout(0.5, name="dropout")(bottleneck)
+    x = keras.layers.Dense(16, activation="relu", name="conv")(x)  # a name of the extractor's
+    logits = keras.layers.Dense(len(CLASS_NAMES), kernel_initializer="he_normal", name="logits")(x)
+    return keras.Model(bottleneck, logits, name="head")
+
+
+def pipeline_logits(
+    extractor: Any,
+    head: Any,
+    images: list[NDArray[np.uint8]],
+    resize: Resize = "squash",
+    dtype: str = "float16",
+) -> NDArray[np.float32]:
+    """Give what the pipeline says: head(stored(backbone(plain view)))."""
+    views = np.stack([plain_view(image, SIZE, resize) for image in images])
+    stored = extractor(views.astype(np.float32)).numpy().astype(dtype)
+    logits: NDArray[np.float32] = head(stored.astype(np.float32), training=False).numpy()
+    return logits
+
+
+def export_tiny(folder: Path, formats: tuple[str, ...], resize: Resize = "squash") -> ModelCard:
+    """Export the small classifier."""
+    card = ModelCard(class_names=CLASS_NAMES, image_size=SIZE, resize=resize, backbone="tiny")
+    export_model(join(tiny_extractor(), tiny_head(), SIZE, resize), formats, folder, card)
+    return card
