@@ -1,6 +1,6 @@
 """What a flow run leaves in the Prefect UI: its report as Markdown, its classes as a table."""
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
 from headstart.tasks.figures import confusion_png, curves_png
@@ -29,14 +29,13 @@ def publish(flow_name: str, report: Report, summary: RunSummary) -> None:
         create_table_artifact(
             per_class_rows(metrics), key=f"{flow_name}-classes", description=f"{split} split"
         )
+    # A path to open, not a link: browsers do not follow file: links from a page of a server.
+    markdown += f"\n\nThe whole report: `{summary.report}`\n"
     create_markdown_artifact(markdown, key=f"{flow_name}-report", description=report.title)
     create_table_artifact(
         [outcome.model_dump(exclude={"key"}) for outcome in summary.stages],
         key=f"{flow_name}-stages",
         description="What was replayed from the store, and what was computed",
-    )
-    create_link_artifact(
-        f"file://{summary.report}", key=f"{flow_name}-page", link_text="The whole report"
     )
 
 

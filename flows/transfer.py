@@ -64,6 +64,8 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         if stages.bottlenecks.find(dataset, source, views, backbone, cut) is None:
             size = open_backbone(backbone, views.image_size).image_size
             stages.views(dataset, source, views, size)
+        else:
+            stages.views.skip("not needed: all bottlenecks are there")
         stages.bottlenecks(dataset, source, views, backbone, cut)
         reporter().note(f"     {tensorboard_command(folder)}")
         log_dir = folder / "tensorboard"

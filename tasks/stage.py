@@ -54,9 +54,9 @@ class Outcome(BaseModel):
 
     name: str
     status: Literal["hit", "miss"]
-    seconds: float
-    rows: int
-    rows_computed: int
+    seconds: float = 0.0
+    rows: int = 0
+    rows_computed: int = 0
     seconds_saved: float = 0.0
     key: str = ""
     reason: str = ""
@@ -141,6 +141,10 @@ class Stage(Generic[M]):
         fields = self.key_fields(*arguments)
         return tuple(nearest_changes(current_store(), self.name, fields) or ())
 
+    def skip(self, reason: str) -> None:
+        """Note that the stage did not have to be called."""
+        self._tell(Outcome(name=self.name, status="hit", reason=reason), reason)
+
     def run(self, *arguments: Any) -> M:
         """Do what a call does, without Prefect."""
         started_s = time.monotonic()
@@ -208,7 +212,16 @@ class Stage(Generic[M]):
         text = self._describe(manifest)
         if saved_s >= 0.05:
             text += f", {saved_s:,.1f} s saved"
-        self._tell(manifest, "hit", seconds, computed, saved_s, "", text)
+        outcome = Outcome(
+            name=self.name,
+            status="hit",
+            seconds=round(seconds, 3),
+            rows=manifest.num_rows,
+            rows_computed=computed,
+            seconds_saved=round(saved_s, 3),
+            key=manifest.key,
+        )
+        self._tell(outcome, text)
 
     def _tell_miss(self, manifest: M, reason: str) -> None:
         num, computed = manifest.num_rows, manifest.num_rows_computed
@@ -217,32 +230,22 @@ class Stage(Generic[M]):
             text += f", {computed:,} of {num:,} rows computed"
         if reason:
             text += f" ({reason})"
-        self._tell(manifest, "miss", manifest.duration_s, computed, 0.0, reason, text)
-
-    def _tell(
-        self,
-        manifest: M,
-        status: Literal["hit", "miss"],
-        seconds: float,
-        computed: int,
-        saved_s: float,
-        reason: str,
-        text: str,
-    ) -> None:
         outcome = Outcome(
             name=self.name,
-            status=status,
-            seconds=round(seconds, 3),
-            rows=manifest.num_rows,
+            status="miss",
+            seconds=round(manifest.duration_s, 3),
+            rows=num,
             rows_computed=computed,
-            seconds_saved=round(saved_s, 3),
             key=manifest.key,
             reason=reason,
         )
+        self._tell(outcome, text)
+
+    def _tell(self, outcome: Outcome, text: str) -> None:
         ledger = _ledger.get()
         if ledger is not None:
             ledger.append(outcome)
-        reporter().stage(self.name, status, text)
+        reporter().stage(outcome.name, outcome.status, text)
 
     @cached_property
     def task(self) -> Any:
