@@ -469,6 +469,14 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load("mobilenet_v2", str(tmp_path / "other.weights.h5"))
 
 
+def test_stored_weights_are_restored(tmp_path):
+    path = tmp_path / "net.weights.h5"
+    backbone = load("mobilenet_v3_small", seed=1)
+    backbone.model.save_weights(path)
+
+    assert load("mobilenet_v3_small", str(path)).fingerprint("top") == backbone.fingerprint("top")
+
+
 def test_weights_that_are_no_file_are_refused():
     with pytest.raises(BackboneError, match="'imagnet', which does not exist"):
         load("mobilenet_v2", "imagnet")

@@ -67,7 +67,8 @@ def backbone(request) -> Backbone:
 
 
 def middle_cut(backbone: Backbone) -> str:
-    return backbone.cuts[len(backbone.cuts) // 2].name
+    """Name the cut that divides the arithmetic most evenly."""
+    return min(backbone.cuts, key=lambda cut: abs(cut.flops_before - cut.flops_after)).name
 
 
 # The contract, on one network of each family
@@ -106,39 +107,33 @@ def test_contract_tail_carries_on_from_the_cut(backbone):
 
     tail = backbone.tail(middle)
 
-    # Even asked to train: batch normalisation keeps the backbone's statistics.
-    assert relative_error(tail(activation, training=True), expected) < 1e-4
+    assert relative_error(tail(activation), expected) < 1e-4
     assert len(tail.trainable_weights) > 0
 
 
-def test_contract_fingerprint_is_the_same_for_equal_builds_only(backbone):
-    same = random_backbone(backbone.name)
+def test_contract_fingerprint_follows_the_weights_before_the_cut_only(backbone):
+    again = random_backbone(backbone.name)
     middle = middle_cut(backbone)
+    at_middle, at_top = backbone.fingerprint(middle), backbone.fingerprint("top")
 
-    assert same.fingerprint("top") == backbone.fingerprint("top")
-    assert [cut.name for cut in same.cuts] == [cut.name for cut in backbone.cuts]
-    assert same.fingerprint(middle) != same.fingerprint("top")
-    last_kernel = [weight for weight in same.model.weights if len(weight.shape) > 1][-1]
+    assert again.fingerprint("top") == at_top
+    assert [cut.name for cut in again.cuts] == [cut.name for cut in backbone.cuts]
+    last_kernel = [weight for weight in again.model.weights if len(weight.shape) > 1][-1]
     last_kernel.assign(last_kernel + 1.0)
-    assert same.fingerprint("top")["weights"] != backbone.fingerprint("top")["weights"]
-    assert same.fingerprint("top")["graph"] == backbone.fingerprint("top")["graph"]
-    assert same.fingerprint(middle) == backbone.fingerprint(middle)
+    changed = again.fingerprint("top")
+    assert changed["weights"] != at_top["weights"]
+    assert changed["graph"] == at_top["graph"] != at_middle["graph"]
+    assert again.fingerprint(middle) == at_middle
 
 
-def test_contract_survives_saving(backbone, tmp_path):
+def test_contract_extractor_loads_without_headstart(backbone, tmp_path):
     pixels = random_images(backbone.image_size)
-    extractor = backbone.extractor(["top"])
+    extractor = backbone.extractor([middle_cut(backbone)])
     extractor.save(tmp_path / "extractor.keras")
-    backbone.model.save_weights(tmp_path / "b.weights.h5")
 
     loaded = keras.models.load_model(tmp_path / "extractor.keras")
-    restored = load_backbone(
-        BackboneConfig(name=backbone.name, weights=str(tmp_path / "b.weights.h5"), seed=1),
-        backbone.image_size,
-    )
 
     assert relative_error(loaded(pixels), extractor(pixels)) < 1e-5
-    assert restored.fingerprint("top") == backbone.fingerprint("top")
 
 
 # The table, every row
@@ -149,7 +144,8 @@ def keras_module(name: str):
     return importlib.import_module(builder.__module__)
 
 
-@pytest.mark.parametrize("name", KERAS_NAMES)
+# MobileNetV3 takes any size and has no default; its weights were trained at 224.
+@pytest.mark.parametrize("name", [name for name in KERAS_NAMES if "mobilenet_v3" not in name])
 def test_table_has_the_default_size_of_keras(name, monkeypatch):
     sizes = []
 
