@@ -194,10 +194,13 @@ def cuts(
     from headstart.printing import cut_rows, print_cuts
 
     import_tensorflow()
+    from headstart.tasks.backbone_table import BACKBONES
     from headstart.tasks.backbones import load_backbone
 
-    # Shapes and FLOPs do not depend on the weights, and random ones are there offline.
-    network = load_backbone(BackboneConfig(name=backbone, weights="random"), image_size)
+    # Shapes and FLOPs do not depend on the weights, and random ones are there offline; a file
+    # brings its own.
+    weights = "random" if backbone in BACKBONES else "pretrained"
+    network = load_backbone(BackboneConfig(name=backbone, weights=weights), image_size)
     if as_json:
         _print_json({"backbone": network.name, "cuts": cut_rows(network)})
     else:

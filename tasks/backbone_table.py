@@ -21,7 +21,8 @@ class BackboneEntry:
         preprocessing: What the network's weights expect of their input; "none" where the
             network does it in its own first layers.
         image_size: Side of the images the pretrained weights were trained on, in pixels.
-        offline: The pretrained weights come from a Python package, not from a download.
+        pretrained: Where pretrained weights come from: a Python package, which works offline; a
+            download by Keras, once; or nowhere.
     """
 
     name: str
@@ -29,7 +30,7 @@ class BackboneEntry:
     builder: str
     preprocessing: PreprocessingMode
     image_size: int
-    offline: bool = False
+    pretrained: Literal["package", "download", "none"] = "download"
 
 
 def _family(
@@ -118,15 +119,12 @@ _KERAS = (
 )
 
 # Source: tensorflow/tpu, models/official/efficientnet/lite (sizes and (x - 127) / 128).
-_LITE = tuple(
-    BackboneEntry(name, "efficientnet_lite", name[-5:], "lite", size, offline=size <= 260)
-    for name, size in (
-        ("efficientnet_lite0", 224),
-        ("efficientnet_lite1", 240),
-        ("efficientnet_lite2", 260),
-        ("efficientnet_lite3", 280),
-        ("efficientnet_lite4", 300),
-    )
+_LITE = (
+    BackboneEntry("efficientnet_lite0", "efficientnet_lite", "lite0", "lite", 224, "package"),
+    BackboneEntry("efficientnet_lite1", "efficientnet_lite", "lite1", "lite", 240, "package"),
+    BackboneEntry("efficientnet_lite2", "efficientnet_lite", "lite2", "lite", 260, "package"),
+    BackboneEntry("efficientnet_lite3", "efficientnet_lite", "lite3", "lite", 280, "none"),
+    BackboneEntry("efficientnet_lite4", "efficientnet_lite", "lite4", "lite", 300, "none"),
 )
 
 BACKBONES: dict[str, BackboneEntry] = {entry.name: entry for entry in (*_LITE, *_KERAS)}

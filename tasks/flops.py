@@ -55,20 +55,20 @@ def _count_macs(layer: Any, input_shapes: Sequence[Shape]) -> int | None:
     """Count by formula; None where there is none."""
     layers = keras.layers
     if isinstance(layer, layers.Conv2DTranspose | layers.Conv1DTranspose):
-        filters: int = layer.filters
-        return _size(input_shapes[0]) * math.prod(layer.kernel_size) * filters
+        return int(_size(input_shapes[0]) * math.prod(layer.kernel_size) * layer.filters)
     if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
         output = layer.compute_output_shape(input_shapes[0])
         num_pixels, filters = _size(output[:-1]), output[-1]
-        num_depthwise: int = layer.pointwise_kernel.shape[-2]
-        return num_pixels * num_depthwise * (math.prod(layer.kernel_size) + filters)
+        num_depthwise = layer.pointwise_kernel.shape[-2]
+        return int(num_pixels * num_depthwise * (math.prod(layer.kernel_size) + filters))
     if isinstance(layer, layers.DepthwiseConv1D | layers.DepthwiseConv2D):
-        return _size(layer.compute_output_shape(input_shapes[0])) * math.prod(layer.kernel_size)
+        output = layer.compute_output_shape(input_shapes[0])
+        return int(_size(output) * math.prod(layer.kernel_size))
     kinds = layers.Dense | layers.Conv1D | layers.Conv2D | layers.Conv3D
     if isinstance(layer, kinds):
         # Each output is a sum over the kernel's axes but the last, the filters or units.
         output = layer.compute_output_shape(input_shapes[0])
-        return _size(output) * math.prod(layer.kernel.shape[:-1])
+        return int(_size(output) * math.prod(layer.kernel.shape[:-1]))
     return None
 
 

@@ -196,4 +196,4 @@ def test_default_backbone_is_offline_and_first():
     first = next(iter(BACKBONES.values()))
 
     assert first.name == BackboneConfig().name
-    assert first.offline
+    assert first.pretrained == "package"
