@@ -181,7 +181,26 @@ def freeze(model: keras.Model) -> Any:
         return network(tf.cast(views, tf.float32), training=False)
 
     function = tf.function(forward, input_signature=[spec], autograph=False)
-    return convert_variables_to_constants_v2(function.get_concrete_function())
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    return _drop_gradients(frozen, spec)
+
+
+def _drop_gradients(frozen: Any, spec: tf.TensorSpec) -> Any:
+    """Copy a frozen function without its nodes' custom gradients (swish has one).
+
+    They capture variables that freezing has taken away, and so could not be saved.
+    """
+    graph = frozen.graph.as_graph_def()
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        for node in nodes:
+            node.attr.pop("_gradient_op_type", None)
+    source = frozen.inputs[0].name
+    outputs = [tensor.name for tensor in frozen.outputs]
+
+    def forward(views: Any) -> Any:
+        return tf.graph_util.import_graph_def(graph, {source: views}, outputs, name="")
+
+    return tf.function(forward, input_signature=[spec], autograph=False).get_concrete_function()
 
 
 def _open_litert(path: Path) -> Any:

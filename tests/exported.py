@@ -29,7 +29,7 @@ def tiny_extractor() -> keras.Model:
     inner_input = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.Conv2D(8, 3, 2, name="conv")(inner_input)
     x = keras.layers.BatchNormalization(name="norm")(x)
-    x = keras.layers.ReLU(name="dropout")(x)  # a name that the head has too
+    x = keras.layers.Activation("swish", name="dropout")(x)  # a name that the head has too
     inner = keras.Model([inner_input], [keras.layers.GlobalAveragePooling2D(name="logits")(x)])
     images = keras.Input((SIZE, SIZE, 3), name="images")
     pixels = keras.layers.Rescaling(1 / 128, -127 / 128)(keras.ops.cast(images, "float32"))
