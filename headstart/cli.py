@@ -126,7 +126,7 @@ def plan(
 
         return plan(run_config)
 
-    made = _in_store(store, as_json, work)
+    made = _in_store(store, work)
     if as_json:
         _print_json(made.to_dict())
     else:
@@ -157,7 +157,7 @@ def why(
 
         return explain(run_config)
 
-    answers = _in_store(store, as_json, work)
+    answers = _in_store(store, work)
     if as_json:
         _print_json({"stages": [answer.to_dict() for answer in answers]})
     else:
@@ -385,13 +385,15 @@ def _run(config: Any, store: Path | None, out: Path | None, record: bool, as_jso
         print_summary(Console(), summary)
 
 
-def _in_store(store: Path | None, as_json: bool, work: Callable[[], Any]) -> Any:
+def _in_store(store: Path | None, work: Callable[[], Any]) -> Any:
     from headstart.launch import import_tensorflow
     from headstart.tasks.artifacts import use_store
-    from headstart.tasks.progress import use_reporter
+    from headstart.tasks.progress import Reporter, use_reporter
 
     import_tensorflow()
-    with use_store(_store(store)), use_reporter(_reporter(as_json)):
+    # The answer names the stages itself; only progress is shown on the way to it.
+    quiet = Reporter(Console(stderr=True), stage_lines=False)
+    with use_store(_store(store)), use_reporter(quiet):
         return work()
 
 

@@ -60,7 +60,7 @@ def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
 def print_plan(console: Console, plan: "Plan") -> None:
     """Print what a run would do."""
     console.print(plan.dataset, highlight=False, soft_wrap=True)
-    table = _table("stage", "", "rows", "to compute", "MB", "seconds", "because")
+    table = _table("stage", "", "rows", "to compute", "MB", "seconds")
     for line in plan.stages:
         seconds = "" if line.seconds is None else f"{line.seconds:,.1f}"
         table.add_row(
@@ -70,9 +70,12 @@ def print_plan(console: Console, plan: "Plan") -> None:
             f"{line.rows_missing:,}",
             f"{line.num_bytes / 1e6:,.1f}",
             seconds,
-            line.reason,
         )
     console.print(table)
+    for line in plan.stages:
+        if line.reason:
+            text = f"{line.name} would miss: {line.reason}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
     if plan.images_per_s is not None and plan.uncached_epoch_s is not None:
         console.print(
             f"the frozen backbone makes {plan.images_per_s:,.0f} images/s here; an epoch without "
@@ -91,6 +94,8 @@ def print_plan(console: Console, plan: "Plan") -> None:
 
 def print_answers(console: Console, answers: "Iterable[Answer]") -> None:
     """Print why each stage would hit or miss."""
+    from headstart.tasks.stage import short
+
     for answer in answers:
         style = "green" if answer.status == "hit" else "yellow"
         console.print(
@@ -100,9 +105,8 @@ def print_answers(console: Console, answers: "Iterable[Answer]") -> None:
         )
         console.print(answer.text, markup=False, highlight=False, soft_wrap=True)
         for field, old, new in answer.changes:
-            console.print(
-                f"       {field}: {old} -> {new}", markup=False, highlight=False, soft_wrap=True
-            )
+            line = f"       {field}: {short(old)} -> {short(new)}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_backbones(console: Console) -> None:

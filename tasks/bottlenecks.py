@@ -19,6 +19,7 @@ from headstart.config import BackboneConfig, BottleneckConfig, Split, ViewsConfi
 from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones import Backbone, load_backbone
 from headstart.tasks.dataset_index import DatasetIndex
+from headstart.tasks.progress import reporter
 from headstart.tasks.records import RowCollection, RowId, RowReader
 from headstart.tasks.views import augmented_recipe, plain_recipe
 
@@ -86,7 +87,10 @@ class LabelledRows:
 @lru_cache(maxsize=2)
 def open_backbone(config: BackboneConfig, image_size: int | None) -> Backbone:
     """Load a backbone once a process: every stage of a run uses the same one."""
-    return load_backbone(config, image_size)
+    backbone = load_backbone(config, image_size)
+    for note in backbone.notes:
+        reporter().note(f"     {note}")
+    return backbone
 
 
 def bottleneck_collections(

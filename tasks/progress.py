@@ -22,10 +22,12 @@ class Reporter:
 
     Args:
         console: Where to write; standard error by default, so that results can be piped.
+        stage_lines: Whether stages are told of, besides progress.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, stage_lines: bool = True) -> None:
         self.console = console or Console(stderr=True)
+        self._stage_lines = stage_lines
 
     def note(self, text: str) -> None:
         """Write a line for the reader."""
@@ -39,6 +41,8 @@ class Reporter:
             status: Whether it was replayed from the store or computed.
             text: What it made or saved.
         """
+        if not self._stage_lines:
+            return
         style = "green" if status == "hit" else "yellow"
         self.console.print(
             f"[{style}]{status.upper():<4}[/] [bold]{name:<12}[/] ", end="", highlight=False

@@ -308,7 +308,7 @@ def explain_miss(store: Store, name: str, key: str, fields: dict[str, Any]) -> s
     changes = nearest_changes(store, name, fields)
     if changes is None:
         return ""
-    shown = [f"{field} {_short(old)} -> {_short(new)}" for field, old, new in changes]
+    shown = [f"{field} {short(old)} -> {short(new)}" for field, old, new in changes]
     more = len(shown) - NUM_REASONS
     return ", ".join(shown[:NUM_REASONS]) + (f" and {more} more" if more > 0 else "")
 
@@ -334,7 +334,8 @@ def nearest_changes(
     return best
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Write a key's value in a few characters; a digest by its first eight."""
     text = str(value)
     if len(text) == 64 and all(c in "0123456789abcdef" for c in text):
         return text[:8]

@@ -354,10 +354,12 @@ def _head_key(
 ) -> dict[str, Any]:
     network = open_backbone(backbone, views.image_size)
     cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
-    fields = {
+    cut = next(iter(cuts.values()))
+    fields: dict[str, Any] = {
         "labels": dataset.labels_digest,
         "num_augmented": views.num_augmented,
-        "bottlenecks": [one.recipe for one in next(iter(cuts.values())).collections],
+        "bottlenecks": cut.plain.recipe,
+        "augmented": cut.augmented.recipe if cut.augmented else None,
         "head": _settings_in_effect(config),
         **versions(),
     }
