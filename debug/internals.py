@@ -7,7 +7,6 @@ that a release that moves one fails with its name and not somewhere inside a dia
 
 import functools
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 from headstart.errors import HeadstartError
@@ -25,10 +24,11 @@ PRIVATE_NAMES: dict[str, str] = {
     "gradients_helper": "tensorflow.python.ops.gradients_util:_GradientsHelper",
     # tf.function's class, and what is told of each graph it traces.
     "Function": "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function",
-    "concrete_function_callbacks": (
+    "ResourceVariable": "tensorflow.python.ops.resource_variable_ops:BaseResourceVariable",
+    # Callables told of every ConcreteFunction just traced.
+    "trace_listeners": (
         "tensorflow.python.eager.polymorphic_function.transform:CONCRETE_FUNCTION_CALLBACKS"
     ),
-    "ResourceVariable": "tensorflow.python.ops.resource_variable_ops:BaseResourceVariable",
     # TF1-style sessions.
     "DumpingSession": (
         "tensorflow.python.debug.wrappers.dumping_wrapper:DumpingDebugWrapperSession"
@@ -70,23 +70,3 @@ def private(name: str) -> Any:
             f"{type(error).__name__}: {error}",
             "Install tensorflow>=2.21,<2.22, or correct PRIVATE_NAMES in debug/internals.py.",
         ) from error
-
-
-def add_trace_listener(listener: Callable[[Any], None]) -> None:
-    """Let a listener know of every graph that tf.function traces from now on.
-
-    Args:
-        listener: Called with each new concrete function.
-    """
-    private("concrete_function_callbacks").append(listener)
-
-
-def remove_trace_listener(listener: Callable[[Any], None]) -> None:
-    """Stop telling a listener of traced graphs.
-
-    Args:
-        listener: What ``add_trace_listener`` was given; nothing happens if it is not there.
-    """
-    listeners = private("concrete_function_callbacks")
-    if listener in listeners:
-        listeners.remove(listener)

@@ -1,0 +1,207 @@
+"""The messages TensorFlow and Keras raise, and what each means.
+
+TensorFlow has few exception types and many messages: the type alone (InvalidArgumentError) says
+next to nothing. The first pattern that matches names the symptom, so the special ones come first.
+"""
+
+import re
+from dataclasses import dataclass
+
+from headstart.debug.diagnosis import Phase
+
+
+@dataclass(frozen=True)
+class ExceptionPattern:
+    """One kind of message.
+
+    Args:
+        symptom: Symptom code of the diagnosis.
+        pattern: What the message looks like; named groups fill ``cause``.
+        cause: The cause in a sentence, a ``str.format`` template over the groups and ``detail``
+            (the line of the message that matched).
+        suggestions: What to try.
+        phase: The part of training.
+    """
+
+    symptom: str
+    pattern: re.Pattern[str]
+    cause: str
+    suggestions: tuple[str, ...]
+    phase: Phase = "model"
+
+
+def _pattern(
+    symptom: str,
+    pattern: str,
+    cause: str,
+    *suggestions: str,
+    phase: Phase = "model",
+) -> ExceptionPattern:
+    return ExceptionPattern(symptom, re.compile(pattern, re.IGNORECASE), cause, suggestions, phase)
+
+
+PATTERNS: tuple[ExceptionPattern, ...] = (
+    _pattern(
+        "label-out-of-range",
+        r"label value of (?P<label>-?\d+) which is outside the valid range of "
+        r"\[(?P<low>-?\d+), (?P<high>\d+)\)",
+        "A label is {label}, but the model has classes {low} to {high} (the last not included).",
+        "count labels from 0",
+        "give the last layer one unit a class",
+        phase="data",
+    ),
+    _pattern(
+        "out-of-memory",
+        r"OOM when allocating tensor with shape\s*\[(?P<shape>[\d,]+)\]",
+        "Out of memory: a tensor of shape [{shape}] does not fit.",
+        "use a smaller batch or smaller images",
+        "look for a dimension that grows with the square of the input",
+        "use mixed precision",
+        phase="runtime",
+    ),
+    _pattern(
+        "out-of-memory",
+        r"out of memory|OOM when allocating|failed to allocate memory|Unable to allocate"
+        r"|more than 2\*\*63|too many elements|(dimension|size|elements).{0,40}overflow"
+        r"|would (?:overflow|exceed)|(?:bad_alloc)|tensor is too large",
+        "Out of memory, or a tensor too large to exist: {detail}",
+        "use a smaller batch or smaller images",
+        "look for a dimension that grows with the square of the input",
+        phase="runtime",
+    ),
+    _pattern(
+        "nan",
+        r"Detected Infinity or NaN in output (?P<slot>\d+) of "
+        r"(?:graph|eagerly-executing) op \"(?P<op_type>\w+)\"",
+        "{op_type} made NaN or Inf.",
+        phase="forward",
+    ),
+    _pattern(
+        "nan",
+        r"Tensor had (?:NaN|Inf|-Inf)|contains? (?:NaN|Inf)|NaN values|"
+        r"(?:array|tensor|input).{0,30}must not contain (?:infs|nans)",
+        "A check found NaN or Inf: {detail}",
+        phase="forward",
+    ),
+    _pattern(
+        "loss-target-mismatch",
+        r"Arguments `target` and `output` must have the same (?:shape|rank)"
+        r"|(?:logits|labels) and (?:logits|labels) must (?:have the same|be broadcastable)"
+        r"|Shape of labels|Received: target\.shape="
+        r"|labels\.shape must equal logits\.shape"
+        r"|`labels` to be integer|`?logits`?.{0,40}`?labels`?.{0,40}(?:shape|rank)"
+        r"|(?:y_true|target).{0,60}(?:y_pred|output).{0,60}(?:shape|rank)",
+        "The loss was given targets of another shape than the model's predictions: {detail}",
+        "for integer labels use a sparse loss (sparse_categorical_crossentropy); "
+        "for a one-hot loss encode them with tf.one_hot",
+        "give the last layer as many units as the targets have columns",
+        phase="loss",
+    ),
+    _pattern(
+        "no-gradient",
+        r"No gradients provided for any variable|None values not supported"
+        r"|Gradient.{0,20}is None|`gradients?` .{0,40}None",
+        "No variable gets a gradient: the loss does not depend on them by differentiable ops.",
+        "compute the loss inside the GradientTape, from the model's own output",
+        "avoid argmax, round, casts to int, .numpy() and tf.constant between model and loss",
+        "watch plain tensors with tape.watch",
+        phase="backward",
+    ),
+    _pattern(
+        "dtype-mismatch",
+        r"has type (?P<got>\w+) that does not match type (?P<wanted>\w+)"
+        r"|was expected to be an? (?P<wanted2>\w+) tensor but is an? (?P<got2>\w+) tensor",
+        "An op was given tensors of different dtypes: {detail}",
+        "convert one of them: tf.cast(x, y.dtype)",
+        "mind numpy's float64 and int64 defaults",
+    ),
+    _pattern(
+        "dtype-mismatch",
+        r"not in list of allowed values|Tensor conversion requested dtype"
+        r"|Invalid dtype|must have the same dtype|incompatible (?:data)?types?"
+        r"|expected .{0,30}(?:float|int|string|bool)\d* .{0,40}(?:got|received|passed|but)"
+        r"|(?:float|int)\d+.{0,40}(?:expected|but).{0,40}(?:float|int)\d+"
+        r"|Cannot (?:convert|cast).{0,80} to .{0,20}(?:EagerTensor of dtype|dtype)|dtype",
+        "An op was given a tensor of a dtype it does not take: {detail}",
+        "convert it: tf.cast(x, tf.float32)",
+        "mind numpy's float64 and int64 defaults",
+    ),
+    _pattern(
+        "shape-mismatch",
+        r"Input 0 of layer \"(?P<name>[^\"]+)\" is incompatible"
+        r"|Input \d+ (?:of|with name).{0,60}incompatible with (?:the )?layer",
+        "A layer was given input of another shape than it was made for: {detail}",
+        "compare the shape the message names with what the layer before gives (model.summary())",
+    ),
+    _pattern(
+        "shape-mismatch",
+        r"Dimensions? must be equal|Incompatible shapes|size-incompatible|must be equal rank"
+        r"|Input to reshape is a tensor with|Cannot reshape|reshape.{0,60}(?:size|values)"
+        r"|Shapes? .{0,80}(?:incompatible|not compatible|do(?:es)? not match|must match)"
+        r"|Negative dimension size|Dimension .{0,60}(?:must|should|mismatch)|expected (?:min_)?ndim"
+        r"|[Cc]oncat.{0,80}(?:shape|dimension)|must (?:have|be) (?:the same|a?) ?(?:rank|shape)"
+        r"|number of (?:input )?channels|input depth|(?:Inner|inner) dimensions|broadcast"
+        r"|(?:rank|ndims?|shape|dimension).{0,80}(?:but|got|received|is not|mismatch|expected)"
+        r"|In\[0\].{0,40}In\[1\]|(?:stack|unpack|batch).{0,60}different shapes?"
+        r"|Data cardinality is ambiguous",
+        "Shapes do not fit together: {detail}",
+        "print the shapes before this line (tf.print(tf.shape(x)) inside a tf.function)",
+        "use -1 for the batch in tf.reshape, or batch with drop_remainder=True",
+    ),
+    _pattern(
+        "index-out-of-range",
+        r"indices\[.{0,30}\] = (?P<index>-?\d+) is not in \[(?P<low>\d+), (?P<high>\d+)\)"
+        r"|(?:index|slice).{0,60}out of (?:bounds|range)",
+        "An index lies outside the table it looks up: {detail}",
+        "for an embedding, input_dim must be the largest index + 1",
+        phase="data",
+    ),
+    _pattern(
+        "corrupt-data",
+        r"(?:PNG|JPEG|JPG|GIF|BMP|image|data) .{0,40}(?:corrupt|truncated|premature)"
+        r"|Invalid (?:PNG|JPEG|GIF|BMP)|Unknown image file format|(?:Decode|decod)\w*.{0,60}"
+        r"(?:fail|error|invalid)|(?:corrupt|truncated) (?:record|file|image|data)"
+        r"|cannot identify image|Input is empty|unable to decode|failed to decode"
+        r"|trying to decode|expected image",
+        "The input pipeline cannot decode a file: {detail}",
+        "find it by decoding each file on its own, and leave it out",
+        "or go on without it: dataset.ignore_errors()",
+        phase="data",
+    ),
+    _pattern(
+        "missing-file",
+        r"No such file or directory|file does not exist|NewRandomAccessFile failed",
+        "A file that the input pipeline reads is not there: {detail}",
+        "check the path, and the folder the script is started in",
+        phase="data",
+    ),
+    _pattern(
+        "python-in-graph",
+        r"symbolic .{0,40}as a Python .?bool|iterating over a symbolic|symbolic.{0,40}numpy array"
+        r"|numpy\(\) is only available|has no attribute .numpy.|NotImplementedError: numpy",
+        "Python code asks for the value of a tensor while the graph is only being traced: {detail}",
+        "use tf.cond, tf.where or a tf.function with AutoGraph in place of Python's if",
+        "use TensorFlow ops in place of numpy inside tf.function",
+    ),
+    _pattern(
+        "variable-in-function",
+        r"tried to create variables on (?:a )?non-first call|Creating variables on a non-first",
+        "A tf.function creates variables each time it is called.",
+        "create variables and layers once, outside the function",
+    ),
+    _pattern(
+        "leaked-tensor",
+        r"out of scope|InaccessibleTensor|cannot be accessed from (?:here|FuncGraph)|"
+        r"is not an element of this graph|must be from the same graph",
+        "A tensor made while tracing one function is used outside it: {detail}",
+        "return the tensor from the function, or keep it in a tf.Variable",
+    ),
+    _pattern(
+        "assertion",
+        r"assertion failed|Condition .{0,60} did not hold",
+        "An assertion of the program failed: {detail}",
+        "look at the values the message prints",
+        phase="runtime",
+    ),
+)
+"""Every known message, the special ones first."""
