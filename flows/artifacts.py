@@ -1,12 +1,23 @@
-"""What a flow run leaves in the Prefect UI: its report as Markdown, its classes as a table."""
+"""What a flow run leaves in the Prefect UI: its lines, its report, its classes as a table."""
 
+import contextlib
+
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
 from headstart.tasks.figures import confusion_png, curves_png
 from headstart.tasks.findings import Report, headline_split
+from headstart.tasks.progress import copy_lines_to
 from headstart.tasks.report import data_uri, markdown_summary, per_class_rows
 from headstart.tasks.run_folder import RunSummary
+
+
+def lines_in_ui() -> contextlib.AbstractContextManager[None]:
+    """Copy the stages' lines into the log of the flow run; outside one, do nothing."""
+    if FlowRunContext.get() is None:
+        return contextlib.nullcontext()
+    return copy_lines_to(lambda text: get_run_logger().info(text.strip()))
 
 
 def publish(flow_name: str, report: Report, summary: RunSummary) -> None:

@@ -12,7 +12,7 @@ from prefect import flow
 
 from headstart.config import TransferConfig
 from headstart.errors import DamagedShardError
-from headstart.flows.artifacts import publish
+from headstart.flows.artifacts import lines_in_ui, publish
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
 from headstart.tasks.bottlenecks import open_backbone
@@ -43,7 +43,7 @@ def transfer(
     Returns:
         Where the results are, and the figures.
     """
-    with use_store(Store(store or default_root())) as current:
+    with use_store(Store(store or default_root())) as current, lines_in_ui():
         folder = open_run_folder(current, config, out)
         write_config(folder, config)
         try:

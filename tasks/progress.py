@@ -31,6 +31,7 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Write a line for the reader."""
+        _tell_log(text)
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def stage(self, name: str, status: Literal["hit", "miss"], text: str) -> None:
@@ -43,6 +44,7 @@ class Reporter:
         """
         if not self._stage_lines:
             return
+        _tell_log(f"{status.upper():<4} {name:<12} {text}")
         style = "green" if status == "hit" else "yellow"
         self.console.print(
             f"[{style}]{status.upper():<4}[/] [bold]{name:<12}[/] ", end="", highlight=False
@@ -136,6 +138,32 @@ class Reporter:
 
 
 _current: ContextVar[Reporter | None] = ContextVar("headstart_reporter", default=None)
+
+
+_log: ContextVar[Callable[[str], None] | None] = ContextVar("headstart_log", default=None)
+
+
+def _tell_log(text: str) -> None:
+    log = _log.get()
+    if log is not None:
+        log(text)
+
+
+@contextlib.contextmanager
+def copy_lines_to(log: Callable[[str], None]) -> Iterator[None]:
+    """Give every line to a log as well, for the length of a with block.
+
+    Where no reporter was chosen, nobody watches a console, and the log alone gets them.
+    """
+    token = _log.set(log)
+    try:
+        if _current.get() is None:
+            with use_reporter(Reporter(Console(quiet=True))):
+                yield
+        else:
+            yield
+    finally:
+        _log.reset(token)
 
 
 def reporter() -> Reporter:
