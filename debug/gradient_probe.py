@@ -43,7 +43,7 @@ class GradientProbe:
 
     def is_due(self) -> bool:
         """Tell whether the step about to be taken is measured."""
-        return self._is_sampled(int(self._iterations.numpy()))
+        return bool(self._is_sampled(int(self._iterations.numpy())))
 
     def remember_weights(self) -> None:
         """Keep the weights as they are before a sampled step.
