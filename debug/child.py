@@ -93,8 +93,10 @@ class _Session:
         self.spec = spec
         self.watch: Any = None
         self.recording: Any = None
+        self.is_keras_waiting = False
 
     def arm_tensorflow(self) -> None:
+        """Patch TensorFlow once it is imported, and Keras where TensorFlow imported it."""
         from headstart.debug.watch import Watch
 
         self.watch = Watch(with_rules=self.spec.stage == "watch")
@@ -110,8 +112,14 @@ class _Session:
             import tensorflow as tf
 
             tf.debugging.enable_check_numerics()
+        if self.is_keras_waiting:
+            self.arm_keras()
 
     def arm_keras(self) -> None:
+        """Patch Keras, as soon as TensorFlow, which may import it itself, is there as well."""
+        if self.watch is None:
+            self.is_keras_waiting = True
+            return
         from headstart.debug.origins import record_construction_sites
 
         record_construction_sites()

@@ -19,6 +19,9 @@ from headstart.debug.origins import EAGER, Origin
 MAX_ROOTS = 3
 """Diagnoses made of one dump: the first root and what else may matter."""
 
+FIRST_CONFIDENCE, LESS_CONFIDENCE = 0.9, 0.25
+"""Confidence in the first root, and how much less in each that follows."""
+
 _CONSTANTS = ("Const", "Fill")
 _UNINITIALISED = ("Empty", "EmptyTensorList", "ResourceGather")
 _SOURCES = (
@@ -75,12 +78,14 @@ def diagnose_dump(dump: Dump, max_roots: int = MAX_ROOTS) -> list[Diagnosis]:
     roots = [root for root in finder.roots() if root.reaches]
     roots.sort(key=lambda root: (root.window, root.op.key[0] != EAGER, root.op.created))
     diagnoses: list[Diagnosis] = []
-    for rank, root in enumerate(roots):
-        found = _diagnosis(dump, finder, root, confidence=0.9 - 0.2 * min(rank, 3))
-        diagnoses = ranked([*diagnoses, found])
+    for root in roots:
+        confidence = FIRST_CONFIDENCE - len(diagnoses) * LESS_CONFIDENCE
+        found = _diagnosis(dump, finder, root, confidence)
+        if not any((found.file, found.line) == (other.file, other.line) for other in diagnoses):
+            diagnoses.append(found)
         if len(diagnoses) == max_roots:
             break
-    return diagnoses
+    return ranked(diagnoses)
 
 
 class _RootFinder:
