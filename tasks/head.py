@@ -177,16 +177,16 @@ def predict_logits(
         float32 [len(rows), num_classes], in the order of the rows.
     """
     size = batch_size or evaluation_batch_size(rows)
-    shape = rows.readers[0].shape
+    reader = rows.readers[0]
     # Not Model.predict, which compiles an uncompiled model by XLA first.
     forward = tf.function(
-        lambda batch: model(batch, training=False),
-        input_signature=[tf.TensorSpec((None, *shape), tf.float32)],
+        lambda batch: model(tf.cast(batch, tf.float32), training=False),
+        input_signature=[tf.TensorSpec((None, *reader.shape), tf.dtypes.as_dtype(reader.dtype))],
     )
     logits = np.empty((len(rows), int(model.output_shape[-1])), np.float32)
     for start in range(0, len(rows), size):
         images = np.arange(start, min(start + size, len(rows)))
-        logits[images] = forward(rows.gather(images, 0).astype(np.float32)).numpy()
+        logits[images] = forward(rows.gather(images, 0)).numpy()
     return logits
 
 

@@ -132,10 +132,8 @@ class TestBatches:
         assert [epoch_view(epoch, 0) for epoch in range(3)] == [0, 0, 0]
 
     def test_each_epoch_holds_each_image_once_in_the_epochs_view_and_order(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path
     ) -> None:
-        # Two batches a chunk, so that an epoch ends within a chunk and with a smaller batch.
-        monkeypatch.setattr("headstart.tasks.batches.CHUNK_BYTES", 2 * 4 * 4)
         image, view = np.meshgrid(np.arange(11), np.arange(3), indexing="ij")
         rows = make_rows(tmp_path, (10 * image + view)[..., None].astype(np.float32), [0] * 11)
         config = HeadConfig(batch_size=4, seed=7)
