@@ -6,7 +6,7 @@ and NaN below.
 
 from collections.abc import Sequence
 
-from headstart.debug.dump import TensorEvent
+from headstart.debug.dump import EXTERNAL_DATA, TensorEvent
 
 _LOG = ("Log", "Log1p", "Xlogy", "Xlog1py")
 _DIVIDE = ("RealDiv", "Div", "DivNoNan", "Reciprocal", "Inv", "Xdivy")
@@ -53,7 +53,7 @@ def suggestions_for(op_type: str, subject: str, is_backward: bool) -> tuple[str,
     Returns:
         Sentences, the most promising first.
     """
-    if op_type == "IteratorGetNext":
+    if op_type in ("IteratorGetNext", "Placeholder", EXTERNAL_DATA):
         return ("check the data: tf.debugging.assert_all_finite in the map, or drop the rows",)
     for types, suggestions in _SUGGESTIONS:
         if subject in types or op_type.removesuffix("Grad") in types:
@@ -124,8 +124,8 @@ def _forward_cause(op_type: str, value: str, masked: bool) -> str:
         return f"{op_type} made {value}: its argument is outside its domain"
     if op_type == "IteratorGetNext":
         return f"The input data holds {value}: it came out of the input pipeline so"
-    if op_type in ("Placeholder", "PlaceholderWithDefault"):
-        return f"The function was called with data that holds {value}"
+    if op_type in ("Placeholder", "PlaceholderWithDefault", EXTERNAL_DATA):
+        return f"The program was given data that holds {value}"
     if op_type == "ReadVariableOp":
         return f"A variable held {value} before anything recorded here ran"
     if op_type in ("Const", "Fill"):

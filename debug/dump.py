@@ -14,7 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.debug.internals import private
-from headstart.debug.origins import EAGER, OpKey, Origin, OriginRecorder, read_origins
+from headstart.debug.origins import (
+    EAGER,
+    OpKey,
+    Origin,
+    OriginRecorder,
+    read_bad_data,
+    read_origins,
+)
 from headstart.errors import RecordError
 
 DumpMode = Literal[
@@ -23,6 +30,8 @@ DumpMode = Literal[
 HEALTH_BUFFER_EVENTS = 200_000
 """Events kept in memory, the latest, at some 150 bytes each: 24 steps of MobileNetV2."""
 NO_BUFFER = -1
+EXTERNAL_DATA = "ExternalData"
+"""Op type given to eager tensors that no op made: numpy arrays and constants."""
 
 
 class Recording:
@@ -100,6 +109,8 @@ class OpRecord:
         outputs: The tensors it makes.
         created: Position among all ops, in the order they were made.
         stack: The Python stack it was made in, innermost last, as (file, line).
+        called_graph: For a function called from Python, the id of its graph.
+        wall_time: For an eager op, when it had finished; seconds since the epoch.
     """
 
     key: OpKey
@@ -108,6 +119,8 @@ class OpRecord:
     outputs: tuple[TensorKey, ...]
     created: int
     stack: tuple[tuple[str, int], ...] = ()
+    called_graph: str | None = None
+    wall_time: float = 0.0
 
 
 @dataclass
@@ -156,6 +169,11 @@ def read_dump(folder: Path) -> Dump:
         raise RecordError(expected, f"{folder}: {error}") from error
     dump: Dump = collector.dump
     dump.origins = read_origins(folder)
+    for tensor_id in read_bad_data(folder):
+        key = (EAGER, tensor_id)
+        tensor = (EAGER, tensor_id, 0)
+        dump.ops[key] = OpRecord(key, EXTERNAL_DATA, (), (tensor,), created=-1)
+        dump.events[tensor].append(TensorEvent(-1, 0.0, is_bad=True))
     for created, digest in enumerate(reader.graph_op_digests()):
         _add_graph_op(dump, reader, created, digest)
     return dump
@@ -237,6 +255,8 @@ def _collector(reader: Any) -> Any:
                 outputs=tuple((EAGER, str(i), 0) for i in outputs),
                 created=index,
                 stack=tuple((frame[0], frame[1]) for frame in stack),
+                called_graph=execution.graph_id or None,
+                wall_time=execution.wall_time,
             )
 
     return Collector()

@@ -121,7 +121,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         r"|Invalid dtype|must have the same dtype|incompatible (?:data)?types?"
         r"|expected .{0,30}(?:float|int|string|bool)\d* .{0,40}(?:got|received|passed|but)"
         r"|(?:float|int)\d+.{0,40}(?:expected|but).{0,40}(?:float|int)\d+"
-        r"|Cannot (?:convert|cast).{0,80} to .{0,20}(?:EagerTensor of dtype|dtype)|dtype",
+        r"|Cannot (?:convert|cast).{0,80} to .{0,20}(?:EagerTensor of dtype|dtype)",
         "An op was given a tensor of a dtype it does not take: {detail}",
         "convert it: tf.cast(x, tf.float32)",
         "mind numpy's float64 and int64 defaults",

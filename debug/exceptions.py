@@ -22,6 +22,15 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _NODE = re.compile(r"\{\{node (?P<node>[^}]+)\}\}|Detected at node '?(?P<at>[\w./\-]+)'?")
 _FUNCTION = re.compile(r"function_node (?P<function>[\w./\-]+)\}\}|\[Op:(?P<called>\w+)\]")
 _QUOTED_LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_BOILERPLATE = re.compile(
+    r"Could not automatically infer the output shape.*?Error encountered:\s*"
+    r"|Exception encountered when calling [^\n]*\n"
+    r"|(?:Call a|A)rguments received by .*"
+    r"|(?:Detected at node|defined at \(most recent call last\))[^\n]*\n"
+    r"|^\s*(?:File \"[^\n]*|<stack traces? unavailable>)\n?"
+    r"|^in user code:\s*\n",
+    re.DOTALL | re.MULTILINE,
+)
 _NOISE = ("Exception encountered when calling", "Graph execution error", "Arguments received by",
           "Stack trace for op definition", "Call arguments received")  # fmt: skip
 
@@ -53,7 +62,7 @@ def diagnose_exception(error: BaseException, graphs: Sequence[Any] = ()) -> Diag
     text = "\n".join(_text_of(link) for link in chain)
     pattern, match = _classify(chain)
     place = _place(error, text, graphs)
-    detail = _detail(text, match)
+    detail = _detail(_told(text), match)
     if pattern is None:
         cause = f"{type(error).__name__}: {detail}"
         symptom, suggestions, phase = "exception", (), "runtime"
@@ -94,11 +103,16 @@ def _text_of(error: BaseException) -> str:
     return _ANSI.sub("", message if isinstance(message, str) else str(error))
 
 
+def _told(text: str) -> str:
+    """Return what an error says, without the stack and the arguments that are quoted with it."""
+    return _BOILERPLATE.sub("", text)
+
+
 def _classify(
     chain: list[BaseException],
 ) -> tuple[ExceptionPattern | None, re.Match[str] | None]:
     for error in chain:
-        text = _text_of(error)
+        text = _told(_text_of(error))
         if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
             for pattern in PATTERNS:
                 if pattern.symptom == "out-of-memory":

@@ -14,11 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+import numpy as np
+
 from headstart.debug.callsites import CallSite, calling_site, is_users
 from headstart.debug.diagnosis import Phase
 from headstart.debug.internals import private
 
 ORIGINS_FILE = "headstart_origins.jsonl"
+BAD_DATA = "bad data"
+"""Marks, in that file, an eager tensor that no op made and that holds NaN or Inf."""
 MAX_USER_LINES = 5
 MAX_EAGER_ORIGINS = 200_000
 """Eager ops whose origin is kept, the latest: an eager loop runs without end."""
@@ -81,7 +85,7 @@ def record_construction_sites() -> None:
 
     def construct(cls: type, *_: Any, **__: Any) -> Any:
         instance = super(saveable, cls).__new__(cls)
-        vars(instance)[SITE] = calling_site()
+        vars(instance)[SITE] = _construction_site()
         return instance
 
     saveable.__new__ = construct
@@ -95,6 +99,22 @@ def record_construction_sites() -> None:
     trainer.compile = compile_and_note
 
 
+def _construction_site() -> CallSite | None:
+    """Return the user's line that makes an object, or that made the object which makes it.
+
+    Keras makes losses, metrics and inner layers late: at the first call and not where the user
+    asked for them.
+    """
+    for frame in _frames(sys._getframe(2)):
+        if is_users(frame.f_code.co_filename):
+            return CallSite(frame.f_code.co_filename, frame.f_lineno)
+        attributes = getattr(_self_of(frame), "__dict__", {})
+        site = attributes.get(SITE)
+        if isinstance(site, CallSite) and COMPILE_SITE not in attributes:
+            return site
+    return None
+
+
 class OriginRecorder:
     """Writes the origin of every op that is made or run in this thread.
 
@@ -106,6 +126,7 @@ class OriginRecorder:
         self._file: TextIO = (folder / ORIGINS_FILE).open("w", encoding="utf-8")
         self._eager: deque[tuple[str, Origin]] = deque(maxlen=MAX_EAGER_ORIGINS)
         # Which op of a type took a tensor: gradients of some ops know no more of theirs.
+        self._known: set[str] = set()
         self._takers: dict[tuple[str, str, str], OpKey] = {}
 
     def start(self) -> None:
@@ -136,6 +157,8 @@ class OriginRecorder:
         if graph is None:
             key = (EAGER, str(outputs[0]._id))
             self._eager.append((key[1], self._origin()))
+            self._note_data(inputs)
+            self._known.update(str(tensor._id) for tensor in outputs)
         else:
             if op_type in ("Const", "Placeholder", "PlaceholderWithDefault"):
                 op_name = outputs[0].name.split(":")[0]  # as tfdbg names them
@@ -145,6 +168,17 @@ class OriginRecorder:
             self._takers.clear()
         self._takers.update({(str(op_type), *_tensor_id(tensor)): key for tensor in inputs})
         return outputs
+
+    def _note_data(self, inputs: Any) -> None:
+        """Look at tensors that no op made, once each: arrays of numpy have no op to be bad."""
+        for tensor in inputs:
+            tensor_id = str(tensor._id)
+            if tensor_id in self._known or not tensor.dtype.is_floating:
+                continue
+            self._known.add(tensor_id)
+            # numpy and not an op: an op in here would call back without end.
+            if not np.isfinite(tensor.numpy().astype(np.float32)).all():
+                self._file.write(json.dumps([EAGER, tensor_id, BAD_DATA]) + "\n")
 
     def _write(self, key: OpKey, origin: Origin) -> None:
         self._file.write(json.dumps([*key, asdict(origin)]) + "\n")
@@ -279,13 +313,32 @@ def read_origins(folder: Path) -> dict[OpKey, Origin]:
     Returns:
         The origin of each op; empty where the dump was not recorded by headstart.
     """
+    return {
+        (graph, op): Origin.from_dict(fields)
+        for graph, op, fields in _records(folder)
+        if fields != BAD_DATA
+    }
+
+
+def read_bad_data(folder: Path) -> list[str]:
+    """Read which eager tensors that no op made held NaN or Inf.
+
+    Args:
+        folder: The dump's folder.
+
+    Returns:
+        Ids of the tensors.
+    """
+    return [tensor_id for _, tensor_id, fields in _records(folder) if fields == BAD_DATA]
+
+
+def _records(folder: Path) -> Iterator[tuple[str, str, Any]]:
     path = folder / ORIGINS_FILE
-    origins: dict[OpKey, Origin] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                graph, op, fields = json.loads(line)
-            except ValueError:  # the process was ended in the middle of a line
-                break
-            origins[(graph, op)] = Origin.from_dict(fields)
-    return origins
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            graph, op, fields = json.loads(line)
+        except ValueError:  # the process was ended in the middle of a line
+            return
+        yield graph, op, fields

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.causes import cause_of, suggestions_for
 from headstart.debug.diagnosis import Diagnosis, TensorHealth, ranked
-from headstart.debug.dump import Dump, OpRecord, TensorEvent, TensorKey
+from headstart.debug.dump import EXTERNAL_DATA, Dump, OpRecord, TensorEvent, TensorKey
 from headstart.debug.origins import EAGER, Origin
 
 MAX_ROOTS = 3
@@ -26,7 +26,7 @@ _CONSTANTS = ("Const", "Fill")
 _UNINITIALISED = ("Empty", "EmptyTensorList", "ResourceGather")
 _SOURCES = (
     *("Placeholder", "PlaceholderWithDefault", "ReadVariableOp", "IteratorGetNext"),
-    *("OptionalGetValue", "TensorListGetItem", "TensorListStack"),
+    *("OptionalGetValue", "TensorListGetItem", "TensorListStack", EXTERNAL_DATA),
 )
 """Ops that hand on what another graph, an earlier step or the input pipeline made."""
 _CALLS = (
@@ -101,6 +101,9 @@ class _RootFinder:
             for tensor in op.inputs:
                 self._takers.setdefault(tensor, []).append(op)
         self._calls = sorted(dump.function_calls)
+        self._call_ops = [
+            op for op in dump.ops.values() if op.op_type in _CALLS or op.called_graph is not None
+        ]
         self._meant: dict[tuple[TensorKey, int], bool] = {}
 
     def roots(self) -> list[Root]:
@@ -139,7 +142,10 @@ class _RootFinder:
     def _is_no_root(self, op: OpRecord, tensor: TensorKey) -> bool:
         slots_of_use = op.op_type.startswith("FusedBatchNorm") and tensor[2] > 0
         is_call = op.op_type in _CALLS or op.op_type.startswith("__")
-        return slots_of_use or is_call or op.op_type in _UNINITIALISED
+        # The whole data set, which numpy input hands to every call; the batch says more.
+        name = self.dump.graph_names.get(op.key[0], "")
+        is_data_set = op.op_type == "Placeholder" and name.startswith("Dataset_")
+        return slots_of_use or is_call or is_data_set or op.op_type in _UNINITIALISED
 
     def _starts(self, op: OpRecord, event: TensorEvent) -> bool:
         """Tell whether a bad value has no bad input, but for what is meant."""
@@ -149,7 +155,34 @@ class _RootFinder:
         makers = [self._makers[tensor] for tensor in op.inputs if tensor in self._makers]
         if any(maker.op_type in _CALLS for maker in makers):
             return not bad and not self._inner_graphs_are_bad(op, event)
+        if not bad and self._is_fed_badly(op, event):
+            return False
         return all(self._is_meant(tensor, index) for tensor, index in bad)
+
+    def _is_fed_badly(self, op: OpRecord, event: TensorEvent) -> bool:
+        """Tell whether an argument of the op's function, not recorded itself, was bad outside."""
+        makers = [self._makers[tensor] for tensor in op.inputs if tensor in self._makers]
+        if not any(maker.op_type == "Placeholder" for maker in makers):
+            return False
+        window, graph = self._window(event), op.key[0]
+        outer = self.dump.outer_graphs.get(graph)
+        for call in self._call_ops:
+            if call.called_graph == graph:
+                if self._window_of_time(call.wall_time) == window and self._takes_bad(call, None):
+                    return True
+            elif call.key[0] == outer and (
+                self._takes_bad(call, window) or self._is_fed_badly(call, event)
+            ):
+                return True
+        return False
+
+    def _takes_bad(self, call: OpRecord, window: int | None) -> bool:
+        return any(
+            event.is_bad and (window is None or self._window(event) == window)
+            for tensor in call.inputs
+            for source in self._through_identities(tensor)
+            for event in self.dump.events[source]
+        )
 
     def _inner_graphs_are_bad(self, op: OpRecord, event: TensorEvent) -> bool:
         """Tell whether a graph called from the op's graph holds a bad value of the same window."""
@@ -248,7 +281,10 @@ class _RootFinder:
         return min(range(len(events)), key=lambda i: abs(events[i].order - event.order))
 
     def _window(self, event: TensorEvent) -> int:
-        return bisect.bisect_left(self._calls, event.wall_time)
+        return self._window_of_time(event.wall_time)
+
+    def _window_of_time(self, wall_time: float) -> int:
+        return bisect.bisect_left(self._calls, wall_time)
 
 
 def _diagnosis(dump: Dump, finder: _RootFinder, root: Root, confidence: float) -> Diagnosis:
@@ -262,7 +298,7 @@ def _diagnosis(dump: Dump, finder: _RootFinder, root: Root, confidence: float) -
     inputs = tuple(finder.inputs(op, root.event))
     is_backward = origin.phase == "backward" or forward is not None
     subject = forward.op_type if forward else op.op_type
-    phase = "data" if op.op_type == "IteratorGetNext" else origin.phase
+    phase = "data" if op.op_type in ("IteratorGetNext", EXTERNAL_DATA) else origin.phase
     return Diagnosis(
         symptom="nan" if root.event.has_nan else "inf",
         cause=cause_of(op.op_type, subject, is_backward, root.event, [e for _, e in inputs]),
@@ -275,6 +311,7 @@ def _diagnosis(dump: Dump, finder: _RootFinder, root: Root, confidence: float) -
         inputs_health=tuple(_health(tensor, event) for tensor, event in inputs),
         outputs_health=(_health(root.tensor, root.event),),
         step=root.index if op.key[0] != EAGER else None,
+        batch=root.index if op.op_type == "IteratorGetNext" else None,
         phase="backward" if is_backward else phase,
         confidence=confidence,
         suggestions=suggestions_for(op.op_type, subject, is_backward),

@@ -19,6 +19,7 @@ import numpy as np
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.internals import private
+from headstart.debug.no_gradient import diagnose_no_gradient
 from headstart.debug.origins import SITE
 from headstart.debug.retraces import RetraceCounter
 
@@ -26,6 +27,8 @@ MAX_HISTORY = 10_000
 DIVERGENCE_FACTOR = 1e3
 """Growth of the loss before it ended in NaN or Inf from which on the cause is divergence."""
 GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high")
+MIN_SKIPPED_STEPS = 4
+"""Steps skipped by loss scaling from the first on, after which something is broken."""
 MAX_CHECKED_ELEMENTS = 1 << 24
 """Larger variables are not checked at the end."""
 
@@ -39,7 +42,7 @@ class Sign:
     """The first sign of a numerical fault.
 
     Args:
-        where: ``loss``, ``metric``, ``result`` or ``variable``.
+        where: ``loss``, ``metric``, ``result``, ``gradient`` or ``variable``.
         name: The metric's, function's or variable's name.
         value: The value, such as ``nan``.
         step: Training step, counted from 0 over all epochs; None where not known.
@@ -194,6 +197,8 @@ class Watch:
             tape: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
         ) -> Any:
             gradients = differentiate(tape, target, sources, *args, **kwargs)
+            if all(gradient is None for gradient in tf.nest.flatten(gradients)):
+                watch._found.append(diagnose_no_gradient(target, calling_site()))
             if not watch._in_keras and tf.executing_eagerly():
                 watch._check_target(target)
             return gradients
@@ -266,6 +271,10 @@ def _sign_callback(watch: Watch) -> Any:
             super().__init__()
             self.step = -1
 
+        def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+            if _never_updated(self.model, self.step + 1):
+                watch.note(Sign("gradient", "every gradient", "inf", self.step))
+
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             self.step += 1
             self._look(batch, logs or {})
@@ -292,6 +301,14 @@ def _sign_callback(watch: Watch) -> Any:
                     watch.note(Sign(where, name, str(number), step, batch))
 
     return SignCallback()
+
+
+def _never_updated(model: Any, num_steps: int) -> bool:
+    """Tell whether loss scaling skipped every step: no gradient was ever finite."""
+    inner = getattr(getattr(model, "optimizer", None), "inner_optimizer", None)
+    return (
+        inner is not None and num_steps >= MIN_SKIPPED_STEPS and int(inner.iterations.numpy()) == 0
+    )
 
 
 def _at_layer(found: Diagnosis, model: Any) -> Diagnosis:

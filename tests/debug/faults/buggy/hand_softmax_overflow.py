@@ -13,7 +13,7 @@ def softmax(logits):
 
 keras.utils.set_random_seed(0)
 rng = np.random.default_rng(0)
-x = rng.normal(scale=60.0, size=(64, 10)).astype("float32")
+x = rng.normal(scale=600.0, size=(64, 10)).astype("float32")
 y = rng.integers(0, 3, size=64)
 model = keras.Sequential(
     [

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 def slow_load(index):
     time.sleep(0.02)  # WRONG
-    return np.full((6,), index, "float32") / 100.0
+    return np.full((6,), index % 7, "float32") / 7.0
 
 
 def load(index):

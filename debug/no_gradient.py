@@ -1,0 +1,80 @@
+"""Why a loss has no gradient: the op between it and the variables that cannot be differentiated."""
+
+from collections import deque
+from typing import Any
+
+from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.diagnosis import Diagnosis
+
+MAX_OPS = 10_000
+_NOT_DIFFERENTIABLE = {
+    *("ArgMax", "ArgMin", "Round", "Rint", "Floor", "Ceil", "Sign", "Bincount", "OneHot"),
+    *("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "LogicalNot"),
+    *("StopGradient", "PyFunc", "EagerPyFunc", "PyFuncStateless", "Unique", "Where", "Shape"),
+}
+
+
+def diagnose_no_gradient(target: Any, site: CallSite | None) -> Diagnosis:
+    """Say why a GradientTape gave None for every source.
+
+    Args:
+        target: What was differentiated: a tensor or a structure of tensors.
+        site: The user's line that asked for the gradient.
+
+    Returns:
+        The diagnosis, at the op that breaks the chain where the graph shows one.
+    """
+    op = _breaking_op(target)
+    line = (_user_line(op) if op is not None else None) or site
+    what = f"{op.type} ({op.name}) has no gradient" if op is not None else (
+        "the loss does not depend on them by differentiable ops recorded on the tape"
+    )  # fmt: skip
+    return Diagnosis(
+        symptom="no-gradient",
+        cause=f"No variable gets a gradient: {what}.",
+        op=op.name if op is not None else None,
+        op_type=op.type if op is not None else None,
+        file=line.file if line else None,
+        line=line.line if line else None,
+        phase="backward",
+        confidence=0.95,
+        suggestions=(
+            "avoid argmax, round, casts to int, comparisons and .numpy() between model and loss",
+            "compute the loss inside the GradientTape, from the model's own output",
+            "watch plain tensors with tape.watch",
+        ),
+        evidence={"asked_at": f"{site.file}:{site.line}" if site else None},
+    ).with_source()
+
+
+def _breaking_op(target: Any) -> Any:
+    """Walk from a symbolic tensor towards its inputs, to the first op without gradient."""
+    import tensorflow as tf
+
+    tensors = [t for t in tf.nest.flatten(target) if isinstance(t, tf.Tensor)]
+    if any(hasattr(tensor, "numpy") for tensor in tensors):
+        return None  # eager tensors do not know what made them
+    border = deque(tensor.op for tensor in tensors)
+    seen: set[str] = set()
+    while border and len(seen) < MAX_OPS:
+        op = border.popleft()
+        if op.name in seen:
+            continue
+        seen.add(op.name)
+        if op.type in _NOT_DIFFERENTIABLE or _casts_to_integers(op):
+            return op
+        border.extend(tensor.op for tensor in op.inputs)
+    return None
+
+
+def _casts_to_integers(op: Any) -> bool:
+    return (
+        op.type == "Cast" and op.inputs[0].dtype.is_floating and not op.outputs[0].dtype.is_floating
+    )
+
+
+def _user_line(op: Any) -> CallSite | None:
+    for frame in reversed(op.traceback):
+        if is_users(frame.filename):
+            return CallSite(frame.filename, frame.lineno)
+    return None
