@@ -6,7 +6,7 @@ in inference mode, and whatever state a layer moves all the same is put back.
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -66,6 +66,32 @@ def probe(model: Any, batches: list[Any], step: int, objective: Objective) -> Pr
     )
 
 
+def input_of(model: Any, layer: Any, x: Any) -> npt.NDArray[np.float64] | None:
+    """Return the values that reach a layer when a model runs on inputs.
+
+    Args:
+        model: A Keras model.
+        layer: A layer or model somewhere inside it.
+        x: Inputs of the model.
+
+    Returns:
+        The layer's first input, ``[N, ...]``; None where the model cannot be called this way.
+    """
+    seen: list[npt.NDArray[np.float64]] = []
+    call = layer.call
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        seen.append(np.asarray(args[0] if args else next(iter(kwargs.values())), np.float64))
+        return call(*args, **kwargs)
+
+    try:
+        with _call_replaced(layer, noted), _unchanged(model):
+            model(x, training=False)
+    except Exception as error:
+        _log.debug("no look at the inputs of %s: %s", layer.name, error)
+    return seen[0] if seen else None
+
+
 def leaf_layers(model: Any) -> list[Any]:
     """Return the layers of a model that hold no other layers, own and nested ones alike.
 
@@ -103,14 +129,10 @@ class _Watch:
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
-        layers = leaf_layers(model)
-        for layer in layers:
-            object.__setattr__(layer, "call", self._noting(layer, layer.call))
-        try:
+        with ExitStack() as calls:
+            for layer in leaf_layers(model):
+                calls.enter_context(_call_replaced(layer, self._noting(layer, layer.call)))
             yield
-        finally:
-            for layer in layers:
-                object.__delattr__(layer, "call")
 
     def _noting(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any, **kwargs: Any) -> Any:
@@ -167,6 +189,20 @@ def _classes(
         return none, none
     predicted = objective.predictions(np.asarray(y_pred))
     return predicted, objective.labels(np.asarray(y)[: len(y_pred)]) if predicted.size else none
+
+
+@contextmanager
+def _call_replaced(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
+    """Around Keras's tracking of attributes, and with an own ``call`` of the instance kept."""
+    own = vars(layer).get("call")
+    object.__setattr__(layer, "call", call)
+    try:
+        yield
+    finally:
+        if own is None:
+            object.__delattr__(layer, "call")
+        else:
+            object.__setattr__(layer, "call", own)
 
 
 @contextmanager
