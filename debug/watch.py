@@ -18,6 +18,7 @@ import numpy as np
 
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.fit_data import found_after_fit
 from headstart.debug.internals import private
 from headstart.debug.no_gradient import diagnose_no_gradient
 from headstart.debug.origins import SITE
@@ -225,7 +226,10 @@ class Watch:
                 kwargs["callbacks"] = [*listed, *mine]
             self._in_keras += 1
             try:
-                return loop(model, *args, **kwargs)
+                result = loop(model, *args, **kwargs)
+                if name == "fit" and self.with_rules:
+                    self._found += found_after_fit(model, args, kwargs)
+                return result
             finally:
                 self._in_keras -= 1
 

@@ -15,4 +15,4 @@ model = keras.Sequential(
 )
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
-model.fit(x, y, batch_size=20, epochs=3, verbose=0)
+model.fit(x, y, batch_size=20, epochs=12, verbose=0)

@@ -1,0 +1,87 @@
+"""The preflight checks that need no step of their own, made on a stranger's ``fit`` once it ends.
+
+Before ``fit`` they would take batches from under it and build the model too early; afterwards
+nothing of the program's can be disturbed any more.
+"""
+
+import ast
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.origins import COMPILE_SITE, SITE
+
+_log = logging.getLogger("headstart.debug")
+
+
+def found_after_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Diagnosis]:
+    """Check a model and the data it was just fitted on.
+
+    Args:
+        model: The fitted model.
+        args: Positional arguments of ``fit``.
+        kwargs: Its named arguments.
+
+    Returns:
+        The findings; empty too where the data can be iterated only once.
+    """
+    from headstart.debug.preflight_labels import label_format, label_range, softmax_and_logits
+    from headstart.debug.preflight_training import stale_trainable_flags
+    from headstart.debug.samples import take_sample
+
+    data = _repeatable(args, kwargs)
+    if data is None:
+        return []
+    found: list[Diagnosis] = []
+    try:
+        sample = take_sample(model, data, count=1)
+        for check in (label_format, label_range, softmax_and_logits, stale_trainable_flags):
+            found += check(sample)
+    except Exception as error:  # whatever a stranger's model is, checking it must not end its run
+        _log.debug("the fitted model could not be checked: %r", error)
+    site = calling_site()
+    return [_located(diagnosis, model, site) for diagnosis in found]
+
+
+def _repeatable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what ``fit`` was given in a form that can be iterated again; None where it cannot."""
+    import tensorflow as tf
+
+    x = kwargs.get("x", args[0] if args else None)
+    y = kwargs.get("y", args[1] if len(args) > 1 else None)
+    if isinstance(x, tf.data.Dataset):
+        return x
+    return (x, y) if y is not None else None
+
+
+def _located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
+    """Point at the loss for what the loss causes, at the assignment for a flipped flag."""
+    line = site
+    if found.phase == "loss" or found.symptom == "label-format":
+        made = getattr(model.loss, "__dict__", {}).get(SITE)
+        line = made or vars(model).get(COMPILE_SITE) or site
+    elif found.symptom == "stale-trainable" and site is not None:
+        line = _assignment_above(site, "trainable") or site
+    if line is None or found.file is not None:
+        return found
+    return replace(found, file=line.file, line=line.line).with_source()
+
+
+def _assignment_above(site: CallSite, attribute: str) -> CallSite | None:
+    """Return where a file last assigns to an attribute above a line."""
+    try:
+        tree = ast.parse(Path(site.file).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    lines = [
+        target.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and target.attr == attribute
+    ]
+    above = [line for line in lines if line < site.line]
+    return CallSite(site.file, max(above)) if above else None
