@@ -1,0 +1,191 @@
+"""Takes the steps of a crash bundle again: ``python replay_child.py BUNDLE RESULT.json``.
+
+Run as a script under the debugger (``headstart.debug.run``), once for each rung of its ladder;
+only the first run, which has no instrumentation, says whether the replay was exact.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import math
+import random
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from headstart.debug.bundle import Bundle, read_bundle
+from headstart.debug.recorder import recorded_variables
+
+_WITH_EFFECT = {
+    "fit", "evaluate", "predict", "train_on_batch", "load_data", "load_model", "load_weights",
+    "save", "system", "run", "get_file", "urlopen", "image_dataset_from_directory",
+}  # fmt: skip
+
+
+def main(folder: Path, result_file: Path) -> None:
+    """Replay a bundle and write how close it came.
+
+    Args:
+        folder: The bundle.
+        result_file: Where the result goes; left alone where it is there already.
+    """
+    bundle = read_bundle(folder)
+    model = load_model(bundle)
+    result = _Result(bundle, None if result_file.exists() else result_file)
+    start = _StartHere(bundle)
+    model.run_eagerly = bool(bundle.facts["run_eagerly"])
+    try:
+        model.fit(
+            (batch for batch in bundle.batches),
+            steps_per_epoch=len(bundle.batches),
+            callbacks=[start, result],
+            verbose=0,
+        )
+    except Exception as error:
+        result.write(type(error).__name__)
+        raise
+
+
+def load_model(bundle: Bundle) -> Any:
+    """Load the bundle's model, with the user's own classes from its sources.
+
+    Args:
+        bundle: The bundle.
+
+    Returns:
+        The compiled model.
+    """
+    known: dict[str, Any] = {}
+    for entry in bundle.facts["sources"]:
+        known.update(_definitions(bundle, entry))
+    with keras.utils.custom_object_scope(known):
+        # The bundle's sources run anyway, so its lambdas are no greater risk.
+        return keras.models.load_model(bundle.folder / "model.keras", safe_mode=False)
+
+
+def _definitions(bundle: Bundle, entry: dict[str, str]) -> dict[str, Any]:
+    """Run only what a module defines: imports, classes, functions and plain assignments."""
+    copy, original = bundle.folder / "sources" / entry["name"], Path(entry["original"])
+    same = original.is_file() and _digest(original) == entry["sha256"]
+    file = original.resolve() if same else copy.resolve()
+    module = types.ModuleType(entry["module"])
+    module.__file__ = str(file)
+    if entry["module"] != "__main__":
+        sys.modules[entry["module"]] = module
+    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+        if _defines(statement):
+            code = compile(ast.Module([statement], []), str(file), "exec")
+            with contextlib.suppress(Exception):  # what needs the user's data is not needed here
+                exec(code, module.__dict__)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == entry["module"] and callable(value)
+    }
+
+
+def _defines(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Import | ast.ImportFrom | ast.ClassDef | ast.FunctionDef):
+        return True
+    if not isinstance(statement, ast.Assign | ast.AnnAssign):
+        return False
+    calls = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    names = {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
+    return not names & _WITH_EFFECT
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+class _StartHere(keras.callbacks.Callback):  # type: ignore[misc]
+    """Puts the recorded state in place right before the first step."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.bundle = bundle
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Restore everything before batch 0."""
+        if batch:
+            return
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        by_path: dict[str, list[Any]] = {}
+        for variable in recorded_variables(self.model):
+            by_path.setdefault(variable.path, []).append(variable)
+        for entry, value in zip(self.bundle.facts["state"], self.bundle.values, strict=True):
+            # Metrics make their variables at their first step, with nothing in them.
+            if by_path.get(entry["path"]):
+                by_path[entry["path"]].pop(0).assign(value)
+        _restore_random(self.bundle.facts["random"])
+
+
+class _Result(keras.callbacks.Callback):  # type: ignore[misc]
+    """Compares the logged losses with the recorded ones, bit by bit."""
+
+    def __init__(self, bundle: Bundle, file: Path | None) -> None:
+        super().__init__()
+        self.bundle = bundle
+        self.file = file
+        self.different: list[int] = []
+        self.steps = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Compare, and write at each step: the next may end the process."""
+        step = self.bundle.first_step + batch
+        recorded = self.bundle.facts["losses"].get(str(step))
+        loss = float((logs or {}).get("loss", 0.0))
+        if recorded is not None and not _same(loss, float.fromhex(recorded)):
+            self.different.append(step)
+        self.steps += 1
+        self.write("NonFiniteLossError" if not math.isfinite(loss) else "")
+
+    def write(self, failure: str) -> None:
+        """Write the result so far.
+
+        Args:
+            failure: Name of the failure's exception, empty where there was none yet.
+        """
+        if self.file is None:
+            return
+        expected = self.bundle.facts["error_type"]
+        is_exact = not self.different and failure == expected
+        self.file.write_text(
+            json.dumps({
+                "is_exact": is_exact,
+                "failure": failure,
+                "expected": expected,
+                "steps": self.steps,
+                "different_steps": self.different,
+            }),
+            encoding="utf-8",
+        )  # fmt: skip
+
+
+def _same(loss: float, recorded: float) -> bool:
+    return loss == recorded or not (math.isfinite(loss) or math.isfinite(recorded))
+
+
+def _restore_random(state: dict[str, Any]) -> None:
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    numpy_state = {**state["numpy"], "state": dict(_as_arrays(state["numpy"]["state"]))}
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    tf.random.get_global_generator().reset(np.array(state["tensorflow"], np.int64))
+
+
+def _as_arrays(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in state.items():
+        yield key, np.array(value, np.uint32) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
