@@ -6,6 +6,7 @@ before (environment variables) still counts.
 """
 
 import faulthandler
+import functools
 import importlib.abc
 import importlib.util
 import json
@@ -185,6 +186,7 @@ def _turn_xla_off() -> None:
     function_class = private("Function")
     construct = function_class.__init__
 
+    @functools.wraps(construct)
     def construct_without_jit(function: Any, *args: Any, **kwargs: Any) -> None:
         construct(function, *args, **{**kwargs, "jit_compile": None})
 
@@ -194,9 +196,10 @@ def _turn_xla_off() -> None:
 def _turn_keras_jit_off() -> None:
     from headstart.debug.internals import private
 
-    trainer = private("KerasTrainer")
+    trainer = next(kind for kind in private("KerasTrainer").__mro__ if "compile" in vars(kind))
     compile_model = trainer.compile
 
+    @functools.wraps(compile_model)
     def compile_without_jit(model: Any, *args: Any, **kwargs: Any) -> Any:
         return compile_model(model, *args, **{**kwargs, "jit_compile": False})
 

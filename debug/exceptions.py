@@ -17,6 +17,8 @@ from headstart.debug.exception_patterns import PATTERNS, ExceptionPattern
 from headstart.debug.origins import COMPILE_SITE, SITE
 
 MAX_DETAIL_CHARACTERS = 300
+_NO_SUGGESTIONS: tuple[str, ...] = ()
+_AT_RUNTIME: Phase = "runtime"
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _NODE = re.compile(r"\{\{node (?P<node>[^}]+)\}\}|Detected at node '?(?P<at>[\w./\-]+)'?")
@@ -31,6 +33,8 @@ _BOILERPLATE = re.compile(
     r"|^in user code:\s*\n",
     re.DOTALL | re.MULTILINE,
 )
+_QUOTED_STACK = re.compile(r"^[ ]*File \"[^\n]*\n(?:[^\n]*\n)?", re.MULTILINE)
+"""A line of a quoted stack with the line of code below it."""
 _NOISE = ("Exception encountered when calling", "Graph execution error", "Arguments received by",
           "Stack trace for op definition", "Call arguments received")  # fmt: skip
 
@@ -63,14 +67,11 @@ def diagnose_exception(error: BaseException, graphs: Sequence[Any] = ()) -> Diag
     pattern, match = _classify(chain)
     place = _place(error, text, graphs)
     detail = _detail(_told(text), match)
-    if pattern is None:
-        cause = f"{type(error).__name__}: {detail}"
-        symptom, suggestions, phase = "exception", (), "runtime"
-    else:
-        groups = match.groupdict() if match else {}
-        cause = pattern.cause.format(**groups, detail=detail)
+    symptom, suggestions, phase = "exception", _NO_SUGGESTIONS, _AT_RUNTIME
+    cause = f"{type(error).__name__}: {detail}"
+    if pattern is not None and match is not None:
+        cause = pattern.cause.format(**match.groupdict(), detail=detail)
         symptom, suggestions, phase = pattern.symptom, pattern.suggestions, pattern.phase
-    known: Phase = phase  # type: ignore[assignment]
     return Diagnosis(
         symptom=symptom,
         cause=cause,
@@ -80,7 +81,7 @@ def diagnose_exception(error: BaseException, graphs: Sequence[Any] = ()) -> Diag
         layer=place.layer,
         file=place.line.file if place.line else None,
         line=place.line.line if place.line else None,
-        phase="backward" if place.is_backward else known,
+        phase="backward" if place.is_backward else phase,
         confidence=0.9 if pattern else 0.6,
         suggestions=suggestions,
         evidence={"exception": type(error).__name__, "message": text[:4000]},
@@ -105,6 +106,8 @@ def _text_of(error: BaseException) -> str:
 
 def _told(text: str) -> str:
     """Return what an error says, without the stack and the arguments that are quoted with it."""
+    if text.lstrip().startswith("in user code:"):
+        text = _QUOTED_STACK.sub("", text)
     return _BOILERPLATE.sub("", text)
 
 
@@ -113,13 +116,9 @@ def _classify(
 ) -> tuple[ExceptionPattern | None, re.Match[str] | None]:
     for error in chain:
         text = _told(_text_of(error))
-        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-            for pattern in PATTERNS:
-                if pattern.symptom == "out-of-memory":
-                    match = pattern.pattern.search(text)
-                    if match or "(?P<shape>" not in pattern.pattern.pattern:
-                        return pattern, match
-        if not _is_tensorflows(error):
+        if isinstance(error, MemoryError):
+            text = f"out of memory: {text}"
+        elif not _is_tensorflows(error):
             continue
         for pattern in PATTERNS:
             match = pattern.pattern.search(text)
@@ -130,12 +129,17 @@ def _classify(
 
 def _is_tensorflows(error: BaseException) -> bool:
     """Tell whether an error was raised by TensorFlow, Keras or numpy, not by the user's code."""
-    if type(error).__module__.startswith(("tensorflow", "keras")):
+    if type(error).__module__.startswith(("tensorflow", "keras")) or _is_retold(error):
         return True
     last = None
     for frame, _ in _frames(error.__traceback__):
         last = frame
     return last is not None and not is_users(last.f_code.co_filename)
+
+
+def _is_retold(error: BaseException) -> bool:
+    """Tell whether AutoGraph or Keras raised an error anew, with its own account of the stack."""
+    return str(error).lstrip().startswith(("in user code:", "Exception encountered"))
 
 
 def _detail(text: str, match: re.Match[str] | None) -> str:
@@ -166,10 +170,11 @@ def _place(error: BaseException, text: str, graphs: Sequence[Any]) -> _Place:
         for match in _QUOTED_LINE.finditer(text)
         if is_users(match["file"])
     ]
+    is_told = "in user code:" in text
     node = _NODE.search(text)
     name = (node["node"] or node["at"]) if node else None
     return _Place(
-        line=quoted[-1] if quoted and name else by_frames.line,
+        line=quoted[-1] if quoted and (name or is_told) else by_frames.line,
         layer=by_frames.layer or (_layer_of_scope(name) if name else None),
         op=name,
         is_backward=bool(name and "gradient_tape/" in name),
@@ -255,7 +260,7 @@ def _place_by_frames(error: BaseException) -> _Place:
     layer = next((path for frame, _ in frames if (path := _layer_path(frame))), None)
     for frame, line in frames:
         file = frame.f_code.co_filename
-        if is_users(file):
+        if is_users(file) and "__autograph_generated_file" not in file:
             return _Place(CallSite(file, line), layer)
         site = _construction_site(frame)
         if site is not None:

@@ -32,6 +32,8 @@ def found_after_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     from headstart.debug.preflight_training import stale_trainable_flags
     from headstart.debug.samples import take_sample
 
+    if model.count_params() and not model.trainable_variables:
+        return [_nothing_to_train(calling_site())]
     data = _repeatable(args, kwargs)
     if data is None:
         return []
@@ -44,6 +46,19 @@ def found_after_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         _log.debug("the fitted model could not be checked: %r", error)
     site = calling_site()
     return [_located(diagnosis, model, site) for diagnosis in found]
+
+
+def _nothing_to_train(site: CallSite | None) -> Diagnosis:
+    line = (_assignment_above(site, "trainable") or site) if site else None
+    return Diagnosis(
+        symptom="nothing-trainable",
+        cause="Every layer is frozen: fit ran, but no variable is trainable.",
+        file=line.file if line else None,
+        line=line.line if line else None,
+        phase="model",
+        confidence=0.95,
+        suggestions=("set trainable = True on the layers to train, then compile again",),
+    ).with_source()
 
 
 def _repeatable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ or loss that was running, and, while a gradient is made, the forward op it is th
 op callback reads all of that while the program traces, and keeps it beside the dump.
 """
 
+import functools
 import json
 import sys
 from collections import deque
@@ -89,9 +90,11 @@ def record_construction_sites() -> None:
         return instance
 
     saveable.__new__ = construct
-    trainer = private("KerasTrainer")
+    # Keras compiles a loaded model only where its compile is the base class's own.
+    trainer = next(kind for kind in private("KerasTrainer").__mro__ if "compile" in vars(kind))
     compile_model = trainer.compile
 
+    @functools.wraps(compile_model)
     def compile_and_note(model: Any, *args: Any, **kwargs: Any) -> Any:
         vars(model)[COMPILE_SITE] = calling_site()
         return compile_model(model, *args, **kwargs)

@@ -139,6 +139,11 @@ class _RootFinder:
                 if index is not None:
                     yield source, self.dump.events[source][index]
 
+    def line_that_takes(self, tensor: TensorKey) -> CallSite | None:
+        """Return the user's line that first uses a tensor that no recorded op made."""
+        takers = (self.dump.origins.get(op.key) for op in self._takers.get(tensor, ()))
+        return next((origin.lines[0] for origin in takers if origin and origin.lines), None)
+
     def _is_no_root(self, op: OpRecord, tensor: TensorKey) -> bool:
         slots_of_use = op.op_type.startswith("FusedBatchNorm") and tensor[2] > 0
         is_call = op.op_type in _CALLS or op.op_type.startswith("__")
@@ -294,7 +299,7 @@ def _diagnosis(dump: Dump, finder: _RootFinder, root: Root, confidence: float) -
     place = origin
     if forward is not None:
         place = dump.origins.get(forward.key) or _origin_from_names(dump, forward)
-    site = place.line or origin.line
+    site = place.line or origin.line or finder.line_that_takes(root.tensor)
     inputs = tuple(finder.inputs(op, root.event))
     is_backward = origin.phase == "backward" or forward is not None
     subject = forward.op_type if forward else op.op_type
@@ -338,7 +343,7 @@ def _forward_op(dump: Dump, op: OpRecord, origin: Origin) -> OpRecord | None:
         and (other.key[1] == scope or other.key[1].rsplit("/", 1)[0] == scope)
     ]
     sharing = [other for other in peers if {*other.outputs, *other.inputs} & {*op.inputs}]
-    return (sharing or peers or [None])[0]
+    return next(iter(sharing or peers), None)
 
 
 def _origin_from_names(dump: Dump, op: OpRecord) -> Origin:

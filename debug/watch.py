@@ -6,6 +6,7 @@ nothing is raised: in Keras's logs, in what a tf.function returns, in what a Gra
 differentiates, in the variables at the end.
 """
 
+import functools
 import gc
 import math
 import warnings
@@ -130,8 +131,7 @@ class Watch:
         """
         if self.sign is None:
             site = calling_site()
-            place = {"file": site.file, "line": site.line} if site else {}
-            self.sign = replace(sign, **place)
+            self.sign = replace(sign, file=site.file, line=site.line) if site else sign
         raise FaultSeen(sign.name)
 
     def _divergence(self) -> list[Diagnosis]:
@@ -164,6 +164,7 @@ class Watch:
         watch, function_class = self, private("Function")
         call = function_class.__call__
 
+        @functools.wraps(call)
         def call_and_check(function: Any, *args: Any, **kwargs: Any) -> Any:
             result = call(function, *args, **kwargs)
             if not watch._in_keras and tf.executing_eagerly():
@@ -194,6 +195,7 @@ class Watch:
 
         watch, differentiate = self, tf.GradientTape.gradient
 
+        @functools.wraps(differentiate)
         def differentiate_and_check(
             tape: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
         ) -> Any:
@@ -214,6 +216,7 @@ class Watch:
                 self._note_loss("loss", float(np.asarray(tensor).reshape(())))
 
     def _with_callbacks(self, loop: Callable[..., Any], name: str) -> Callable[..., Any]:
+        @functools.wraps(loop)
         def run(model: Any, *args: Any, **kwargs: Any) -> Any:
             given = kwargs.get("callbacks")
             import keras
@@ -250,6 +253,7 @@ class Watch:
         return callbacks
 
     def _with_checked_result(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)
         def run(model: Any, *args: Any, **kwargs: Any) -> Any:
             self._in_keras += 1
             try:
