@@ -10,8 +10,10 @@ from headstart.tasks.artifacts import Store, use_store
 
 @pytest.fixture(autouse=True)
 def _private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a test that forgets to name a store away from the user's own."""
+    """Keep a test away from the user's own store, Prefect server and Prefect database."""
     monkeypatch.setenv("HEADSTART_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
 
 
 @pytest.fixture

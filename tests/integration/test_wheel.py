@@ -1,0 +1,76 @@
+"""The wheel, built and used in an environment that has no checkout."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of a new environment that has the wheel, and our dependencies."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    for name in filter(None, files):
+        target = source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "venv", with_pip=True)
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True
+    )
+    # The dependencies of this environment, behind the new one's own packages. An editable
+    # installation of headstart in there must not come along, so its finder is left out.
+    here = sysconfig.get_path("purelib")
+    there = next((folder / "venv" / "lib").glob("python*/site-packages"))
+    (there / "dependencies.pth").write_text(f"import sys; sys.path.append({here!r})\n")
+    return python
+
+
+def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [python.with_name("headstart"), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_installed_package_is_the_wheels(python: Path, tmp_path: Path) -> None:
+    code = "import headstart, headstart.flows, headstart.tasks, headstart.debug as d; print(d)"
+    result = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert str(python.parent.parent) in result.stdout
+
+
+def test_the_demo_runs_from_the_wheel(python: Path, tmp_path: Path) -> None:
+    result = run(python, "demo", "--no-record", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["metrics"]["test"]["accuracy"] > 0.9
+    assert {stage["status"] for stage in summary["stages"]} == {"miss"}
+    assert "<html" in Path(summary["report"]).read_text(encoding="utf-8")
+    (image, *_) = sorted((tmp_path / "store" / "demo" / "digits" / "7").glob("*.png"))
+    again = run(python, "predict", summary["run_dir"], str(image), "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["label"] == "7"
