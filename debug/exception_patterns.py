@@ -185,7 +185,8 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
     ),
     _pattern(
         "variable-in-function",
-        r"tried to create variables on (?:a )?non-first call|Creating variables on a non-first",
+        r"tried to create variables on (?:a )?non-first call|Creating variables on a non-first"
+        r"|only supports singleton tf\.Variables",
         "A tf.function creates variables each time it is called.",
         "create variables and layers once, outside the function",
     ),

@@ -68,7 +68,8 @@ def diagnose_exception(error: BaseException, graphs: Sequence[Any] = ()) -> Diag
     place = _place(error, text, graphs)
     detail = _detail(_told(text), match)
     symptom, suggestions, phase = "exception", _NO_SUGGESTIONS, _AT_RUNTIME
-    cause = f"{type(error).__name__}: {detail}"
+    name = type(error).__name__
+    cause = detail if detail.startswith(name) else f"{name}: {detail}"
     if pattern is not None and match is not None:
         cause = pattern.cause.format(**match.groupdict(), detail=detail)
         symptom, suggestions, phase = pattern.symptom, pattern.suggestions, pattern.phase

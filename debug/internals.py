@@ -42,6 +42,8 @@ PRIVATE_NAMES: dict[str, str] = {
     # Keras: every layer, loss, metric and optimizer is one of these.
     "KerasSaveable": "keras.src.saving.keras_saveable:KerasSaveable",
     "KerasOperation": "keras.src.ops.operation:Operation",
+    # Keras asks whether a model's compile is this one: patch it nowhere else.
+    "KerasCompiler": "keras.src.trainers.trainer:Trainer",
     "KerasTrainer": "keras.src.backend.tensorflow.trainer:TensorFlowTrainer",
 }
 """Where each private name is kept, as ``module:attribute``."""
