@@ -189,13 +189,14 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def recorded_variables(model: Any) -> list[Any]:
-    """Return what a training step may change: weights, optimizer, metrics, seeds, in fixed order.
+    """Return what a training step may change: weights and seeds, optimizer state, metrics.
 
     Args:
         model: A compiled Keras model.
 
     Returns:
-        Keras variables, each once.
+        Keras variables, each once; those of the model first and of metrics last, in an order
+        that depends on nothing but the architecture.
     """
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     found = [*model.variables, *model.optimizer.variables, *metrics]

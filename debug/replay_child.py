@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from headstart.debug.bundle import Bundle, read_bundle
 from headstart.debug.recorder import recorded_variables
+from headstart.errors import RecordError
 
 _WITH_EFFECT = {
     "fit", "evaluate", "predict", "train_on_batch", "load_data", "load_model", "load_weights",
@@ -118,13 +119,18 @@ class _StartHere(keras.callbacks.Callback):  # type: ignore[misc]
             return
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
-        by_path: dict[str, list[Any]] = {}
-        for variable in recorded_variables(self.model):
-            by_path.setdefault(variable.path, []).append(variable)
-        for entry, value in zip(self.bundle.facts["state"], self.bundle.values, strict=True):
-            # Metrics make their variables at their first step, with nothing in them.
-            if by_path.get(entry["path"]):
-                by_path[entry["path"]].pop(0).assign(value)
+        # Paths may hold names that Keras numbers anew in each process, so position decides. Metrics
+        # come last and make some of their variables only in their first step, with nothing in them.
+        variables = recorded_variables(self.model)
+        recorded = zip(self.bundle.facts["state"], self.bundle.values, strict=True)
+        for variable, (entry, value) in zip(variables, recorded, strict=False):
+            if list(variable.shape) != entry["shape"]:
+                raise RecordError(
+                    "The loaded model must have the variables of the recorded one.",
+                    f"{variable.path} of shape {tuple(variable.shape)} for {entry}",
+                    "see that the model's get_config returns all its arguments",
+                )
+            variable.assign(value)
         _restore_random(self.bundle.facts["random"])
 
 
