@@ -7,13 +7,11 @@ most 5 % of a step (``benchmarks/debug_overhead.py``).
 
 import logging
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -167,7 +165,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
                 rate = float(np.asarray(self.model.optimizer.learning_rate))
                 self.trace.samples.append(self._probe.read(step, rate))
             if step % self.every == 0:
-                self.trace.memory.append((step, resident_bytes()))
+                self.trace.memory.append((step, rules_machine.resident_bytes()))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keep the epoch's logs, look at the activations and log new findings."""
@@ -256,11 +254,3 @@ class _StepLosses:
 
 def _count_of(metric: Any) -> float:
     return float(np.asarray(getattr(metric, "count", 0.0)))
-
-
-def resident_bytes() -> int:
-    """Return the process's resident memory in bytes; 0 where the system does not tell."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        return 0
-    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,6 +1,8 @@
 """Symptom rules about the machine: waiting for input, retracing, memory."""
 
 import itertools
+import os
+from pathlib import Path
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.evidence import TrainingTrace
@@ -106,3 +108,11 @@ def memory_growth(trace: TrainingTrace) -> list[Diagnosis]:
             evidence={"growth_bytes": growth, "readings": readings[-MIN_GROWTHS:]},
         )
     ]
+
+
+def resident_bytes() -> int:
+    """Return the process's resident memory in bytes; 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return 0
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
