@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from headstart.debug.internals import private
 from headstart.debug.origins import (
@@ -271,7 +272,7 @@ def _event(order: int, wall_time: float, mode: int, value: Any) -> TensorEvent |
     if value is None or (len(np.shape(value)) == 0 and mode != _FULL_TENSOR):
         return None
     if mode == _FULL_TENSOR:
-        return _event_of_array(order, wall_time, np.asarray(value))
+        return event_of_array(order, wall_time, np.asarray(value))
     numbers = [int(number) for number in value]
     if mode == _CURT_HEALTH:
         return TensorEvent(order, wall_time, is_bad=bool(numbers[1]))
@@ -285,7 +286,17 @@ def _event(order: int, wall_time: float, mode: int, value: Any) -> TensorEvent |
     return TensorEvent(order, wall_time, bad, size, nan, negative, positive)
 
 
-def _event_of_array(order: int, wall_time: float, array: np.ndarray) -> TensorEvent | None:
+def event_of_array(order: int, wall_time: float, array: npt.NDArray[Any]) -> TensorEvent | None:
+    """Return the health of a whole tensor.
+
+    Args:
+        order: Position in the dump.
+        wall_time: Seconds since the epoch.
+        array: The value, of any shape.
+
+    Returns:
+        Its health; None where it is not of floats.
+    """
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         return None
     array = array.astype(np.float64)

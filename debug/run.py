@@ -31,7 +31,6 @@ DEFAULT_CAP_BYTES = 1 << 30
 CAP_HEADROOM = 0.8
 """Share of the cap at which the process is ended: what it writes until then must fit the rest."""
 POLL_S = 0.02
-MIN_WARNING_CONFIDENCE = 0.5
 OVERFLOW_CONFIDENCE = 0.4
 """Of an op that overflowed because the training diverged: the divergence is the cause."""
 GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high")
@@ -127,7 +126,7 @@ class Ladder:
         diagnoses = [Diagnosis.from_dict(fields) for fields in watched.diagnoses]
         if watched.status == "fault":
             diagnoses = _joined(diagnoses, self._numerical(watched.sign or {}))
-        ordered = [found for found in ranked(diagnoses) if not _is_guess(found)]
+        ordered = ranked(diagnoses)
         return self._result(ordered, "diagnosed" if ordered else "healthy")
 
     def _result(self, found: list[Diagnosis], status: str, message: str = "") -> ScriptRun:
@@ -170,11 +169,6 @@ class Ladder:
         if ended.dropped:
             return Outcome("fault")
         return Outcome("raised", [_of_crash(ended, outcome_file).to_dict()])
-
-
-def _is_guess(found: Diagnosis) -> bool:
-    """Tell whether a finding is too weak to call a run unhealthy."""
-    return found.severity == "warning" and found.confidence < MIN_WARNING_CONFIDENCE
 
 
 def _joined(watched: list[Diagnosis], numerical: list[Diagnosis]) -> list[Diagnosis]:

@@ -25,6 +25,8 @@ from headstart.debug.no_gradient import diagnose_no_gradient
 from headstart.debug.origins import SITE
 from headstart.debug.retraces import RetraceCounter
 
+MIN_RULE_CONFIDENCE = 0.5
+"""Less sure findings of the symptom rules are no reason to call a run unhealthy."""
 MAX_HISTORY = 10_000
 DIVERGENCE_FACTOR = 1e3
 """Growth of the loss before it ended in NaN or Inf from which on the cause is divergence."""
@@ -115,7 +117,7 @@ class Watch:
         """Return what was found without any instrumentation."""
         found = [*self._found]
         for source in self._sources:
-            found += source()
+            found += [rule for rule in source() if rule.confidence >= MIN_RULE_CONFIDENCE]
         if self._retraces is not None:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"
