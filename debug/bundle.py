@@ -192,7 +192,8 @@ def _last_good(recorder: "FlightRecorder") -> "Snapshot":
 
 
 def _write_state(path: Path, snapshot: "Snapshot") -> list[dict[str, Any]]:
-    arrays, entries = {}, []
+    arrays: dict[str, Any] = {}
+    entries = []
     pairs = zip(snapshot.variables, snapshot.values, strict=True)
     for i, (variable, value) in enumerate(pairs):
         array = value.numpy()

@@ -4,6 +4,7 @@ Keras's own ``write_graph`` shows the conceptual graph only, and ``tf.summary.tr
 an empty one for a function that was traced before. Here the function is traced anew.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,12 @@ def export_part(model: Any, first: str, last: str, log_dir: Path) -> int:
 def _graph_of(target: Any, inputs: tuple[Any, ...]) -> Any:
     specs = [_spec(value) for value in inputs] or _model_specs(target)
     if isinstance(target, keras.Model):
-        function, name = (lambda *args: target(*args, training=False)), target.name
-    else:
-        function = getattr(target, "python_function", target)
-        name = getattr(function, "__name__", "function")
-    with_name = _named(function, name)
-    return tf.function(with_name, autograph=True).get_concrete_function(*specs).graph
+        return _traced(lambda *args: target(*args, training=False), specs)
+    return _traced(getattr(target, "python_function", target), specs)
+
+
+def _traced(function: Callable[..., Any], specs: list[Any]) -> Any:
+    return tf.function(function).get_concrete_function(*specs).graph
 
 
 def _model_specs(target: Any) -> list[Any]:
@@ -90,11 +91,3 @@ def _spec(value: Any) -> Any:
     return value if isinstance(value, tf.TypeSpec) else tf.TensorSpec.from_tensor(
         tf.convert_to_tensor(value)
     )  # fmt: skip
-
-
-def _named(function: Any, name: str) -> Any:
-    def call(*args: Any) -> Any:
-        with tf.name_scope(name):
-            return function(*args)
-
-    return tf.autograph.experimental.do_not_convert(call) if name == "<lambda>" else call
