@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from headstart.debug.cli import app
 from headstart.debug.rendering import render_text
 from headstart.errors import HeadstartError
 
@@ -16,10 +15,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 MEBIBYTE = 1 << 20
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def run(
     script: Annotated[Path, typer.Argument(help="The Python script.")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Its arguments, after -- where they look like ours.")
+    ] = None,
     as_json: JsonOption = False,
     keep_dump: Annotated[
         Path | None, typer.Option(help="A new folder in which to keep the dump.")
@@ -72,7 +72,6 @@ def _print(status: str, message: str, dropped: str) -> None:
         typer.echo(dropped, err=True)
 
 
-@app.command()
 def dump(
     folder: Annotated[Path, typer.Argument(help="A folder with a Debugger V2 dump.")],
     as_json: JsonOption = False,

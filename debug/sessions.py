@@ -92,6 +92,7 @@ class DebugSession:
     Args:
         session: The ``tf.compat.v1.Session``.
         folder: Where the dumps go; None for a folder that lives as long as this object.
+        keeps_first_bad: Dump no more once a run had NaN or Inf, so that it stays the last.
 
     Example:
         >>> with DebugSession(tf.compat.v1.Session()) as session:
@@ -99,7 +100,12 @@ class DebugSession:
         ...     print(render_text(session.diagnoses()))
     """
 
-    def __init__(self, session: Any, folder: Path | None = None) -> None:
+    def __init__(
+        self, session: Any, folder: Path | None = None, keeps_first_bad: bool = False
+    ) -> None:
+        self._plain = session
+        self._keeps_first_bad = keeps_first_bad
+        self._is_settled = False
         self._is_temporary = folder is None
         self._folder = (
             Path(tempfile.mkdtemp(prefix="headstart-tfdbg-")) if folder is None else folder
@@ -113,8 +119,15 @@ class DebugSession:
         )
 
     def __enter__(self) -> "DebugSession":
-        """Return the session itself."""
+        """Enter the wrapped session, which makes it and its graph the default."""
+        self._session.__enter__()
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Return whatever else a session has from the wrapped one."""
+        if name.startswith("_"):  # not there yet, while this object is being made
+            raise AttributeError(name)
+        return getattr(self._session, name)
 
     def __exit__(
         self,
@@ -122,8 +135,8 @@ class DebugSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the session and remove its dumps, if they were its own."""
-        self.close()
+        """Leave the wrapped session; it can still be asked about its last run."""
+        self._session.__exit__(kind, error, traceback)
 
     def run(self, fetches: Any, feed_dict: dict[Any, Any] | None = None) -> Any:
         """Run the graph as ``Session.run`` does, and dump every tensor.
@@ -135,9 +148,13 @@ class DebugSession:
         Returns:
             The fetched values.
         """
+        if self._is_settled:
+            return self._plain.run(fetches, feed_dict=feed_dict)
         for earlier in self._folder.glob("run_*"):
             shutil.rmtree(earlier)  # only the last run can be asked about
-        return self._session.run(fetches, feed_dict=feed_dict)
+        result = self._session.run(fetches, feed_dict=feed_dict)
+        self._is_settled = self._keeps_first_bad and bool(self.matching())
+        return result
 
     def add_filter(self, name: str, predicate: TensorFilter) -> None:
         """Add a filter for ``matching``.
@@ -147,6 +164,11 @@ class DebugSession:
             predicate: Takes a tensor's name and value.
         """
         self._filters[name] = predicate
+
+    @property
+    def has_run(self) -> bool:
+        """Whether there is a run to ask about."""
+        return any(self._folder.glob("run_*"))
 
     def tensors(self) -> list[DumpedTensor]:
         """Return every tensor of the last run, in the order they were computed."""
@@ -223,7 +245,7 @@ class DebugSession:
         return []
 
     def close(self) -> None:
-        """Close the session and remove its dumps, if they were its own."""
+        """Close the session and remove its dumps, if they were its own; ask before."""
         self._session.close()
         if self._is_temporary:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -91,6 +91,7 @@ class Watch:
         private("trace_listeners").append(lambda made: self.graphs.append(made.graph))
         self._watch_function_results()
         self._watch_gradients()
+        self._watch_sessions()
         if self.with_rules:
             self._retraces = RetraceCounter()
             self._retraces.__enter__()
@@ -209,6 +210,24 @@ class Watch:
             return gradients
 
         tf.GradientTape.gradient = differentiate_and_check
+
+    def _watch_sessions(self) -> None:
+        import tensorflow as tf
+
+        watch, session_class = self, tf.compat.v1.Session
+        run = session_class.run
+
+        @functools.wraps(run)
+        def run_and_check(session: Any, fetches: Any, *args: Any, **kwargs: Any) -> Any:
+            result = run(session, fetches, *args, **kwargs)
+            names = [str(getattr(item, "name", item)) for item in tf.nest.flatten(fetches)]
+            values = tf.nest.flatten(result)
+            for name, value in zip(names, values, strict=False):
+                if isinstance(value, np.generic) and value.dtype.kind == "f":
+                    watch._note_loss(name, float(value))
+            return result
+
+        session_class.run = run_and_check
 
     def _check_target(self, target: Any) -> None:
         import tensorflow as tf
