@@ -378,7 +378,11 @@ def _run(config: Any, store: Path | None, out: Path | None, record: bool, as_jso
     from headstart.launch import run_transfer
     from headstart.printing import print_summary
 
-    summary = run_transfer(config, store, out, record, _reporter(as_json))
+    try:
+        summary = run_transfer(config, store, out, record, _reporter(as_json))
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command goes on from what is finished")
+        raise typer.Exit(code=130) from None
     if as_json:
         _print_json(summary.model_dump(mode="json"))
     else:
