@@ -427,7 +427,12 @@ class TestTrainHead:
         tensors, labels = clusters(41)
         rows = make_rows(tmp_path / "store", tensors * 1e30, labels)
         config = HeadConfig(
-            epochs=3, optimizer="sgd", learning_rate=1e38, batch_size=8, schedule="constant"
+            epochs=3,
+            optimizer="sgd",
+            learning_rate=1e38,
+            weight_decay=0.0,
+            batch_size=8,
+            schedule="constant",
         )
         ended: list[bool] = []
         watch = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(True))
