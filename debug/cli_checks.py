@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from headstart.debug.cli import app
 from headstart.debug.diagnosis import Diagnosis, to_json
 from headstart.debug.first_fit import FirstFitSpec, at_first_fit
 from headstart.debug.rendering import render_text
@@ -14,7 +13,6 @@ from headstart.errors import HeadstartError
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def check(
     script: Annotated[Path, typer.Argument(help="The Python script.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments.")] = None,
@@ -34,7 +32,6 @@ def check(
     raise typer.Exit(1 if found else 0)
 
 
-@app.command()
 def replay(
     run: Annotated[Path, typer.Argument(help="A crash bundle, or a run's folder with bundles.")],
     as_json: JsonOption = False,

@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from headstart.debug.cli import app
 from headstart.debug.first_fit import FirstFitSpec, at_first_fit
 from headstart.errors import HeadstartError
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def profile(
     target: Annotated[Path, typer.Argument(help="A script to profile, or a folder to read.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="The script's arguments.")] = None,
@@ -36,7 +34,6 @@ def profile(
     typer.echo(f"\nheadstart debug tensorboard {log_dir}")
 
 
-@app.command()
 def graph(
     model_file: Annotated[Path, typer.Argument(help="A .keras file.")],
     log_dir: Annotated[Path, typer.Option(help="Where the graph goes.")] = Path("graph"),
@@ -61,7 +58,6 @@ def graph(
     typer.echo(f"{num_ops} ops\n\nheadstart debug tensorboard {log_dir}")
 
 
-@app.command()
 def tensorboard(
     run: Annotated[Path, typer.Argument(help="A run, dump, profile or log folder.")] = Path(),
     port: Annotated[int, typer.Option(help="TCP port on loopback; 0: any free one.")] = 0,
