@@ -1,0 +1,164 @@
+"""What watching a training costs: step time of each tool over that of the bare training.
+
+    python benchmarks/debug_overhead.py [--steps 60] [--rounds 5] [--modes]
+
+Every tool trains the same seeded network on the same batches. Variants that may share a process
+are interleaved round by round in one; each dump mode needs a fresh process (TensorFlow cannot turn
+a dump off again), which measures the bare training beside it. Reported is the median over rounds of
+the ratio of median step times, first steps (tracing, filled buffers) left out.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from headstart.debug.profile import StepProfiler
+from headstart.debug.recorder import FlightRecorder
+from headstart.debug.rules import SymptomRules
+
+WARM_STEPS = 10
+BATCH_ROWS = 32
+MODES = ("NO_TENSOR", "CURT_HEALTH", "CONCISE_HEALTH", "FULL_HEALTH", "SHAPE", "FULL_TENSOR")
+CIRCULAR_EVENTS = 1000  # TensorFlow's default; without a limit FULL_TENSOR fills gigabytes
+
+Callbacks = Callable[[Path], list[Any]]
+VARIANTS: dict[str, Callbacks] = {
+    "off": lambda folder: [],
+    "armed (flight recorder)": lambda folder: [FlightRecorder(folder)],
+    "rules": lambda folder: [SymptomRules()],
+    "armed and rules": lambda folder: [FlightRecorder(folder), SymptomRules()],
+    "profile (all steps)": lambda folder: [StepProfiler(folder, WARM_STEPS, 10**6)],
+}
+
+
+class StepTimes(keras.callbacks.Callback):
+    """Notes when each step ends; last in the list, so that the others' work counts."""
+
+    def on_train_begin(self, logs=None):
+        """Start anew."""
+        self.ends_s = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Note the end of a step."""
+        self.ends_s.append(time.perf_counter())
+
+    def mean_s(self) -> float:
+        """Mean seconds of a step after the first ones: sampled steps must count in full."""
+        kept = self.ends_s[WARM_STEPS:]
+        return (kept[-1] - kept[0]) / (len(kept) - 1)
+
+
+def small_cnn() -> keras.Model:
+    layers = keras.layers
+    return keras.Sequential([
+        keras.Input([32, 32, 3]),
+        layers.Conv2D(32, 3, activation="relu"), layers.BatchNormalization(),
+        layers.MaxPooling2D(), layers.Conv2D(64, 3, activation="relu"),
+        layers.BatchNormalization(), layers.GlobalAveragePooling2D(),
+        layers.Dense(64, activation="relu"), layers.Dense(10),
+    ])  # fmt: skip
+
+
+def mobilenet() -> keras.Model:
+    return keras.applications.MobileNetV2(
+        [96, 96, 3], weights=None, classes=10, classifier_activation=None
+    )
+
+
+NETWORKS = {"small CNN 32²": small_cnn, "MobileNetV2 96²": mobilenet}
+
+
+def one_run(network: str, callbacks: list[Any], steps: int) -> float:
+    """Train a fresh network and return the mean step time in seconds."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    model = NETWORKS[network]()
+    model.compile(
+        "adam",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    rng = np.random.default_rng(0)
+    x = rng.random((BATCH_ROWS, *model.input_shape[1:]), np.float32)
+    y = rng.integers(0, 10, BATCH_ROWS)
+    data = tf.data.Dataset.from_tensors((x, y)).cache().repeat(WARM_STEPS + steps)
+    times = StepTimes()
+    model.fit(data.prefetch(2), verbose=0, callbacks=[*callbacks, times])
+    return times.mean_s()
+
+
+def interleaved(network: str, variants: dict[str, Callbacks], steps: int, rounds: int) -> dict:
+    """Median over rounds of each variant's step time over that of the bare training."""
+    ratios: dict[str, list[float]] = {name: [] for name in variants}
+    step_ms = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as scratch:
+            times = {
+                name: one_run(network, make(Path(scratch) / str(place)), steps)
+                for place, (name, make) in enumerate(variants.items())
+            }
+        step_ms.append(1000 * times["off"])
+        for name, seconds in times.items():
+            ratios[name].append(seconds / times["off"])
+    medians = {name: statistics.median(values) for name, values in ratios.items()}
+    return {"step_ms": statistics.median(step_ms), "ratios": medians}
+
+
+def dump_mode(network: str, mode: str, steps: int) -> float:
+    """Ratio of one dump mode, measured in this process, which is spent afterwards."""
+    bare_s = one_run(network, [], steps)
+    with tempfile.TemporaryDirectory() as scratch:
+        if mode == "check_numerics":
+            tf.debugging.enable_check_numerics()
+        else:
+            tf.debugging.experimental.enable_dump_debug_info(
+                scratch, tensor_debug_mode=mode, circular_buffer_size=CIRCULAR_EVENTS
+            )
+        return one_run(network, [], steps) / bare_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--network", choices=NETWORKS, action="append")
+    parser.add_argument("--modes", action="store_true", help="Measure the dump modes as well.")
+    parser.add_argument("--one-mode", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    networks = options.network or list(NETWORKS)
+    if options.one_mode:
+        print(json.dumps(dump_mode(networks[0], options.one_mode, options.steps)))
+        return
+    print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, {os.cpu_count()} CPU cores, "
+          f"batch {BATCH_ROWS}, {options.steps} steps, {options.rounds} rounds")  # fmt: skip
+    for network in networks:
+        result = interleaved(network, VARIANTS, options.steps, options.rounds)
+        print(f"\n{network}: {result['step_ms']:.1f} ms a step with everything off")
+        for name, ratio in result["ratios"].items():
+            print(f"  {name:<28}{ratio:6.3f}")
+        for mode in ("check_numerics", *MODES) if options.modes else ():
+            ended = subprocess.run(
+                [sys.executable, __file__, "--one-mode", mode, "--network", network,
+                 "--steps", str(options.steps)],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            print(f"  {'dump ' if mode in MODES else ''}{mode:<23}{json.loads(ended.stdout):6.2f}")
+
+
+if __name__ == "__main__":
+    main()
