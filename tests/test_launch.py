@@ -1,0 +1,105 @@
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headstart.launch import NOISE, is_reachable, prefect_url
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/api/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_address[1]}/api"
+        served.shutdown()
+        thread.join()
+
+
+def write_profile(text: str) -> None:
+    folder = Path(os.environ["PREFECT_HOME"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "profiles.toml").write_text(text)
+
+
+def test_no_server_is_known_where_none_is_set() -> None:
+    assert prefect_url() is None
+
+
+def test_the_server_of_the_active_profile_is_known() -> None:
+    write_profile('active = "b"\n[profiles.a]\n[profiles.b]\nPREFECT_API_URL = "http://b/api"\n')
+    assert prefect_url() == "http://b/api"
+
+
+def test_the_environment_beats_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_profile('active = "a"\n[profiles.a]\nPREFECT_API_URL = "http://a/api"\n')
+    monkeypatch.setenv("PREFECT_PROFILE", "none")
+    assert prefect_url() is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://c/api")
+    assert prefect_url() == "http://c/api"
+
+
+@pytest.mark.parametrize("text", ["", "active = 1", "not toml [", 'active = "gone"\n[profiles]'])
+def test_a_profile_that_cannot_be_read_names_no_server(text: str) -> None:
+    write_profile(text)
+    assert prefect_url() is None
+
+
+def test_a_server_is_reachable_where_its_health_answers(server: str) -> None:
+    assert is_reachable(server)
+    assert is_reachable(server + "/")
+    assert not is_reachable(server.replace("/api", "/other"))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "no address", ""])
+def test_a_server_that_does_not_answer_is_not_reachable(url: str) -> None:
+    assert not is_reachable(url)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+        "I0000 00:00:1795507841.437771    2336 port.cc:153] oneDNN custom operations are on.",
+        "To enable the following instructions: AVX2, in other operations, rebuild TensorFlow",
+        "E0000 00:00:1.0 1 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error",
+    ],
+)
+def test_what_tensorflow_says_at_every_start_is_noise(line: str) -> None:
+    assert NOISE.match(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["E0000 00:00:1.0 1 bfc_allocator.cc:1] ran out of memory", "ImportError: no", "Traceback"],
+)
+def test_what_may_need_action_is_not(line: str) -> None:
+    assert not NOISE.match(line)
+
+
+def test_stderr_during_the_import_is_kept_but_for_noise() -> None:
+    code = (
+        "import os\n"
+        "from headstart.launch import quiet_tensorflow\n"
+        "with quiet_tensorflow():\n"
+        "    os.write(2, b'I0000 00:00:1.0 1 a.cc:1] hello\\nsomething is wrong\\n')\n"
+        "os.write(2, b'afterwards\\n')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stderr.splitlines() == ["something is wrong", "afterwards"]
