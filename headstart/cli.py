@@ -415,3 +415,7 @@ def _reporter(as_json: bool) -> Any:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -49,7 +49,6 @@ class Verdict:
     """What a check of the whole store found."""
 
     num_files: int
-    num_bytes: int
     damaged: tuple[str, ...]
     """Set aside; the next run that needs them makes them again."""
 
@@ -75,25 +74,23 @@ def usage(store: Store, holdings: list[Holding]) -> dict[str, int]:
 def verify(store: Store) -> Verdict:
     """Hash every file of the store that has a known digest, and set the damaged ones aside."""
     damaged: list[str] = []
-    num_files = num_bytes = 0
-    for holding in _collections(store):
-        collection = open_collection(store, holding.kind, holding.path)
+    num_files = 0
+    for recipe in sorted((store.root / "rows").glob("*/*/recipe.json")):
+        collection = open_collection(store, recipe.parent.parent.name, recipe.parent)
         if collection is None:
-            damaged.append(store.relative(holding.path))
-            store.set_aside(holding.path)
+            damaged.append(store.relative(recipe.parent))
+            store.set_aside(recipe.parent)
             continue
         found, hurt = collection.verify()
         damaged += hurt
         num_files += found
-        num_bytes += holding.num_bytes
     for path, own in _manifests(store):
         hurt = [entry.path for entry in own if not entry.is_intact(store.root, thorough=True)]
         num_files += len(own)
-        num_bytes += sum(entry.num_bytes for entry in own)
         if hurt:
             damaged += hurt
             store.set_aside(path)
-    return Verdict(num_files, num_bytes, tuple(damaged))
+    return Verdict(num_files, tuple(damaged))
 
 
 def collect_garbage(
