@@ -26,9 +26,10 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.training_log import EpochFigures, EpochLog
 
 STEPS_A_CALL = 8
-"""Steps of a dense head that TensorFlow makes in one call from Python: the call takes longer than
-the step. A tail's steps are long, and made one by one, so that Ctrl-C is heard at once; so are
-those with callbacks of the user's, who expect one call a batch. The result is the same."""
+"""Steps of a dense head that TensorFlow makes in one call from Python: an epoch over 2,500 pooled
+rows took 0.04 s so, and 0.07 s step by step (2 cores). A tail's steps are long, and made one by
+one, so that Ctrl-C is heard at once; so are those with callbacks of the user's, who expect one
+call a batch. The result is the same."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _compile(head: keras.Model, config: HeadConfig, num_images: int, *, one_by_o
         # Keras computes with the same function is the plain cross-entropy.
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=False,
+        jit_compile=False,  # XLA made an epoch on 2 cores 40 times as long: 2.5 s, not 0.06 s
         steps_per_execution=1 if one_by_one else STEPS_A_CALL,
     )
 
