@@ -58,9 +58,25 @@ def quiet_tensorflow() -> Iterator[None]:
                     print(line, file=sys.stderr)
 
 
+@contextlib.contextmanager
+def absent(*names: str) -> Iterator[None]:
+    """Make packages look as if they were not installed, unless they are imported already."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def import_tensorflow() -> None:
-    """Import TensorFlow and look for devices, quietly."""
-    with quiet_tensorflow():
+    """Import TensorFlow and look for devices, quietly.
+
+    Keras imports scikit-learn and pyplot where they are installed, for wrappers and plots that
+    no command uses; that would be a second at every start.
+    """
+    with quiet_tensorflow(), absent("sklearn", "matplotlib"):
         import tensorflow as tf
 
         tf.config.list_physical_devices()

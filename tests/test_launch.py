@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.launch import NOISE, is_reachable, prefect_url
+from headstart.launch import NOISE, absent, is_reachable, prefect_url
 
 
 class Healthy(http.server.BaseHTTPRequestHandler):
@@ -103,3 +103,15 @@ def test_stderr_during_the_import_is_kept_but_for_noise() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stderr.splitlines() == ["something is wrong", "afterwards"]
+
+
+def test_a_package_that_is_made_absent_can_be_imported_afterwards() -> None:
+    with absent("colorsys", "os"):
+        with pytest.raises(ImportError):
+            import colorsys
+        import os as imported_already
+
+        assert imported_already.path
+    import colorsys
+
+    assert colorsys.rgb_to_hsv(0, 0, 0)
