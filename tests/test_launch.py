@@ -105,7 +105,10 @@ def test_stderr_during_the_import_is_kept_but_for_noise() -> None:
     assert result.stderr.splitlines() == ["something is wrong", "afterwards"]
 
 
-def test_a_package_that_is_made_absent_can_be_imported_afterwards() -> None:
+def test_a_package_that_is_made_absent_can_be_imported_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     with absent("colorsys", "os"):
         with pytest.raises(ImportError):
             import colorsys
