@@ -86,7 +86,7 @@ def preflight(
     with restored(model):
         for check in checks:
             found += _run(check, sample)
-        if not any(diagnosis.severity == "error" for diagnosis in found):
+        if not found:  # else training would only show the consequences
             for check in TRAINING_CHECKS:
                 found += _run(check, sample)
             found += _run(lambda s: preflight_training.overfit_one_batch(s, limit_s), sample)

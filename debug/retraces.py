@@ -85,7 +85,7 @@ def explain(traces: list[Trace]) -> tuple[str, ...]:
     """
     reasons: Counter[str] = Counter()
     for i, trace in enumerate(traces[1:], start=1):
-        changes = min((_differences(earlier, trace) for earlier in traces[:i]), key=len)
+        changes = min((_differences(earlier, trace) for earlier in reversed(traces[:i])), key=len)
         if changes:
             reasons.update(changes)
         else:

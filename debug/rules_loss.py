@@ -71,7 +71,7 @@ def is_good(trace: TrainingTrace) -> bool:
 
 def loss_not_falling(trace: TrainingTrace) -> list[Diagnosis]:
     """Say that the loss is where it started; other rules may know why."""
-    if not is_stuck(trace):
+    if not is_stuck(trace) or divergence(trace):
         return []
     return [
         Diagnosis(

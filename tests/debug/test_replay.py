@@ -1,0 +1,135 @@
+"""A failed step is recorded, bundled and taken again to the bit."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from headstart.debug.bundle import find_bundle, read_bundle, without_paths
+from headstart.debug.recorder import FlightRecorder, NonFiniteLossError
+from headstart.debug.replay import explain_failure, replay
+from headstart.errors import RecordError
+
+# TensorFlow's variables do not know NumPy 2's copy keyword yet; Keras copies them when it saves.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning"),
+]
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import keras, numpy as np, tensorflow as tf
+from headstart.debug.recorder import FlightRecorder
+
+class Logarithm(keras.layers.Layer):
+    def call(self, x):
+        return tf.math.log(tf.math.abs(x))
+
+keras.utils.set_random_seed(3)
+x = np.random.default_rng(0).normal(size=(45 * 4, 3)).astype("float32")
+x[37 * 4 + 1] = 0.0
+data = tf.data.Dataset.from_tensor_slices((x, np.full((len(x), 1), 0.3, "float32"))).batch(4)
+model = keras.Sequential([
+    Logarithm(), keras.layers.Dense(4, "tanh"), keras.layers.Dropout(0.2), keras.layers.Dense(1)])
+model.compile("adam", "mse", metrics=["mae"])
+recorder = FlightRecorder(Path(sys.argv[1]), stops_on_nan=True)
+model.fit(data, verbose=0, callbacks=[recorder])
+"""
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory):
+    """Folder with the bundle of a script whose own layer made Inf at step 37."""
+    home = tmp_path_factory.mktemp("crash")
+    script = home / "train.py"
+    script.write_text(SCRIPT)
+    ended = subprocess.run(
+        [sys.executable, str(script), "run"], cwd=home, capture_output=True, text=True, check=False
+    )
+    assert "NonFiniteLossError: The loss of step 37 is nan" in ended.stderr
+    script.unlink()  # the bundle alone must do
+    return home / "run"
+
+
+def test_bundle_holds_the_steps_since_the_snapshot_and_no_paths(crashed):
+    bundle = read_bundle(crashed)
+    assert (bundle.step, bundle.first_step) == (37, 32)
+    assert len(bundle.batches) == 6
+    assert not bundle.batches[-1][0][1].any()
+    text = (bundle.folder / "bundle.json").read_text()
+    assert str(crashed.parent) not in text
+    assert (bundle.folder / "sources" / "__main__.py").read_text() == SCRIPT
+    assert set(json.loads(text)["versions"]) == {"python", "tensorflow", "keras", "numpy"}
+
+
+def test_replay_names_the_layer_and_line_and_is_exact(crashed):
+    done = replay(crashed)
+    assert done.is_exact
+    assert done.message == "The replay of steps 32 to 37 reproduced the failure to the bit."
+    first = done.diagnoses[0]
+    assert (first.symptom, first.op_type, first.line, first.step) == ("inf", "Log", 9, 37)
+    assert first.layer.startswith("logarithm")
+
+
+def test_failure_without_a_bundle_is_explained_and_does_not_raise(tmp_path):
+    report = explain_failure(tmp_path)
+    assert "could not be replayed" in report
+    assert "FlightRecorder" in report
+    with pytest.raises(RecordError, match=r"bundle\.json"):
+        find_bundle(tmp_path)
+
+
+def _fit(recorder, x, **compiled):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=False, **compiled)
+    data = tf.data.Dataset.from_tensor_slices((x, np.ones((len(x), 1), np.float32))).batch(2)
+    return model.fit(data, verbose=0, callbacks=[recorder]).history["loss"], model
+
+
+def test_recorder_changes_nothing_and_lets_go(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    recorder = FlightRecorder(tmp_path, every=4)
+    watched, model = _fit(recorder, x)
+    bare, _ = _fit(keras.callbacks.Callback(), x)
+    assert watched == bare
+    assert recorder.bundle is None
+    assert recorder.held_bytes == 0
+    assert type(model.train_function).__name__ != "StepTap"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_batches_held_stay_within_the_limit(tmp_path):
+    held = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            held.append(sum(b[0].numpy().nbytes for _, b in recorder.flight.batches))
+
+    x = np.ones((200, 2), np.float32)
+    recorder = FlightRecorder(tmp_path, every=1000, max_bytes=400)
+    model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((x, np.ones((200, 1), np.float32))).batch(2)
+    model.fit(data, verbose=0, callbacks=[recorder, Look()])
+    assert max(held) <= 400
+    assert len(held) == 100
+
+
+def test_nan_is_bundled_once_where_training_goes_on(tmp_path):
+    x = np.ones((40, 2), np.float32)
+    x[20] = np.nan
+    recorder = FlightRecorder(tmp_path, every=4)
+    _fit(recorder, x)
+    assert [path.name for path in tmp_path.iterdir()] == ["crash-000010"]
+    assert read_bundle(tmp_path).facts["error_type"] == NonFiniteLossError.__name__
+
+
+def test_exception_text_loses_its_absolute_paths():
+    text = 'File "/home/ann/project/train.py", line 3: a/b is fine'
+    assert without_paths(text) == 'File "train.py", line 3: a/b is fine'

@@ -1,0 +1,56 @@
+"""The retrace counter says which argument made a function be traced again."""
+
+import tensorflow as tf
+
+from headstart.debug.retraces import RetraceCounter, explain
+
+
+def test_changed_shape_dtype_and_value_are_told_apart():
+    @tf.function(autograph=False)
+    def scaled(x, factor):
+        return x * tf.cast(factor, x.dtype)
+
+    with RetraceCounter() as counter:
+        scaled(tf.ones([2]), 1)
+        scaled(tf.ones([3]), 1)
+        scaled(tf.ones([3], tf.float64), 1)
+        scaled(tf.ones([3]), 2)
+    reasons = explain(counter.of("scaled"))
+    assert len(reasons) == 3
+    assert any("'x' was float32 [2] and is float32 [3]" in reason for reason in reasons)
+    assert any("'x' was float32 [3] and is float64 [3]" in reason for reason in reasons)
+    assert any("'factor' was int 1 and is int 2" in reason for reason in reasons)
+
+
+def test_storm_is_diagnosed_at_the_calling_line_and_a_quiet_function_is_not():
+    @tf.function(autograph=False)
+    def stormy(x):
+        return x + 1
+
+    @tf.function(autograph=False)
+    def quiet(x):
+        return x + 1
+
+    with RetraceCounter() as counter:
+        for size in range(1, 7):
+            stormy(tf.ones([size]))
+            quiet(tf.ones([4]))
+    (found,) = counter.diagnoses()
+    assert (found.symptom, found.graph, found.file) == ("retracing", "stormy", __file__)
+    assert "stormy(tf.ones([size]))" in "".join(found.source_context)
+    assert found.evidence["num_traces"] == 6
+
+
+def test_function_made_anew_each_time_is_found():
+    with RetraceCounter() as counter:
+        for _ in range(6):
+            tf.function(lambda x: x * 2, autograph=False)(tf.ones([2]))
+    (found,) = counter.diagnoses()
+    assert "a new function with the same arguments is made each time" in found.cause
+
+
+def test_nothing_is_counted_once_the_counter_is_closed():
+    with RetraceCounter() as counter:
+        pass
+    tf.function(lambda x: x, autograph=False)(tf.ones([2]))
+    assert counter.traces == []

@@ -1,0 +1,188 @@
+"""The rules find what is wrong with a training run, and leave healthy ones alone."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from headstart.debug.evidence import LayerActivity, Probe, StepSample, TrainingTrace
+from headstart.debug.rules import SymptomRules, judge
+
+SPARSE = "sparse_categorical_crossentropy"
+
+
+def symptoms(trace):
+    return [found.symptom for found in judge(trace)]
+
+
+def sample(step=0, gradients=(1e-2, 1e-2, 1e-2), ratio=1e-3, has_gradient=(True, True, True)):
+    return StepSample(
+        step=step,
+        names=("net/first/kernel", "net/middle/kernel", "net/last/kernel"),
+        has_gradient=has_gradient,
+        gradient_norms=tuple(10 * g for g in gradients),
+        gradient_means=gradients,
+        weight_norms=(1.0, 1.0, 1.0),
+        update_ratios=(ratio,) * 3,
+        is_kernel=(True, True, True),
+        learning_rate=0.1,
+    )
+
+
+def run_of(losses, num_classes=10, **more):
+    return TrainingTrace(losses=list(losses), num_classes=num_classes, **more)
+
+
+FALLING = [2.3 * 0.97**step for step in range(100)]
+FLAT = [2.30 + 0.01 * math.sin(step) for step in range(100)]
+
+
+def test_falling_loss_is_healthy_whatever_the_gradients():
+    trace = run_of(FALLING, samples=[sample(gradients=(1e-9, 1e-5, 1.0), ratio=5.0)])
+    assert symptoms(trace) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"samples": [sample(gradients=(1e-8, 1e-5, 1e-2))]}, "vanishing-gradient"),
+        ({"samples": [sample(gradients=(1e3, 1.0, 1e-2))]}, "exploding-gradient"),
+        ({"samples": [sample(ratio=1e-6)]}, "learning-rate-too-low"),
+        ({"samples": [sample(ratio=0.5)]}, "learning-rate-too-high"),
+        ({}, "loss-not-falling"),
+    ],
+)
+def test_stuck_loss_is_explained_by_what_the_steps_show(more, expected):
+    assert symptoms(run_of(FLAT, **more))[0] == expected
+
+
+@pytest.mark.parametrize("end", [[], [math.nan] * 5])
+def test_growing_loss_is_divergence(end):
+    assert symptoms(run_of([2.3 * 1.1**step for step in range(60)] + end)) == ["divergence"]
+
+
+def test_nan_out_of_a_falling_loss_is_no_divergence():
+    assert symptoms(run_of([*FALLING, math.nan])) == []
+
+
+def test_swinging_loss_is_oscillation():
+    losses = [2.3 + 1.5 * (-1) ** (step // 5) for step in range(100)]
+    assert "oscillation" in symptoms(run_of(losses))
+
+
+def test_turned_validation_loss_is_overfitting():
+    epochs = [{"loss": 1.0 / (e + 1), "val_loss": 0.5 + 0.2 * e} for e in range(8)]
+    assert symptoms(run_of(FALLING, epochs=epochs)) == ["overfitting"]
+    steady = [{"loss": 1.0 / (e + 1), "val_loss": 1.1 / (e + 1)} for e in range(8)]
+    assert symptoms(run_of(FALLING, epochs=steady)) == []
+
+
+@pytest.mark.parametrize(
+    ("activation", "dead", "saturated", "expected"),
+    [("relu", 0.9, 0.0, "dead-units"), ("tanh", 0.0, 0.8, "saturated-units")],
+)
+def test_silent_and_saturated_layers_are_named(activation, dead, saturated, expected):
+    seen = Probe(99, 64, (LayerActivity("net/hidden", activation, dead, saturated),))
+    found = judge(run_of(FLAT, probes=[seen]))[0]
+    assert (found.symptom, found.layer) == (expected, "net/hidden")
+    assert symptoms(run_of(FALLING, probes=[seen])) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [({0: 190, 1: 10}, "class-imbalance"), ({0: 95, 1: 105}, "class-collapse")],
+)
+def test_one_answer_for_everything_is_put_down_to_the_labels_where_they_explain_it(
+    labels, expected
+):
+    seen = Probe(99, 64, predicted_counts={0: 64})
+    flat = [math.log(2.0) + 0.001 * math.sin(step) for step in range(100)]
+    assert expected in symptoms(run_of(flat, 2, probes=[seen], label_counts=labels))
+
+
+def test_waiting_for_input_counts_only_where_it_is_long():
+    slow = run_of(FALLING, waits_s=[0.02] * 100, step_times_s=[0.03] * 100)
+    fast = run_of(FALLING, waits_s=[0.0002] * 100, step_times_s=[0.0003] * 100)
+    assert symptoms(slow) == ["input-bound"]
+    assert symptoms(fast) == []
+
+
+def test_retraces_and_memory_growth_are_reported():
+    mebibyte = 2**20
+    growth = [(step, (500 + 40 * step // 20) * mebibyte) for step in range(0, 400, 20)]
+    trace = run_of(FALLING, num_retraces=9, retrace_causes=("argument 'x' was a and is b",))
+    trace.memory, trace.epoch_starts = growth, [0, 100]
+    assert sorted(symptoms(trace)) == ["memory-growth", "retracing"]
+
+
+def test_variable_without_gradient_is_named():
+    trace = run_of(FALLING, samples=[sample(has_gradient=(False, True, True))])
+    found = judge(trace)
+    assert [(d.symptom, d.layer) for d in found] == [("missing-gradient", "net/first")]
+
+
+def _data(num_rows=480, num_classes=4):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, num_classes, num_rows)
+    x = rng.normal(size=(num_classes, 12))[y] + 0.5 * rng.normal(size=(num_rows, 12))
+    return x.astype(np.float32), y
+
+
+def _fit(optimizer, bias=0.0, **more):
+    keras.utils.set_random_seed(0)
+    x, y = _data()
+    hidden = keras.layers.Dense(
+        16, activation="relu", bias_initializer=keras.initializers.Constant(bias)
+    )
+    model = keras.Sequential([hidden, keras.layers.Dense(4, activation="softmax")])
+    model.compile(optimizer, SPARSE, metrics=["accuracy"], jit_compile=False)
+    rules = SymptomRules()
+    history = model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[rules], **more)
+    return rules, history, model
+
+
+def test_healthy_training_is_silent_and_unchanged():
+    rules, watched, _ = _fit("adam")
+    assert rules.diagnoses == []
+    assert rules.trace.samples[0].step == 0
+    assert len(rules.trace.losses) == 120
+    np.testing.assert_allclose(
+        np.mean(rules.trace.losses[-30:]), watched.history["loss"][-1], rtol=1e-3
+    )
+    keras.utils.set_random_seed(0)
+    x, y = _data()
+    bare = keras.Sequential(
+        [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(4, activation="softmax")]
+    )
+    bare.compile("adam", SPARSE, jit_compile=False)
+    history = bare.fit(x, y, batch_size=16, epochs=4, verbose=0)
+    assert history.history["loss"] == watched.history["loss"]
+
+
+def test_too_high_rate_is_found_at_the_line_of_the_optimizer():
+    rules, _, _ = _fit(keras.optimizers.SGD(1000.0))
+    found = rules.diagnoses[0]
+    assert found.symptom == "learning-rate-too-high"
+    assert found.evidence["learning_rate"] == 1000.0
+    assert found.file == __file__
+
+
+def test_dead_layer_is_found():
+    rules, _, _ = _fit("sgd", bias=-100.0)
+    assert rules.diagnoses[0].symptom == "dead-units"
+
+
+def test_rules_let_go_of_a_model_whose_step_raises():
+    class Breaks(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.reshape(x, (-1, 7))
+
+    model = keras.Sequential([keras.layers.Dense(4), Breaks()])
+    model.compile("sgd", "mse", jit_compile=False)
+    rules = SymptomRules()
+    x, _ = _data()
+    with pytest.raises(Exception, match=r"[Rr]eshape"):
+        model.fit(x, x[:, :7], batch_size=16, verbose=0, callbacks=[rules])
+    assert type(model.train_function).__name__ != "StepTap"
+    assert rules.diagnoses == []

@@ -1,0 +1,132 @@
+"""Profiles, graphs and TensorBoard show the run."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from headstart.debug.graphs import export_graph, export_part
+from headstart.debug.profile import StepProfiler, render_profile, summarize
+from headstart.debug.tensorboard import start_tensorboard
+from headstart.errors import ConfigError, RecordError, ServiceError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning"),
+    # xprof's protobuf modules.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+BROWSER_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+def _model():
+    layers = keras.layers
+    return keras.Sequential([
+        keras.Input([8]), layers.Dense(16, name="first"), layers.Dense(4, name="middle"),
+        layers.Dense(1, name="last"),
+    ])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def log_dir(tmp_path_factory):
+    """A log directory with a profile of 6 steps, a graph, scalars and a debugger dump."""
+    folder = tmp_path_factory.mktemp("logs")
+    model = _model()
+    model.compile("sgd", "mse", jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((np.ones((64, 8)), np.ones((64, 1)))).batch(4)
+    profiler = StepProfiler(folder, first_step=3, num_steps=6, stops_after=True)
+    with contextlib.closing(tf.summary.create_file_writer(str(folder / "train"))) as writer:
+        model.fit(data, verbose=0, callbacks=[profiler])
+        with writer.as_default():
+            tf.summary.scalar("loss_of_the_test", 0.5, step=1)
+    export_graph(model, folder / "graph")
+    folder.joinpath("rendered.txt").write_text(render_profile(profiler.summary))
+    return folder
+
+
+def test_profile_tells_steps_waiting_and_ops(log_dir):
+    summary = summarize(log_dir)
+    assert 4 <= summary.num_steps <= 6
+    assert summary.step_ms > 0.0
+    assert summary.input_share + summary.compute_share == pytest.approx(1.0)
+    assert any("MatMul" in op.op_type for op in summary.top_ops)
+    assert sum(op.share for op in summary.top_ops) <= 1.0 + 1e-9
+    text = (log_dir / "rendered.txt").read_text()
+    assert "waiting for input" in text
+    assert "not recorded" not in text
+
+
+def test_folder_without_a_profile_is_an_error(tmp_path):
+    with pytest.raises(RecordError, match=r"xplane\.pb"):
+        summarize(tmp_path)
+
+
+def test_graph_of_a_part_holds_only_what_lies_between(tmp_path):
+    model = _model()
+    whole = export_graph(model, tmp_path / "whole")
+    part = export_part(model, "first", "middle", tmp_path / "part")
+    assert 0 < part < whole
+    with pytest.raises(ConfigError, match="choose among first, middle, last"):
+        export_part(model, "first", "no_such_layer", tmp_path)
+
+
+def test_function_that_was_traced_before_exports_its_graph(tmp_path):
+    function = tf.function(lambda x: tf.square(x) + 1.0, autograph=False)
+    function(tf.ones([3]))
+    assert export_graph(function, tmp_path, tf.TensorSpec([3])) >= 3
+    with pytest.raises(ConfigError, match="Example inputs"):
+        export_graph(function, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def board(log_dir):
+    """A running TensorBoard on the log directory."""
+    with start_tensorboard(log_dir) as running:
+        yield running
+    assert running.process.poll() is not None
+
+
+def _get(board, path):
+    with urllib.request.urlopen(board.url + path, timeout=60) as answer:
+        body = answer.read()
+    if body[:2] == b"\x1f\x8b":
+        import gzip
+
+        body = gzip.decompress(body)
+    return json.loads(body)
+
+
+def test_tensorboard_serves_graph_scalars_and_profile(board):
+    assert board.url.startswith("http://127.0.0.1:")
+    assert {"overview", "profile", "scalars", "graph"} == set(board.pages())
+    assert "graph" in _get(board, "/data/plugin/graphs/info")
+    assert "loss_of_the_test" in _get(board, "/data/plugin/scalars/tags")["train"]
+    assert len(_get(board, "/data/plugin/profile/runs")) == 1
+    plugins = _get(board, "/data/plugins_listing")
+    assert {"graphs", "debugger-v2", "profile"} <= set(plugins)
+
+
+def test_browser_shows_the_run(board, tmp_path):
+    browser = shutil.which("chromium")
+    assert browser, "this test needs chromium on PATH (apt-get install chromium)"
+    ended = subprocess.run(
+        [browser, *BROWSER_FLAGS, f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000",
+         "--dump-dom", f"{board.url}/?darkMode=false#scalars"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "loss_of_the_test" in ended.stdout
+    assert "train" in ended.stdout
+
+
+def test_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(ServiceError, match="folder with logs"):
+        start_tensorboard(tmp_path / "nowhere")
