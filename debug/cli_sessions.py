@@ -30,7 +30,8 @@ def session(
     """Run a graph-mode script with its sessions dumped.
 
     On a terminal each run stops at tfdbg's prompt; elsewhere the tensors with NaN or Inf of the
-    first run that had any are listed. Exits with 0 where there are none, 1 with some, 2 where the script failed.
+    first run that had any are listed. Exits with 0 where there are none, 1 with some, 2 where the
+    script failed.
     """
     if not script.is_file():
         typer.echo(f"A Python script is expected.\nReceived: {script}", err=True)

@@ -6,7 +6,9 @@ a process and a folder of its own (``headstart.debug.run`` sees to that); the ca
 parent, which ends the process before the folder reaches it.
 """
 
+import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +33,7 @@ DumpMode = Literal[
 HEALTH_BUFFER_EVENTS = 200_000
 """Events kept in memory, the latest, at some 150 bytes each: 24 steps of MobileNetV2."""
 NO_BUFFER = -1
+FLUSH_EVERY_S = 0.1
 EXTERNAL_DATA = "ExternalData"
 """Op type given to eager tensors that no op made: numpy arrays and constants."""
 
@@ -50,14 +53,24 @@ class Recording:
         folder.mkdir(parents=True, exist_ok=True)
         # Whole tensors would fill the memory; they go to the disk, where the cap holds.
         events = NO_BUFFER if mode == "FULL_TENSOR" else HEALTH_BUFFER_EVENTS
+        self._closed = threading.Event()
         self._origins = OriginRecorder(folder)
         self._origins.start()
         self._writer = tf.debugging.experimental.enable_dump_debug_info(
             str(folder), tensor_debug_mode=mode, circular_buffer_size=events, op_regex=op_regex
         )
+        if events == NO_BUFFER:
+            # The process may be ended at any time: what says where the ops come from goes first.
+            threading.Thread(target=self._keep_flushing, daemon=True).start()
+
+    def _keep_flushing(self) -> None:
+        while not self._closed.wait(FLUSH_EVERY_S):
+            self._origins.flush()
+            self._writer.FlushNonExecutionFiles()
 
     def flush(self) -> None:
         """Write everything that is held in memory."""
+        self._closed.set()
         self._origins.close()
         self._writer.FlushNonExecutionFiles()
         self._writer.FlushExecutionFiles()
@@ -166,6 +179,7 @@ def read_dump(folder: Path) -> Dump:
         reader = private("DebugDataReader")(str(folder))
         collector = _collector(reader)
         reader.update()
+        collector.read_whole_tensors()
     except (ValueError, OSError) as error:
         raise RecordError(expected, f"{folder}: {error}") from error
     dump: Dump = collector.dump
@@ -189,8 +203,7 @@ def _add_graph_op(dump: Dump, reader: Any, created: int, digest: Any) -> None:
             dump.outer_graphs[graph_id] = graph.outer_graph_id
     frames: tuple[tuple[str, int], ...] = ()
     if (graph_id, name) not in dump.origins:
-        _, stack = reader.read_graph_op_creation_stack_trace(digest)
-        frames = tuple((frame[0], frame[1]) for frame in stack)
+        frames = _stack(reader.read_graph_op_creation_stack_trace, digest)
     dump.ops[(graph_id, name)] = OpRecord(
         key=(graph_id, name),
         op_type=digest.op_type,
@@ -199,6 +212,15 @@ def _add_graph_op(dump: Dump, reader: Any, created: int, digest: Any) -> None:
         created=created,
         stack=frames,
     )
+
+
+def _stack(read: Callable[[Any], Any], of: Any) -> tuple[tuple[str, int], ...]:
+    """Return a stack as (file, line); empty where the dump was cut off before it was written."""
+    try:
+        _, frames = read(of)
+    except KeyError:
+        return ()
+    return tuple((frame[0], frame[1]) for frame in frames)
 
 
 def _tensor_key(graph_id: str, tensor_name: str) -> TensorKey:
@@ -213,6 +235,8 @@ def _collector(reader: Any) -> Any:
         def __init__(self) -> None:
             self.dump = Dump()
             self._order = 0
+            self._unread: list[tuple[int, TensorKey, Any]] = []
+            self._unread_executions: list[tuple[int, Any]] = []
             super().__init__(reader)
 
         def _next(self) -> int:
@@ -220,42 +244,60 @@ def _collector(reader: Any) -> Any:
             return self._order
 
         def on_graph_execution_trace(self, index: int, trace: Any) -> None:
-            value: Any = trace.debug_tensor_value
-            mode = trace.tensor_debug_mode
-            if mode == _FULL_TENSOR:
+            key = (trace.graph_id, trace.op_name, trace.output_slot)
+            if trace.tensor_debug_mode == _FULL_TENSOR:
+                # The reader holds its lock now; whole tensors are read once it is through.
+                self._unread.append((self._next(), key, trace))
+                return
+            value = trace.debug_tensor_value
+            self._add_event(key, trace.wall_time, trace.tensor_debug_mode, value)
+
+        def read_whole_tensors(self) -> None:
+            for order, key, trace in self._unread:
                 value = reader.graph_execution_trace_to_tensor_value(trace)
-            event = _event(self._next(), trace.wall_time, mode, value)
+                self._add_array(order, key, trace.wall_time, value)
+            for order, execution in self._unread_executions:
+                values = reader.execution_to_tensor_values(execution)
+                outputs = execution.output_tensor_ids or ()
+                for tensor_id, value in zip(outputs, values, strict=False):
+                    key = (EAGER, str(tensor_id), 0)
+                    self._add_array(order, key, execution.wall_time, value)
+
+        def _add_array(self, order: int, key: TensorKey, wall_time: float, value: Any) -> None:
+            event = None if value is None else event_of_array(order, wall_time, np.asarray(value))
             if event is not None:
                 self.dump.has_health = True
-                key = (trace.graph_id, trace.op_name, trace.output_slot)
+                self.dump.events[key].append(event)
+
+        def _add_event(self, key: TensorKey, wall_time: float, mode: int, value: Any) -> None:
+            event = _event(self._next(), wall_time, mode, value)
+            if event is not None:
+                self.dump.has_health = True
                 self.dump.events[key].append(event)
 
         def on_execution(self, index: int, execution: Any) -> None:
             if execution.graph_id:  # a function, not a single op
                 self.dump.function_calls.append(execution.wall_time)
-            mode = execution.tensor_debug_mode
-            values: Any = execution.debug_tensor_values or ()
+            mode, outputs = execution.tensor_debug_mode, execution.output_tensor_ids or ()
+            values = execution.debug_tensor_values or ()
             if mode == _FULL_TENSOR:
-                values = reader.execution_to_tensor_values(execution)
-            outputs = execution.output_tensor_ids or ()
+                self._unread_executions.append((self._next(), execution))
+                values = ()
             for tensor_id, value in zip(outputs, values, strict=False):
-                event = _event(self._next(), execution.wall_time, mode, value)
-                if event is not None:
-                    self.dump.has_health = True
-                    self.dump.events[(EAGER, str(tensor_id), 0)].append(event)
+                self._add_event((EAGER, str(tensor_id), 0), execution.wall_time, mode, value)
             if outputs:
                 self._add_eager_op(index, execution, outputs)
 
         def _add_eager_op(self, index: int, execution: Any, outputs: Any) -> None:
             key = (EAGER, str(outputs[0]))
-            _, stack = reader.read_execution_stack_trace(execution)
+            stack = _stack(reader.read_execution_stack_trace, execution)
             self.dump.ops[key] = OpRecord(
                 key=key,
                 op_type=execution.op_type,
                 inputs=tuple((EAGER, str(i), 0) for i in execution.input_tensor_ids or ()),
                 outputs=tuple((EAGER, str(i), 0) for i in outputs),
                 created=index,
-                stack=tuple((frame[0], frame[1]) for frame in stack),
+                stack=stack,
                 called_graph=execution.graph_id or None,
                 wall_time=execution.wall_time,
             )
@@ -269,10 +311,8 @@ _CURT_HEALTH, _CONCISE_HEALTH, _FULL_HEALTH, _FULL_TENSOR = 2, 3, 4, 7
 
 def _event(order: int, wall_time: float, mode: int, value: Any) -> TensorEvent | None:
     """Read one debug tensor by the layout its mode gives it; None where it says no health."""
-    if value is None or (len(np.shape(value)) == 0 and mode != _FULL_TENSOR):
+    if value is None or np.ndim(value) == 0:
         return None
-    if mode == _FULL_TENSOR:
-        return event_of_array(order, wall_time, np.asarray(value))
     numbers = [int(number) for number in value]
     if mode == _CURT_HEALTH:
         return TensorEvent(order, wall_time, is_bad=bool(numbers[1]))

@@ -188,9 +188,10 @@ def _place_by_op(text: str, graphs: Sequence[Any]) -> _Place | None:
     for match in _NODE.finditer(text):
         name = (match["node"] or match["at"]).split(" ")[0]
         for graph in _likely_first(graphs, functions):
-            try:
-                op = graph.get_operation_by_name(name)
-            except (KeyError, ValueError):
+            op = _find_op(graph, name)
+            if op is not None and op.type == "CheckNumericsV2":  # named below what it checks
+                op = _find_op(graph, name.rpartition("/")[0])
+            if op is None:
                 continue
             if op.type in ("IteratorGetNext", "StatefulPartitionedCall", "PartitionedCall"):
                 continue  # the failing op is inside
@@ -204,6 +205,13 @@ def _place_by_op(text: str, graphs: Sequence[Any]) -> _Place | None:
                 is_backward=forward is not None,
             )
     return None
+
+
+def _find_op(graph: Any, name: str) -> Any:
+    try:
+        return graph.get_operation_by_name(name)
+    except (KeyError, ValueError):
+        return None
 
 
 def _likely_first(graphs: Sequence[Any], functions: list[str]) -> list[Any]:

@@ -139,6 +139,10 @@ class OriginRecorder:
         """
         private("add_op_callback")(self._note)
 
+    def flush(self) -> None:
+        """Write what was noted of graphs so far; eager ops are kept until the end."""
+        self._file.flush()
+
     def close(self) -> None:
         """Write what is left; origins of later ops are lost."""
         for tensor_id, origin in self._eager:
