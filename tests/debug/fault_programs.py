@@ -20,7 +20,7 @@ NUM_WORKERS = 2
 
 @dataclass(frozen=True)
 class Declared:
-    """What a buggy program says of itself: ``# FAULT:`` symptom, ``# CAUSE:``, ``# WRONG`` lines."""
+    """What a buggy program says of itself in ``# FAULT:``, ``# CAUSE:`` and ``# WRONG``."""
 
     symptom: str
     cause: str | None
@@ -41,7 +41,7 @@ class Declared:
         )
 
     def fits(self, found: Diagnosis, program: Path) -> bool:
-        """Tell whether a diagnosis has the symptom and names the line or, if declared, the cause."""
+        """Tell whether a diagnosis has the symptom and names the line or the declared cause."""
         if not re.search(self.symptom, found.symptom):
             return False
         names_line = found.file == str(program) and found.line in self.lines

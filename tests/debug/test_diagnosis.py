@@ -1,0 +1,93 @@
+import json
+
+from headstart.debug.diagnosis import Diagnosis, TensorHealth, ranked, source_lines, to_json
+from headstart.debug.rendering import HEALTHY, render_html, render_markdown, render_text
+
+FOUND = Diagnosis(
+    symptom="nan",
+    cause="log of <0> & `less`",
+    op="block/Log",
+    op_type="Log",
+    layer="model/block",
+    file="train.py",
+    line=3,
+    source_context=("> 3 | y = tf.math.log(x)",),
+    inputs_health=(TensorHealth("x:0", "float32", (2, None), 4, 0, 0, 0.0, 1.0),),
+    outputs_health=(TensorHealth("block/Log:0", "float32", (2, None), 4, 1, 2),),
+    step=37,
+    batch=5,
+    suggestions=("clip <x>",),
+    evidence={"loss": 1.5},
+)
+
+
+def test_a_diagnosis_survives_json():
+    assert Diagnosis.from_dict(json.loads(json.dumps(FOUND.to_dict()))) == FOUND
+
+
+def test_to_json_is_one_object_with_the_list_and_the_rest():
+    payload = json.loads(to_json([FOUND], script="train.py"))
+    assert payload["script"] == "train.py"
+    assert [found["line"] for found in payload["diagnoses"]] == [3]
+
+
+def test_errors_rank_before_warnings_and_sure_before_unsure():
+    warning = Diagnosis("slow", "?", severity="warning", confidence=0.9)
+    unsure = Diagnosis("inf", "?", confidence=0.2)
+    sure = Diagnosis("nan", "?", confidence=0.8)
+    assert ranked([warning, unsure, sure]) == [sure, unsure, warning]
+
+
+def test_the_earlier_step_ranks_first_among_equals():
+    late, early = Diagnosis("nan", "?", step=9), Diagnosis("inf", "?", step=0)
+    assert ranked([late, early, Diagnosis("crash", "?")])[:2] == [early, late]
+
+
+def test_repeats_of_a_finding_are_dropped():
+    again = Diagnosis("nan", "another sentence", confidence=0.1)
+    assert ranked([again, Diagnosis("nan", "?", confidence=0.8)]) == [
+        Diagnosis("nan", "?", confidence=0.8)
+    ]
+
+
+def test_source_lines_mark_the_line_and_align_numbers(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text("".join(f"line {number}\n" for number in range(1, 12)))
+    assert source_lines(str(path), 10, context=1) == (
+        "   9 | line 9",
+        "> 10 | line 10",
+        "  11 | line 11",
+    )
+
+
+def test_source_lines_of_a_missing_file_or_line_are_empty(tmp_path):
+    assert source_lines(str(tmp_path / "gone.py"), 1) == ()
+    (tmp_path / "short.py").write_text("one\n")
+    assert source_lines(str(tmp_path / "short.py"), 2) == ()
+
+
+def test_text_names_place_health_and_suggestion():
+    text = render_text([FOUND])
+    for part in ("train.py:3", "model/block", "block/Log (Log)", "37, batch 5", "clip <x>"):
+        assert part in text
+    assert "block/Log:0 float32 [2, ?] NaN 1, Inf 2 of 4" in text
+    assert "from 0 to 1" in text
+
+
+def test_html_escapes_everything():
+    page = render_html([FOUND], title="<script>")
+    assert "&lt;script&gt;" in page
+    assert "log of &lt;0&gt; &amp; `less`" in page
+    assert "<x>" not in page
+
+
+def test_markdown_keeps_text_from_becoming_markup():
+    text = render_markdown([FOUND])
+    assert "log of &lt;0&gt; & \\`less\\`" in text
+    assert "- at: `train.py:3`" in text
+
+
+def test_no_diagnosis_reads_as_healthy():
+    assert render_text([]) == HEALTHY
+    assert HEALTHY in render_markdown([])
+    assert HEALTHY in render_html([])

@@ -1,0 +1,64 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from headstart.debug.dump import read_dump
+from headstart.debug.run import Ladder, folder_bytes, run_script, wait_within_cap
+from headstart.errors import ConfigError, RecordError
+
+CAP_BYTES = 4_000_000
+WRITER = """
+import sys
+with open(sys.argv[1], "wb") as file:
+    for _ in range(int(sys.argv[2])):
+        file.write(bytes(10_000))
+        file.flush()
+"""
+
+
+def write_in_child(folder, chunks):
+    folder.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(folder / "dump"), str(chunks)])
+    ended = wait_within_cap(process.pid, process.poll, folder, CAP_BYTES)
+    process.wait()
+    return ended
+
+
+def test_a_process_is_ended_before_its_folder_reaches_the_cap(tmp_path):
+    ended = write_in_child(tmp_path / "dump", chunks=100_000)
+    assert folder_bytes(tmp_path / "dump") <= CAP_BYTES
+    assert f"its cap of {CAP_BYTES:,}" in ended.dropped
+    size = folder_bytes(tmp_path / "dump")
+    time.sleep(0.1)
+    assert folder_bytes(tmp_path / "dump") == size
+
+
+def test_a_process_within_its_cap_ends_by_itself(tmp_path):
+    ended = write_in_child(tmp_path / "dump", chunks=10)
+    assert (ended.exit_code, ended.dropped) == (0, "")
+    assert folder_bytes(tmp_path / "dump") == 100_000
+
+
+def test_a_folder_without_a_dump_is_refused(tmp_path):
+    with pytest.raises(RecordError, match="Debugger V2 dump"):
+        read_dump(tmp_path)
+
+
+def test_a_dump_folder_in_use_is_refused(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("")
+    with pytest.raises(ConfigError, match="new or empty folder"):
+        run_script(script, keep_dump=tmp_path)
+
+
+def test_a_process_that_dies_without_a_word_is_a_crash(tmp_path):
+    def die(spec, cap_bytes):
+        ended = subprocess.run([sys.executable, "-c", "import os; os.abort()"], check=False)
+        return type("Ended", (), {"exit_code": ended.returncode, "dropped": ""})()
+
+    result = Ladder("script.py", (), tmp_path, die).climb()
+    assert [found.symptom for found in result.diagnoses] == ["crash"]
+    assert "SIGABRT" in result.diagnoses[0].cause
+    assert result.exit_code == 1

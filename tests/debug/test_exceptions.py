@@ -1,0 +1,86 @@
+import pytest
+
+from headstart.debug.exceptions import diagnose_exception
+
+
+class FrameworkError(Exception):
+    __module__ = "tensorflow.python.framework.errors_impl"
+
+
+MESSAGES = {
+    "label-out-of-range": "Received a label value of 7 which is outside the valid range of [0, 5).",
+    "out-of-memory": "OOM when allocating tensor with shape[64,4096,4096] and type float",
+    "nan": 'Detected Infinity or NaN in output 0 of graph op "Log" (# of outputs: 1)',
+    "loss-target-mismatch": "Arguments `target` and `output` must have the same shape.",
+    "no-gradient": "No gradients provided for any variable.",
+    "dtype-mismatch": (
+        "Input 'y' of 'AddV2' Op has type int32 that does not match type float32 of argument 'x'."
+    ),
+    "shape-mismatch": "Dimensions must be equal, but are 10 and 12 for '{{node MatMul}}'",
+    "index-out-of-range": "indices[0,3] = 53 is not in [0, 50)",
+    "corrupt-data": "Invalid PNG. Failed to initialize decoder.",
+    "missing-file": "NewRandomAccessFile failed to Create/Open: a.png; No such file or directory",
+    "python-in-graph": "Using a symbolic `tf.Tensor` as a Python `bool` is not allowed.",
+    "variable-in-function": "tf.function only supports singleton tf.Variables created on the first",
+    "leaked-tensor": "tensor cannot be accessed from here, because it was defined in FuncGraph(f)",
+    "assertion": "assertion failed: [x must be positive]",
+}
+
+
+def raised(error):
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+@pytest.mark.parametrize("symptom", MESSAGES)
+def test_a_message_is_recognised(symptom):
+    assert diagnose_exception(raised(FrameworkError(MESSAGES[symptom]))).symptom == symptom
+
+
+def test_the_cause_fills_in_what_the_message_says():
+    found = diagnose_exception(raised(FrameworkError(MESSAGES["label-out-of-range"])))
+    assert found.cause.startswith("A label is 7, but the model has classes 0 to 5")
+    assert found.phase == "data"
+
+
+def test_the_line_is_the_users_own():
+    found = diagnose_exception(raised(FrameworkError(MESSAGES["shape-mismatch"])))
+    assert found.file == __file__
+    assert "raise error" in found.source_context[2]
+
+
+def test_the_stack_that_the_message_quotes_comes_before_the_traceback():
+    text = (
+        "Graph execution error:\n\nDetected at node model/block_1/Reshape defined at (most recent"
+        ' call last):\n  File "/project/net.py", line 12, in call\n\n'
+        "Input to reshape is a tensor with 24 values, but the requested shape has 48\n"
+        "\t [[{{node model/block_1/Reshape}}]]"
+    )
+    found = diagnose_exception(raised(FrameworkError(text)))
+    assert (found.file, found.line) == ("/project/net.py", 12)
+    assert found.layer == "model/block"
+    assert found.cause.endswith("a tensor with 24 values, but the requested shape has 48")
+
+
+def test_a_gradient_node_belongs_to_the_backward_pass():
+    text = "Incompatible shapes: [8] vs [4]\n\t [[{{node gradient_tape/model/dense/Mul}}]]"
+    found = diagnose_exception(raised(FrameworkError(text)))
+    assert (found.phase, found.layer) == ("backward", "model/dense")
+
+
+def test_the_users_own_exception_is_told_as_it_is():
+    found = diagnose_exception(raised(ValueError("the shape must be square, got 3 and 4")))
+    assert found.symptom == "exception"
+    assert found.cause == "ValueError: the shape must be square, got 3 and 4"
+
+
+def test_the_cause_behind_an_exception_counts():
+    error = RuntimeError("training failed")
+    error.__cause__ = raised(FrameworkError(MESSAGES["dtype-mismatch"]))
+    assert diagnose_exception(raised(error)).symptom == "dtype-mismatch"
+
+
+def test_a_memory_error_without_a_message_is_out_of_memory():
+    assert diagnose_exception(raised(MemoryError())).symptom == "out-of-memory"
