@@ -27,6 +27,8 @@ from headstart.debug.retraces import RetraceCounter
 
 MIN_RULE_CONFIDENCE = 0.5
 """Less sure findings of the symptom rules are no reason to call a run unhealthy."""
+ADVICE = ("oscillation", "overfitting", "loss-not-falling")
+"""Symptoms that short healthy runs show as well: told beside other findings, never alone."""
 MAX_HISTORY = 10_000
 DIVERGENCE_FACTOR = 1e3
 """Growth of the loss before it ended in NaN or Inf from which on the cause is divergence."""
@@ -118,7 +120,9 @@ class Watch:
         """Return what was found without any instrumentation."""
         found = [*self._found]
         for source in self._sources:
-            found += [rule for rule in source() if rule.confidence >= MIN_RULE_CONFIDENCE]
+            rules = [rule for rule in source() if rule.confidence >= MIN_RULE_CONFIDENCE]
+            if any(rule.symptom not in ADVICE for rule in rules):
+                found += rules
         if self._retraces is not None:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"

@@ -5,10 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from headstart.debug.cli import app
-
+COMMAND = "import sys; from headstart.debug.cli import app; app(sys.argv[1:])"
 FAULTY = """
 import sys
 
@@ -41,7 +39,13 @@ with v1.Session() as session:
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def test_a_faulty_script_is_diagnosed_as_json_and_its_dump_can_be_read_again(tmp_path):
@@ -49,7 +53,7 @@ def test_a_faulty_script_is_diagnosed_as_json_and_its_dump_can_be_read_again(tmp
     script.write_text(FAULTY)
     dump = tmp_path / "kept"
     result = invoke("run", "--json", "--keep-dump", dump, script, "--", "1.0")
-    assert result.exit_code == 1, result.output
+    assert result.returncode == 1, result.stderr
     payload = json.loads(result.stdout)
     assert payload["stages"] == ["watch", "dump"]
     first = payload["diagnoses"][0]
@@ -57,7 +61,7 @@ def test_a_faulty_script_is_diagnosed_as_json_and_its_dump_can_be_read_again(tmp
     assert first["step"] == 1
 
     again = invoke("dump", dump / "dump", "--json")
-    assert again.exit_code == 1, again.output
+    assert again.returncode == 1, again.stderr
     assert json.loads(again.stdout)["diagnoses"][0]["line"] == LINE
 
 
@@ -73,39 +77,32 @@ def test_a_script_that_cannot_be_run_exits_with_2(tmp_path, text, reason):
     script = tmp_path / "script.py"
     script.write_text(text)
     result = invoke("run", script)
-    assert result.exit_code == 2
-    assert reason in result.output
+    assert result.returncode == 2
+    assert reason in result.stderr
 
 
 def test_a_missing_script_exits_with_2(tmp_path):
     result = invoke("run", tmp_path / "absent.py")
-    assert result.exit_code == 2
-    assert "absent.py" in result.output
+    assert result.returncode == 2
+    assert "absent.py" in result.stderr
 
 
 def test_a_folder_without_a_dump_exits_with_2(tmp_path):
-    assert invoke("dump", tmp_path).exit_code == 2
+    assert invoke("dump", tmp_path).returncode == 2
 
 
 def test_a_script_without_tensorflow_is_healthy(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("print(1)")
     result = invoke("run", script, "--json")
-    assert result.exit_code == 0
+    assert result.returncode == 0
     assert json.loads(result.stdout)["diagnoses"] == []
 
 
 def test_a_session_script_lists_its_bad_tensors(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SESSION)
-    code = "import sys; from headstart.debug.cli import app; app(sys.argv[1:])"
-    result = subprocess.run(
-        [sys.executable, "-c", code, "session", str(script), "--node", "logs"],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    result = invoke("session", script, "--node", "logs")
     assert result.returncode == 1, result.stderr
     assert "1 tensors with NaN or Inf\n  logs:0: NaN 0, Inf 1" in result.stdout
     assert f"{script}:7" in result.stdout
