@@ -4,8 +4,9 @@
 
 Every tool trains the same seeded network on the same batches. Variants that may share a process
 are interleaved round by round in one; each dump mode needs a fresh process (TensorFlow cannot turn
-a dump off again), which measures the bare training beside it. Reported is the median over rounds of
-the ratio of median step times, first steps (tracing, filled buffers) left out.
+a dump off again), which measures the bare training beside it. Reported are medians over rounds of
+the ratios of mean step times, first steps (tracing, filled buffers) left out: wall time, and CPU
+time, which other programs on the machine disturb less.
 """
 
 import argparse
@@ -50,16 +51,19 @@ class StepTimes(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Start anew."""
-        self.ends_s = []
+        self.ends_s: list[float] = []
+        self.cpu_s: list[float] = []
 
     def on_train_batch_end(self, batch, logs=None):
         """Note the end of a step."""
         self.ends_s.append(time.perf_counter())
+        self.cpu_s.append(time.process_time())
 
-    def mean_s(self) -> float:
-        """Mean seconds of a step after the first ones: sampled steps must count in full."""
-        kept = self.ends_s[WARM_STEPS:]
-        return (kept[-1] - kept[0]) / (len(kept) - 1)
+    def means_s(self) -> tuple[float, float]:
+        """Mean wall and CPU seconds of a step after the first: sampled steps count in full."""
+        last, steps = len(self.ends_s) - 1, len(self.ends_s) - 1 - WARM_STEPS
+        wall_s = (self.ends_s[last] - self.ends_s[WARM_STEPS]) / steps
+        return wall_s, (self.cpu_s[last] - self.cpu_s[WARM_STEPS]) / steps
 
 
 def small_cnn() -> keras.Model:
@@ -82,8 +86,8 @@ def mobilenet() -> keras.Model:
 NETWORKS = {"small CNN 32²": small_cnn, "MobileNetV2 96²": mobilenet}
 
 
-def one_run(network: str, callbacks: list[Any], steps: int) -> float:
-    """Train a fresh network and return the mean step time in seconds."""
+def one_run(network: str, callbacks: list[Any], steps: int) -> tuple[float, float]:
+    """Train a fresh network and return mean wall and CPU seconds of a step."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     model = NETWORKS[network]()
@@ -99,29 +103,33 @@ def one_run(network: str, callbacks: list[Any], steps: int) -> float:
     data = tf.data.Dataset.from_tensors((x, y)).cache().repeat(WARM_STEPS + steps)
     times = StepTimes()
     model.fit(data.prefetch(2), verbose=0, callbacks=[*callbacks, times])
-    return times.mean_s()
+    return times.means_s()
 
 
-def interleaved(network: str, variants: dict[str, Callbacks], steps: int, rounds: int) -> dict:
-    """Median over rounds of each variant's step time over that of the bare training."""
-    ratios: dict[str, list[float]] = {name: [] for name in variants}
-    step_ms = []
+def interleaved(network: str, steps: int, rounds: int) -> tuple[float, dict[str, list[float]]]:
+    """Milliseconds of a bare step, and the median wall and CPU ratio of each variant."""
+    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
+    bare_ms = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as scratch:
             times = {
                 name: one_run(network, make(Path(scratch) / str(place)), steps)
-                for place, (name, make) in enumerate(variants.items())
+                for place, (name, make) in enumerate(VARIANTS.items())
             }
-        step_ms.append(1000 * times["off"])
-        for name, seconds in times.items():
-            ratios[name].append(seconds / times["off"])
-    medians = {name: statistics.median(values) for name, values in ratios.items()}
-    return {"step_ms": statistics.median(step_ms), "ratios": medians}
+        wall_s, cpu_s = times["off"]
+        bare_ms.append(1000 * wall_s)
+        for name, (wall, cpu) in times.items():
+            ratios[name].append((wall / wall_s, cpu / cpu_s))
+    medians = {
+        name: [statistics.median(column) for column in zip(*pairs, strict=True)]
+        for name, pairs in ratios.items()
+    }
+    return statistics.median(bare_ms), medians
 
 
-def dump_mode(network: str, mode: str, steps: int) -> float:
-    """Ratio of one dump mode, measured in this process, which is spent afterwards."""
-    bare_s = one_run(network, [], steps)
+def dump_mode(network: str, mode: str, steps: int) -> list[float]:
+    """Wall and CPU ratio of one mode, measured in this process, which is spent afterwards."""
+    bare = one_run(network, [], steps)
     with tempfile.TemporaryDirectory() as scratch:
         if mode == "check_numerics":
             tf.debugging.enable_check_numerics()
@@ -129,7 +137,8 @@ def dump_mode(network: str, mode: str, steps: int) -> float:
             tf.debugging.experimental.enable_dump_debug_info(
                 scratch, tensor_debug_mode=mode, circular_buffer_size=CIRCULAR_EVENTS
             )
-        return one_run(network, [], steps) / bare_s
+        watched = one_run(network, [], steps)
+    return [after / before for after, before in zip(watched, bare, strict=True)]
 
 
 def main() -> None:
@@ -147,17 +156,20 @@ def main() -> None:
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, {os.cpu_count()} CPU cores, "
           f"batch {BATCH_ROWS}, {options.steps} steps, {options.rounds} rounds")  # fmt: skip
     for network in networks:
-        result = interleaved(network, VARIANTS, options.steps, options.rounds)
-        print(f"\n{network}: {result['step_ms']:.1f} ms a step with everything off")
-        for name, ratio in result["ratios"].items():
-            print(f"  {name:<28}{ratio:6.3f}")
+        bare_ms, ratios = interleaved(network, options.steps, options.rounds)
+        print(f"\n{network}: {bare_ms:.1f} ms a step with everything off")
+        print(f"  {'':<28}{'wall':>7}{'CPU':>7}")
+        for name, (wall, cpu) in ratios.items():
+            print(f"  {name:<28}{wall:7.3f}{cpu:7.3f}")
         for mode in ("check_numerics", *MODES) if options.modes else ():
             ended = subprocess.run(
                 [sys.executable, __file__, "--one-mode", mode, "--network", network,
                  "--steps", str(options.steps)],
                 check=True, capture_output=True, text=True,
             )  # fmt: skip
-            print(f"  {'dump ' if mode in MODES else ''}{mode:<23}{json.loads(ended.stdout):6.2f}")
+            wall, cpu = json.loads(ended.stdout.splitlines()[-1])
+            label = mode if mode == "check_numerics" else f"dump {mode}"
+            print(f"  {label:<28}{wall:7.2f}{cpu:7.2f}")
 
 
 if __name__ == "__main__":

@@ -41,9 +41,20 @@ class GradientProbe:
         """True once the train step was traced, and so there is something to read."""
         return self._stats is not None
 
-    def is_due(self) -> bool:
-        """Tell whether the step about to be taken is measured."""
-        return bool(self._is_sampled(int(self._iterations.numpy())))
+    def iteration(self) -> int:
+        """Return the number of the step about to be taken, as the optimizer counts."""
+        return int(self._iterations.value)
+
+    def is_sampled(self, iteration: Any) -> Any:
+        """Tell whether the step with a number is measured.
+
+        Args:
+            iteration: The number, as an integer or a tensor.
+
+        Returns:
+            A boolean, or a boolean tensor.
+        """
+        return (iteration % self.every == 0) | (iteration == 1)
 
     def remember_weights(self) -> None:
         """Keep the weights as they are before a sampled step.
@@ -83,9 +94,6 @@ class GradientProbe:
             learning_rate=learning_rate,
         )
 
-    def _is_sampled(self, iterations: Any) -> Any:
-        return (iterations % self.every == 0) | (iterations == 1)
-
     def _measured_apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         grads, variables = list(grads), list(trainable_variables or self.variables)
         if self._stats is None and variables:
@@ -103,7 +111,7 @@ class GradientProbe:
         ]
         if known:
             with tf.name_scope("headstart_gradient_probe"):
-                due = self._is_sampled(self._iterations.value)
+                due = self.is_sampled(self._iterations.value)
                 tf.cond(due, lambda: self._write(known), lambda: tf.constant(False))
         return self._apply(grads, trainable_variables)
 

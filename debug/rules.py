@@ -96,6 +96,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         self._site: CallSite | None = None
         self._batches: deque[Any] = deque(maxlen=MAX_KEPT_BATCHES)
         self._due = False
+        self._iteration = 0
         self._last_probe = 0
         self._said: set[str] = set()
         self._curve = _StepLosses()
@@ -119,6 +120,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             self._probe = gradient_probe.installed(self.model)
             if self._probe is None and not resumed:
                 self._probe = gradient_probe.install(self.model, self.every)
+            self._iteration = self._probe.iteration() if self._probe is not None else 0
             self._retraces = RetraceCounter()
             self._retraces.__enter__()
             tap(self.model, self)
@@ -138,7 +140,8 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             self._start = time.perf_counter() - wait_s
             self._batches.append(batch)
             self.trace.waits_s.append(wait_s)
-            self._due = self._probe is not None and self._probe.is_due()
+            self._due = self._probe is not None and self._probe.is_sampled(self._iteration)
+            self._iteration += 1  # counted here: reading the variable takes longer than all else
             if self._due and self._probe is not None:
                 self._probe.remember_weights()
             if self._due or len(self.trace.waits_s) <= MAX_COUNTED_STEPS:
@@ -162,8 +165,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             step = max(0, len(self.trace.waits_s) - 1)
             self.trace.step_times_s.append(time.perf_counter() - self._start)
             if self._due and self._probe is not None and self._probe.is_ready:
-                rate = float(np.asarray(self.model.optimizer.learning_rate))
-                self.trace.samples.append(self._probe.read(step, rate))
+                self._read_sample(self._probe, step)
             if step % self.every == 0:
                 self.trace.memory.append((step, rules_machine.resident_bytes()))
 
@@ -178,6 +180,12 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             self.trace.num_retraces = len({trace.arguments for trace in traces} or {()}) - 1
             self.trace.retrace_causes = explain(traces)
             self._say()
+
+    def _read_sample(self, probe: gradient_probe.GradientProbe, step: int) -> None:
+        expected, self._iteration = self._iteration, probe.iteration()
+        if self._iteration == expected:  # loss scaling may have left steps out
+            rate = float(np.asarray(self.model.optimizer.learning_rate))
+            self.trace.samples.append(probe.read(step, rate))
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:

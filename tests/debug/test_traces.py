@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
+import sys
+import time
 import urllib.request
 
 import keras
@@ -115,16 +118,56 @@ def test_tensorboard_serves_graph_scalars_and_profile(board):
     assert {"graphs", "debugger-v2", "profile"} <= set(plugins)
 
 
-def test_browser_shows_the_run(board, tmp_path):
+def _page(address, profile):
+    """The page as Chromium has it once its scripts have run."""
     browser = shutil.which("chromium")
     assert browser, "this test needs chromium on PATH (apt-get install chromium)"
     ended = subprocess.run(
-        [browser, *BROWSER_FLAGS, f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000",
-         "--dump-dom", f"{board.url}/?darkMode=false#scalars"],
+        [browser, *BROWSER_FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=20000",
+         "--dump-dom", address],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    assert "loss_of_the_test" in ended.stdout
-    assert "train" in ended.stdout
+    return ended.stdout
+
+
+def test_browser_shows_scalars_and_offers_graph_and_profile(board, tmp_path):
+    page = _page(board.pages()["scalars"], tmp_path)
+    assert "loss_of_the_test" in page
+    assert {"graphs", "profile"} <= set(re.findall(r"[a-z]+", page.lower()))
+
+
+DUMPING = """
+import sys
+import tensorflow as tf
+writer = tf.debugging.experimental.enable_dump_debug_info(sys.argv[1], "FULL_HEALTH", -1)
+@tf.function
+def logarithm_of_nothing():
+    return tf.math.log(tf.zeros([3]))
+logarithm_of_nothing()
+writer.FlushNonExecutionFiles()
+writer.FlushExecutionFiles()
+"""
+
+
+def test_browser_shows_the_alert_of_a_dump(tmp_path):
+    script = tmp_path / "dumping.py"
+    script.write_text(DUMPING)
+    dump = tmp_path / "run" / "dump"
+    subprocess.run([sys.executable, str(script), str(dump)], check=True, capture_output=True)
+    with start_tensorboard(tmp_path / "run") as board:
+        pages = board.pages()
+        run = "__default_debugger_run__"
+        assert list(_get(board, "/data/plugin/debugger-v2/runs")) == [run]
+        query = f"/data/plugin/debugger-v2/alerts?run={run}&begin=0&end=-1"
+        for _ in range(100):  # the server reads the dump in the background
+            alerts = _get(board, query)["alerts"]
+            if alerts:
+                break
+            time.sleep(0.1)
+        assert alerts[0]["op_type"] == "Log"
+        page = _page(pages["debugger"], tmp_path / "browser")
+    assert "NaN/∞" in page
+    assert "logarithm_of_nothing" in page
 
 
 def test_missing_folder_is_an_error(tmp_path):
