@@ -8,6 +8,7 @@ for is not in it: two data sets that share an image share its rows.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -22,6 +23,8 @@ from headstart.tasks.dataset_index import DatasetIndex
 from headstart.tasks.progress import reporter
 from headstart.tasks.records import RowCollection, RowId, RowReader
 from headstart.tasks.views import augmented_recipe, plain_recipe
+
+_Stamp = tuple[tuple[int, ...], ...]
 
 PLAIN = 0
 """The view that evaluation uses."""
@@ -84,13 +87,30 @@ class LabelledRows:
         return self.readers[min(view, 1)].gather(self.positions[images, view])
 
 
-@lru_cache(maxsize=2)
 def open_backbone(config: BackboneConfig, image_size: int | None) -> Backbone:
-    """Load a backbone once a process: every stage of a run uses the same one."""
+    """Load a backbone once a process: every stage of a run uses the same one.
+
+    Files of the user's own that have changed since are loaded anew.
+    """
+    return _open_backbone(config, image_size, _stamp(config.name), _stamp(config.weights))
+
+
+@lru_cache(maxsize=2)
+def _open_backbone(
+    config: BackboneConfig, image_size: int | None, network: _Stamp, weights: _Stamp
+) -> Backbone:
     backbone = load_backbone(config, image_size)
     for note in backbone.notes:
         reporter().note(f"     {note}")
     return backbone
+
+
+def _stamp(name: str) -> _Stamp:
+    """Tell one state of a model file or folder from another; () where there is none."""
+    path = Path(name)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    stats = [file.stat() for file in files]
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
 
 
 def bottleneck_collections(

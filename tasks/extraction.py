@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones import Backbone
+from headstart.tasks.frozen_graph import fold_variables
 from headstart.tasks.progress import reporter
 from headstart.tasks.records import RowCollection, RowId, RowReader, RowWriter
 
@@ -52,18 +53,13 @@ def freeze(backbone: Backbone, cuts: Sequence[str]) -> Extract:
         A function of a uint8 batch [n, image_size, image_size, 3] that returns one float32
         activation [n, *activation shape] a cut.
     """
-    # The only way to constant-fold variables in TensorFlow 2.
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
-
     extractor = backbone.extractor(cuts)
     size = backbone.image_size
     signature = tf.TensorSpec([None, size, size, 3], tf.uint8)
     function = tf.function(
         lambda images: extractor(images, training=False), autograph=False
     ).get_concrete_function(signature)
-    frozen: Extract = convert_variables_to_constants_v2(function)
+    frozen: Extract = fold_variables(function)
     return frozen
 
 

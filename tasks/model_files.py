@@ -17,11 +17,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 import headstart
 from headstart.errors import ExportError
 from headstart.tasks.augment import Resize
+from headstart.tasks.frozen_graph import fold_variables
 from headstart.tasks.joining import LOGITS, VIEW
 
 Format = Literal["saved_model", "keras", "litert"]
@@ -181,7 +181,7 @@ def freeze(model: keras.Model) -> Any:
         return network(tf.cast(views, tf.float32), training=False)
 
     function = tf.function(forward, input_signature=[spec], autograph=False)
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    frozen = fold_variables(function.get_concrete_function())
     return _drop_gradients(frozen, spec)
 
 

@@ -469,7 +469,7 @@ def _export_key(
         "head": head.key,
         "class_names": dataset.class_names,
         "resize": views.resize,
-        "backbone": backbone.name,  # written into the model's card
+        "backbone": Path(backbone.name).name,  # written into the model's card
         "formats": sorted({"keras", *config.formats}),
         "num_proof_images": config.num_proof_images,
     }
@@ -493,7 +493,7 @@ def _export_model(
         class_names=dataset.class_names,
         image_size=size,
         resize=views.resize,
-        backbone=network.name,
+        backbone=Path(network.name).name,  # not where on this machine a file lies
         cut=bottlenecks.cut,
         preprocessing=network.preprocessing.mode,
         storage_dtype=dtype,

@@ -1,11 +1,23 @@
 """Fixtures shared by all tests: a store of one's own, and nothing of the user's."""
 
-from collections.abc import Iterator
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headstart.tasks.artifacts import Store, use_store
+
+if TYPE_CHECKING:
+    from tests.pipeline import Pipeline
+
+_PREFECT_HOME = tempfile.TemporaryDirectory(prefix="headstart-tests-")
+# Prefect reads its settings when it is imported, which may be while tests are collected.
+os.environ["PREFECT_HOME"] = _PREFECT_HOME.name
+os.environ.pop("PREFECT_API_URL", None)
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +33,69 @@ def store(tmp_path: Path) -> Iterator[Store]:
     """Return a new store, current for the length of the test."""
     with use_store(Store(tmp_path / "store")) as new:
         yield new
+
+
+@pytest.fixture(scope="session")
+def _tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a tiny data set and a tiny backbone; nobody changes them."""
+    from tests.pipeline import save_backbone, write_images
+
+    folder = tmp_path_factory.mktemp("tiny")
+    write_images(folder / "images")
+    save_backbone(folder / "net.keras")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _finished(_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the store of a finished run; nobody changes it."""
+    from tests import pipeline
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("headstart.tasks.records.MIN_SHARD_ROWS", pipeline.ROWS_A_SHARD)
+        root = tmp_path_factory.mktemp("finished") / "store"
+        made = pipeline.Pipeline(_tiny / "images", _tiny / "net.keras", Store(root))
+        made.run()
+    return root
+
+
+@pytest.fixture
+def pipeline(_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Pipeline":
+    """Return a pipeline with images, a backbone and an empty store of its own.
+
+    Its shards are of 10 rows, so that its few images make several; it counts what goes through
+    the backbone.
+    """
+    from tests import pipeline
+
+    shutil.copytree(_tiny / "images", tmp_path / "images")
+    shutil.copy2(_tiny / "net.keras", tmp_path / "net.keras")
+    made = pipeline.Pipeline(tmp_path / "images", tmp_path / "net.keras", Store(tmp_path / "store"))
+    monkeypatch.setattr("headstart.tasks.records.MIN_SHARD_ROWS", pipeline.ROWS_A_SHARD)
+    _count_passes(made.passes, monkeypatch)
+    return made
+
+
+@pytest.fixture
+def finished(pipeline: "Pipeline", _finished: Path) -> "Pipeline":
+    """Return a pipeline that has been run once."""
+    shutil.rmtree(pipeline.store.root)
+    shutil.copytree(_finished, pipeline.store.root)
+    return pipeline
+
+
+def _count_passes(passes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    from headstart.tasks import stages
+
+    original = stages.freeze
+
+    def freeze(*arguments: Any) -> Callable[[Any], Any]:
+        extract = original(*arguments)
+
+        def count(pixels: Any) -> Any:
+            passes.append(len(pixels))
+            return extract(pixels)
+
+        return count
+
+    monkeypatch.setattr(stages, "freeze", freeze)
