@@ -1,1 +1,32 @@
-"""Debugging helpers for any TensorFlow program."""
+"""Debugging for any TensorFlow program: checks, dumps, sessions, traces, diagnosis, replay.
+
+What a person types most is here by name; TensorFlow is imported only once one of them is used.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Diagnosis": "headstart.debug.diagnosis",
+    "FlightRecorder": "headstart.debug.recorder",
+    "RetraceCounter": "headstart.debug.retraces",
+    "StepProfiler": "headstart.debug.profile",
+    "SymptomRules": "headstart.debug.rules",
+    "contract": "headstart.debug.contracts",
+}
+
+__all__ = [
+    "Diagnosis",
+    "FlightRecorder",
+    "RetraceCounter",
+    "StepProfiler",
+    "SymptomRules",
+    "contract",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name's module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'headstart.debug' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
