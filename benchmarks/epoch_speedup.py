@@ -35,11 +35,11 @@ from rich.console import Console
 
 from headstart.config import BackboneConfig, HeadConfig
 from headstart.tasks.artifacts import Store
-from headstart.tasks.backbones import Backbone, load_backbone
-from headstart.tasks.bottlenecks import LabelledRows
-from headstart.tasks.extraction import freeze
-from headstart.tasks.head import build_head, train_head
-from headstart.tasks.optimizer import make_optimizer
+from headstart.tasks.backbones.backbone import Backbone, load_backbone
+from headstart.tasks.bottlenecks.extraction import freeze
+from headstart.tasks.bottlenecks.rows import LabelledRows
+from headstart.tasks.head.optimizer import make_optimizer
+from headstart.tasks.head.training import build_head, train_head
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.records import RowCollection, RowId
 

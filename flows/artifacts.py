@@ -6,10 +6,10 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
-from headstart.tasks.figures import confusion_png, curves_png
-from headstart.tasks.findings import Report, headline_split
+from headstart.tasks.evaluation.figures import confusion_png, curves_png
+from headstart.tasks.evaluation.findings import Report, headline_split
+from headstart.tasks.evaluation.report import data_uri, markdown_summary, per_class_rows
 from headstart.tasks.progress import copy_lines_to
-from headstart.tasks.report import data_uri, markdown_summary, per_class_rows
 from headstart.tasks.run_folder import RunSummary
 
 

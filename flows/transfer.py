@@ -15,7 +15,7 @@ from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import lines_in_ui, publish
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
-from headstart.tasks.bottlenecks import open_backbone
+from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.progress import reporter
 from headstart.tasks.run_folder import (
     RunSummary,

@@ -38,7 +38,7 @@ class Run:
 
     @cached_property
     def _predictor(self) -> Any:
-        from headstart.tasks.predict import Predictor
+        from headstart.tasks.export.predict import Predictor
 
         return Predictor.load(self.run_dir)
 
@@ -50,7 +50,7 @@ class Run:
                 or a list of these.
 
         Returns:
-            A `headstart.tasks.predict.Prediction` (label, probability, top), or a list of them
+            A `headstart.tasks.export.predict.Prediction` (label, probability, top), or a list of them
             where a list was given.
         """
         if isinstance(images, list | tuple):

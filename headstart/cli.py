@@ -194,8 +194,8 @@ def cuts(
     from headstart.printing import cut_rows, print_cuts
 
     import_tensorflow()
-    from headstart.tasks.backbone_table import BACKBONES
-    from headstart.tasks.backbones import load_backbone
+    from headstart.tasks.backbones.backbone import load_backbone
+    from headstart.tasks.backbones.table import BACKBONES
 
     # Shapes and FLOPs do not depend on the weights, and random ones are there offline; a file
     # brings its own.
@@ -225,8 +225,8 @@ def predict(
     from headstart.launch import import_tensorflow
 
     import_tensorflow()
-    from headstart.tasks.predict import Predictor
-    from headstart.tasks.prediction_output import OutputFormat, predict_to
+    from headstart.tasks.export.predict import Predictor
+    from headstart.tasks.export.prediction_output import OutputFormat, predict_to
 
     output: OutputFormat = "json" if as_json else "csv" if as_csv else "text"
     _, num_bad = predict_to(sys.stdout, Predictor.load(model), images, output, top_k)
@@ -246,7 +246,7 @@ def evaluate(
     from headstart.launch import import_tensorflow
 
     import_tensorflow()
-    from headstart.tasks.judging import judge
+    from headstart.tasks.evaluation.judging import judge
     from headstart.tasks.progress import use_reporter
 
     with use_reporter(_reporter(as_json)):

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from headstart.tasks.backbones import Backbone
-    from headstart.tasks.evaluation import SplitMetrics
+    from headstart.tasks.backbones.backbone import Backbone
+    from headstart.tasks.evaluation.metrics import SplitMetrics
     from headstart.tasks.planning import Answer, Plan
     from headstart.tasks.run_folder import RunSummary
     from headstart.tasks.upkeep import Holding
@@ -47,7 +47,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
 
 
 def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
-    from headstart.tasks.findings import percent
+    from headstart.tasks.evaluation.findings import percent
 
     line = f"{split:<9} accuracy {percent(metrics['accuracy'])}"
     if metrics["accuracy_interval"] is not None:
@@ -111,7 +111,7 @@ def print_answers(console: Console, answers: "Iterable[Answer]") -> None:
 
 def print_backbones(console: Console) -> None:
     """Print the table of backbones."""
-    from headstart.tasks.backbone_table import BACKBONES
+    from headstart.tasks.backbones.table import BACKBONES
 
     table = _table("name", "image size", "preprocessing", "weights")
     for entry in BACKBONES.values():
@@ -159,7 +159,7 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
 
 def print_metrics(console: Console, metrics: "SplitMetrics") -> None:
     """Print the figures of a judged model."""
-    from headstart.tasks.findings import percent, weakest_first
+    from headstart.tasks.evaluation.findings import percent, weakest_first
 
     console.print(_accuracy_line("images", metrics.model_dump()), highlight=False)
     table = _table("class", "images", "precision", "recall", "F1")

@@ -18,18 +18,18 @@ import tensorflow as tf
 from headstart.config import TransferConfig
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Manifest, current_store
-from headstart.tasks.bottlenecks import (
+from headstart.tasks.bottlenecks.extraction import freeze
+from headstart.tasks.bottlenecks.rows import (
     CutCollections,
     bottleneck_collections,
     open_backbone,
     wanted_rows,
 )
-from headstart.tasks.dataset import dataset_root
-from headstart.tasks.dataset_index import DatasetIndex
-from headstart.tasks.extraction import freeze
+from headstart.tasks.dataset.building import dataset_root
+from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.records import RowCollection, RowId
 from headstart.tasks.stage import Stage
-from headstart.tasks.views import ImageJob, ViewMaker
+from headstart.tasks.views.writing import ImageJob, ViewMaker
 
 NUM_MEASURED = 32
 """Images the measurement reads, and the size of its batch."""

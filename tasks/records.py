@@ -183,9 +183,7 @@ def open_collection(store: Store, kind: str, folder: Path) -> RowCollection | No
     """
     try:
         fields = json.loads((folder / "recipe.json").read_text())
-        collection = RowCollection(
-            store, kind, fields["recipe"], fields["shape"], fields["dtype"]
-        )
+        collection = RowCollection(store, kind, fields["recipe"], fields["shape"], fields["dtype"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return collection if collection.digest == folder.name else None

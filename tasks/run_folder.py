@@ -20,10 +20,9 @@ from pydantic import BaseModel, ConfigDict
 from headstart.config import TransferConfig
 from headstart.errors import ConfigError
 from headstart.tasks.artifacts import Store
-from headstart.tasks.dataset import dataset_root
-from headstart.tasks.dataset_index import DatasetIndex
-from headstart.tasks.evaluation import SplitMetrics, TopLoss
-from headstart.tasks.findings import (
+from headstart.tasks.dataset.building import dataset_root
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.evaluation.findings import (
     Command,
     DatasetSummary,
     EpochFigures,
@@ -32,6 +31,7 @@ from headstart.tasks.findings import (
     Report,
     StageLine,
 )
+from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
 from headstart.tasks.stage import Outcome
 from headstart.tasks.stages import (
     EvaluationManifest,
@@ -139,7 +139,7 @@ def finish_run(
     Returns:
         The summary.
     """
-    from headstart.tasks.report import write_report
+    from headstart.tasks.evaluation.report import write_report
 
     for manifest in (export, evaluation):
         shutil.copytree(artefact(manifest, "."), folder, dirs_exist_ok=True)

@@ -29,8 +29,11 @@ from headstart.config import (
 )
 from headstart.errors import BackboneError
 from headstart.tasks.artifacts import FileEntry, Manifest, Store, current_store
-from headstart.tasks.backbones import Backbone
-from headstart.tasks.bottlenecks import (
+from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.cuts import TOP
+from headstart.tasks.bottlenecks.extraction import Target, freeze, run_pass
+from headstart.tasks.bottlenecks.parity import Sample, check_parity
+from headstart.tasks.bottlenecks.rows import (
     CutCollections,
     LabelledRows,
     augmented_rows,
@@ -41,23 +44,20 @@ from headstart.tasks.bottlenecks import (
     versions,
     wanted_rows,
 )
-from headstart.tasks.cuts import TOP
-from headstart.tasks.dataset import build_index, dataset_root
-from headstart.tasks.dataset_index import DatasetIndex
-from headstart.tasks.evaluation import SplitMetrics, evaluate, top_losses
-from headstart.tasks.export import export_model
-from headstart.tasks.extraction import Target, freeze, run_pass
-from headstart.tasks.file_cache import FileCache
+from headstart.tasks.dataset.building import build_index, dataset_root
+from headstart.tasks.dataset.file_cache import FileCache
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
+from headstart.tasks.export.joining import join
+from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.export.proof import prove
+from headstart.tasks.export.writing import export_model
 from headstart.tasks.fingerprint import digest
-from headstart.tasks.head import predict_logits, train_head
-from headstart.tasks.joining import join
-from headstart.tasks.model_files import ModelCard
-from headstart.tasks.parity import Sample, check_parity
+from headstart.tasks.head.training import predict_logits, train_head
 from headstart.tasks.progress import reporter
-from headstart.tasks.proof import prove
 from headstart.tasks.records import RowCollection, RowId, RowReader
 from headstart.tasks.stage import Made, Stage
-from headstart.tasks.views import (
+from headstart.tasks.views.writing import (
     ImageJob,
     ViewMaker,
     augmented_collection,
@@ -109,7 +109,7 @@ class EvaluationManifest(Manifest):
     """Figures of a trained head."""
 
     metrics: dict[str, Any]
-    """By split; what `headstart.tasks.evaluation.SplitMetrics` holds."""
+    """By split; what `headstart.tasks.evaluation.metrics.SplitMetrics` holds."""
     top_losses: tuple[dict[str, Any], ...]
 
 

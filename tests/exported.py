@@ -7,10 +7,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.tasks.augment import Resize, plain_view
-from headstart.tasks.export import export_model
-from headstart.tasks.joining import join
-from headstart.tasks.model_files import ModelCard
+from headstart.tasks.export.joining import join
+from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.export.writing import export_model
+from headstart.tasks.views.augment import Resize, plain_view
 
 SIZE = 24
 CLASS_NAMES = ("daisy", "日本 ünï", "two\nlines", "back\\slash")

@@ -12,8 +12,8 @@ from PIL import Image
 from headstart.config import TransferConfig, load_config
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, use_store
-from headstart.tasks.bottlenecks import bottleneck_collections, open_backbone
-from headstart.tasks.dataset_index import DatasetIndex
+from headstart.tasks.bottlenecks.rows import bottleneck_collections, open_backbone
+from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.records import RowCollection
 from headstart.tasks.run_folder import RunSummary
 from headstart.tasks.stage import Outcome, collect_outcomes

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from headstart.config import EvaluationConfig, load_config
-from headstart.tasks.advice import caveats, next_steps
-from headstart.tasks.evaluation import SplitMetrics, TopLoss, evaluate
-from headstart.tasks.findings import (
+from headstart.tasks.evaluation.advice import caveats, next_steps
+from headstart.tasks.evaluation.findings import (
     DatasetSummary,
     EpochFigures,
     HardImage,
     LeftOut,
     Report,
 )
+from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss, evaluate
 
 NAMES = ("cat", "dog", "owl")
 

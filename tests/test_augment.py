@@ -16,7 +16,7 @@ from headstart.config import (
     Rotation,
 )
 from headstart.errors import ConfigError
-from headstart.tasks.augment import Resize, augmented_view, plain_view, view_seed
+from headstart.tasks.views.augment import Resize, augmented_view, plain_view, view_seed
 
 Pixels = npt.NDArray[np.uint8]
 

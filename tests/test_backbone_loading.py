@@ -12,8 +12,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from headstart.config import BackboneConfig
 from headstart.errors import BackboneError
-from headstart.tasks import backbone_builders
-from headstart.tasks.backbones import Backbone, load_backbone
+from headstart.tasks.backbones.backbone import Backbone, load_backbone
+from headstart.tasks.backbones.backbone import builders as backbone_builders
 
 # Keras saves a variable with np.array(variable), which NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings(
@@ -133,7 +133,7 @@ def test_cut_names_do_not_depend_on_what_was_built_before():
     second = load("mobilenet_v3_small")
     code = (
         "from headstart.config import BackboneConfig\n"
-        "from headstart.tasks.backbones import load_backbone\n"
+        "from headstart.tasks.backbones.backbone import load_backbone\n"
         "config = BackboneConfig(name='mobilenet_v3_small', weights='random')\n"
         "print(*(cut.name for cut in load_backbone(config, 32).cuts))"
     )

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from headstart.config import BackboneConfig
-from headstart.tasks.backbone_table import BACKBONES
-from headstart.tasks.backbones import Backbone, load_backbone
-from headstart.tasks.preprocessing import Preprocessing
+from headstart.tasks.backbones.backbone import Backbone, load_backbone
+from headstart.tasks.backbones.preprocessing import Preprocessing
+from headstart.tasks.backbones.table import BACKBONES
 
 # Keras saves a variable with np.array(variable), which NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings(
@@ -184,7 +184,7 @@ def test_table_lists_all_of_keras_applications():
 
 def test_table_is_listed_without_tensorflow():
     code = (
-        "import sys; from headstart.tasks.backbone_table import BACKBONES; "
+        "import sys; from headstart.tasks.backbones.table import BACKBONES; "
         "print(len(BACKBONES), 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     listing = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -3,10 +3,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from headstart.tasks.cuts import Cut, find_cuts
-from headstart.tasks.efficientnet_lite import build_efficientnet_lite
-from headstart.tasks.flops import count_flops
-from headstart.tasks.layer_graph import read_layer_graph
+from headstart.tasks.backbones.cuts import Cut, find_cuts
+from headstart.tasks.backbones.efficientnet_lite import build_efficientnet_lite
+from headstart.tasks.backbones.flops import count_flops
+from headstart.tasks.backbones.layer_graph import read_layer_graph
 
 
 def cuts_of(model) -> tuple[Cut, ...]:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from headstart.config import SPLITS, DatasetConfig
 from headstart.errors import DatasetError
-from headstart.tasks.dataset import DatasetIndex, build_index, split_position
-from headstart.tasks.dataset_index import natural_key
+from headstart.tasks.dataset.building import DatasetIndex, build_index, split_position
+from headstart.tasks.dataset.index import natural_key
 
 
 def png(seed, size=(6, 5)):

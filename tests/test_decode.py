@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from headstart.tasks.decode import (
+from headstart.tasks.dataset.decode import (
     UndecodableImage,
     decode_image,
     inspect_image,

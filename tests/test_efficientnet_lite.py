@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from headstart.errors import BackboneError
-from headstart.tasks import efficientnet_lite
-from headstart.tasks.efficientnet_lite import (
+from headstart.tasks.backbones.backbone import efficientnet_lite
+from headstart.tasks.backbones.efficientnet_lite import (
     build_efficientnet_lite,
     find_weights_file,
     load_imagenet_weights,
 )
-from headstart.tasks.preprocessing import Preprocessing
-from headstart.tasks.torch_weights import read_torch_weights
+from headstart.tasks.backbones.preprocessing import Preprocessing
+from headstart.tasks.backbones.torch_weights import read_torch_weights
 
 PREAMBLE = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
 

@@ -12,11 +12,11 @@ import tensorflow as tf
 from PIL import Image
 
 from headstart.errors import ExportError
-from headstart.tasks.augment import Resize
-from headstart.tasks.export import export_model
-from headstart.tasks.joining import join
-from headstart.tasks.model_files import ModelCard, load_network, read_card, write_card
-from headstart.tasks.proof import prove
+from headstart.tasks.export.joining import join
+from headstart.tasks.export.model_files import ModelCard, load_network, read_card, write_card
+from headstart.tasks.export.proof import prove
+from headstart.tasks.export.writing import export_model
+from headstart.tasks.views.augment import Resize
 from tests.exported import (
     CLASS_NAMES,
     SIZE,

@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from headstart.config import EvaluationConfig
-from headstart.tasks.evaluation import SplitMetrics, evaluate
-from headstart.tasks.figures import (
+from headstart.tasks.evaluation.figures import (
     confusion_excerpt,
     confusion_png,
     curves_png,
     curves_svg,
     reliability_svg,
 )
-from headstart.tasks.findings import EpochFigures
+from headstart.tasks.evaluation.findings import EpochFigures
+from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
 
 ODD_NAMES = ("$x_{", "蒲公英 🌻", "<b>&amp;", "long " * 60, "line\nbreak", "")
 

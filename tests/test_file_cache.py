@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from headstart.config import DatasetConfig
-from headstart.tasks import file_cache, inspection
-from headstart.tasks.dataset import build_index
-from headstart.tasks.file_cache import FileCache, Verdict
+from headstart.tasks.dataset.building import build_index, file_cache, inspection
+from headstart.tasks.dataset.file_cache import FileCache, Verdict
 
 DIGEST = "ab" * 32
 
@@ -252,7 +251,7 @@ def test_locked_cache_is_left_in_place(images, tmp_path, monkeypatch, caplog):
 WRITER = """
 import sys
 from pathlib import Path
-from headstart.tasks.file_cache import FileCache, Verdict
+from headstart.tasks.dataset.file_cache import FileCache, Verdict
 
 path, start = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)

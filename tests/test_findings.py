@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from headstart.config import EvaluationConfig
-from headstart.tasks.evaluation import SplitMetrics, evaluate
-from headstart.tasks.findings import (
+from headstart.tasks.evaluation.findings import (
     DatasetSummary,
     Report,
     headline_split,
@@ -15,6 +14,7 @@ from headstart.tasks.findings import (
     printable,
     weakest_first,
 )
+from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
 
 NAMES = ("cat", "dog", "owl")
 

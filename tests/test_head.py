@@ -13,7 +13,8 @@ from rich.console import Console
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
 from headstart.tasks.artifacts import Store
-from headstart.tasks.batches import (
+from headstart.tasks.bottlenecks.rows import LabelledRows
+from headstart.tasks.head.batches import (
     TrainingBatches,
     class_weights,
     epoch_order,
@@ -21,9 +22,8 @@ from headstart.tasks.batches import (
     evaluation_batches,
     smooth_targets,
 )
-from headstart.tasks.bottlenecks import LabelledRows
-from headstart.tasks.head import TrainedHead, build_head, predict_logits, train_head
-from headstart.tasks.optimizer import learning_rate_schedule, make_optimizer
+from headstart.tasks.head.optimizer import learning_rate_schedule, make_optimizer
+from headstart.tasks.head.training import TrainedHead, build_head, predict_logits, train_head
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.records import RowCollection, RowId
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
-from headstart.tasks.dataset import build_index, dataset_root
+from headstart.tasks.dataset.building import build_index, dataset_root
 
 
 def png(seed, size=(6, 5)):

@@ -15,11 +15,11 @@ from PIL import Image
 
 from headstart.errors import ConfigError, DatasetError, ExportError
 from headstart.tasks import predict as predict_module
-from headstart.tasks.augment import Resize, plain_view
-from headstart.tasks.image_files import find_images
-from headstart.tasks.model_files import ModelCard
-from headstart.tasks.predict import Predictor
-from headstart.tasks.prediction_output import OutputFormat, predict_to
+from headstart.tasks.export.image_files import find_images
+from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.export.predict import Predictor
+from headstart.tasks.export.prediction_output import OutputFormat, predict_to
+from headstart.tasks.views.augment import Resize, plain_view
 from tests.exported import (
     CLASS_NAMES,
     SIZE,

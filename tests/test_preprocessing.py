@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from headstart.tasks.preprocessing import Preprocessing
+from headstart.tasks.backbones.preprocessing import Preprocessing
 
 MODES = ("none", "tf", "torch", "caffe", "lite")
 PIXEL = np.array([[[[0, 127, 255]]]], np.uint8)

@@ -17,8 +17,7 @@ from PIL import Image
 
 from headstart.config import DatasetConfig, EvaluationConfig, TransferConfig, load_config
 from headstart.errors import RecordError
-from headstart.tasks.evaluation import evaluate, top_losses
-from headstart.tasks.findings import (
+from headstart.tasks.evaluation.findings import (
     Command,
     DatasetSummary,
     EpochFigures,
@@ -27,7 +26,13 @@ from headstart.tasks.findings import (
     Report,
     StageLine,
 )
-from headstart.tasks.report import data_uri, markdown_summary, per_class_rows, write_report
+from headstart.tasks.evaluation.metrics import evaluate, top_losses
+from headstart.tasks.evaluation.report import (
+    data_uri,
+    markdown_summary,
+    per_class_rows,
+    write_report,
+)
 
 NAMES = ("cat", "<script>alert(1)</script>", "蒲公英 | *owl*")
 LOGITS = np.array([[4, 0, 0], [4, 0, 0], [0, 4, 0], [0, 0, 4], [0, 0, 4], [0, 3, 4]], np.float32)

@@ -13,14 +13,14 @@ from PIL import Image
 
 from headstart.config import ColorJitter, Flip, PadAndRandomCrop, ViewsConfig
 from headstart.errors import ConfigError, DatasetError
-from headstart.tasks import records, views
+from headstart.tasks import records
 from headstart.tasks.artifacts import Store
-from headstart.tasks.augment import augmented_view, plain_view, view_seed
-from headstart.tasks.dataset_index import DatasetIndex, ImageRow
+from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.fingerprint import digest
 from headstart.tasks.progress import Advance, Reporter, use_reporter
 from headstart.tasks.records import RowCollection, RowId
-from headstart.tasks.views import (
+from headstart.tasks.views.augment import augmented_view, plain_view, view_seed
+from headstart.tasks.views.writing import (
     ViewCounts,
     augmented_collection,
     augmented_recipe,
@@ -29,6 +29,7 @@ from headstart.tasks.views import (
     plain_recipe,
     write_views,
 )
+from headstart.tasks.views.writing import writing as views
 
 SIZE = 16
 MAX_PIXELS = 10_000

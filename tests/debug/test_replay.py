@@ -130,6 +130,20 @@ def test_nan_is_bundled_once_where_training_goes_on(tmp_path):
     assert read_bundle(tmp_path).facts["error_type"] == NonFiniteLossError.__name__
 
 
+def test_exception_in_a_step_is_bundled_and_raised_on(tmp_path):
+    recorder = FlightRecorder(tmp_path)
+    model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=False)
+    x = np.ones((8, 2), np.float32)
+    data = tf.data.Dataset.from_tensor_slices((x, np.ones((8, 3, 5), np.float32))).batch(2)
+    with pytest.raises(Exception, match=r".") as raised:
+        model.fit(data, verbose=0, callbacks=[recorder])
+    bundle = read_bundle(tmp_path)
+    assert (bundle.step, bundle.facts["error_type"]) == (0, raised.type.__name__)
+    assert recorder.held_bytes == 0
+    assert type(model.train_function).__name__ != "StepTap"
+
+
 def test_exception_text_loses_its_absolute_paths():
     text = 'File "/home/ann/project/train.py", line 3: a/b is fine'
     assert without_paths(text) == 'File "train.py", line 3: a/b is fine'

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import yaml
 from rich.console import Console
 
 import headstart
@@ -16,12 +15,12 @@ from headstart.config import HeadConfig, load_config
 from headstart.flows.transfer import transfer
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
-from headstart.tasks.bottlenecks import LabelledRows, open_backbone
-from headstart.tasks.head import train_head
+from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone
+from headstart.tasks.head.training import train_head
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.run_folder import RunSummary
 from headstart.tasks.upkeep import collect_garbage
-from headstart.tasks.views import plain_collection
+from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
 
 STAGES = ["dataset", "views", "bottlenecks", "head", "evaluation", "export"]

@@ -1,0 +1,1 @@
+"""Frozen networks: the table, their weights, and where they can be cut."""

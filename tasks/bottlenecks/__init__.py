@@ -1,0 +1,1 @@
+"""From views to bottlenecks: one pass of the backbone, kept and checked."""

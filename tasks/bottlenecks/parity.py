@@ -1,0 +1,74 @@
+"""The parity gate: what was read back from the cache is what the backbone computes now.
+
+Rows are drawn at random and computed again the long way, from the image file through the uncut
+Keras model, so the gate covers decoding, views, freezing, cutting, storing and reading.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from headstart.errors import BackboneError
+from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.records import RowCollection, RowId
+
+TOLERANCE = {"float16": 2e-3, "float32": 2e-4}
+"""Largest difference allowed, as a share of the row's largest activation. Rounding to float16
+is off by 2**-11 (5e-4) at most; the rest is for float32 sums in another order."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows to compute again.
+
+    Attributes:
+        row_ids: Which rows.
+        pixels: uint8 [n, image_size, image_size, 3]: their views, made anew from the files.
+    """
+
+    row_ids: Sequence[RowId]
+    pixels: npt.NDArray[np.uint8]
+
+
+def check_parity(
+    backbone: Backbone, sample: Sample, collections: dict[str, RowCollection]
+) -> float:
+    """Compare stored rows with the backbone's activations.
+
+    Args:
+        backbone: The network, run as the plain Keras model it is.
+        sample: Rows to compute again.
+        collections: Where the rows are kept, by cut.
+
+    Returns:
+        The largest difference found, as a share of its row's largest activation.
+
+    Raises:
+        BackboneError: A row differs by more than `TOLERANCE` of its storage type.
+    """
+    extractor = backbone.extractor(list(collections))
+    outputs = keras.tree.flatten(extractor(tf.constant(sample.pixels), training=False))
+    worst = 0.0
+    for (cut, collection), live in zip(collections.items(), outputs, strict=True):
+        stored = collection.select(sample.row_ids).gather(range(len(sample.row_ids)))
+        axes = tuple(range(1, stored.ndim))
+        difference = np.abs(stored.astype(np.float32) - live.numpy()).max(axis=axes)
+        scale = np.maximum(np.abs(live.numpy()).max(axis=axes), np.finfo(np.float32).tiny)
+        relative = difference / scale
+        worst = max(worst, float(relative.max()))
+        tolerance = TOLERANCE[collection.dtype.name]
+        if not relative.max() <= tolerance:  # also where it is NaN
+            row = int(np.argmax(relative))
+            raise BackboneError(
+                f"A stored bottleneck at {cut} is what the backbone computes, within "
+                f"{tolerance:g} of its largest activation.",
+                f"{relative[row]:.3g} for image {sample.row_ids[row].image_digest}, "
+                f"view {sample.row_ids[row].view}, rows {collection.digest[:12]}",
+                "`headstart cache verify` checks the shards; if they are whole, please report "
+                "this with the backbone's name, since its graph and its layers disagree",
+            )
+    return worst

@@ -1,0 +1,216 @@
+"""Bottlenecks: what the frozen backbone computes for a view, kept for every later run.
+
+A row's recipe is the recipe of its view, the sub-graph and weights of the backbone up to the
+cut, the storage type, and the versions that did the arithmetic. Which data set it was computed
+for is not in it: two data sets that share an image share its rows.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from headstart.config import BackboneConfig, BottleneckConfig, Split, ViewsConfig
+from headstart.tasks.artifacts import Store
+from headstart.tasks.backbones.backbone import Backbone, load_backbone
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.progress import reporter
+from headstart.tasks.records import RowCollection, RowId, RowReader
+from headstart.tasks.views.writing import augmented_recipe, plain_recipe
+
+_Stamp = tuple[tuple[int, ...], ...]
+
+PLAIN = 0
+"""The view that evaluation uses."""
+
+
+@dataclass(frozen=True)
+class CutCollections:
+    """The row collections of one cut.
+
+    Attributes:
+        cut: Name of the cut.
+        plain: Bottlenecks of view 0.
+        augmented: Bottlenecks of the augmented views; None where the run has none.
+    """
+
+    cut: str
+    plain: RowCollection
+    augmented: RowCollection | None
+
+    @property
+    def collections(self) -> tuple[RowCollection, ...]:
+        """Those there are, plain first."""
+        return (self.plain,) if self.augmented is None else (self.plain, self.augmented)
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The bottlenecks of one split, with their labels.
+
+    Attributes:
+        readers: Of the plain views, and of the augmented ones where there are any.
+        positions: int64 [num_images, 1 + num_augmented]: where view v of an image lies in its
+            reader (column 0 in the first reader, the others in the second).
+        labels: int32 [num_images]: class of each image.
+    """
+
+    readers: tuple[RowReader, ...]
+    positions: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    @property
+    def num_augmented(self) -> int:
+        """Augmented views an image."""
+        return int(self.positions.shape[1]) - 1
+
+    def gather(self, images: npt.NDArray[np.int64], view: int) -> npt.NDArray[Any]:
+        """Read the bottlenecks of one view of some images.
+
+        Args:
+            images: int64 [n], positions in `labels`.
+            view: 0 to num_augmented.
+
+        Returns:
+            [n, *activation shape] of the storage dtype.
+        """
+        return self.readers[min(view, 1)].gather(self.positions[images, view])
+
+
+def open_backbone(config: BackboneConfig, image_size: int | None) -> Backbone:
+    """Load a backbone once a process: every stage of a run uses the same one.
+
+    Files of the user's own that have changed since are loaded anew.
+    """
+    return _open_backbone(config, image_size, _stamp(config.name), _stamp(config.weights))
+
+
+@lru_cache(maxsize=2)
+def _open_backbone(
+    config: BackboneConfig, image_size: int | None, network: _Stamp, weights: _Stamp
+) -> Backbone:
+    backbone = load_backbone(config, image_size)
+    for note in backbone.notes:
+        reporter().note(f"     {note}")
+    return backbone
+
+
+def _stamp(name: str) -> _Stamp:
+    """Tell one state of a model file or folder from another; () where there is none."""
+    path = Path(name)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    stats = [file.stat() for file in files]
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
+
+
+def bottleneck_collections(
+    store: Store,
+    backbone: Backbone,
+    views: ViewsConfig,
+    config: BottleneckConfig,
+) -> dict[str, CutCollections]:
+    """Name the row collections that a run reads or writes.
+
+    Args:
+        store: Where they are kept.
+        backbone: That computes them.
+        views: How images become pixels.
+        config: Cuts and storage type.
+
+    Returns:
+        One entry a cut, the one that the head trains on first.
+    """
+    names = dict.fromkeys(
+        backbone.resolve_cut(name).name for name in (config.cut, *config.extra_cuts)
+    )
+    result = {}
+    for name in names:
+        cut = backbone.resolve_cut(name)
+        recipes = [plain_recipe(views, backbone.image_size)]
+        if views.num_augmented:
+            recipes.append(augmented_recipe(views, backbone.image_size))
+        plain, *augmented = (
+            RowCollection(
+                store,
+                "bottlenecks",
+                {"view": recipe, "backbone": backbone.fingerprint(name), **versions()},
+                cut.activation_shape,
+                config.dtype,
+            )
+            for recipe in recipes
+        )
+        result[name] = CutCollections(name, plain, augmented[0] if augmented else None)
+    return result
+
+
+def versions() -> dict[str, str]:
+    """Return the versions whose arithmetic is in a bottleneck."""
+    return {"tensorflow": tf.__version__, "keras": keras.__version__}
+
+
+def plain_rows(digests: Iterable[str]) -> list[RowId]:
+    """Address view 0 of images."""
+    return [RowId(digest, PLAIN) for digest in digests]
+
+
+def augmented_rows(digests: Iterable[str], num_augmented: int) -> list[RowId]:
+    """Address the augmented views of images, image by image."""
+    return [RowId(digest, view) for digest in digests for view in range(1, num_augmented + 1)]
+
+
+def wanted_rows(
+    cut: CutCollections, index: DatasetIndex, num_augmented: int
+) -> list[tuple[RowCollection, list[RowId]]]:
+    """List the rows of a cut that a data set needs, for each of its collections."""
+    wanted = [(cut.plain, plain_rows(index.digests))]
+    if cut.augmented is not None:
+        wanted.append((cut.augmented, augmented_rows(index.digests, num_augmented)))
+    return wanted
+
+
+def labelled_rows(
+    cut: CutCollections, index: DatasetIndex, num_augmented: int, splits: Sequence[Split]
+) -> Mapping[Split, LabelledRows]:
+    """Open the bottlenecks of a data set for training and evaluation.
+
+    Args:
+        cut: Where they are.
+        index: Images, labels and splits.
+        num_augmented: Augmented views an image.
+        splits: Which splits to open.
+
+    Returns:
+        The splits that have images, in the order given.
+
+    Raises:
+        DamagedShardError: A shard is damaged; it has been set aside.
+    """
+    rows = {split: index.rows_of(split) for split in splits}
+    digests = sorted({row.digest for of_split in rows.values() for row in of_split})
+    number = {digest: position for position, digest in enumerate(digests)}
+    readers = [cut.plain.select(plain_rows(digests))]
+    if cut.augmented is not None:
+        readers.append(cut.augmented.select(augmented_rows(digests, num_augmented)))
+    result: dict[Split, LabelledRows] = {}
+    for split, of_split in rows.items():
+        if not of_split:
+            continue
+        images = np.array([number[row.digest] for row in of_split], np.int64)
+        # View v of image i is row i of the first reader, and i * V + v - 1 of the second.
+        views = images[:, None] * num_augmented + np.arange(num_augmented)
+        result[split] = LabelledRows(
+            tuple(readers),
+            np.concatenate([images[:, None], views], axis=1),
+            np.array([row.label for row in of_split], np.int32),
+        )
+    return result

@@ -1,0 +1,1 @@
+"""From image files to an index: find, decode, label, split."""

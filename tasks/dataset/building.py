@@ -1,0 +1,220 @@
+"""The data set stage: a folder or manifest becomes an index of usable, labelled, split images.
+
+Building is always run and is itself incremental: with a `FileCache`, a file whose stat has not
+changed is not read, and bytes that were decoded once are not decoded again.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from headstart.config import DatasetConfig
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.file_cache import FileCache
+from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES, list_manifest
+from headstart.tasks.dataset.index import DatasetIndex, ImageRow, natural_key
+from headstart.tasks.dataset.inspection import InspectedImage, inspect_files
+from headstart.tasks.dataset.listing import Listing, list_folder
+from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, printable
+from headstart.tasks.dataset.splits import resolve_duplicates, split_of, split_position
+
+__all__ = [
+    "DatasetIndex",
+    "FileCache",
+    "ImageRow",
+    "Problem",
+    "build_index",
+    "dataset_root",
+    "split_position",
+]
+
+_MAX_CLASSES_IN_A_WARNING = 5
+_MAX_PROBLEMS_IN_AN_ERROR = 20
+
+
+def dataset_root(config: DatasetConfig) -> Path:
+    """Give the folder that the paths of the index's rows start at.
+
+    Args:
+        config: The data set's configuration.
+
+    Returns:
+        The image folder itself, or the folder of the manifest.
+    """
+    images = config.images.expanduser()
+    return images if images.is_dir() else images.parent
+
+
+def build_index(
+    config: DatasetConfig,
+    cache: FileCache | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> DatasetIndex:
+    """Find, hash, decode, de-duplicate and split the images of a data set.
+
+    Args:
+        config: Where the images are and how they are split.
+        cache: What earlier runs found out; None looks into every file.
+        on_progress: Called with (files done, files in all) now and then.
+
+    Returns:
+        The index. Whatever is not in it has a line in its problems.
+
+    Raises:
+        DatasetError: If there is no such folder or manifest, no image is usable, there are fewer
+            than two classes or nothing to train on, or, where `config.strict`, if anything had
+            to be left out.
+    """
+    listing = _list(config.images.expanduser())
+    inspection = inspect_files(listing.images, config.max_pixels, cache, on_progress)
+    problems = listing.problems + inspection.problems
+    if not inspection.images:
+        raise _no_usable_image(config, problems)
+    images, duplicates = resolve_duplicates(inspection.images)
+    problems += duplicates
+    class_names = tuple(sorted({image.listed.label for image in images}, key=natural_key))
+    problems += _empty_classes(listing, class_names)
+    if len(class_names) < 2:
+        raise _too_few_classes(config, class_names, problems)
+    rows = _make_rows(images, class_names, config)
+    problems += _thin_splits(rows, class_names, config)
+    index = DatasetIndex(
+        class_names=class_names,
+        rows=rows,
+        problems=tuple(sorted(problems, key=_problem_key)),
+        num_files_seen=listing.num_files_seen,
+        num_ignored=listing.num_ignored,
+        num_hashed=inspection.num_hashed,
+        num_decoded=inspection.num_decoded,
+    )
+    if not index.rows_of("train"):
+        raise _nothing_to_train_on(config, index)
+    if config.strict and index.left_out:
+        raise _refused(config, index)
+    return index
+
+
+def _list(images: Path) -> Listing:
+    if images.is_dir():
+        return list_folder(images)
+    if not images.exists():
+        raise DatasetError("An image folder or manifest was expected.", *_missing(images))
+    if images.suffix.lower() in MANIFEST_SUFFIXES and images.is_file():
+        return list_manifest(images)
+    raise DatasetError(
+        "A folder of images, or a manifest in CSV or Parquet, was expected.",
+        str(images),
+        f"give a folder, or a file whose name ends in {', '.join(MANIFEST_SUFFIXES)}",
+    )
+
+
+def _missing(images: Path) -> tuple[str, str]:
+    parent = images.absolute()
+    while not parent.is_dir() and parent != parent.parent:
+        parent, name = parent.parent, parent.name
+    received = f"{images}, which does not exist"
+    try:
+        names = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        names = []
+    if close := difflib.get_close_matches(name, names, n=1):
+        return received, f"did you mean {printable(str(parent / close[0]))}?"
+    return received, f"check the path; {parent} is the nearest folder that exists"
+
+
+def _make_rows(
+    images: list[InspectedImage], class_names: tuple[str, ...], config: DatasetConfig
+) -> tuple[ImageRow, ...]:
+    label_of = {name: label for label, name in enumerate(class_names)}
+    given = {image.listed.split for image in images}
+    rows = [
+        ImageRow(
+            path=image.listed.path,
+            digest=image.digest,
+            label=label_of[image.listed.label],
+            split=split_of(image, given, config),
+            width=image.verdict.width,
+            height=image.verdict.height,
+            format=image.verdict.format,
+        )
+        for image in images
+    ]
+    return tuple(sorted(rows))
+
+
+def _empty_classes(listing: Listing, class_names: tuple[str, ...]) -> Iterable[Problem]:
+    present = set(class_names)
+    for name, place in listing.class_places.items():
+        if name not in present:
+            reason = f"the class {name} has no usable image, so there is no such class"
+            yield Problem(place, "empty_class", reason)
+
+
+def _thin_splits(
+    rows: tuple[ImageRow, ...], class_names: tuple[str, ...], config: DatasetConfig
+) -> Iterable[Problem]:
+    counts = DatasetIndex(class_names, rows).split_counts
+    if "val" not in counts and len(rows) > 0:
+        reason = f"no image fell to it (dataset.val_fraction is {config.val_fraction})"
+        yield Problem("val", "few_images", f"{reason}; add images or raise it", left_out=False)
+    warnings = {"train": "so it cannot be learned", "val": "so validation says nothing about it"}
+    for split, of_class in counts.items():
+        missing = [name for name, number in zip(class_names, of_class, strict=True) if not number]
+        if missing and split in warnings:
+            reason = f"no {split} image, {warnings[split]}; add images or change dataset.split_seed"
+            yield Problem(_some(missing), "few_images", reason, left_out=False)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_MAX_CLASSES_IN_A_WARNING])
+    num_more = len(names) - _MAX_CLASSES_IN_A_WARNING
+    return f"{shown} and {num_more:,} more classes" if num_more > 0 else shown
+
+
+def _problem_key(problem: Problem) -> tuple[int, str, str]:
+    return PROBLEM_KINDS.index(problem.kind), problem.path, problem.reason
+
+
+def _no_usable_image(config: DatasetConfig, problems: list[Problem]) -> DatasetError:
+    return DatasetError(
+        "At least one usable image was expected.",
+        f"{config.images}: none{_told(problems)}",
+        "put the images of each class into a sub-folder of its own, or give a manifest",
+    )
+
+
+def _too_few_classes(
+    config: DatasetConfig, class_names: tuple[str, ...], problems: list[Problem]
+) -> DatasetError:
+    found = f"only the class {class_names[0]}" if class_names else "no class"
+    return DatasetError(
+        "At least two classes with usable images were expected.",
+        f"{config.images}: {found}{_told(problems)}",
+        "add images of another class",
+    )
+
+
+def _nothing_to_train_on(config: DatasetConfig, index: DatasetIndex) -> DatasetError:
+    found = " / ".join(f"{split} {sum(n):,}" for split, n in index.split_counts.items())
+    return DatasetError(
+        "Images to train on were expected.",
+        f"{config.images}: {found}{_told(index.problems)}",
+        "add a train split or more images, or lower dataset.val_fraction and dataset.test_fraction",
+    )
+
+
+def _refused(config: DatasetConfig, index: DatasetIndex) -> DatasetError:
+    lines = "\n".join(f"  {problem}" for problem in index.left_out)
+    return DatasetError(
+        "A data set without problems was expected (dataset.strict).",
+        f"{config.images}: {len(index.left_out):,} left out\n{lines}",
+        "mend or remove these, or set dataset.strict to false to go on without them",
+    )
+
+
+def _told(problems: Iterable[Problem]) -> str:
+    left_out = sorted((p for p in problems if p.left_out), key=_problem_key)
+    lines = [f"\n  {problem}" for problem in left_out[:_MAX_PROBLEMS_IN_AN_ERROR]]
+    if (num_more := len(left_out) - _MAX_PROBLEMS_IN_AN_ERROR) > 0:
+        lines.append(f"\n  … and {num_more:,} more")
+    return "".join(lines)

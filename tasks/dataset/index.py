@@ -1,0 +1,221 @@
+"""The data set's index: one row an image, and everything that was wrong, as portable JSON."""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from headstart.config import SPLITS, Split
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.problems import KIND_WORDS, PROBLEM_KINDS, Problem, printable
+
+SCHEMA_VERSION = 1
+"""Bump by hand when the JSON changes shape."""
+
+_MAX_CLASSES_SHOWN = 6
+
+
+class ImageRow(NamedTuple):
+    """One usable image.
+
+    Attributes:
+        path: Path relative to the root, POSIX style; unique within a split.
+        digest: SHA-256 of the file's bytes, in hexadecimal. Several rows of one class may share
+            one; they then share the split too.
+        label: Index into the class names, int >= 0.
+        split: "train", "val" or "test".
+        width: Pixels across, after EXIF orientation.
+        height: Pixels down, after EXIF orientation.
+        format: Pillow's name of the format, such as "JPEG".
+    """
+
+    path: str
+    digest: str
+    label: int
+    split: Split
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """Which images there are, in which class and split, and what was left out.
+
+    Attributes:
+        class_names: The classes in natural order; a label is an index into them.
+        rows: The usable images, sorted by path.
+        problems: Everything left out or worth a warning, sorted by kind and path.
+        num_files_seen: Files (or manifest lines) met; hidden and junk ones are not counted.
+        num_ignored: Hidden and junk files and folders passed over.
+        num_hashed: Files read when the index was built; the others were known unchanged.
+        num_decoded: Files decoded when the index was built.
+    """
+
+    class_names: tuple[str, ...]
+    rows: tuple[ImageRow, ...]
+    problems: tuple[Problem, ...] = ()
+    num_files_seen: int = 0
+    num_ignored: int = 0
+    num_hashed: int = 0
+    num_decoded: int = 0
+
+    def rows_of(self, split: Split) -> tuple[ImageRow, ...]:
+        """Give the rows of one split, sorted by path.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            Its rows; empty where the data has no such split.
+        """
+        return tuple(row for row in self.rows if row.split == split)
+
+    @property
+    def left_out(self) -> tuple[Problem, ...]:
+        """The problems because of which something is not in the data set."""
+        return tuple(problem for problem in self.problems if problem.left_out)
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """The distinct image digests, sorted: what features are computed for."""
+        return tuple(sorted({row.digest for row in self.rows}))
+
+    @cached_property
+    def images_digest(self) -> str:
+        """SHA-256 over the distinct image digests alone: labels, splits and paths do not matter."""
+        return hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
+
+    @cached_property
+    def labels_digest(self) -> str:
+        """SHA-256 over all that training a head depends on, besides the features.
+
+        These are the class names in their order, and digest, label and split of every row; a row
+        that occurs twice counts twice. Paths and their order do not matter.
+        """
+        lines = sorted(f"{row.digest} {row.label} {row.split}" for row in self.rows)
+        text = json.dumps([self.class_names, lines], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def split_counts(self) -> dict[Split, tuple[int, ...]]:
+        """Images of each class in each split that has any, in the order of the class names."""
+        counts = Counter((row.split, row.label) for row in self.rows)
+        table = {
+            split: tuple(counts[split, label] for label in range(len(self.class_names)))
+            for split in SPLITS
+        }
+        return {split: of_class for split, of_class in table.items() if any(of_class)}
+
+    def to_json(self) -> str:
+        """Write the index as JSON: no absolute path, one line a row.
+
+        Returns:
+            The text; `from_json` reads it back.
+        """
+        fields: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "class_names": self.class_names,
+            "num_files_seen": self.num_files_seen,
+            "num_ignored": self.num_ignored,
+            "num_hashed": self.num_hashed,
+            "num_decoded": self.num_decoded,
+            "problem_fields": Problem._fields,
+            "row_fields": ImageRow._fields,
+        }
+        parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in fields.items()]
+        parts += [
+            f"{json.dumps(name)}: [\n" + ",\n".join(map(json.dumps, entries)) + "\n]"
+            for name, entries in (("problems", self.problems), ("rows", self.rows))
+        ]
+        return "{\n" + ",\n".join(parts) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "DatasetIndex":
+        """Read an index back.
+
+        Args:
+            text: What `to_json` wrote.
+
+        Returns:
+            An index equal to the one written.
+
+        Raises:
+            DatasetError: If the text is not such an index, or of another schema version.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise ValueError(f"schema version {version}, not {SCHEMA_VERSION}")
+            return cls(
+                class_names=tuple(fields["class_names"]),
+                rows=tuple(ImageRow(*row) for row in fields["rows"]),
+                problems=tuple(Problem(*problem) for problem in fields["problems"]),
+                num_files_seen=fields["num_files_seen"],
+                num_ignored=fields["num_ignored"],
+                num_hashed=fields["num_hashed"],
+                num_decoded=fields["num_decoded"],
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise DatasetError(
+                "The JSON of a data set index was expected.",
+                f"{type(error).__name__}: {error}",
+                "build the index again",
+            ) from None
+
+    def summary_lines(self, max_per_kind: int = 3, listed_in: str = "") -> tuple[str, ...]:
+        """Tell a person what the data set is and what is not in it.
+
+        Args:
+            max_per_kind: Problems shown of each kind before the rest is counted only.
+            listed_in: Where all problems can be read, such as the path of the index's JSON.
+
+        Returns:
+            Lines of text, the first one complete in itself.
+        """
+        lines = [_headline(self)]
+        for kind in PROBLEM_KINDS:
+            problems = [problem for problem in self.problems if problem.kind == kind]
+            lines += [f"  {problem}" for problem in problems[:max_per_kind]]
+            if (num_more := len(problems) - max_per_kind) > 0:
+                lines.append(f"  … and {num_more:,} more: {KIND_WORDS[kind]}")
+        if len(lines) > 1 and listed_in:
+            lines.append(f"  All of them: {listed_in}")
+        return tuple(lines)
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """Sort key that puts "class 2" before "class 10" and ignores case, but is total.
+
+    Args:
+        name: A class name.
+
+    Returns:
+        A key; different names never compare equal.
+    """
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return (tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts), name)
+
+
+def _headline(index: DatasetIndex) -> str:
+    names = [printable(name) for name in index.class_names]
+    if len(names) > _MAX_CLASSES_SHOWN:
+        names = [*names[: _MAX_CLASSES_SHOWN - 1], "…"]
+    splits = " / ".join(f"{split} {sum(n):,}" for split, n in index.split_counts.items())
+    line = (
+        f"{_count(len(index.rows), 'image')}, {len(index.class_names):,} classes "
+        f"({', '.join(names)}), {splits}"
+    )
+    if not (left_out := index.left_out):
+        return line
+    kinds = Counter(problem.kind for problem in left_out)
+    told = ", ".join(f"{kinds[kind]:,} {KIND_WORDS[kind]}" for kind in PROBLEM_KINDS if kinds[kind])
+    return f"{line}; {len(left_out):,} left out: {told}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,81 @@
+"""What can be wrong with image data: one line each, nothing is lost silently."""
+
+from typing import Literal, NamedTuple, get_args
+
+from headstart.tasks.dataset.decode import Flaw
+
+ProblemKind = Literal[
+    Flaw,
+    "unreadable",  # no permission, an I/O error, gone meanwhile
+    "symlink",  # leads out of the root, nowhere, or in a circle
+    "special_file",  # a FIFO, socket or device
+    "bad_name",  # not UTF-8
+    "stray_file",  # lies in no class folder
+    "empty_class",
+    "manifest_line",  # a line of a manifest that says nothing usable
+    "missing",  # named by a manifest, not there
+    "label_conflict",  # one content or path, two labels
+    "straddling_duplicate",  # one content in two given splits
+    "listed_twice",
+    "few_images",  # a class or split left thin by the split
+]
+"""What can be wrong with a file, a folder, a manifest line or a class."""
+
+PROBLEM_KINDS: tuple[ProblemKind, ...] = get_args(ProblemKind)
+"""All kinds, in the order in which they are told."""
+
+KIND_WORDS: dict[ProblemKind, str] = {
+    "zero_byte": "empty file",
+    "not_an_image": "not an image",
+    "too_large": "too large",
+    "truncated": "truncated",
+    "corrupt": "corrupt",
+    "pixel_type": "pixel type that is not read",
+    "unreadable": "unreadable",
+    "symlink": "symbolic link",
+    "special_file": "special file",
+    "bad_name": "name that is not UTF-8",
+    "stray_file": "in no class folder",
+    "empty_class": "empty class",
+    "manifest_line": "unusable manifest line",
+    "missing": "missing",
+    "label_conflict": "under two labels",
+    "straddling_duplicate": "duplicate in a held-out split",
+    "listed_twice": "listed twice",
+    "few_images": "thin class or split",
+}
+"""Each kind in words that follow a number."""
+
+
+class Problem(NamedTuple):
+    """One thing the reader should know about the data.
+
+    Attributes:
+        path: Path relative to the root in POSIX style, a place such as "labels.csv line 7", or a
+            class name.
+        kind: What sort of problem it is.
+        reason: The problem in words that follow the path and a colon.
+        left_out: True where something is not in the data set because of it; False for a warning.
+    """
+
+    path: str
+    kind: ProblemKind
+    reason: str
+    left_out: bool = True
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {printable(self.reason)}"
+
+
+def printable(text: str) -> str:
+    """Make a file name fit for one line of a terminal.
+
+    Args:
+        text: Any text, surrogate escapes of undecodable bytes included.
+
+    Returns:
+        The text with bytes that are not UTF-8 and control characters as backslash escapes.
+    """
+    raw = text.encode("utf-8", "surrogateescape")
+    decoded = raw.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)

@@ -1,0 +1,126 @@
+"""Which split an image belongs to, and which of its copies stay.
+
+u = SHA-256("{split_seed}:{digest}"), read as a fraction in [0, 1),
+depends on the seed and the image's own bytes alone, and the split is read off fixed
+thresholds. So adding, removing, renaming or relabelling images moves no other image. The same
+thresholds hold in every class, which stratifies in expectation; exact shares for each class
+would need ranks within the class, and then every added image could move others. The price is
+chance: among n images a share p varies by about sqrt(p (1 - p) / n), and a class of a few images
+may miss a split altogether, which is told as a warning.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+
+from headstart.config import SPLITS, DatasetConfig, Split
+from headstart.tasks.dataset.inspection import InspectedImage
+from headstart.tasks.dataset.problems import Problem
+
+_HELD_OUT_FIRST = {split: rank for rank, split in enumerate(reversed(SPLITS))}
+
+
+def split_position(digest: str, split_seed: int) -> float:
+    """Place an image in [0, 1), uniformly over images and for ever.
+
+    Args:
+        digest: SHA-256 of the image's bytes, in hexadecimal.
+        split_seed: Seed of the split.
+
+    Returns:
+        u in [0, 1): its test, then its val, then its train share.
+    """
+    hashed = hashlib.sha256(f"{split_seed}:{digest}".encode()).digest()
+    return int.from_bytes(hashed[:6], "big") / 2**48  # 53 bits at most are exact in a float
+
+
+def split_of(image: InspectedImage, given: set[Split | None], config: DatasetConfig) -> Split:
+    """Decide the split of one image.
+
+    Splits that the data gives hold. A train split without a val split gives up part of itself:
+    early stopping and tuning look at val; taken from test, they would spoil the test.
+
+    Args:
+        image: The image.
+        given: All values of `listed.split` that occur in the data.
+        config: Fractions and seed.
+
+    Returns:
+        Its split.
+    """
+    split = image.listed.split
+    if split is None:
+        position = split_position(image.digest, config.split_seed)
+        if position < config.test_fraction:
+            return "test"
+        return "val" if position < config.test_fraction + config.val_fraction else "train"
+    if split == "train" and "val" not in given:
+        position = split_position(image.digest, config.split_seed)
+        return "val" if position < config.val_fraction else "train"
+    return split
+
+
+def resolve_duplicates(
+    images: list[InspectedImage],
+) -> tuple[list[InspectedImage], list[Problem]]:
+    """Leave out copies that would make labels or the judgement wrong.
+
+    Copies in one class and one split all stay. The same bytes under two labels all go, as
+    neither label can be told to be the right one. Of copies in several given splits, those in
+    one split stay: test before val before train.
+
+    Args:
+        images: All usable images.
+
+    Returns:
+        The images that stay, and a problem for each of the others.
+    """
+    by_digest: defaultdict[str, list[InspectedImage]] = defaultdict(list)
+    for image in images:
+        by_digest[image.digest].append(image)
+    kept: list[InspectedImage] = []
+    problems: list[Problem] = []
+    for copies in by_digest.values():
+        if len({copy.listed.label for copy in copies}) > 1:
+            problems += _conflicts(copies)
+        else:
+            staying, straddling = _keep_held_out(copies)
+            kept += staying
+            problems += straddling
+    return kept, problems
+
+
+def _conflicts(copies: list[InspectedImage]) -> Iterable[Problem]:
+    for copy in copies:
+        other = min(
+            (c.listed for c in copies if c.listed.label != copy.listed.label),
+            key=lambda listed: listed.path,
+        )
+        reason = f"labelled {copy.listed.label}, but {other.path} has the same bytes and is "
+        yield Problem(copy.listed.path, "label_conflict", f"{reason}labelled {other.label}")
+
+
+def _keep_held_out(
+    copies: list[InspectedImage],
+) -> tuple[list[InspectedImage], list[Problem]]:
+    """Keep one content on one side of given splits: test before val before train.
+
+    An image that is both trained and judged on makes the judgement too good. Leaving out the
+    training copy keeps the held-out splits as given, and comparable with others' figures.
+    """
+    splits = {copy.listed.split for copy in copies}
+    if len(splits) == 1:
+        return copies, []
+    keep = min((split for split in splits if split), key=_HELD_OUT_FIRST.__getitem__)
+    staying = [copy for copy in copies if copy.listed.split == keep]
+    held = min(copy.listed.path for copy in staying)
+    problems = [
+        Problem(
+            copy.listed.path,
+            "straddling_duplicate",
+            f"in {copy.listed.split}, but {held} in {keep} has the same bytes; only that one stays",
+        )
+        for copy in copies
+        if copy.listed.split != keep
+    ]
+    return staying, problems

@@ -1,0 +1,150 @@
+"""What follows from a run's figures: how far to believe them, and what to do next."""
+
+from headstart.tasks.evaluation.findings import Report, headline_split, percent, weakest_first
+from headstart.tasks.evaluation.metrics import SplitMetrics
+
+CONFIDENTLY_WRONG = 0.9
+"""A wrong prediction at this probability points to a wrong label more than to a hard image."""
+
+NOTABLE_GAP = 0.1
+"""Difference of train and val accuracy from which overfitting is worth a word."""
+
+NOTABLE_ECE = 0.05
+"""Expected calibration error from which probabilities are not to be taken at face value."""
+
+
+def caveats(report: Report) -> list[str]:
+    """Say what keeps the figures from being taken at face value.
+
+    Args:
+        report: Of the run.
+
+    Returns:
+        One sentence or two each.
+    """
+    found = []
+    headline, chooser = headline_split(report), report.selected_on
+    if chooser and chooser == headline:
+        found.append(
+            f"The {chooser} split also chose which epoch was kept, so its figures are optimistic. "
+            "For an unbiased figure keep a test split that training never sees: a test folder, "
+            "or dataset.test_fraction where the data has no splits of its own."
+        )
+    elif chooser and chooser in report.metrics and report.metrics[chooser].num_images:
+        found.append(
+            f"The {chooser} split chose which epoch was kept, so its figures are optimistic; "
+            f"the {headline} figures are not."
+        )
+    if headline and report.metrics[headline].accuracy == 1.0:
+        num_images = report.metrics[headline].num_images
+        # Source: Hanley & Lippman-Hand, If nothing goes wrong, is everything all right?, 1983
+        # (the "rule of three": 3/n bounds the rate at 95 % after n trials without an event).
+        found.append(
+            "Without a single error, resampling shows no spread and the interval has no width. "
+            f"With {num_images:,} images the true error may still be as high as "
+            f"{percent(min(1.0, 3 / num_images))}."
+        )
+    return [*found, *report.notes]
+
+
+def next_steps(report: Report) -> list[str]:
+    """Say what is worth doing next, most rewarding first.
+
+    Args:
+        report: Of the run.
+
+    Returns:
+        One sentence or two each; fields in them are those of `headstart.config`.
+    """
+    split = headline_split(report)
+    steps = [
+        _about_left_out(report),
+        _about_hard_images(report),
+        _about_confusion(report.metrics[split]) if split else None,
+        _about_weakest_class(report.metrics[split]) if split else None,
+        *_about_training(report),
+        _about_calibration(report.metrics[split]) if split else None,
+    ]
+    return [step for step in steps if step]
+
+
+def _about_left_out(report: Report) -> str | None:
+    count = len(report.dataset.left_out)
+    if not count:
+        return None
+    files = "1 file was" if count == 1 else f"{count:,} files were"
+    return f"{files} left out of the data set: mend or remove what is listed under Data."
+
+
+def _about_hard_images(report: Report) -> str | None:
+    wrong = [one for one in report.hard_images if one.top_loss.label != one.top_loss.predicted]
+    if not wrong:
+        return None
+    sure = sum(one.top_loss.predicted_probability >= CONFIDENTLY_WRONG for one in wrong)
+    text = (
+        "Check the labels of the images with the highest loss: "
+        "wrong labels and odd pictures gather there."
+    )
+    if sure:
+        text += (
+            f" {sure} of the {len(report.hard_images)} shown {'is' if sure == 1 else 'are'} wrong "
+            f"at a probability of {CONFIDENTLY_WRONG:.0%} or more."
+        )
+    return text
+
+
+def _about_confusion(metrics: SplitMetrics) -> str | None:
+    if not metrics.most_confused:
+        return None
+    pair = metrics.most_confused[0]
+    return (
+        f"Compare “{pair.true}” with “{pair.predicted}”: {pair.count:,} "
+        f"{'image' if pair.count == 1 else 'images'} ({percent(pair.share)} of “{pair.true}”) "
+        "went that way, more than any other. Either the labels overlap, or examples that tell "
+        "the two apart are missing."
+    )
+
+
+def _about_weakest_class(metrics: SplitMetrics) -> str | None:
+    weakest = next((one for one in weakest_first(metrics) if one.support), None)
+    if weakest is None or weakest.f1 is None or weakest.f1 == 1.0 or len(metrics.per_class) == 1:
+        return None
+    return (
+        f"“{weakest.name}” is the weakest class: recall {percent(weakest.recall)}, precision "
+        f"{percent(weakest.precision)}, {weakest.support:,} "
+        f"{'image' if weakest.support == 1 else 'images'} in this split. "
+        "More training images of it help most; only new images are computed."
+    )
+
+
+def _about_training(report: Report) -> list[str]:
+    kept = next((one for one in report.history if one.epoch == report.best_epoch), None)
+    if kept is None:
+        return []
+    steps = []
+    last = report.history[-1].epoch
+    if report.selected_on and kept.epoch == last and len(report.history) > 1:
+        steps.append(
+            f"The last epoch was the best, so training may have stopped early: "
+            f"try --set head.epochs={2 * last}. The bottlenecks are cached, so it is cheap."
+        )
+    if (
+        kept.train_accuracy is not None
+        and kept.val_accuracy is not None
+        and kept.train_accuracy - kept.val_accuracy > NOTABLE_GAP
+    ):
+        steps.append(
+            f"Train accuracy ({percent(kept.train_accuracy)}) is far above val accuracy "
+            f"({percent(kept.val_accuracy)}): try --set views.num_augmented=4, "
+            "--set head.weight_decay=0.01 or more images."
+        )
+    return steps
+
+
+def _about_calibration(metrics: SplitMetrics) -> str | None:
+    if metrics.ece is None or metrics.ece < NOTABLE_ECE:
+        return None
+    return (
+        f"Probabilities are off by {100 * metrics.ece:.1f} points on average: rank by them, "
+        "but do not read them as the chance of being right."
+    )

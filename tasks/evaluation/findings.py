@@ -1,0 +1,182 @@
+"""What a finished run has to say: the content of its report, and how to read it.
+
+No rendering and nothing heavy here: ``advice.py`` says what follows from it, ``figures.py``
+draws it and ``report.py`` writes it.
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from headstart.tasks.evaluation.metrics import ClassMetrics, SplitMetrics, TopLoss
+
+UNDEFINED = "–"  # noqa: RUF001 - a dash, as tables write it
+"""Stands for a figure that cannot be computed."""
+
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """One epoch of training; None where there is no validation split."""
+
+    epoch: int
+    """Counted from 1."""
+    train_loss: float
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    learning_rate: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class HardImage:
+    """A file and the loss that the head has on it."""
+
+    path: Path
+    split: str
+    top_loss: TopLoss
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """One stage of the run in the ledger."""
+
+    name: str
+    status: Literal["hit", "miss"]
+    seconds: float
+    rows: int
+    rows_computed: int
+    seconds_saved: float = 0.0
+    """What it took to compute what was replayed."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not part of the data set."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What the run was trained and judged on."""
+
+    source: str
+    """The image folder or manifest."""
+    counts: Mapping[str, Mapping[str, int]]
+    """Number of images: split -> class -> count."""
+    left_out: Sequence[LeftOut] = ()
+    notes: Sequence[str] = ()
+    """Such as duplicates that were kept on one side."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line to paste into a shell, and what it is for."""
+
+    purpose: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page. Nothing in it is looked up when it is rendered but the pictures."""
+
+    title: str
+    created: datetime
+    class_names: Sequence[str]
+    metrics: Mapping[str, SplitMetrics]
+    """By split name."""
+    dataset: DatasetSummary
+    history: Sequence[EpochFigures] = ()
+    best_epoch: int | None = None
+    """The epoch whose weights were kept."""
+    selected_on: str | None = None
+    """The split whose loss chose that epoch; its own figures are optimistic for that reason."""
+    hard_images: Sequence[HardImage] = ()
+    """Worst first."""
+    max_pixels: int = 89_478_485
+    """Pictures with more pixels are not decoded for the page (dataset.max_pixels)."""
+    stages: Sequence[StageLine] = ()
+    commands: Sequence[Command] = ()
+    config: Mapping[str, Any] | None = None
+    """``TransferConfig.model_dump(mode="json")``."""
+    versions: Mapping[str, str] | None = None
+    notes: Sequence[str] = ()
+    """Further sentences that the reader should know before believing the figures."""
+
+
+def printable(text: str) -> str:
+    """Escape what cannot be written as UTF-8 or would disturb the line it stands in.
+
+    Args:
+        text: A class name or path, maybe with undecodable bytes (lone surrogates, as
+            `os.fsdecode` leaves them), control characters or bidirectional overrides.
+
+    Returns:
+        The same text with those characters as backslash escapes.
+    """
+    if text.isprintable():  # none of those is, and an embedded picture is long
+        return text
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode's mark of an undecodable byte
+        return f"\\x{code - 0xDC00:02x}"
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS:
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return character
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage that never rounds to a perfect or a void 100 % or 0 %.
+
+    Args:
+        share: In [0, 1], or None where it is undefined.
+
+    Returns:
+        Such as "92.3 %", "> 99.9 %" or the sign of the undefined.
+    """
+    if share is None:
+        return UNDEFINED
+    if 0.9995 <= share < 1:
+        return "> 99.9 %"
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * share:.1f} %"
+
+
+def headline_split(report: Report) -> str | None:
+    """Name the split that the run is judged by.
+
+    Args:
+        report: Of the run.
+
+    Returns:
+        test before val before any other; None where no split has images.
+    """
+    judged = [name for name, one in report.metrics.items() if one.num_images]
+    return next((name for name in ("test", "val", *judged) if name in judged), None)
+
+
+def weakest_first(metrics: SplitMetrics) -> list[ClassMetrics]:
+    """Sort the classes by F1, ascending; those where it is undefined come last.
+
+    Args:
+        metrics: Of one split.
+
+    Returns:
+        All classes; equal ones with the larger support first.
+    """
+    return sorted(
+        metrics.per_class,
+        key=lambda one: (one.f1 is None, one.f1 if one.f1 is not None else 0.0, -one.support),
+    )

@@ -1,0 +1,63 @@
+"""Judging an exported model on labelled images, without the store."""
+
+from pathlib import Path
+
+import numpy as np
+
+from headstart.config import DatasetConfig, EvaluationConfig
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.building import build_index, dataset_root
+from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
+from headstart.tasks.export.predict import Predictor
+from headstart.tasks.progress import reporter
+
+TINY = 1e-30
+"""Keeps the logarithm of a probability that underflowed to 0 finite."""
+
+
+def judge(model: Path, images: Path) -> SplitMetrics:
+    """Compare a model's predictions with the labels of a folder or manifest.
+
+    Args:
+        model: A run's folder or an exported model.
+        images: Labelled images; all of them are judged, whatever split they are in.
+
+    Returns:
+        The figures.
+
+    Raises:
+        DatasetError: A class of the images is none of the model's.
+    """
+    predictor = Predictor.load(model)
+    names = predictor.card.class_names
+    source = DatasetConfig(images=images, val_fraction=0.0, test_fraction=0.0)
+    with reporter().track_to("reading images", "files") as on_progress:
+        index = build_index(source, None, on_progress)
+    for line in index.summary_lines():
+        reporter().note(line)
+    if unknown := sorted(set(index.class_names) - set(names)):
+        raise DatasetError(
+            f"The classes are among the model's {len(names)}.",
+            f"{', '.join(unknown)} in {images}",
+            f"rename the folders to the model's classes: {', '.join(names)}",
+        )
+    number = {name: position for position, name in enumerate(names)}
+    root = dataset_root(source)
+    logits = np.empty((len(index.rows), len(names)), np.float32)
+    with reporter().track("predicting", len(index.rows), "images") as advance:
+        paths = [root / row.path for row in index.rows]
+        for row, prediction in enumerate(predictor.stream(paths, _refuse, top_k=len(names))):
+            for name, probability in prediction.top:
+                # Logits up to a constant: the figures only need their softmax.
+                logits[row, number[name]] = np.log(max(probability, TINY))
+            advance(1)
+    labels = np.array([number[index.class_names[row.label]] for row in index.rows], np.int32)
+    return evaluate(logits, labels, names, EvaluationConfig())
+
+
+def _refuse(path: str, reason: str) -> None:
+    raise DatasetError(
+        "An image that was indexed a moment ago can be read.",
+        f"{path}: {reason}",
+        "run the command again when nothing changes the folder",
+    )

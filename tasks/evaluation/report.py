@@ -1,0 +1,277 @@
+"""Write what a run found: one HTML page, a Markdown summary, table rows for Prefect.
+
+The page is one file that works offline and forbids itself to fetch anything: pictures are
+``data:`` URIs, there is no script, and it is legible in light and in dark.
+"""
+
+import base64
+import io
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from headstart.errors import DatasetError, RecordError
+from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.evaluation.advice import caveats, next_steps
+from headstart.tasks.evaluation.figures import confusion_excerpt, curves_svg, reliability_svg
+from headstart.tasks.evaluation.findings import (
+    UNDEFINED,
+    HardImage,
+    Report,
+    headline_split,
+    percent,
+    printable,
+    weakest_first,
+)
+from headstart.tasks.evaluation.metrics import SplitMetrics
+
+REPORT_NAME = "report.html"
+THUMBNAIL_SIDE = 160
+"""Longest side of a thumbnail in pixels."""
+
+THUMBNAIL_QUALITY = 80
+"""JPEG quality of a thumbnail: about 6 kB each at this size."""
+
+MAX_FILES_SHOWN = 200
+"""Files left out, and notes on files, that stand on the page; the others are counted."""
+
+_MARKDOWN_SPECIAL = frozenset("\\`*_[]<>#|~$&")
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture for the page, or why there is none."""
+
+    hard_image: HardImage
+    name: str
+    """The path below the folder that all of them share."""
+    uri: str
+    """Empty where the file cannot be shown."""
+    reason: str
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Write the page, replacing an earlier one in a single step.
+
+    Args:
+        folder: Made where it does not exist.
+        report: What the page says. The files of ``hard_images`` are read; one that cannot be
+            read any more is shown as a placeholder with its path.
+
+    Returns:
+        The path of ``report.html`` in the folder.
+
+    Raises:
+        RecordError: The folder or the file cannot be written.
+    """
+    page = _render(report)
+    path = folder / REPORT_NAME
+    aside = path.with_name(f".{REPORT_NAME}.{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside.write_text(page, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise RecordError(
+            "The report is written into a folder that can be written to.",
+            f"{path}: {error.strerror or error}",
+            "choose another output folder, or free disk space",
+        ) from error
+    return path
+
+
+def data_uri(data: bytes, media_type: str) -> str:
+    """Turn a picture's bytes into an address that holds them.
+
+    Args:
+        data: Encoded picture.
+        media_type: Such as "image/png".
+
+    Returns:
+        A ``data:`` URI, for an ``img`` tag or a Markdown picture.
+    """
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def markdown_summary(report: Report) -> str:
+    """Summarise a run in GitHub-flavoured Markdown, without pictures.
+
+    Args:
+        report: Of the run.
+
+    Returns:
+        Headline, figures of each split, caveats, next steps and commands. Names from the data
+        set are escaped.
+    """
+    lines = [f"# {_markdown(report.title)}", ""]
+    split = headline_split(report)
+    if split:
+        one = report.metrics[split]
+        lines += [f"**{percent(one.accuracy)}** accuracy on {one.num_images:,} {split} images"]
+        lines += [f"(interval {_interval(one)}).", ""]
+    rows = [_split_row(name, one) for name, one in report.metrics.items()]
+    if rows:
+        lines += ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
+        lines += ["| " + " | ".join(map(_markdown, row.values())) + " |" for row in rows] + [""]
+    lines += [f"> {_markdown(caveat)}\n" for caveat in caveats(report)]
+    if steps := next_steps(report):
+        lines += ["## What to do next", "", *(f"1. {_markdown(step)}" for step in steps), ""]
+    if report.commands:
+        lines += ["## Commands", ""]
+        # Indented code cannot be ended by a fence of backticks inside a path.
+        for command in report.commands:
+            lines += [f"{_markdown(command.purpose)}:", "", f"    {printable(command.line)}", ""]
+    return "\n".join(lines)
+
+
+def per_class_rows(metrics: SplitMetrics) -> list[dict[str, str | int]]:
+    """Lay out the classes as table rows, weakest first.
+
+    Args:
+        metrics: Of one split.
+
+    Returns:
+        Rows with the columns class, images, precision, recall and F1.
+    """
+    return [
+        {
+            "class": printable(one.name),
+            "images": one.support,
+            "precision": percent(one.precision),
+            "recall": percent(one.recall),
+            "F1": percent(one.f1),
+        }
+        for one in weakest_first(metrics)
+    ]
+
+
+def _split_row(name: str, metrics: SplitMetrics) -> dict[str, str]:
+    top_k = metrics.top_k
+    return {
+        "Split": printable(name),
+        "Images": f"{metrics.num_images:,}",
+        "Accuracy": percent(metrics.accuracy),
+        "Interval": _interval(metrics),
+        "Top-k": f"{percent(top_k.accuracy)} (k = {top_k.k} of {len(metrics.per_class)})",
+        "Macro F1": percent(metrics.macro_f1),
+        "Loss (nats)": UNDEFINED if metrics.loss is None else f"{metrics.loss:.4f}",
+        "ECE": percent(metrics.ece),
+    }
+
+
+def _interval(metrics: SplitMetrics) -> str:
+    if metrics.accuracy_interval is None:
+        return UNDEFINED
+    low, high = metrics.accuracy_interval
+    return f"{percent(low)} to {percent(high)} ({100 * metrics.interval_confidence:.4g} %)"
+
+
+def _markdown(text: str) -> str:
+    return "".join("\\" + c if c in _MARKDOWN_SPECIAL else c for c in printable(text))
+
+
+def _render(report: Report) -> str:
+    # Imported here: a hit replays the page and needs neither.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable_value,
+    )
+    environment.filters |= {"percent": percent, "duration": _duration, "printable": printable}
+    template = environment.get_template("report.html.j2")
+    split = headline_split(report)
+    return template.render(
+        report=report,
+        split=split,
+        metrics=report.metrics[split] if split else None,
+        split_rows=[_split_row(name, one) for name, one in report.metrics.items()],
+        caveats=caveats(report),
+        next_steps=next_steps(report),
+        thumbnails=_thumbnails(report.hard_images, report.max_pixels),
+        picture_folder=str(_shared_folder(report.hard_images) or ""),
+        max_files_shown=MAX_FILES_SHOWN,
+        config_yaml=_yaml(report.config),
+        **_figures(report),
+    )
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    split = headline_split(report)
+    metrics = report.metrics[split] if split else None
+    curves = curves_svg(report.history, report.best_epoch) if report.history else None
+    return {
+        "curves": curves and data_uri(curves, "image/svg+xml"),
+        "reliability": metrics and data_uri(reliability_svg(metrics), "image/svg+xml"),
+        "confusion": metrics and confusion_excerpt(metrics),
+        "weakest": metrics and weakest_first(metrics),
+    }
+
+
+def _printable_value(value: Any) -> Any:
+    """Make strings safe to write; markup that is already escaped passes as it is."""
+    if type(value) is not str:
+        return value
+    return "\n".join(map(printable, value.split("\n")))  # the configuration has lines
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _yaml(config: Mapping[str, Any] | None) -> str | None:
+    if config is None:
+        return None
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _shared_folder(images: Sequence[HardImage]) -> Path | None:
+    """The folder that all pictures are below, to be said once."""
+    try:
+        return Path(os.path.commonpath([one.path.parent for one in images]))
+    except ValueError:  # none, on several drives, or relative and absolute
+        return None
+
+
+def _thumbnails(images: Sequence[HardImage], max_pixels: int) -> list[Thumbnail]:
+    folder = _shared_folder(images)
+
+    def thumbnail(one: HardImage) -> Thumbnail:
+        name = one.path if folder is None else one.path.relative_to(folder)
+        return Thumbnail(one, str(name), *_small_picture(one.path, max_pixels))
+
+    # Pillow lets go of the interpreter lock while it decodes and encodes.
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return list(pool.map(thumbnail, images))
+
+
+def _small_picture(path: Path, max_pixels: int) -> tuple[str, str]:
+    """Return the picture as an address and "", or "" and why there is none."""
+    try:
+        if not path.is_file():  # opening a pipe or a device could wait for ever
+            return "", "the file is gone"
+        picture = Image.fromarray(decode_image(path.read_bytes(), max_pixels))
+    except OSError as error:
+        return "", error.strerror or "the file cannot be read"
+    except DatasetError as error:
+        return "", error.received
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+    file = io.BytesIO()
+    picture.save(file, format="JPEG", quality=THUMBNAIL_QUALITY)
+    return data_uri(file.getvalue(), "image/jpeg"), ""

@@ -1,0 +1,124 @@
+"""Files to predict: named ones as they are named, and the images that folders hold."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.decode import FORMATS, PREFIX_BYTES, looks_like_image
+
+
+class FoundFile(NamedTuple):
+    """A file to predict, or what stood in the way of finding one.
+
+    Attributes:
+        path: As it was named, or below the folder that was named.
+        problem: Why there is nothing to predict there; empty for a file.
+    """
+
+    path: str
+    problem: str = ""
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile]:
+    """Find files, one by one, in the order of the paths.
+
+    Folders are walked by name, the files of each before its sub-folders. Hidden entries are passed
+    over, and so are files that are no images by their content, unless their name says that they
+    should be one.
+
+    Args:
+        paths: Files and folders. A file is given on whatever it holds.
+
+    Yields:
+        Files, and problems: folders that cannot be read or hold no images, links to folders.
+    """
+    for path in (os.fspath(named) for named in paths):
+        if Path(path).is_dir():
+            yield from _walk(path)
+        else:
+            yield FoundFile(path)
+
+
+def read_image_file(path: str | os.PathLike[str]) -> bytes:
+    """Read a file whole if it begins like an image, and else only its beginning.
+
+    Args:
+        path: A regular file.
+
+    Returns:
+        The bytes to decode.
+
+    Raises:
+        DatasetError: It cannot be read; ``received`` is the reason in words that follow a path
+            and a colon.
+    """
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise _unreadable("a folder, FIFO, socket or device, so it is not opened")
+        with Path(path).open("rb") as file:
+            data = file.read(PREFIX_BYTES)
+            return data + file.read() if looks_like_image(data) else data
+    except OSError as error:
+        raise _unreadable((error.strerror or type(error).__name__).lower()) from None
+    except ValueError as error:  # a null character in the name
+        raise _unreadable(str(error)) from None
+
+
+def _unreadable(reason: str) -> DatasetError:
+    return DatasetError("An image file that can be read was expected.", reason, "check the path")
+
+
+def _walk(top: str) -> Iterator[FoundFile]:
+    errors: list[OSError] = []
+    is_empty = True
+    for folder, names, files in os.walk(top, onerror=errors.append):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        found = [
+            *(
+                FoundFile(str(Path(folder, name)))
+                for name in sorted(files)
+                if _is_wanted(folder, name)
+            ),
+            *_report_links(folder, names),
+        ]
+        while errors:
+            found.append(_report(errors.pop()))
+        is_empty = is_empty and not found
+        yield from found
+    while errors:
+        is_empty = False
+        yield _report(errors.pop())
+    if is_empty:
+        yield FoundFile(top, "a folder without images")
+
+
+def _is_wanted(folder: str, name: str) -> bool:
+    if name.startswith("."):
+        return False
+    path = Path(folder, name)
+    # Plugins register their extensions as headstart.tasks.dataset.decode imports them.
+    if Image.EXTENSION.get(path.suffix.lower()) in FORMATS:
+        return True
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return looks_like_image(file.read(PREFIX_BYTES))
+    except OSError:
+        return True  # it may be one: reading it will tell what is wrong
+
+
+def _report_links(folder: str, names: list[str]) -> Iterator[FoundFile]:
+    for name in names:
+        path = Path(folder, name)
+        if path.is_symlink():  # os.walk lists it here, and does not follow it
+            yield FoundFile(str(path), "a link to a folder, not followed; name it to have it read")
+
+
+def _report(error: OSError) -> FoundFile:
+    reason = (error.strerror or type(error).__name__).lower()
+    return FoundFile(str(error.filename), f"the folder cannot be read ({reason})")

@@ -1,0 +1,275 @@
+"""Exported models on disk: what a file says of itself, and how it is read back.
+
+Each file carries its `ModelCard` inside, so that a single file can be moved and still be used: a
+.keras file is a zip archive and gets one more member; a .tflite file gets a zip archive appended,
+as the TFLite metadata convention has it; a SavedModel has the folder ``assets.extra`` for such
+files. Keras, LiteRT and TensorFlow Serving all ignore the addition.
+"""
+
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import headstart
+from headstart.errors import ExportError
+from headstart.tasks.export.joining import LOGITS, VIEW
+from headstart.tasks.frozen_graph import fold_variables
+from headstart.tasks.views.augment import Resize
+
+Format = Literal["saved_model", "keras", "litert"]
+"""What a model can be exported to, the quickest to load first."""
+FILE_NAMES: dict[Format, str] = {
+    "saved_model": "saved_model",
+    "keras": "model.keras",
+    "litert": "model.tflite",
+}
+"""Name of each format's file or folder inside a run's folder."""
+
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Views uint8 [N, image_size, image_size, 3] to probabilities float32 [N, num_classes]."""
+
+_CARD_NAME = "headstart.json"
+_CARD_FOLDER = "assets.extra"  # Source: TensorFlow's SavedModel README
+_ZIP_MAGIC = b"PK\x03\x04"
+_TFLITE_MAGIC = b"TFL3"  # the file identifier of the flatbuffer's schema, at byte 4
+
+
+class ModelCard(BaseModel):
+    """What a user of an exported model has to know besides its weights.
+
+    Attributes:
+        class_names: Names of the classes, in the order of the probabilities.
+        image_size: Side of a view in pixels.
+        resize: How an image becomes a view.
+        backbone: Name of the backbone.
+        cut: Name of the cut that the head was trained behind.
+        preprocessing: What was done to the pixels before the backbone; it is inside the model.
+        storage_dtype: Type that the bottlenecks were stored and are rounded in.
+        headstart_version: Version that wrote the model.
+        tensorflow_version: TensorFlow it was written with.
+        keras_version: Keras it was written with.
+        run: Anything else about the run, as JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    class_names: tuple[str, ...] = Field(min_length=1)
+    image_size: int = Field(gt=0)
+    resize: Resize
+    backbone: str = ""
+    cut: str = ""
+    preprocessing: str = ""
+    storage_dtype: str = "float16"
+    headstart_version: str = headstart.__version__
+    tensorflow_version: str = tf.__version__
+    keras_version: str = keras.__version__
+    run: dict[str, Any] = {}
+
+
+def write_card(path: Path, card: ModelCard) -> None:
+    """Put a card into an exported file or folder.
+
+    Args:
+        path: A .keras or .tflite file, or a SavedModel folder, without a card so far.
+        card: The card.
+    """
+    text = card.model_dump_json(indent=2)
+    if path.is_dir():
+        (path / _CARD_FOLDER).mkdir(exist_ok=True)
+        (path / _CARD_FOLDER / _CARD_NAME).write_text(text, encoding="utf-8")
+        return
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_CARD_NAME, text)
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card of an exported file or folder.
+
+    Args:
+        path: A .keras or .tflite file, or a SavedModel folder.
+
+    Returns:
+        The card.
+
+    Raises:
+        ExportError: There is none: the model is damaged, or was not exported by headstart.
+    """
+    try:
+        if path.is_dir():
+            text = (path / _CARD_FOLDER / _CARD_NAME).read_bytes()
+        else:
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(_CARD_NAME)
+        return ModelCard.model_validate_json(text)
+    except (OSError, KeyError, zipfile.BadZipFile, ValidationError) as error:
+        raise ExportError(
+            "A model that headstart exported has a card with its class names inside.",
+            f"{path}: damaged, or not headstart's ({_first_line(error)})",
+            "give a model, or the folder of a run, that `headstart train` has written",
+        ) from None
+
+
+def load_network(path: Path) -> tuple[ModelCard, Network]:
+    """Load an exported model, ready to compute.
+
+    Args:
+        path: A .keras or .tflite file, a SavedModel folder, or a run's folder, of which the
+            format that loads quickest is taken.
+
+    Returns:
+        Its card and the network behind its resizing.
+
+    Raises:
+        ExportError: There is no such model, or it cannot be loaded.
+    """
+    path, kind = _locate(path)
+    card = read_card(path)
+    loaders: dict[Format, Callable[[Path], Network]] = {
+        "saved_model": _load_saved_model,
+        "keras": _load_keras,
+        "litert": _load_litert,
+    }
+    try:
+        return card, loaders[kind](path)
+    except Exception as error:  # each loader raises whatever its parser stumbles on
+        raise ExportError(
+            "A model file that can be loaded was expected.",
+            f"{path}: {_first_line(error)}",
+            "export the model again",
+        ) from error
+
+
+def read_keras(path: Path) -> keras.Model:
+    """Read a .keras file without running code that it may hold.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The model, not compiled.
+    """
+    # safe_mode by name: the global switch that allows pickled Lambdas is not for our files.
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def freeze(model: keras.Model) -> Any:
+    """Trace what lies behind the view of a joined model, with the weights as constants.
+
+    Constants let TensorFlow fold batch normalisation into the convolutions, and a SavedModel of
+    them is written, loaded and run in a fraction of the time that one with variables takes.
+
+    Args:
+        model: A joined model.
+
+    Returns:
+        A concrete function from views uint8 [N, image_size, image_size, 3] to the list of logits
+        and probabilities, each float32 [N, num_classes].
+    """
+    view = model.get_layer(VIEW).output
+    network = keras.Model(view, [model.get_layer(LOGITS).output, model.output])
+    spec = tf.TensorSpec(view.shape, tf.uint8, name="views")
+
+    def forward(views: Any) -> Any:
+        return network(tf.cast(views, tf.float32), training=False)
+
+    function = tf.function(forward, input_signature=[spec], autograph=False)
+    frozen = fold_variables(function.get_concrete_function())
+    return _drop_gradients(frozen, spec)
+
+
+def _drop_gradients(frozen: Any, spec: tf.TensorSpec) -> Any:
+    """Copy a frozen function without its nodes' custom gradients (swish has one).
+
+    They capture variables that freezing has taken away, and so could not be saved.
+    """
+    graph = frozen.graph.as_graph_def()
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        for node in nodes:
+            node.attr.pop("_gradient_op_type", None)
+    source = frozen.inputs[0].name
+    outputs = [tensor.name for tensor in frozen.outputs]
+
+    def forward(views: Any) -> Any:
+        return tf.graph_util.import_graph_def(graph, {source: views}, outputs, name="")
+
+    return tf.function(forward, input_signature=[spec], autograph=False).get_concrete_function()
+
+
+def _open_litert(path: Path) -> Any:
+    with warnings.catch_warnings():
+        # It warns at each use that it will move to a package of its own: TensorFlow is pinned to
+        # releases that still have it, so a user can do nothing about that.
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = tf.lite.Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _locate(path: Path) -> tuple[Path, Format]:
+    expected = "A model is a .keras or .tflite file, a SavedModel folder or the folder of a run."
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return path, "saved_model"
+        for kind in get_args(Format):
+            if (path / FILE_NAMES[kind]).exists():
+                return path / FILE_NAMES[kind], kind
+        names = ", ".join(FILE_NAMES.values())
+        raise ExportError(expected, f"{path}: a folder with none of {names}", "check the path")
+    try:
+        with path.open("rb") as file:
+            prefix = file.read(8)
+    except OSError as error:
+        raise ExportError(
+            expected, f"{path}: {(error.strerror or '').lower()}", "check the path"
+        ) from None
+    if prefix[4:8] == _TFLITE_MAGIC:
+        return path, "litert"
+    if prefix[:4] == _ZIP_MAGIC:
+        return path, "keras"
+    raise ExportError(expected, f"{path}: another kind of file", "check the path")
+
+
+def _load_saved_model(path: Path) -> Network:
+    loaded = tf.saved_model.load(str(path))
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Looked up each time: a signature alone does not keep what it computes with alive.
+        signature = loaded.signatures["serving_views"]
+        probabilities: NDArray[np.float32] = signature(tf.constant(views))["probabilities"].numpy()
+        return probabilities
+
+    return network
+
+
+def _load_keras(path: Path) -> Network:
+    forward = freeze(read_keras(path))
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities: NDArray[np.float32] = forward(tf.constant(views))[1].numpy()
+        return probabilities
+
+    return network
+
+
+def _load_litert(path: Path) -> Network:
+    interpreter = _open_litert(path)
+    runner = interpreter.get_signature_runner()
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        rows = [runner(views=view[np.newaxis])["probabilities"] for view in views]
+        return np.concatenate(rows)
+
+    return network
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

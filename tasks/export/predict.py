@@ -1,0 +1,251 @@
+"""Predict with an exported model: single images, or streams of any length.
+
+Images are decoded and resized by threads ahead of the network, in a window of fixed length, so
+memory stays the same for one image and for a million.
+"""
+
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.config import DatasetConfig
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.export.image_files import FoundFile, find_images, read_image_file
+from headstart.tasks.export.model_files import ModelCard, Network, load_network
+from headstart.tasks.views.augment import plain_view
+
+Item = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Image.Image
+"""One image: a path, the bytes of a file, RGB pixels uint8 [H, W, 3], or a Pillow image."""
+OnBad = Callable[[str, str], None]
+"""Called with the path of a file that cannot be predicted and the reason."""
+
+BATCH_SIZE = 32
+"""Views a forward pass; more make a CPU no faster."""
+NUM_BATCHES_AHEAD = 2
+"""Batches that are decoded, or being decoded, while the network computes one."""
+MAX_PIXELS: int = DatasetConfig.model_fields["max_pixels"].default
+"""Images with more pixels are refused as decompression bombs, as they are in training."""
+
+_PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        path: The file, as it was named or found; None for pixels and bytes.
+        top: The likeliest classes with their probabilities in [0, 1], the likeliest first.
+    """
+
+    path: str | None
+    top: tuple[tuple[str, float], ...]
+
+    @property
+    def label(self) -> str:
+        """The likeliest class."""
+        return self.top[0][0]
+
+    @property
+    def probability(self) -> float:
+        """Its probability."""
+        return self.top[0][1]
+
+
+class Predictor:
+    """An exported model, ready for images.
+
+    Args:
+        card: What the model says of itself.
+        network: Views to probabilities.
+
+    Attributes:
+        card: What the model says of itself: class names, image size and more.
+    """
+
+    def __init__(self, card: ModelCard, network: Network) -> None:
+        self.card = card
+        self._network = network
+        self._resize = tf.function(
+            lambda pixels: plain_view(pixels, card.image_size, card.resize),
+            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+            autograph=False,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load an exported model.
+
+        Args:
+            path: A run's folder, a .keras file, a SavedModel folder or a .tflite file.
+
+        Returns:
+            A predictor.
+
+        Raises:
+            ExportError: There is no such model, it cannot be loaded, or it is not headstart's.
+        """
+        return cls(*load_network(Path(path)))
+
+    def predict(self, items: Item | Sequence[Item], top_k: int = 5) -> list[Prediction]:
+        """Predict images that are at hand.
+
+        Args:
+            items: One image or several.
+            top_k: Classes to name; all where there are fewer.
+
+        Returns:
+            One prediction an image, in their order.
+
+        Raises:
+            DatasetError: One of the items is not a usable image.
+        """
+        single = isinstance(items, str | os.PathLike | bytes | Image.Image) or (
+            isinstance(items, np.ndarray) and items.ndim == 3
+        )
+        batch: list[Any] = [items] if single else list(items)  # type: ignore[arg-type]
+        predictions: list[Prediction] = []
+        for start in range(0, len(batch), BATCH_SIZE):
+            part = batch[start : start + BATCH_SIZE]
+            paths = [_path_of(item) for item in part]
+            views = [self._view_or_raise(item, start + i) for i, item in enumerate(part)]
+            predictions += self._predict_views(views, paths, top_k)
+        return predictions
+
+    def stream(
+        self, paths: Iterable[str | os.PathLike[str]], on_bad: OnBad, top_k: int = 5
+    ) -> Iterator[Prediction]:
+        """Predict files and all images in folders, in their order, as they are read.
+
+        What is read in a folder, `headstart.tasks.export.image_files.find_images` says.
+
+        Args:
+            paths: Files and folders.
+            on_bad: Called, in order too, for each file that cannot be used.
+            top_k: Classes to name; all where there are fewer.
+
+        Yields:
+            One prediction an image.
+        """
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1), "decode") as pool:
+            reads = _read_ahead(pool, self._try_view, find_images(paths))
+            try:
+                while window := list(islice(reads, BATCH_SIZE)):
+                    yield from self._predict_window(window, on_bad, top_k)
+            finally:
+                reads.close()
+
+    def _predict_window(
+        self, window: list["_Read"], on_bad: OnBad, top_k: int
+    ) -> Iterator[Prediction]:
+        good = [(read.view, read.path) for read in window if read.view is not None]
+        views, paths = [view for view, _ in good], [path for _, path in good]
+        predictions = iter(self._predict_views(views, paths, top_k))
+        for read in window:
+            if read.view is None:
+                on_bad(read.path, read.reason)
+            else:
+                yield next(predictions)
+
+    def _predict_views(
+        self, views: Sequence[NDArray[np.uint8]], paths: Sequence[str | None], top_k: int
+    ) -> list[Prediction]:
+        if not views:
+            return []
+        probabilities = self._network(np.stack(views))
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        names = self.card.class_names
+        return [
+            Prediction(path, tuple((names[index], float(row[index])) for index in best))
+            for path, row, best in zip(paths, probabilities, order, strict=True)
+        ]
+
+    def _view(self, item: Item) -> NDArray[np.uint8]:
+        view: NDArray[np.uint8] = self._resize(tf.constant(_pixels(item))).numpy()
+        return view
+
+    def _view_or_raise(self, item: Item, position: int) -> NDArray[np.uint8]:
+        try:
+            return self._view(item)
+        except DatasetError as error:
+            name = _path_of(item) or f"item {position}"
+            received = f"{name}: {error.received}"
+            raise DatasetError(error.expected, received, error.next_step) from None
+
+    def _try_view(self, found: FoundFile) -> "_Read":
+        if found.problem:
+            return _Read(found.path, None, found.problem)
+        try:
+            return _Read(found.path, self._view(found.path), "")
+        except DatasetError as error:
+            return _Read(found.path, None, error.received)
+        except MemoryError:
+            return _Read(found.path, None, "too large for the memory that is left")
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file's view, or why there is none."""
+
+    path: str
+    view: NDArray[np.uint8] | None
+    reason: str
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, read: Callable[[FoundFile], _Read], files: Iterator[FoundFile]
+) -> Generator[_Read, None, None]:
+    """Read files in threads, a fixed number ahead, and give them in their order."""
+    pending: deque[Future[_Read]] = deque()
+    try:
+        for found in files:
+            pending.append(pool.submit(read, found))
+            if len(pending) > NUM_BATCHES_AHEAD * BATCH_SIZE:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _path_of(item: Item) -> str | None:
+    return os.fspath(item) if isinstance(item, str | os.PathLike) else None
+
+
+def _pixels(item: Item) -> NDArray[np.uint8]:
+    if isinstance(item, Image.Image):
+        item = _encode(item)
+    if isinstance(item, bytes):
+        return decode_image(item, MAX_PIXELS)
+    if isinstance(item, np.ndarray):
+        if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3 or not item.size:
+            raise DatasetError(
+                "An image as an array is RGB pixels, uint8 [H, W, 3].",
+                f"{item.dtype} {list(item.shape)}",
+                "convert it, or give the path of the file",
+            )
+        return item
+    return decode_image(read_image_file(item), MAX_PIXELS)
+
+
+def _encode(image: Image.Image) -> bytes:
+    """Encode without loss, so that Pillow images take the one way of `decode_image`."""
+    exif = image.getexif()
+    if image.mode not in _PNG_MODES:
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=0, exif=exif)
+    return buffer.getvalue()

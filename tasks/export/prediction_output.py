@@ -1,0 +1,126 @@
+"""Predictions written as they come: JSON lines, CSV or text for people."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TextIO, get_args
+
+from headstart.errors import ConfigError, DatasetError
+from headstart.tasks.dataset.problems import printable
+from headstart.tasks.export.predict import Prediction, Predictor
+
+OutputFormat = Literal["text", "json", "csv"]
+"""text: a line an image for people; json: an object a line; csv: with a header."""
+
+_Write = Callable[[str, Prediction | None, str], None]  # path, prediction or None, reason
+
+
+def predict_to(
+    stream: TextIO,
+    predictor: Predictor,
+    paths: Iterable[str | os.PathLike[str]],
+    output_format: OutputFormat,
+    top_k: int,
+) -> tuple[int, int]:
+    """Predict files and folders, and write a line for each image as it comes.
+
+    JSON: ``{"path", "label", "probability", "top": [{"label", "probability"}, ...]}`` a line, or
+    ``{"path", "error"}`` for a file that cannot be used. CSV: ``path,label,probability`` and the
+    same for the further classes (``label_2,probability_2,...``), then ``error``. Bytes of a path
+    that are not UTF-8 are written as escapes.
+
+    Args:
+        stream: Where to write.
+        predictor: The model.
+        paths: Files and folders.
+        output_format: Form of the lines.
+        top_k: Classes to name.
+
+    Returns:
+        Number of images predicted and number of files that could not be used.
+
+    Raises:
+        ConfigError: There is no such format, or ``top_k`` is not positive.
+        DatasetError: Not one image could be predicted.
+    """
+    write = _writer(stream, output_format, min(top_k, len(predictor.card.class_names)))
+    num_predicted, first_bad, num_bad = 0, "", 0
+
+    def on_bad(path: str, reason: str) -> None:
+        nonlocal num_bad, first_bad
+        num_bad += 1
+        first_bad = first_bad or f"{printable(path)}: {reason}"
+        write(path, None, reason)
+
+    for prediction in predictor.stream(paths, on_bad, top_k):
+        num_predicted += 1
+        write(prediction.path or "", prediction, "")
+    if not num_predicted:
+        raise DatasetError(
+            "At least one image that can be predicted was expected.",
+            f"{num_bad:,} unusable, the first {first_bad}" if num_bad else "no paths",
+            "give image files, or folders with images in them",
+        )
+    return num_predicted, num_bad
+
+
+def _writer(stream: TextIO, output_format: str, top_k: int) -> _Write:
+    if output_format not in get_args(OutputFormat) or top_k < 1:
+        raise ConfigError(
+            f"Predictions are written as {', '.join(get_args(OutputFormat))}, of 1 class or more.",
+            f"format {output_format!r}, top_k {top_k}",
+        )
+    if output_format == "json":
+        return _json_writer(stream)
+    if output_format == "csv":
+        return _csv_writer(stream, top_k)
+    return _text_writer(stream)
+
+
+def _json_writer(stream: TextIO) -> _Write:
+    def write(path: str, prediction: Prediction | None, reason: str) -> None:
+        line: dict[str, Any] = {"path": _utf8(path)}
+        if prediction is None:
+            line["error"] = reason
+        else:
+            top = [{"label": name, "probability": _round(p)} for name, p in prediction.top]
+            line |= {**top[0], "top": top}
+        print(json.dumps(line, ensure_ascii=False), file=stream, flush=True)
+
+    return write
+
+
+def _csv_writer(stream: TextIO, top_k: int) -> _Write:
+    table = csv.writer(stream, lineterminator="\n")
+    further = [f"{name}_{k}" for k in range(2, top_k + 1) for name in ("label", "probability")]
+    table.writerow(["path", "label", "probability", *further, "error"])
+
+    def write(path: str, prediction: Prediction | None, reason: str) -> None:
+        cells: list[Any] = [""] * (2 * top_k)
+        if prediction is not None:
+            cells = [cell for name, p in prediction.top for cell in (name, _round(p))]
+        table.writerow([_utf8(path), *cells, reason])
+        stream.flush()
+
+    return write
+
+
+def _text_writer(stream: TextIO) -> _Write:
+    def write(path: str, prediction: Prediction | None, reason: str) -> None:
+        says = f"unusable: {reason}"
+        if prediction is not None:
+            says = ", ".join(f"{name} {p:.1%}" for name, p in prediction.top)
+        print(f"{printable(path)}: {says}", file=stream, flush=True)
+
+    return write
+
+
+def _round(probability: float) -> float:
+    """Six significant digits; float32 has hardly more."""
+    return float(f"{probability:.6g}")
+
+
+def _utf8(path: str) -> str:
+    """Escape only the bytes of a name that are not UTF-8; JSON and CSV quote the rest."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,126 @@
+"""The proof that exported files give the pipeline's own predictions."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from headstart.errors import ExportError
+from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.export.joining import PROBABILITIES, VIEW
+from headstart.tasks.export.model_files import FILE_NAMES, ModelCard, load_network, read_keras
+from headstart.tasks.export.writing import decode_in_graph
+from headstart.tasks.views.augment import plain_view
+
+TOLERANCES = {"float32": 1e-4, "float16": 1e-3}
+"""Largest accepted difference of a probability, by the storage dtype of the bottlenecks.
+
+Another batch size or format orders float32 sums differently: about 1e-6 of a value, so 1e-4 is
+far above noise and far below what a wrong resize, channel order or weight makes. Behind a float16
+rounding, noise can push a value over to the next float16, 2**-11 = 5e-4 of it away."""
+
+LITERT_TOLERANCE = 1e-3
+"""The least tolerance for LiteRT, whose kernels (XNNPACK) fuse and order sums their own way."""
+
+
+class _Answer(NamedTuple):
+    """Probabilities [len(rows), num_classes] that one way into a file gave for some images."""
+
+    way: str
+    rows: list[int]
+    probabilities: NDArray[np.float32]
+
+
+def prove(
+    folder: Path,
+    card: ModelCard,
+    encoded_images: Sequence[bytes],
+    logits: NDArray[np.float32],
+    max_pixels: int,
+) -> float:
+    """Read every exported model back and compare its predictions with the pipeline's.
+
+    Args:
+        folder: Where `headstart.tasks.export.writing.export_model` wrote.
+        card: The card of the model.
+        encoded_images: The bytes of a few image files.
+        logits: float32 [len(encoded_images), num_classes]: what the head makes of their stored
+            bottlenecks (plain views).
+        max_pixels: Images with more pixels are refused.
+
+    Returns:
+        The largest absolute difference of any probability.
+
+    Raises:
+        ExportError: A format differs by more than its tolerance.
+    """
+    expected = tf.nn.softmax(logits).numpy()
+    images = [decode_image(data, max_pixels) for data in encoded_images]
+    worst = 0.0
+    for path, answer in _answers(folder, card, encoded_images, images):
+        difference = float(np.max(np.abs(answer.probabilities - expected[answer.rows])))
+        tolerance = TOLERANCES[card.storage_dtype]
+        if path.name == FILE_NAMES["litert"]:
+            tolerance = max(tolerance, LITERT_TOLERANCE)
+        if not difference <= tolerance:  # so that NaN fails too
+            raise ExportError(
+                f"An exported model gives the pipeline's probabilities within {tolerance:g}.",
+                f"{path}: {answer.way} differs by {difference:.3g}",
+                "export again; if it persists, report it with the backbone and the cut",
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def _answers(
+    folder: Path, card: ModelCard, encoded: Sequence[bytes], images: list[NDArray[np.uint8]]
+) -> Iterator[tuple[Path, _Answer]]:
+    saved_model = folder / FILE_NAMES["saved_model"]
+    if saved_model.exists():
+        for answer in _ask_saved_model(saved_model, encoded, images):
+            yield saved_model, answer
+    else:  # a SavedModel is made from the .keras file, so that its proof would be the same again
+        path = folder / FILE_NAMES["keras"]
+        yield path, _ask_keras(path, images)
+    litert = folder / FILE_NAMES["litert"]
+    if litert.exists():
+        views = [plain_view(image, card.image_size, card.resize) for image in images]
+        probabilities = load_network(litert)[1](np.stack(views))
+        yield litert, _Answer("a view", list(range(len(images))), probabilities)
+
+
+def _ask_keras(path: Path, images: list[NDArray[np.uint8]]) -> _Answer:
+    model = read_keras(path)
+    # In two parts, because images of different sizes make a batch only once they are views.
+    view = model.get_layer(VIEW).output
+    resize, network = keras.Model(model.input, view), keras.Model(view, model.output)
+    views = tf.concat([resize(image[np.newaxis]) for image in images], axis=0)
+    return _Answer("the model", list(range(len(images))), network(views, training=False).numpy())
+
+
+def _ask_saved_model(
+    path: Path, encoded: Sequence[bytes], images: list[NDArray[np.uint8]]
+) -> Iterator[_Answer]:
+    loaded = tf.saved_model.load(str(path))
+    alike = [row for row, data in enumerate(encoded) if _decodes_alike(data, images[row])]
+    if alike:
+        serve = loaded.signatures["serving_bytes"]
+        answers = serve(tf.constant([encoded[row] for row in alike]))
+        yield _Answer("serving_bytes", alike, answers[PROBABILITIES].numpy())
+    others = [row for row in range(len(images)) if row not in alike] or [0]
+    serve = loaded.signatures["serving_default"]
+    rows = [serve(tf.constant(images[row][np.newaxis]))[PROBABILITIES] for row in others]
+    yield _Answer("serving_default", others, np.concatenate(rows))
+
+
+def _decodes_alike(encoded: bytes, image: NDArray[np.uint8]) -> bool:
+    """Tell whether TensorFlow decodes a file, and to the pixels that the pipeline saw."""
+    try:
+        pixels: Any = decode_in_graph(tf.constant(encoded)).numpy()
+    except tf.errors.InvalidArgumentError:
+        return False
+    return bool(np.array_equal(pixels, image))

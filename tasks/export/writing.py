@@ -1,0 +1,180 @@
+"""Export: the joined model written in each format, with its labels and its card.
+
+`headstart.tasks.export.proof` then reads each file back and holds it against the pipeline.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from headstart.errors import ExportError
+from headstart.tasks.export.joining import LOGITS, PROBABILITIES, VIEW
+from headstart.tasks.export.model_files import (
+    FILE_NAMES,
+    Format,
+    ModelCard,
+    freeze,
+    read_keras,
+    write_card,
+)
+
+LABELS_NAME, CARD_NAME = "labels.txt", "model.json"
+"""Files written beside the models: class names, one a line, and the card."""
+
+MAX_GRAPH_BYTES = 2**31 - 2**20
+"""A frozen graph is one protocol buffer, which ends at 2 GiB; 1 MiB is left for its nodes."""
+
+
+def export_model(
+    model: keras.Model, formats: Sequence[str], folder: Path, card: ModelCard
+) -> list[Path]:
+    """Write a joined model in each format, with its labels and its card.
+
+    The other formats are made from the .keras file as it reads back. The SavedModel holds the
+    weights as constants: it is for serving; to train on, load the .keras file. Its signatures,
+    each giving "probabilities" and "logits":
+
+    - ``serving_default``: ``images`` uint8 [N, H, W, 3] of any size;
+    - ``serving_bytes``: ``encoded`` string [N], files in JPEG, PNG, GIF (first frame) or BMP, of
+      any and differing sizes. TensorFlow decodes them, which drops transparency and does not turn
+      photos by their EXIF orientation;
+    - ``serving_views``: ``views`` uint8 [N, image_size, image_size, 3], resized already.
+
+    The .tflite file takes one such view: ``views`` uint8 [1, image_size, image_size, 3].
+
+    Args:
+        model: From `headstart.tasks.export.joining.join`.
+        formats: Of "keras", "saved_model" and "litert"; "keras" is always written.
+        folder: An existing folder that nobody reads yet; publish it once it is proven.
+        card: What goes with the model; its class names give the labels.
+
+    Returns:
+        The files and folders written.
+
+    Raises:
+        ExportError: A format cannot hold this model, or the class names do not fit it.
+    """
+    num_classes = int(model.output.shape[-1])
+    if len(card.class_names) != num_classes:
+        raise ExportError(
+            f"The model has {num_classes} probabilities, so as many class names.",
+            f"{len(card.class_names)} class names",
+        )
+    written = [folder / FILE_NAMES["keras"]]
+    model.save(written[0])
+    writers = {kind: write for kind, write in _WRITERS.items() if kind in formats}
+    if writers:
+        _check_size(model)
+        # From the file, not from memory: what proves them then proves the .keras file too.
+        model = read_keras(written[0])
+        network = freeze(model)
+        for kind, write in writers.items():
+            written.append(folder / FILE_NAMES[kind])
+            write(model, network, written[-1])
+    for path in written:
+        write_card(path, card)
+    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    lines = "".join(f"{_one_line(name)}\n" for name in card.class_names)
+    (folder / LABELS_NAME).write_text(lines, encoding="utf-8", newline="\n")
+    return [*written, folder / CARD_NAME, folder / LABELS_NAME]
+
+
+def decode_in_graph(encoded: Any) -> Any:
+    """Decode an image with TensorFlow, to the pixels that `headstart.tasks.dataset.decode` gives.
+
+    They are the same for JPEG and 8-bit files without transparency or EXIF orientation.
+
+    Args:
+        encoded: Scalar string tensor: a file in JPEG, PNG, GIF (first frame) or BMP.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    pixels = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _write_saved_model(model: keras.Model, network: Any, path: Path) -> None:
+    resize = keras.Model(model.input, model.get_layer(VIEW).output)
+
+    def make_views(images: Any) -> Any:
+        return tf.cast(resize(images), tf.uint8)
+
+    def decode_view(encoded: Any) -> Any:
+        return make_views(decode_in_graph(encoded)[tf.newaxis])[0]
+
+    view_spec = tf.TensorSpec(network.inputs[0].shape, tf.uint8, name="views")
+    image_spec = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+    bytes_spec = tf.TensorSpec([None], tf.string, name="encoded")
+    one_view = tf.TensorSpec(view_spec.shape[1:], tf.uint8)
+
+    def serve_views(views: Any) -> Any:
+        return _answer(network, views)
+
+    def serve_images(images: Any) -> Any:
+        return _answer(network, make_views(images))
+
+    def serve_bytes(encoded: Any) -> Any:
+        # One by one: images of different sizes make no batch before they are views.
+        views = tf.map_fn(decode_view, encoded, fn_output_signature=one_view)
+        return _answer(network, views)
+
+    signatures = {
+        "serving_default": _function(serve_images, image_spec),
+        "serving_bytes": _function(serve_bytes, bytes_spec),
+        "serving_views": _function(serve_views, view_spec),
+    }
+    tf.saved_model.save(tf.Module(), str(path), signatures=signatures)
+
+
+def _write_litert(_: keras.Model, network: Any, path: Path) -> None:
+    module = tf.Module()
+    # One image, because delegates want fixed shapes.
+    spec = tf.TensorSpec([1, *network.inputs[0].shape[1:]], tf.uint8, name="views")
+    module.serve = _function(lambda views: _answer(network, views), spec)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.serve.get_concrete_function()], module
+    )
+    try:
+        path.write_bytes(converter.convert())
+    except Exception as error:  # ConverterError is private, and others come through
+        raise ExportError(
+            "A backbone whose operations LiteRT knows is needed for the format litert.",
+            str(error).strip().splitlines()[0],
+            "leave litert out of export.formats, or take another backbone",
+        ) from error
+
+
+_Writer = Callable[[keras.Model, Any, Path], None]
+_WRITERS: dict[Format, _Writer] = {"saved_model": _write_saved_model, "litert": _write_litert}
+
+
+def _function(call: Callable[[Any], Any], spec: tf.TensorSpec) -> Any:
+    return tf.function(call, input_signature=[spec], autograph=False)
+
+
+def _answer(network: Any, views: Any) -> dict[str, Any]:
+    logits, probabilities = network(views)
+    return {LOGITS: logits, PROBABILITIES: probabilities}
+
+
+def _check_size(model: keras.Model) -> None:
+    num_bytes = 4 * model.count_params()
+    if num_bytes > MAX_GRAPH_BYTES:
+        raise ExportError(
+            f"A SavedModel or LiteRT file holds weights of up to {MAX_GRAPH_BYTES:,} bytes.",
+            f"weights of {num_bytes:,} bytes",
+            "export the keras format alone: --set export.formats=[keras]",
+        )
+
+
+def _one_line(name: str) -> str:
+    """Escape what would break a line, and the backslash, so that the name can be read back."""
+    return name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")

@@ -1,0 +1,1 @@
+"""From bottlenecks to a trained head."""

@@ -1,0 +1,1 @@
+"""From images to views: resized and augmented pixels, in the store."""

@@ -1,0 +1,302 @@
+"""The views stage: every image's file becomes pixels of one size, kept as rows in the store.
+
+Two collections, so that asking for augmentation later leaves the plain views where they are:
+view 0 depends on the size and the way of resizing alone, views 1 and up on the augmentations
+and the seed besides. The number of views is in neither, so more of them computes the new ones.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from headstart.config import ViewsConfig
+from headstart.errors import DatasetError
+from headstart.tasks.artifacts import Store
+from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.fingerprint import bytes_digest, digest
+from headstart.tasks.progress import reporter
+from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.views.augment import augmented_view, check_augmentations, plain_view, view_seed
+
+VIEWS_VERSION = 1
+"""Bump by hand when the same recipe gives other pixels."""
+
+IMAGES_AHEAD_A_WORKER = 4
+"""Images in hand for each worker: enough that none waits for a slow one, few enough that memory
+does not depend on the number of images."""
+
+Pixels = npt.NDArray[np.uint8]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ViewCounts(NamedTuple):
+    """What a pass over a data set's views came to.
+
+    Attributes:
+        num_rows: Views the data set has, of its distinct images.
+        num_rows_computed: Views that were not in the store and had to be made.
+        num_images_read: Image files read for that.
+    """
+
+    num_rows: int
+    num_rows_computed: int
+    num_images_read: int
+
+
+class ImageJob(NamedTuple):
+    """One image and the views of it that are missing.
+
+    Attributes:
+        file: The image file.
+        digest: SHA-256 of its bytes when the data set was indexed.
+        views: Numbers of the views to make, ascending.
+    """
+
+    file: Path
+    digest: str
+    views: tuple[int, ...]
+
+
+def plain_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
+    """Return everything that decides the pixels of a plain view, besides the image.
+
+    Args:
+        config: How images become pixels.
+        image_size: Side of a view in pixels.
+
+    Returns:
+        Data that has a canonical JSON.
+    """
+    return {
+        "version": VIEWS_VERSION,
+        "decoder": DECODER_VERSION,
+        "tensorflow": tf.__version__,
+        "image_size": image_size,
+        "resize": config.resize,
+    }
+
+
+def augmented_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
+    """Return everything that decides the pixels of an augmented view, besides image and number.
+
+    Args:
+        config: How images become pixels.
+        image_size: Side of a view in pixels.
+
+    Returns:
+        Data that has a canonical JSON.
+    """
+    return {**plain_recipe(config, image_size), **_randomness(config)}
+
+
+def plain_collection(config: ViewsConfig, image_size: int, store: Store) -> RowCollection:
+    """Return the collection of the views 0: rows of uint8 ``[image_size, image_size, 3]``."""
+    return _collection(plain_recipe(config, image_size), image_size, store)
+
+
+def augmented_collection(config: ViewsConfig, image_size: int, store: Store) -> RowCollection:
+    """Return the collection of the views 1 and up, with rows as those of `plain_collection`."""
+    return _collection(augmented_recipe(config, image_size), image_size, store)
+
+
+def write_views(
+    index: DatasetIndex,
+    root: Path,
+    config: ViewsConfig,
+    image_size: int,
+    store: Store,
+    max_pixels: int,
+    num_workers: int | None = None,
+) -> ViewCounts:
+    """Make the views that the store lacks, of every distinct image of a data set.
+
+    Interrupted, it keeps what is whole; the next call makes the rest. The files written are the
+    same for any number of workers.
+
+    Args:
+        index: The data set.
+        root: Folder that its paths start at.
+        config: How images become pixels, and how many augmented views there are.
+        image_size: Side of a view in pixels.
+        store: Where the views are kept.
+        max_pixels: Images with more pixels are refused.
+        num_workers: Threads that read, decode and resize; one a core where not given.
+
+    Returns:
+        Views there are, views made, and images read.
+
+    Raises:
+        ConfigError: An augmentation cannot be applied to views of this size.
+        DatasetError: A file is gone, or is not the one that was indexed.
+    """
+    check_augmentations(config.augmentations, image_size)
+    collections = [plain_collection(config, image_size, store)]
+    if config.num_augmented:
+        collections.append(augmented_collection(config, image_size, store))
+    with ExitStack() as locks:
+        for collection in collections:
+            locks.enter_context(collection.lock())
+        jobs = _missing_jobs(index, root, config.num_augmented, collections)
+        if jobs:
+            maker = ViewMaker(config, image_size, max_pixels)
+            _write(jobs, maker, collections, num_workers or available_cores())
+    return ViewCounts(
+        num_rows=len(index.digests) * (1 + config.num_augmented),
+        num_rows_computed=sum(len(job.views) for job in jobs),
+        num_images_read=len(jobs),
+    )
+
+
+class ViewMaker:
+    """Makes views of image files; may be called from several threads.
+
+    It computes on the CPU also where there is a GPU: the last bit of a pixel may differ between
+    them, and views in the store serve both.
+
+    Args:
+        config: How images become pixels.
+        image_size: Side of a view in pixels.
+        max_pixels: Images with more pixels are refused.
+    """
+
+    def __init__(self, config: ViewsConfig, image_size: int, max_pixels: int) -> None:
+        self._image_size = image_size
+        self._max_pixels = max_pixels
+        self._seeds_digest = digest(_randomness(config))
+        # Traced once, for images of all sizes; AutoGraph has nothing to convert here.
+        image = tf.TensorSpec([None, None, 3], tf.uint8)
+        self._plain = tf.function(
+            lambda pixels: plain_view(pixels, image_size, config.resize),
+            input_signature=[image],
+            autograph=False,
+        )
+        self._augmented = tf.function(
+            lambda pixels, seed: augmented_view(
+                pixels, image_size, config.resize, config.augmentations, seed
+            ),
+            input_signature=[image, tf.TensorSpec([2], tf.int32)],
+            autograph=False,
+        )
+
+    def __call__(self, job: ImageJob) -> list[Pixels]:
+        """Read an image and make its views.
+
+        Args:
+            job: The image, and the numbers of the views.
+
+        Returns:
+            A view each, uint8 ``[image_size, image_size, 3]``, in the order of ``job.views``.
+
+        Raises:
+            DatasetError: The file is gone, or is not the one that was indexed.
+        """
+        pixels = self._read(job)
+        with tf.device("CPU:0"):
+            image = tf.constant(pixels)
+            return [self._make(pixels, image, job.digest, view) for view in job.views]
+
+    def _make(self, pixels: Pixels, image: tf.Tensor, image_digest: str, view: int) -> Pixels:
+        if view:
+            seed = tf.constant(view_seed(image_digest, view, self._seeds_digest), tf.int32)
+            return np.asarray(self._augmented(image, seed))
+        if pixels.shape[:2] == (self._image_size, self._image_size):
+            return pixels  # what plain_view returns, without its passes over the pixels
+        return np.asarray(self._plain(image))
+
+    def _read(self, job: ImageJob) -> Pixels:
+        next_step = "run the command again: it looks at the images anew"
+        try:
+            data = job.file.read_bytes()
+        except OSError as error:
+            received = f"{job.file}: {error.strerror or type(error).__name__}"
+            raise DatasetError("An image can be read.", received, next_step) from None
+        if bytes_digest(data) != job.digest:
+            expected = "An image holds the bytes that were indexed when the run began."
+            raise DatasetError(expected, f"{job.file}: was changed since", next_step)
+        try:
+            return decode_image(data, self._max_pixels)
+        except UndecodableImage as error:
+            received = f"{job.file}: {error.reason}"
+            raise DatasetError("An indexed image can be decoded.", received, next_step) from None
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: also right inside a container or under taskset
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _randomness(config: ViewsConfig) -> dict[str, Any]:
+    augmentations = [operation.model_dump(mode="json") for operation in config.augmentations]
+    return {"augmentations": augmentations, "seed": config.seed}
+
+
+def _collection(recipe: dict[str, Any], image_size: int, store: Store) -> RowCollection:
+    return RowCollection(store, "views", recipe, (image_size, image_size, 3), "uint8")
+
+
+def _missing_jobs(
+    index: DatasetIndex, root: Path, num_augmented: int, collections: Sequence[RowCollection]
+) -> list[ImageJob]:
+    """List what is to be made, by image digest: the order in which it will be written."""
+    views = [range(1), range(1, 1 + num_augmented)]
+    missing: dict[str, list[int]] = {}
+    for collection, numbers in zip(collections, views, strict=False):
+        wanted = [RowId(image, view) for image in index.digests for view in numbers]
+        for row_id in collection.missing(wanted):
+            missing.setdefault(row_id.image_digest, []).append(row_id.view)
+    files = {row.digest: row.path for row in reversed(index.rows)}  # a duplicate's first path
+    return [ImageJob(root / files[name], name, tuple(missing[name])) for name in sorted(missing)]
+
+
+def _write(
+    jobs: Sequence[ImageJob],
+    maker: Callable[[ImageJob], list[Pixels]],
+    collections: Sequence[RowCollection],
+    num_workers: int,
+) -> None:
+    num_plain = sum(job.views[0] == 0 for job in jobs)
+    num_augmented = sum(len(job.views) for job in jobs) - num_plain
+    counts = (num_plain, num_augmented)
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(collection.writer(count))
+            for collection, count in zip(collections, counts, strict=False)
+        ]
+        advance = stack.enter_context(reporter().track("views", len(jobs), "images"))
+        made = stack.enter_context(closing(_map_in_order(maker, jobs, num_workers)))
+        for job, views in zip(jobs, made, strict=True):
+            for view, pixels in zip(job.views, views, strict=True):
+                writers[min(view, 1)].write(RowId(job.digest, view), pixels)
+            advance(1)
+
+
+def _map_in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], num_workers: int
+) -> Generator[Result, None, None]:
+    """Call a function in threads and yield the results in order, few of them ahead.
+
+    Closed early, or by an interrupt, it waits for the calls that have begun and makes no more.
+    """
+    pool = ThreadPoolExecutor(num_workers, "views")
+    ahead: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > num_workers * IMAGES_AHEAD_A_WORKER:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
