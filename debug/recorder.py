@@ -130,8 +130,7 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Let go of the model and of everything held."""
-        untap(self.model, self)
-        self.flight = Flight()
+        self._let_go()
 
     def on_batch(self, batch: Any, wait_s: float) -> None:
         """Keep a batch, and before every few steps the state (called by the tap)."""
@@ -153,14 +152,23 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
         if math.isfinite(loss) or self.bundle is not None:
             return
         error = NonFiniteLossError(f"The loss of step {self.flight.step} is {loss}.")
-        self.on_step_error(error)
+        self._write(error)
         if self.stops_on_nan:
+            self._let_go()
             raise error
 
     def on_step_error(self, error: BaseException) -> None:
-        """Write the crash bundle; what goes wrong there never hides the error itself."""
-        if self.bundle is not None:
-            return
+        """Write the crash bundle and let go: Keras calls no ``on_train_end`` after an exception."""
+        if self.bundle is None:
+            self._write(error)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        untap(self.model, self)
+        self.flight = Flight()
+
+    def _write(self, error: BaseException) -> None:
+        """Write the bundle; what goes wrong there never hides the error itself."""
         from headstart.debug.bundle import write_bundle
 
         try:
