@@ -17,13 +17,13 @@ from headstart.debug.origins import COMPILE_SITE, SITE
 _log = logging.getLogger("headstart.debug")
 
 
-def found_after_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Diagnosis]:
+def found_after_fit(model: Any, x: Any, y: Any) -> list[Diagnosis]:
     """Check a model and the data it was just fitted on.
 
     Args:
         model: The fitted model.
-        args: Positional arguments of ``fit``.
-        kwargs: Its named arguments.
+        x: Its ``x``: arrays or a data set.
+        y: Its ``y``; None where ``x`` has the labels.
 
     Returns:
         The findings; empty too where the data can be iterated only once.
@@ -34,7 +34,7 @@ def found_after_fit(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
     if model.count_params() and not model.trainable_variables:
         return [_nothing_to_train(calling_site())]
-    data = _repeatable(args, kwargs)
+    data = _repeatable(x, y)
     if data is None:
         return []
     found: list[Diagnosis] = []
@@ -61,12 +61,10 @@ def _nothing_to_train(site: CallSite | None) -> Diagnosis:
     ).with_source()
 
 
-def _repeatable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _repeatable(x: Any, y: Any) -> Any:
     """Return what ``fit`` was given in a form that can be iterated again; None where it cannot."""
     import tensorflow as tf
 
-    x = kwargs.get("x", args[0] if args else None)
-    y = kwargs.get("y", args[1] if len(args) > 1 else None)
     if isinstance(x, tf.data.Dataset):
         return x
     return (x, y) if y is not None else None

@@ -8,6 +8,7 @@ differentiates, in the variables at the end.
 
 import functools
 import gc
+import inspect
 import math
 import warnings
 from collections import defaultdict
@@ -241,22 +242,23 @@ class Watch:
                 self._note_loss("loss", float(np.asarray(tensor).reshape(())))
 
     def _with_callbacks(self, loop: Callable[..., Any], name: str) -> Callable[..., Any]:
+        signature = inspect.signature(loop)
+
         @functools.wraps(loop)
         def run(model: Any, *args: Any, **kwargs: Any) -> Any:
-            given = kwargs.get("callbacks")
             import keras
 
+            call = signature.bind_partial(model, *args, **kwargs)
+            given = call.arguments.get("callbacks")
             if not isinstance(given, keras.callbacks.CallbackList):
                 mine = self._callbacks_for(model, name)
-                listed = (
-                    list(given) if isinstance(given, list | tuple) else [given] if given else []
-                )
-                kwargs["callbacks"] = [*listed, *mine]
+                call.arguments["callbacks"] = [*keras.tree.flatten(given or []), *mine]
             self._in_keras += 1
             try:
-                result = loop(model, *args, **kwargs)
+                result = loop(*call.args, **call.kwargs)
                 if name == "fit" and self.with_rules:
-                    self._found += found_after_fit(model, args, kwargs)
+                    data = (call.arguments.get("x"), call.arguments.get("y"))
+                    self._found += found_after_fit(model, *data)
                 return result
             finally:
                 self._in_keras -= 1
