@@ -20,6 +20,8 @@ MAX_STUCK_SHARE = 0.8
 """A classifier is stuck only with a loss above this share of ln(classes)."""
 DIVERGED_FACTOR = 3.0
 """A last loss this many times the first has diverged."""
+SPIKE_FACTOR = 10.0
+"""A loss this many times the first has thrown away the initialisation."""
 HUGE_LOSS = 1e5
 """A loss from here on has exploded. Source: Zhang et al., AutoTrainer, ICSE 2021."""
 NUM_WINDOWS = 10
@@ -59,6 +61,15 @@ def is_stuck(trace: TrainingTrace) -> bool:
     quarter = len(losses) // 4
     before, after = _mean(losses[-2 * quarter : -quarter]), _mean(losses[-quarter:])
     return after > (1.0 - MIN_FALL) * max(chance, before)
+
+
+def has_spiked(trace: TrainingTrace) -> bool:
+    """Tell whether a classifier's loss shot up and came back to no better than a guess."""
+    if trace.num_classes < 2 or not trace.finite_losses or is_good(trace):
+        return False
+    peak = max(trace.finite_losses)
+    at_chance = trace.last_loss > MAX_STUCK_SHARE * math.log(trace.num_classes)
+    return at_chance and peak > SPIKE_FACTOR * trace.first_loss
 
 
 def is_good(trace: TrainingTrace) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.evidence import LayerActivity, StepSample, TrainingTrace
-from headstart.debug.rules_loss import HUGE_LOSS, divergence, is_good, is_stuck
+from headstart.debug.rules_loss import HUGE_LOSS, divergence, has_spiked, is_good, is_stuck
 
 VANISHING_RATIO = 1e-3
 """First over last layer's mean gradient below which gradients vanish on the way back.
@@ -168,14 +168,14 @@ def saturated_units(trace: TrainingTrace) -> list[Diagnosis]:
 def learning_rate(trace: TrainingTrace) -> list[Diagnosis]:
     """Judge the learning rate by what the steps do to the weights of a run that is stuck."""
     measured = [s for s in trace.samples if not math.isnan(s.update_ratio)]
-    if not measured or not (is_stuck(trace) or divergence(trace)):
+    if not measured or not (is_stuck(trace) or divergence(trace) or has_spiked(trace)):
         return []
     typical = _typical(measured, lambda s: s.update_ratio)
     first = measured[0].update_ratio
     if typical > HIGH_UPDATE_RATIO or first > FIRST_UPDATE_RATIO:
         return [_wrong_rate("high", measured[0], max(first, typical), 0.9)]
     explained = divergence(trace) or vanishing_gradients(trace) or dead_units(trace)
-    if typical < LOW_UPDATE_RATIO and not explained:
+    if typical < LOW_UPDATE_RATIO and is_stuck(trace) and not explained:
         return [_wrong_rate("low", measured[-1], typical, 0.7)]
     return []
 

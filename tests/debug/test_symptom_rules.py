@@ -66,6 +66,13 @@ def test_nan_out_of_a_falling_loss_is_no_divergence():
     assert symptoms(run_of([*FALLING, math.nan])) == []
 
 
+def test_spike_that_ends_at_chance_is_a_too_high_rate():
+    spiked = [2.6, 80.0, 40.0, *[2.31] * 60]
+    assert symptoms(run_of(spiked, samples=[sample(ratio=3.0)]))[0] == "learning-rate-too-high"
+    learnt = [2.6, 80.0, 40.0, *[0.5] * 60]
+    assert symptoms(run_of(learnt, samples=[sample(ratio=3.0)])) == []
+
+
 def test_swinging_loss_is_oscillation():
     losses = [2.3 + 1.5 * (-1) ** (step // 5) for step in range(100)]
     assert "oscillation" in symptoms(run_of(losses))
