@@ -16,6 +16,7 @@ from headstart.flows.artifacts import lines_in_ui, publish
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.progress import reporter
 from headstart.tasks.run_folder import (
     RunSummary,
@@ -26,7 +27,6 @@ from headstart.tasks.run_folder import (
     write_config,
 )
 from headstart.tasks.stage import collect_outcomes
-from headstart.tasks.stages import index_of
 
 
 @flow(name="transfer", flow_run_name="{config.dataset.images.name}", persist_result=False)

@@ -50,8 +50,8 @@ class Run:
                 or a list of these.
 
         Returns:
-            A `headstart.tasks.export.predict.Prediction` (label, probability, top), or a list of them
-            where a list was given.
+            A `headstart.tasks.export.predict.Prediction` (label, probability, top), or a list of
+            them where a list was given.
         """
         if isinstance(images, list | tuple):
             return self._predictor.predict(images)

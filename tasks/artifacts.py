@@ -265,3 +265,8 @@ def use_store(store: Store) -> Iterator[Store]:
         yield store
     finally:
         _current.reset(token)
+
+
+def artefact(manifest: Manifest, name: str) -> Path:
+    """Return the path of a file that a stage made, in the current store."""
+    return current_store().artefact_path(manifest.stage, manifest.key) / name

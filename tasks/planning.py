@@ -27,8 +27,11 @@ from headstart.tasks.bottlenecks.rows import (
 )
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.evaluation.stage import JUDGED
 from headstart.tasks.records import RowCollection, RowId
 from headstart.tasks.stage import Stage
+from headstart.tasks.views.stage import wanted_views
 from headstart.tasks.views.writing import ImageJob, ViewMaker
 
 NUM_MEASURED = 32
@@ -94,13 +97,13 @@ def plan(config: TransferConfig) -> Plan:
     source, views, backbone = config.dataset, config.views, config.backbone
     store = current_store()
     dataset = stages.dataset(source)
-    index = stages.index_of(dataset)
+    index = index_of(dataset)
     network = open_backbone(backbone, views.image_size)
     cuts = bottleneck_collections(store, network, views, config.bottlenecks)
     wanted = _wanted(cuts, index, views.num_augmented)
     missing = [(collection, collection.missing(rows)) for collection, rows in wanted]
     view_rows = sorted(frozenset().union(*(rows for _, rows in missing)))
-    pixels = stages.wanted_views(store, index, views, network.image_size)
+    pixels = wanted_views(store, index, views, network.image_size)
     view_misses = [collection.missing(rows) for collection, rows in pixels] if view_rows else []
     num_views = sum(len(rows) for rows in view_misses)
     speeds = _measure(config, index, network) if view_rows else None
@@ -160,11 +163,11 @@ def explain(config: TransferConfig) -> list[Answer]:
     source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
     store = current_store()
     dataset = stages.dataset(source)
-    index = stages.index_of(dataset)
+    index = index_of(dataset)
     network = open_backbone(backbone, views.image_size)
     answers = [Answer("dataset", "hit", dataset.headline)]
     arguments: tuple[Any, ...] = (dataset, source, views, network.image_size)
-    pixels = stages.wanted_views(store, index, views, network.image_size)
+    pixels = wanted_views(store, index, views, network.image_size)
     answers.append(_answer_rows(stages.views, arguments, pixels))
     arguments = (dataset, source, views, backbone, cut)
     cuts = bottleneck_collections(store, network, views, cut)
@@ -261,18 +264,18 @@ def _line(
     return StagePlan(name, status, rows, missing, num_bytes, seconds, reason)
 
 
-def _why(config: TransferConfig, dataset: stages.DatasetManifest) -> str:
+def _why(config: TransferConfig, dataset: DatasetManifest) -> str:
     arguments = (dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
     return stages.bottlenecks.explain(*arguments)
 
 
 def _later_stages(
-    config: TransferConfig, dataset: stages.DatasetManifest, must_extract: bool
+    config: TransferConfig, dataset: DatasetManifest, must_extract: bool
 ) -> list[StagePlan]:
     """Plan what follows extraction, as far as the keys are known before the head is there."""
-    index = stages.index_of(dataset)
+    index = index_of(dataset)
     num_train = len(index.rows_of("train"))
-    num_judged = sum(len(index.rows_of(split)) for split in stages.JUDGED)
+    num_judged = sum(len(index.rows_of(split)) for split in JUDGED)
     views, backbone, cut = config.views, config.backbone, config.bottlenecks
     arguments = (dataset, views, backbone, cut, config.head, Path())
     head = None if must_extract else stages.head.find(*arguments)

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -370,3 +370,14 @@ class RowReader:
                 "run the command again: it computes the rows of this shard, and only those",
             )
         return files
+
+
+def shards_of(wanted: Iterable[tuple[RowCollection, Iterable[RowId]]]) -> tuple[FileEntry, ...]:
+    """List the shards that hold rows, so that a manifest vouches for them."""
+    entries = []
+    for collection, rows in wanted:
+        needed = set(rows)
+        entries += [
+            shard.entry for shard in collection.shards() if not needed.isdisjoint(shard.row_ids)
+        ]
+    return tuple(entries)

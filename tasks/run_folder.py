@@ -19,26 +19,22 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.config import TransferConfig
 from headstart.errors import ConfigError
-from headstart.tasks.artifacts import Store
+from headstart.tasks.artifacts import Store, artefact
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.evaluation.findings import (
     Command,
     DatasetSummary,
-    EpochFigures,
     HardImage,
     LeftOut,
     Report,
     StageLine,
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
+from headstart.tasks.evaluation.stage import EvaluationManifest
+from headstart.tasks.export.stage import ExportManifest
+from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.stage import Outcome
-from headstart.tasks.stages import (
-    EvaluationManifest,
-    ExportManifest,
-    HeadManifest,
-    artefact,
-)
 
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
@@ -179,7 +175,7 @@ def make_report(
             for split, metrics in evaluation.metrics.items()
         },
         dataset=_summarise(config, index),
-        history=tuple(_epoch_figures(figures) for figures in head.history),
+        history=head.history,
         best_epoch=head.best_epoch,
         selected_on="val" if head.has_val else None,
         hard_images=[_hard_image(root, loss) for loss in evaluation.top_losses],
@@ -202,10 +198,6 @@ def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
 def _hard_image(root: Path, loss: dict[str, Any]) -> HardImage:
     figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
     return HardImage(root / loss["path"], loss["split"], TopLoss(**figures))
-
-
-def _epoch_figures(figures: dict[str, Any]) -> EpochFigures:
-    return EpochFigures(**{k: v for k, v in figures.items() if k != "images_per_s"})
 
 
 def _stage_line(outcome: Outcome) -> StageLine:

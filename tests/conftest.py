@@ -85,9 +85,9 @@ def finished(pipeline: "Pipeline", _finished: Path) -> "Pipeline":
 
 
 def _count_passes(passes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    from headstart.tasks import stages
+    from headstart.tasks.bottlenecks import stage
 
-    original = stages.freeze
+    original = stage.freeze
 
     def freeze(*arguments: Any) -> Callable[[Any], Any]:
         extract = original(*arguments)
@@ -98,4 +98,4 @@ def _count_passes(passes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
 
         return count
 
-    monkeypatch.setattr(stages, "freeze", freeze)
+    monkeypatch.setattr(stage, "freeze", freeze)

@@ -14,6 +14,7 @@ from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.bottlenecks.rows import bottleneck_collections, open_backbone
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.records import RowCollection
 from headstart.tasks.run_folder import RunSummary
 from headstart.tasks.stage import Outcome, collect_outcomes
@@ -129,7 +130,7 @@ class Pipeline:
     def index(self, *settings: str) -> DatasetIndex:
         """Return the index of the data set."""
         with use_store(self.store):
-            return stages.index_of(stages.dataset(self.config(*settings).dataset))
+            return index_of(stages.dataset(self.config(*settings).dataset))
 
     def collections(self, *settings: str) -> list[RowCollection]:
         """Return the bottlenecks' collections, those of the head's cut first, plain first."""

@@ -12,8 +12,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from headstart.config import BackboneConfig
 from headstart.errors import BackboneError
+from headstart.tasks.backbones import builders as backbone_builders
 from headstart.tasks.backbones.backbone import Backbone, load_backbone
-from headstart.tasks.backbones.backbone import builders as backbone_builders
 
 # Keras saves a variable with np.array(variable), which NumPy 2 warns about.
 pytestmark = pytest.mark.filterwarnings(

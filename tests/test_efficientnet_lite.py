@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headstart.errors import BackboneError
-from headstart.tasks.backbones.backbone import efficientnet_lite
+from headstart.tasks.backbones import efficientnet_lite
 from headstart.tasks.backbones.efficientnet_lite import (
     build_efficientnet_lite,
     find_weights_file,

@@ -12,8 +12,8 @@ from sklearn import metrics as reference
 
 from headstart.config import EvaluationConfig
 from headstart.errors import DatasetError, TrainingError
+from headstart.tasks.evaluation import metrics as evaluation
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
-from headstart.tasks.evaluation.metrics import metrics as evaluation
 
 CONFIG = EvaluationConfig()
 NAMES = ("cat", "dog", "owl")

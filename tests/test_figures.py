@@ -19,8 +19,8 @@ from headstart.tasks.evaluation.figures import (
     curves_svg,
     reliability_svg,
 )
-from headstart.tasks.evaluation.findings import EpochFigures
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
+from headstart.tasks.head.epochs import EpochFigures
 
 ODD_NAMES = ("$x_{", "蒲公英 🌻", "<b>&amp;", "long " * 60, "line\nbreak", "")
 

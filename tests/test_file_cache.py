@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from headstart.config import DatasetConfig
-from headstart.tasks.dataset.building import build_index, file_cache, inspection
+from headstart.tasks.dataset import file_cache, inspection
+from headstart.tasks.dataset.building import build_index
 from headstart.tasks.dataset.file_cache import FileCache, Verdict
 
 DIGEST = "ab" * 32

@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from headstart.errors import ConfigError, DatasetError, ExportError
-from headstart.tasks import predict as predict_module
+from headstart.tasks.export import predict as predict_module
 from headstart.tasks.export.image_files import find_images
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.predict import Predictor

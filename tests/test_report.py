@@ -137,7 +137,7 @@ def test_the_page_says_what_there_is_to_say(tmp_path: Path, report: Report) -> N
         "bottleneckshit20 ms3,119028.0 s",
         "headmiss3.2 s2,4992,499–",  # noqa: RUF001
         "tensorboard --logdir 'a b'",
-        "learning_rate: 0.001",
+        "optimizer: adam",
         "headstart 0.1.0",
     ):
         assert part in text

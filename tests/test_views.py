@@ -19,6 +19,7 @@ from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.fingerprint import digest
 from headstart.tasks.progress import Advance, Reporter, use_reporter
 from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.views import writing as views
 from headstart.tasks.views.augment import augmented_view, plain_view, view_seed
 from headstart.tasks.views.writing import (
     ViewCounts,
@@ -29,7 +30,6 @@ from headstart.tasks.views.writing import (
     plain_recipe,
     write_views,
 )
-from headstart.tasks.views.writing import writing as views
 
 SIZE = 16
 MAX_PIXELS = 10_000

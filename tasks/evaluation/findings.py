@@ -12,25 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headstart.tasks.evaluation.metrics import ClassMetrics, SplitMetrics, TopLoss
+from headstart.tasks.head.epochs import EpochFigures
 
 UNDEFINED = "–"  # noqa: RUF001 - a dash, as tables write it
 """Stands for a figure that cannot be computed."""
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-@dataclass(frozen=True)
-class EpochFigures:
-    """One epoch of training; None where there is no validation split."""
-
-    epoch: int
-    """Counted from 1."""
-    train_loss: float
-    train_accuracy: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    learning_rate: float
-    duration_s: float
 
 
 @dataclass(frozen=True)

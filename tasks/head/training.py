@@ -20,9 +20,10 @@ from headstart.tasks.head.batches import (
     evaluation_batch_size,
     evaluation_batches,
 )
+from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.loss_guard import LossGuard, explain_broken_loss
 from headstart.tasks.head.optimizer import make_optimizer
-from headstart.tasks.head.training_log import EpochFigures, EpochLog
+from headstart.tasks.head.training_log import EpochLog
 from headstart.tasks.progress import reporter
 
 STEPS_A_CALL = 8

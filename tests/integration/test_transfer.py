@@ -16,6 +16,7 @@ from headstart.flows.transfer import transfer
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone
+from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.head.training import train_head
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.run_folder import RunSummary
@@ -165,7 +166,7 @@ def test_cached_and_uncached_training_have_the_same_loss_curve(
     pipeline.extract(f"bottlenecks.dtype={dtype}")
     with use_store(pipeline.store), use_reporter(Reporter(Console(file=io.StringIO()))):
         dataset = stages.dataset(config.dataset)
-        cached = stages.open_rows(
+        cached = open_rows(
             dataset, config.views, config.backbone, config.bottlenecks, ("train", "val")
         )
         head = HeadConfig(epochs=4, batch_size=8, learning_rate=0.05, patience=0)
