@@ -5,7 +5,7 @@ Exception
     ├── ConfigError         2   an option, a YAML field or a flow parameter is wrong
     ├── DatasetError        3   the image folder or manifest cannot be used
     ├── RecordError         4   the store or a shard cannot be used
-    │   └── DamagedShardError   4   a shard's bytes are not what was written
+    │   └── DamagedShardError   4   rows that were written are damaged or gone
     ├── BackboneError       5   a backbone, its weights or a cut cannot be used
     ├── TrainingError       6   a head could not be trained
     ├── ExportError         7   a model could not be exported or loaded
@@ -62,7 +62,7 @@ class RecordError(HeadstartError):
 
 
 class DamagedShardError(RecordError):
-    """A shard's bytes are not what was written."""
+    """Rows that were written are damaged or gone; what is left of them was set aside."""
 
 
 class BackboneError(HeadstartError):

@@ -108,9 +108,8 @@ class RowCollection:
             A reader.
 
         Raises:
-            DamagedShardError: A shard is not what was written. It has been set aside, so that
-                another extraction computes its rows, and only those, again.
-            RecordError: A row is not in the collection.
+            DamagedShardError: A shard or its index is not what was written, or is gone. It has
+                been set aside, so that another extraction computes its rows, and only those.
         """
         reader = RowReader(self, row_ids)
         with contextlib.suppress(OSError):
@@ -314,7 +313,8 @@ class RowReader:
                 for row_id, offset in zip(shard.row_ids, shard.offsets.tolist(), strict=True)
             )
         if absent := [row_id for row_id in self.row_ids if row_id not in places]:
-            raise RecordError(
+            # A manifest vouched for them: an index was damaged, and its shard set aside above.
+            raise DamagedShardError(
                 f"The {collection.kind} of {len(self.row_ids)} rows are in the store.",
                 f"{len(absent)} are not, the first of image {absent[0].image_digest}",
                 "run the command again: it computes them",
