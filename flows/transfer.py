@@ -13,10 +13,12 @@ from prefect import flow
 from headstart.config import TransferConfig
 from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import lines_in_ui, publish
+from headstart.flows.diagnosis import diagnose_failure, flight_recorder
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.head.stage import watched_by
 from headstart.tasks.progress import reporter
 from headstart.tasks.run_folder import (
     RunSummary,
@@ -29,7 +31,12 @@ from headstart.tasks.run_folder import (
 from headstart.tasks.stage import collect_outcomes
 
 
-@flow(name="transfer", flow_run_name="{config.dataset.images.name}", persist_result=False)
+@flow(
+    name="transfer",
+    flow_run_name="{config.dataset.images.name}",
+    persist_result=False,
+    on_failure=[diagnose_failure],
+)
 def transfer(
     config: TransferConfig, store: Path | None = None, out: Path | None = None
 ) -> RunSummary:
@@ -69,7 +76,14 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         stages.bottlenecks(dataset, source, views, backbone, cut)
         reporter().note(f"     {tensorboard_command(folder)}")
         log_dir = folder / "tensorboard"
-        head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
+        recorder = flight_recorder(folder / "crash", stops_on_nan=False)
+        try:
+            with watched_by(recorder):
+                head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
+        except Exception:
+            if recorder.bundle is not None:
+                reporter().note(f"     `headstart debug replay {recorder.bundle}` looks closer")
+            raise
         evaluation = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
         export = stages.export(dataset, source, head, views, backbone, cut, config.export)
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)

@@ -1,6 +1,9 @@
 """The head stage: its manifest, its key, its function."""
 
+import contextlib
 import shutil
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +86,9 @@ def _train_head(
     network = open_backbone(backbone, views.image_size)
     tail = network.tail(bottlenecks.cut) if config.kind == "tail" else None
     num_classes = len(dataset.class_names)
-    trained = train_head(rows["train"], rows.get("val"), config, num_classes, tail, log_dir)
+    trained = train_head(
+        rows["train"], rows.get("val"), config, num_classes, tail, log_dir, _watchers.get()
+    )
     trained.model.save(folder / "head.keras")
     shutil.copytree(log_dir, folder / "tensorboard")
     return Made(
@@ -97,6 +102,25 @@ def _train_head(
             "has_val": "val" in rows,
         },
     )
+
+
+_watchers: ContextVar[tuple[keras.callbacks.Callback, ...]] = ContextVar(
+    "headstart_watchers", default=()
+)
+
+
+@contextlib.contextmanager
+def watched_by(*callbacks: keras.callbacks.Callback) -> Iterator[None]:
+    """Give callbacks to every head trained inside the with block.
+
+    They are not in the stage's key: a watcher, such as the debugger's recorder, looks on and
+    changes no result.
+    """
+    token = _watchers.set(callbacks)
+    try:
+        yield
+    finally:
+        _watchers.reset(token)
 
 
 def open_head(head: HeadManifest) -> keras.Model:

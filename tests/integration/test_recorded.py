@@ -1,0 +1,176 @@
+"""Flows under a real Prefect server: cached tasks, artifacts, and a failure that is explained."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from headstart.flows.diagnosis import diagnose_failure, flight_recorder
+from headstart.flows.transfer import transfer
+from tests.pipeline import Pipeline, statuses
+
+STAGES = ["dataset", "views", "bottlenecks", "head", "evaluation", "export"]
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    """Start a Prefect server with a database of its own."""
+    with (
+        prefect_test_harness(server_startup_timeout=90),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+def record(pipeline: Pipeline, *settings: str) -> Any:
+    """Run the flow recorded; return its final state."""
+    return transfer(pipeline.config(*settings), pipeline.store.root, return_state=True)
+
+
+def task_states(state: Any) -> dict[str, str]:
+    """Return the state of each task of a flow run, in order, from the server."""
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(flow_run_filter=chosen)
+    runs = sorted(runs, key=lambda run: run.expected_start_time)
+    return {run.name.rsplit("-", 1)[0]: run.state.name for run in runs}
+
+
+def artifacts(state: Any) -> dict[str, str]:
+    """Return the artifacts of a flow run by key, from the server."""
+    chosen = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
+    )
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=chosen)
+    return {artifact.key: str(artifact.data) for artifact in found}
+
+
+def test_stages_are_tasks_and_a_second_run_finds_them_cached(pipeline: Pipeline) -> None:
+    first = record(pipeline)
+    assert first.name == "Completed"
+    assert task_states(first) == dict.fromkeys(STAGES, "Completed")
+    second = record(pipeline)
+    assert (
+        task_states(second)
+        == {
+            "dataset": "Completed",  # it looks at the files each time
+            **dict.fromkeys(["bottlenecks", "head", "evaluation", "export"], "Cached"),
+        }
+        or task_states(second)["dataset"] == "Cached"
+    )
+    assert set(statuses(second.result()).values()) == {"hit"}
+    assert pipeline.num_passed() == len(list(pipeline.images.rglob("*.png")))
+
+
+def test_a_recorded_run_finds_what_a_plain_one_made(finished: Pipeline) -> None:
+    state = record(finished)
+    assert set(task_states(state).values()) == {"Cached"}
+    assert set(statuses(state.result()).values()) == {"hit"}
+    assert finished.num_passed() == 0
+
+
+def test_a_plain_run_finds_what_a_recorded_one_made(pipeline: Pipeline) -> None:
+    record(pipeline)
+    assert set(statuses(pipeline.run()).values()) == {"hit"}
+
+
+def test_a_cached_manifest_whose_files_are_gone_is_not_replayed(pipeline: Pipeline) -> None:
+    record(pipeline)
+    pipeline.num_passed()
+    shutil.rmtree(pipeline.store.root / "rows" / "bottlenecks")
+    state = record(pipeline)
+    assert task_states(state)["bottlenecks"] == "Completed"
+    assert pipeline.num_passed() == len(list(pipeline.images.rglob("*.png")))
+
+
+def test_a_run_leaves_its_report_and_tables(finished: Pipeline) -> None:
+    left = artifacts(record(finished))
+    assert set(left) == {"transfer-report", "transfer-classes", "transfer-stages"}
+    assert "accuracy" in left["transfer-report"]
+    assert "data:image/png;base64," in left["transfer-report"]
+    assert "bottlenecks" in left["transfer-stages"]
+
+
+def test_a_wrong_configuration_fails_with_its_message(finished: Pipeline) -> None:
+    state = record(finished, "bottlenecks.cut=nowhere")
+    assert state.name == "Failed"
+    assert "headstart cuts" in artifacts(state)["transfer-diagnosis"]
+
+
+LAYERS = '''
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("tests")
+class Fragile(keras.layers.Layer):
+    """Hands its input on, until it has been called too often."""
+
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, x, training=False):
+        if training:
+            self.calls.assign_add(1.0)
+        room = 37.5 - self.calls
+        return x * tf.sqrt(room) / tf.sqrt(tf.abs(room))  # NaN from step 37 on
+'''
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Path]:
+    """Return a layer of a user's own, from a module of theirs, and the module's file."""
+    file = tmp_path / "user_layers.py"
+    file.write_text(LAYERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "user_layers", raising=False)
+    import user_layers
+
+    return user_layers.Fragile, file
+
+
+def test_a_failing_layer_of_the_users_own_is_named_in_the_ui(
+    fragile: tuple[Any, Path], tmp_path: Path
+) -> None:
+    layer, _ = fragile
+    line = LAYERS.splitlines().index(
+        "        return x * tf.sqrt(room) / tf.sqrt(tf.abs(room))  # NaN from step 37 on"
+    )
+
+    @flow(name="users", on_failure=[diagnose_failure])
+    def train_mine() -> None:
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(8), layer(name="fragile"), keras.layers.Dense(2)]
+        )
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        x = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
+        y = (x[:, 0] > 0).astype(np.int32)
+        recorder = flight_recorder(tmp_path / "run")
+        model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[recorder])
+
+    state = train_mine(return_state=True)
+    assert state.name == "Failed"
+    diagnosis = artifacts(state)["users-diagnosis"]
+    assert "fragile" in diagnosis
+    assert f"user_layers.py:{line + 1}" in diagnosis or f"line {line + 1}" in diagnosis
+    assert "37" in diagnosis
+    assert "headstart debug replay" in diagnosis
