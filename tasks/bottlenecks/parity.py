@@ -20,6 +20,9 @@ TOLERANCE = {"float16": 2e-3, "float32": 2e-4}
 """Largest difference allowed, as a share of the row's largest activation. Rounding to float16
 is off by 2**-11 (5e-4) at most; the rest is for float32 sums in another order."""
 
+TINY = np.finfo(np.float32).tiny
+"""Stands in for the largest activation where all are zero."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -45,7 +48,8 @@ def check_parity(
         collections: Where the rows are kept, by cut.
 
     Returns:
-        The largest difference found, as a share of its row's largest activation.
+        The largest difference found, as a share of its row's largest activation; of a faint
+        row among others, as a share of the storage type's smallest normal number.
 
     Raises:
         BackboneError: A row differs by more than `TOLERANCE` of its storage type.
@@ -57,8 +61,13 @@ def check_parity(
         stored = collection.select(sample.row_ids).gather(range(len(sample.row_ids)))
         axes = tuple(range(1, stored.ndim))
         difference = np.abs(stored.astype(np.float32) - live.numpy()).max(axis=axes)
-        scale = np.maximum(np.abs(live.numpy()).max(axis=axes), np.finfo(np.float32).tiny)
-        relative = difference / scale
+        largest = np.abs(live.numpy()).max(axis=axes)
+        # Below its smallest normal number a type's steps, and so its rounding, shrink no further:
+        # a faint row among others is let off, a backbone that is faint throughout is not.
+        normal = np.float32(np.finfo(collection.dtype).smallest_normal)
+        scale = np.maximum(largest, np.clip(np.fmax.reduce(largest), TINY, normal))
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+            relative = difference / scale
         worst = max(worst, float(relative.max()))
         tolerance = TOLERANCE[collection.dtype.name]
         if not relative.max() <= tolerance:  # also where it is NaN
