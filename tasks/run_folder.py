@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from headstart.config import TransferConfig
+from headstart.config import TransferConfig, load_config
 from headstart.errors import ConfigError
 from headstart.tasks.artifacts import Store, artefact
 from headstart.tasks.dataset.building import dataset_root
@@ -32,6 +32,7 @@ from headstart.tasks.evaluation.findings import (
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
+from headstart.tasks.export.model_files import FILE_NAMES
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.stage import Outcome
@@ -85,7 +86,7 @@ def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> P
     folder = out.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = any(folder.iterdir()) and not (folder / "config.yaml").exists()
+        foreign = any(folder.iterdir()) and not _holds_run(folder)
     except OSError as error:
         raise ConfigError(
             "--out is a folder that can be written.", f"{folder}: {error}", "choose another"
@@ -96,9 +97,21 @@ def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> P
             f"{folder} holds other files",
             "choose another folder",
         )
-    (folder / RUN_FILE).unlink(missing_ok=True)
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    # What the new run may not write again must not be taken for its own, models above all.
+    for name in (RUN_FILE, FILE_NAMES["keras"], FILE_NAMES["litert"]):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("tensorboard", FILE_NAMES["saved_model"]):
+        shutil.rmtree(folder / name, ignore_errors=True)
     return folder
+
+
+def _holds_run(folder: Path) -> bool:
+    """Say whether a run was begun in a folder; many a project has a config.yaml of its own."""
+    try:
+        load_config(file=folder / "config.yaml")
+    except ConfigError:
+        return False
+    return True
 
 
 def write_config(folder: Path, config: TransferConfig) -> None:

@@ -1,0 +1,148 @@
+"""The folder of a run: whose it is, what of an earlier run stays in it, what is copied there."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from headstart.config import TransferConfig, load_config
+from headstart.errors import ConfigError
+from headstart.flows.transfer import transfer
+from headstart.tasks import run_folder
+from headstart.tasks.artifacts import Store
+from headstart.tasks.export.predict import Predictor
+from headstart.tasks.run_folder import open_run_folder, tensorboard_command, write_config
+from tests.pipeline import Pipeline, statuses
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TransferConfig:
+    return load_config(tmp_path / "photos", settings=("backbone.name=nets/mine.keras",))
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+class _Noon(datetime):
+    @classmethod
+    def now(cls, tz: object = None) -> "_Noon":
+        return cls(2024, 5, 6, 12, 0, 0)
+
+
+def test_runs_in_one_second_get_a_folder_each(
+    store: Store, config: TransferConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "datetime", _Noon)
+    folders = [open_run_folder(store, config, None) for _ in range(3)]
+    assert [folder.relative_to(store.root).as_posix() for folder in folders] == [
+        "runs/photos-mine-20240506-120000",
+        "runs/photos-mine-20240506-120000-2",
+        "runs/photos-mine-20240506-120000-3",
+    ]
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_chosen_folder_is_made_with_its_parents(
+    store: Store, config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = open_run_folder(store, config, Path("new/results"))
+    assert folder == tmp_path / "new" / "results"
+    assert folder.is_dir()
+    assert open_run_folder(store, config, folder) == folder  # it is still empty
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("thesis.tex", "precious"),
+        ("config.yaml", "database: postgres\n"),
+        ("config.yaml", "[not yaml"),
+        ("run.json", "{}"),
+        ("tensorboard/run", "of something else"),
+        (".hidden", "precious"),
+    ],
+)
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(
+    store: Store, config: TransferConfig, tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / "mine" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    before = files_in(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="holds other files"):
+        open_run_folder(store, config, tmp_path / "mine")
+    assert files_in(tmp_path / "mine") == before
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside"])
+def test_a_file_in_the_way_is_refused(
+    store: Store, config: TransferConfig, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ConfigError, match="--out is a folder that can be written"):
+        open_run_folder(store, config, tmp_path / place)
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_the_folder_of_an_earlier_run_loses_what_that_run_left_and_no_more(
+    store: Store, config: TransferConfig, tmp_path: Path
+) -> None:
+    folder = open_run_folder(store, config, tmp_path / "out")
+    write_config(folder, config)
+    for name in ("tensorboard/train/events", "saved_model/saved_model.pb"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("old")
+    for name in ("run.json", "model.keras", "model.tflite", "my notes.txt"):
+        (folder / name).write_text("old")
+    open_run_folder(store, config, folder)
+    assert files_in(folder).keys() == {"config.yaml", "my notes.txt"}
+
+
+def test_a_run_that_replaces_another_leaves_no_model_of_it(
+    finished: Pipeline, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    transfer.fn(finished.config("export.formats=[saved_model]"), finished.store.root, out)
+    assert (out / "saved_model").is_dir()
+    first = json.loads((out / "run.json").read_text())
+    (finished.images / "red").rename(finished.images / "crimson")
+    transfer.fn(finished.config(), finished.store.root, out)
+    assert not (out / "saved_model").exists()
+    assert Predictor.load(out).card.class_names == ("blue", "crimson", "green")
+    assert json.loads((out / "run.json").read_text()) != first
+
+
+def test_a_hit_of_the_head_shows_how_it_was_trained(finished: Pipeline) -> None:
+    summary = finished.run()
+    assert statuses(summary)["head"] == "hit"
+    shown = files_in(Path(summary.run_dir) / "tensorboard")
+    (artefact,) = (finished.store.root / "artefacts" / "head").iterdir()
+    assert shown == files_in(artefact / "tensorboard")
+    assert any("events.out.tfevents" in name for name in shown)
+
+
+def test_what_happens_to_a_run_folder_does_not_reach_the_store(finished: Pipeline) -> None:
+    first = finished.run()
+    for path in Path(first.run_dir).rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"edited")
+    second = finished.run()
+    assert set(statuses(second).values()) == {"hit"}
+    assert Predictor.load(Path(second.run_dir)).card.class_names == ("blue", "green", "red")
+
+
+def test_a_written_configuration_is_read_back(config: TransferConfig, tmp_path: Path) -> None:
+    write_config(tmp_path, config)
+    assert load_config(file=tmp_path / "config.yaml") == config
+
+
+def test_the_tensorboard_command_can_be_pasted() -> None:
+    command = tensorboard_command(Path("/results of/may"))
+    assert command == "tensorboard --logdir '/results of/may/tensorboard'"
