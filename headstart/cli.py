@@ -246,7 +246,7 @@ def evaluate(
     from headstart.launch import import_tensorflow
 
     import_tensorflow()
-    from headstart.tasks.evaluation.judging import judge
+    from headstart.tasks.export.judging import judge
     from headstart.tasks.progress import use_reporter
 
     with use_reporter(_reporter(as_json)):

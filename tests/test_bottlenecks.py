@@ -14,16 +14,15 @@ from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.bottlenecks.rows import (
     CutCollections,
-    augmented_rows,
     bottleneck_collections,
     labelled_rows,
     open_backbone,
-    plain_rows,
     wanted_rows,
 )
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.views.addresses import augmented_rows, plain_rows
 from tests.pipeline import SIDE, save_backbone, tiny_network
 
 NUM_AUGMENTED = 3

@@ -11,9 +11,9 @@ from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.bottlenecks.parity import TOLERANCE, Sample, check_parity
-from headstart.tasks.bottlenecks.rows import plain_rows
 from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.views.addresses import plain_rows
 from tests.pipeline import NUM_IMAGES, SIDE, Pipeline, tiny_network
 
 ROWS = [RowId(bytes_digest(bytes([number])), 0) for number in range(4)]

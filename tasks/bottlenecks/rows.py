@@ -5,7 +5,7 @@ cut, the storage type, and the versions that did the arithmetic. Which data set 
 for is not in it: two data sets that share an image share its rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +22,10 @@ from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.progress import reporter
 from headstart.tasks.records import RowCollection, RowId, RowReader
+from headstart.tasks.views.addresses import augmented_rows, plain_rows
 from headstart.tasks.views.writing import augmented_recipe, plain_recipe
 
 _Stamp = tuple[tuple[int, ...], ...]
-
-PLAIN = 0
-"""The view that evaluation uses."""
 
 
 @dataclass(frozen=True)
@@ -156,16 +154,6 @@ def bottleneck_collections(
 def versions() -> dict[str, str]:
     """Return the versions whose arithmetic is in a bottleneck."""
     return {"tensorflow": tf.__version__, "keras": keras.__version__}
-
-
-def plain_rows(digests: Iterable[str]) -> list[RowId]:
-    """Address view 0 of images."""
-    return [RowId(digest, PLAIN) for digest in digests]
-
-
-def augmented_rows(digests: Iterable[str], num_augmented: int) -> list[RowId]:
-    """Address the augmented views of images, image by image."""
-    return [RowId(digest, view) for digest in digests for view in range(1, num_augmented + 1)]
 
 
 def wanted_rows(

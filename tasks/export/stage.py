@@ -18,7 +18,6 @@ from headstart.tasks.artifacts import Manifest, current_store
 from headstart.tasks.bottlenecks.rows import (
     bottleneck_collections,
     open_backbone,
-    plain_rows,
 )
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
@@ -28,6 +27,7 @@ from headstart.tasks.export.proof import prove
 from headstart.tasks.export.writing import export_model
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.stage import Made, Stage
+from headstart.tasks.views.addresses import plain_rows
 
 
 class ExportManifest(Manifest):

@@ -8,15 +8,12 @@ from headstart.config import (
     ViewsConfig,
 )
 from headstart.tasks.artifacts import Manifest, Store, current_store
-from headstart.tasks.bottlenecks.rows import (
-    augmented_rows,
-    plain_rows,
-)
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.records import RowCollection, RowId, shards_of
 from headstart.tasks.stage import Made, Stage
+from headstart.tasks.views.addresses import augmented_rows, plain_rows
 from headstart.tasks.views.writing import (
     augmented_collection,
     augmented_recipe,
