@@ -59,12 +59,17 @@ def changed_fields(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any,
     Returns:
         (dotted name, old value, new value) a leaf, sorted by name; None where it is absent.
     """
+    old, new = _fields(old), _fields(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         changes: list[tuple[str, Any, Any]] = []
         for name in sorted({*old, *new}):
             changes += changed_fields(old.get(name), new.get(name), f"{prefix}{name}.")
         return changes
     return [] if _plain(old) == _plain(new) else [(prefix.rstrip("."), old, new)]
+
+
+def _fields(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def _plain(value: Any) -> Any:

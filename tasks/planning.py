@@ -168,11 +168,14 @@ def explain(config: TransferConfig) -> list[Answer]:
     answers = [Answer("dataset", "hit", dataset.headline)]
     arguments: tuple[Any, ...] = (dataset, source, views, network.image_size)
     pixels = wanted_views(store, index, views, network.image_size)
-    answers.append(_answer_rows(stages.views, arguments, pixels))
+    of_views = _answer_rows(stages.views, arguments, pixels)
     arguments = (dataset, source, views, backbone, cut)
     cuts = bottleneck_collections(store, network, views, cut)
     rows = _wanted(cuts, index, views.num_augmented)
-    answers.append(_answer_rows(stages.bottlenecks, arguments, rows))
+    of_bottlenecks = _answer_rows(stages.bottlenecks, arguments, rows)
+    if of_views.status == "miss" and of_bottlenecks.status == "hit":
+        of_views = Answer(stages.views.name, "hit", "not needed: all bottlenecks are there")
+    answers += [of_views, of_bottlenecks]
     arguments = (dataset, views, backbone, cut, config.head, Path())
     head = stages.head.find(*arguments)
     answers.append(_answer(stages.head, arguments, head))
