@@ -7,6 +7,7 @@ mistyped option answer at once.
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -380,7 +381,10 @@ def _run(config: Any, store: Path | None, out: Path | None, record: bool, as_jso
 
     try:
         summary = run_transfer(config, store, out, record, _reporter(as_json))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        # Let go of input pipelines while their threads can still end: one that is destroyed when
+        # the interpreter shuts down may wait for ever for a thread that waits for the interpreter.
+        traceback.clear_frames(interrupt.__traceback__)
         Console(stderr=True).print("interrupted; the same command goes on from what is finished")
         raise typer.Exit(code=130) from None
     if as_json:
