@@ -17,6 +17,7 @@ from headstart.flows.diagnosis import diagnose_failure, flight_recorder
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.bottlenecks.stage import images_to_extract
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.progress import reporter
@@ -66,13 +67,14 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
     source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
     with collect_outcomes() as outcomes:
         dataset = stages.dataset(source)
-        # Views are only needed to compute bottlenecks: where all of those are there, the views
-        # may be gone (`headstart cache gc --views`), and are not made again.
-        if stages.bottlenecks.find(dataset, source, views, backbone, cut) is None:
-            size = open_backbone(backbone, views.image_size).image_size
-            stages.views(dataset, source, views, size)
-        else:
+        # Views are only needed to compute bottlenecks: those of images that have all theirs may
+        # be gone (`headstart cache gc --views`), and are not made again.
+        needed = images_to_extract(dataset, views, backbone, cut)
+        if needed == ():
             stages.views.skip("not needed: all bottlenecks are there")
+        else:
+            size = open_backbone(backbone, views.image_size).image_size
+            stages.views(dataset, source, views, size, needed)
         stages.bottlenecks(dataset, source, views, backbone, cut)
         reporter().note(f"     {tensorboard_command(folder)}")
         log_dir = folder / "tensorboard"

@@ -67,6 +67,30 @@ def _bottlenecks_key(
     }
 
 
+def images_to_extract(
+    dataset: DatasetManifest,
+    views: ViewsConfig,
+    backbone: BackboneConfig,
+    config: BottleneckConfig,
+) -> tuple[str, ...] | None:
+    """Find the images whose views must go through the backbone.
+
+    Returns:
+        Their digests, sorted; () where all bottlenecks are there, and None where all images are
+        meant, which spares handing a long list around.
+    """
+    network = open_backbone(backbone, views.image_size)
+    index = index_of(dataset)
+    cuts = bottleneck_collections(current_store(), network, views, config)
+    missing = {
+        row_id.image_digest
+        for cut in cuts.values()
+        for collection, rows in wanted_rows(cut, index, views.num_augmented)
+        for row_id in collection.missing(rows)
+    }
+    return None if len(missing) == len(index.digests) else tuple(sorted(missing))
+
+
 def _extract_bottlenecks(
     folder: Path,
     dataset: DatasetManifest,

@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -73,6 +74,18 @@ class DatasetIndex:
             Its rows; empty where the data has no such split.
         """
         return tuple(row for row in self.rows if row.split == split)
+
+    def only(self, digests: Collection[str]) -> "DatasetIndex":
+        """Narrow the index to some images.
+
+        Args:
+            digests: Of the images to keep.
+
+        Returns:
+            An index of their rows alone.
+        """
+        kept = set(digests)
+        return replace(self, rows=tuple(row for row in self.rows if row.digest in kept))
 
     @property
     def left_out(self) -> tuple[Problem, ...]:

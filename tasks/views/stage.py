@@ -1,5 +1,6 @@
 """The views stage: its manifest, its key, its function."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,16 @@ class ViewsManifest(Manifest):
 
 
 def views_key(
-    dataset: DatasetManifest, source: DatasetConfig, config: ViewsConfig, image_size: int
+    dataset: DatasetManifest,
+    source: DatasetConfig,
+    config: ViewsConfig,
+    image_size: int,
+    needed: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return what the views' key is made of; the bottlenecks' key holds it too."""
+    images = dataset.images_digest
     fields: dict[str, Any] = {
-        "images": dataset.images_digest,
+        "images": images if needed is None else index_of(dataset).only(needed).images_digest,
         "plain": plain_recipe(config, image_size),
     }
     if config.num_augmented:
@@ -49,8 +55,12 @@ def _write_views(
     source: DatasetConfig,
     config: ViewsConfig,
     image_size: int,
+    needed: Sequence[str] | None = None,
 ) -> Made:
+    """Make the views of a data set's images, or of those of them whose digests are given."""
     index, store = index_of(dataset), current_store()
+    if needed is not None:
+        index = index.only(needed)
     root = dataset_root(source)
     counts = write_views(index, root, config, image_size, store, source.max_pixels)
     return Made(

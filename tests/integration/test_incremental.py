@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from headstart.tasks.records import RowCollection, Shard
+from headstart.tasks.upkeep import collect_garbage
 from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import (
     NUM_IMAGES,
@@ -43,6 +44,18 @@ def test_ten_new_images_compute_ten_rows(finished: Pipeline) -> None:
     assert statuses(summary)["head"] == "miss"
     rows = {outcome.name: outcome.rows for outcome in summary.stages}
     assert rows["bottlenecks"] == NUM_IMAGES + 10
+
+
+def test_a_new_image_makes_its_own_views_alone_where_the_others_are_gone(
+    finished: Pipeline,
+) -> None:
+    collect_garbage(finished.store, views=True, unused_days=None, dry_run=False)
+    next((finished.images / "red").iterdir()).unlink()
+    assert computed(finished.run())["views"] == 0
+    add_images(finished.images, "red", [600, 601])
+    summary = finished.run()
+    assert computed(summary)["views"] == computed(summary)["bottlenecks"] == 2
+    assert finished.num_passed() == 2
 
 
 def test_relabelling_computes_no_row(finished: Pipeline) -> None:
@@ -223,7 +236,7 @@ def test_a_killed_run_goes_on_from_its_finished_shards(pipeline: Pipeline, tmp_p
     summary = pipeline.run()
     assert pipeline.num_passed() == NUM_IMAGES - kept
     assert computed(summary)["bottlenecks"] == NUM_IMAGES - kept
-    assert statuses(summary)["views"] == "hit"
+    assert computed(summary)["views"] == 0
     assert summary.metrics == expected.metrics
 
 
