@@ -1,4 +1,5 @@
 import http.server
+import io
 import os
 import subprocess
 import sys
@@ -7,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from headstart.launch import NOISE, absent, is_reachable, prefect_url
+from headstart.launch import NOISE, absent, is_reachable, prefect_url, run_transfer
+from headstart.tasks.progress import Reporter
+from tests.pipeline import Pipeline, statuses
 
 
 class Healthy(http.server.BaseHTTPRequestHandler):
@@ -68,6 +72,21 @@ def test_a_server_is_reachable_where_its_health_answers(server: str) -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "no address", ""])
 def test_a_server_that_does_not_answer_is_not_reachable(url: str) -> None:
     assert not is_reachable(url)
+
+
+def test_a_run_goes_on_plainly_where_the_server_does_not_answer(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    heard = io.StringIO()
+    reporter = Reporter(Console(file=heard, width=100))
+    summary = run_transfer(finished.config(), finished.store.root, None, False, reporter)
+    assert set(statuses(summary).values()) == {"hit"}
+    told = [line for line in heard.getvalue().splitlines() if "Prefect" in line]
+    assert told == [
+        "not recorded: no Prefect server (none answers at http://127.0.0.1:9/api); "
+        "--record starts one"
+    ]
 
 
 @pytest.mark.parametrize(

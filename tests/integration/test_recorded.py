@@ -1,5 +1,6 @@
 """Flows under a real Prefect server: cached tasks, artifacts, and a failure that is explained."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -68,14 +69,8 @@ def test_stages_are_tasks_and_a_second_run_finds_them_cached(pipeline: Pipeline)
     assert first.name == "Completed"
     assert task_states(first) == dict.fromkeys(STAGES, "Completed")
     second = record(pipeline)
-    assert (
-        task_states(second)
-        == {
-            "dataset": "Completed",  # it looks at the files each time
-            **dict.fromkeys(["bottlenecks", "head", "evaluation", "export"], "Cached"),
-        }
-        or task_states(second)["dataset"] == "Cached"
-    )
+    # Views are not needed where all bottlenecks are there, so they are no task of this run.
+    assert task_states(second) == dict.fromkeys([s for s in STAGES if s != "views"], "Cached")
     assert set(statuses(second.result()).values()) == {"hit"}
     assert pipeline.num_passed() == len(list(pipeline.images.rglob("*.png")))
 
@@ -99,6 +94,21 @@ def test_a_cached_manifest_whose_files_are_gone_is_not_replayed(pipeline: Pipeli
     state = record(pipeline)
     assert task_states(state)["bottlenecks"] == "Completed"
     assert pipeline.num_passed() == len(list(pipeline.images.rglob("*.png")))
+
+
+def test_damage_found_on_reading_is_mended_in_the_same_run(pipeline: Pipeline) -> None:
+    record(pipeline)
+    pipeline.num_passed()
+    shard = pipeline.collections()[0].shards()[0]
+    path = pipeline.store.root / shard.entry.path
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # whole, seen from outside
+    state = record(pipeline, "head.seed=1")
+    assert state.name == "Completed"
+    assert pipeline.num_passed() == len(shard.row_ids)
+    assert state.result().metrics["val"]["accuracy"] == 1.0
 
 
 def test_a_run_leaves_its_report_and_tables(finished: Pipeline) -> None:
