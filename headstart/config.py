@@ -152,7 +152,8 @@ class BottleneckConfig(Config):
     batch_size: int = Field(32, ge=1, le=4096)
     """Views a forward pass. Changes speed and memory, not what is stored."""
     num_parity_rows: int = Field(8, ge=1)
-    """Rows computed again through the uncut backbone after each extraction, and compared."""
+    """Rows of those just extracted that are computed again through the uncut backbone, and
+    compared; and as many of those that were there."""
 
 
 class HeadConfig(Config):

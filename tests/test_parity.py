@@ -14,7 +14,7 @@ from headstart.tasks.bottlenecks.parity import TOLERANCE, Sample, check_parity
 from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.records import RowCollection, RowId
 from headstart.tasks.views.addresses import plain_rows
-from tests.pipeline import NUM_IMAGES, SIDE, Pipeline, tiny_network
+from tests.pipeline import NUM_IMAGES, SIDE, Pipeline, add_images, tiny_network
 
 ROWS = [RowId(bytes_digest(bytes([number])), 0) for number in range(4)]
 PIXELS = np.random.default_rng(0).integers(0, 256, (len(ROWS), SIDE, SIDE, 3), np.uint8)
@@ -191,3 +191,23 @@ def test_a_backbone_whose_graph_disagrees_with_its_layers_keeps_no_rows(
     row_ids = plain_rows(pipeline.index().digests)
     assert pipeline.collections()[0].missing(row_ids) == row_ids
     assert pipeline.extract().rows_computed == NUM_IMAGES
+
+
+def test_a_few_wrong_rows_among_many_that_were_there_are_found(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.tasks.bottlenecks import stage
+
+    original = stage.freeze
+    add_images(finished.images, "red", [1000, 1001])
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            stage,
+            "freeze",
+            lambda *arguments: lambda pixels: [1.5 * a for a in original(*arguments)(pixels)],
+        )
+        with pytest.raises(BackboneError, match="A stored bottleneck at top"):
+            finished.extract()
+    row_ids = plain_rows(finished.index().digests)
+    assert len(row_ids) == NUM_IMAGES + 2
+    assert finished.collections()[0].missing(row_ids) == row_ids

@@ -1,6 +1,6 @@
 """The bottlenecks stage: its manifest, its key, its function."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _extract_bottlenecks(
             run_pass(freeze(network, list(cuts)), sources, config.batch_size)
         make_views = ViewMaker(views, network.image_size, source.max_pixels)
         files = {row.digest: dataset_root(source) / row.path for row in index.rows}
-        parity = _check(files, make_views, network, config, wanted, cuts)
+        parity = _check(files, make_views, network, config, wanted, dict(missing), cuts)
     return Made(
         num_rows=sum(len(rows) for _, rows in wanted),
         num_rows_computed=sum(len(rows) for _, rows in missing),
@@ -153,21 +153,17 @@ def _check(
     network: Backbone,
     config: BottleneckConfig,
     wanted: Sequence[tuple[RowCollection, Sequence[RowId]]],
+    computed: Mapping[RowCollection, Sequence[RowId]],
     cuts: Mapping[str, CutCollections],
 ) -> float:
-    """Run the parity gate, and discard the rows if it fails.
-
-    Rows are drawn from all that are wanted, not from those just computed alone: an earlier run
-    may have been killed between its pass and its gate.
-    """
+    """Run the parity gate, and discard the rows if it fails."""
     worst = 0.0
     rows_of = {collection.digest: rows for collection, rows in wanted}
     for number in range(len(next(iter(cuts.values())).collections)):
         collections = {name: cut.collections[number] for name, cut in cuts.items()}
         rows = rows_of[next(iter(collections.values())).digest]
-        generator = np.random.default_rng(int(rows[0].image_digest[:16], 16))
-        count = min(config.num_parity_rows, len(rows))
-        chosen = [rows[position] for position in generator.choice(len(rows), count, replace=False)]
+        fresh = {row for collection in collections.values() for row in computed[collection]}
+        chosen = _draw(rows, fresh, config.num_parity_rows)
         jobs = [ImageJob(files[row.image_digest], row.image_digest, (row.view,)) for row in chosen]
         pixels = np.stack([make_views(job)[0] for job in jobs])
         try:
@@ -177,6 +173,21 @@ def _check(
                 collection.discard(rows)
             raise
     return worst
+
+
+def _draw(rows: Sequence[RowId], fresh: Set[RowId], count: int) -> list[RowId]:
+    """Draw rows at random from those just computed, and as many from those that were there.
+
+    From the former, or a few new rows among many would hardly ever be looked at; from the
+    latter, because an earlier run may have been killed between its pass and its gate.
+    """
+    generator = np.random.default_rng(int(rows[0].image_digest[:16], 16))
+    chosen: list[RowId] = []
+    for is_fresh in (True, False):
+        group = [row for row in rows if (row in fresh) is is_fresh]
+        places = generator.choice(len(group), min(count, len(group)), replace=False)
+        chosen += [group[place] for place in places]
+    return chosen
 
 
 def open_rows(
