@@ -68,7 +68,8 @@ class RandomResizedCrop(Config):
     min_area: float = Field(0.6, gt=0.0, le=1.0)
     """Smallest share of the image's area that is kept."""
     max_aspect_ratio: float = Field(4 / 3, ge=1.0)
-    """Aspect ratios are drawn from [1 / this, this], log-uniformly."""
+    """Aspect ratios, relative to the image's own, are drawn from [1 / this, this],
+    log-uniformly."""
 
 
 class ColorJitter(Config):
