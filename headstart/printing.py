@@ -1,5 +1,6 @@
 """What the commands print for people, on the terminal."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
         ("model", summary.model),
         ("report", summary.report),
         ("training", summary.tensorboard),
-        ("classify", f"headstart predict {summary.run_dir} IMAGE|DIR"),
+        ("classify", f"headstart predict {shlex.quote(summary.run_dir)} IMAGE|DIR"),
     )
     for name, text in rows:
         console.print(f"  {name:<9} {text}", highlight=False, markup=False, soft_wrap=True)
