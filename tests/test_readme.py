@@ -56,6 +56,7 @@ def test_the_commands_for_ones_own_images_run() -> None:
     for line in lines:
         # Pretrained weights of ResNet50 would be downloaded; a small view keeps it quick.
         extra = ["--set", "views.image_size=32", "--epochs", "1"]
+        extra += ["--set", "export.formats=[keras]", "--set", "export.num_proof_images=2"]
         if "resnet50" in line:
             extra += ["--set", "backbone.weights=random"]
         result = CliRunner().invoke(app, [*shlex.split(line)[1:], *extra])
