@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.config import HeadConfig
@@ -24,6 +24,7 @@ def test_a_known_value_keeps_its_digest_for_ever() -> None:
     assert digest(value) == "76199a22080b039a5007ccf197e5cece75be45f1a2ed47707d40b99e1f78370d"
 
 
+@settings(max_examples=25)  # each builds a nested value, which is slow
 @given(st.dictionaries(st.text(), VALUES))
 def test_the_order_of_names_does_not_matter(value: dict[str, Any]) -> None:
     assert digest(value) == digest(dict(reversed(value.items())))
