@@ -38,6 +38,15 @@ Images = Annotated[
         show_default=False,
     ),
 ]
+ImagesOrConfigs = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
+        "or Parquet manifest with the columns path, label and, if wanted, split; the --config "
+        "file's own where not given.",
+        show_default=False,
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", help="YAML file; `headstart config` prints one with all fields."),
@@ -72,7 +81,7 @@ AsJson = Annotated[
 
 @app.command()
 def train(
-    images: Images,
+    images: ImagesOrConfigs = None,
     config: ConfigFile = None,
     settings: Settings = None,
     backbone: BackboneName = None,
@@ -109,7 +118,7 @@ def demo(
 
 @app.command()
 def plan(
-    images: Images,
+    images: ImagesOrConfigs = None,
     config: ConfigFile = None,
     settings: Settings = None,
     backbone: BackboneName = None,
@@ -140,7 +149,7 @@ def plan(
 
 @app.command()
 def why(
-    images: Images,
+    images: ImagesOrConfigs = None,
     config: ConfigFile = None,
     settings: Settings = None,
     backbone: BackboneName = None,
@@ -356,7 +365,7 @@ def _print_error(error: HeadstartError) -> None:
 
 
 def _load(
-    images: Path,
+    images: Path | None,
     file: Path | None,
     settings: list[str] | None,
     backbone: str | None,

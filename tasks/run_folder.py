@@ -116,7 +116,10 @@ def _holds_run(folder: Path) -> bool:
 
 def write_config(folder: Path, config: TransferConfig) -> None:
     """Write the run's configuration, in the form that ``--config`` reads."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    fields = config.model_dump(mode="json")
+    # So that it is the same run from any working folder.
+    fields["dataset"]["images"] = str(config.dataset.images.expanduser().absolute())
+    text = yaml.safe_dump(fields, sort_keys=False)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
 
 

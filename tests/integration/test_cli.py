@@ -270,3 +270,10 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert "Traceback" not in result.stderr
+
+
+def test_the_configuration_of_a_run_is_enough_to_repeat_it(finished: Pipeline) -> None:
+    run_config = Path(finished.run().run_dir) / "config.yaml"
+    result = call("why", "--config", run_config, "--store", finished.store.root)
+    assert [line.split()[0] for line in result.output.splitlines()] == ["HIT"] * 6
+    assert call("train").exit_code != 0
