@@ -19,7 +19,9 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class Config(BaseModel):
     """Frozen, closed base of every configuration model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class DatasetConfig(Config):

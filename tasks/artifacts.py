@@ -118,7 +118,7 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not layout.exists():
-                if any(self.root.iterdir()):
+                if any(path.name != "tmp" for path in self.root.iterdir()) and not layout.exists():
                     raise RecordError(
                         "A store is an empty or new folder, or one that headstart made.",
                         f"{self.root} holds other files",

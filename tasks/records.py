@@ -147,8 +147,9 @@ class RowCollection:
                 yield shard
 
     def _set_aside(self, path: Path) -> None:
-        self.store.set_aside(path.with_suffix(".index.npz"))  # first: now it does not exist
+        # The shard first: an index without its shard reads as damaged, should this be cut short.
         self.store.set_aside(path)
+        self.store.set_aside(path.with_suffix(".index.npz"))
 
     def _read_index(self, index: Path) -> Shard | None:
         name = index.name.replace(".index.npz", ".tfrecord")
