@@ -374,11 +374,12 @@ class RowReader:
 
 
 def shards_of(wanted: Iterable[tuple[RowCollection, Iterable[RowId]]]) -> tuple[FileEntry, ...]:
-    """List the shards that hold rows, so that a manifest vouches for them."""
+    """List the shards that hold rows and their indexes, so that a manifest vouches for them."""
     entries = []
     for collection, rows in wanted:
-        needed = set(rows)
-        entries += [
-            shard.entry for shard in collection.shards() if not needed.isdisjoint(shard.row_ids)
-        ]
+        needed, store = set(rows), collection.store
+        for shard in collection.shards():
+            if not needed.isdisjoint(shard.row_ids):
+                index = (store.root / shard.entry.path).with_suffix(".index.npz")
+                entries += [shard.entry, store.entry(index)]
     return tuple(entries)

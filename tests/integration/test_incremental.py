@@ -150,7 +150,9 @@ def test_more_views_compute_the_new_ones(finished: Pipeline) -> None:
     assert set(statuses(again).values()) == {"hit"}
 
 
-@pytest.mark.parametrize("damage", ["delete", "shorten", "flip", "flip_and_restore_time", "index"])
+@pytest.mark.parametrize(
+    "damage", ["delete", "shorten", "flip", "flip_and_restore_time", "index", "no_index"]
+)
 def test_damage_computes_the_rows_of_its_shard_and_no_other(
     finished: Pipeline, damage: str
 ) -> None:
@@ -163,6 +165,8 @@ def test_damage_computes_the_rows_of_its_shard_and_no_other(
         path.unlink()
     elif damage == "shorten":
         path.write_bytes(data[:-5])
+    elif damage == "no_index":
+        path.with_suffix(".index.npz").unlink()
     elif damage == "index":
         path.with_suffix(".index.npz").write_bytes(b"?")
     else:
