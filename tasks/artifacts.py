@@ -7,7 +7,7 @@ Layout under the root (nothing in it holds an absolute path, so the tree can be 
     artefacts/<stage>/<key>/       the files of a stage that makes whole files
     rows/<kind>/<digest>/          shards of rows, shared by all runs (see records.py)
     runs/<name>/                   one folder a run: report, model, metrics
-    index/                         what is known of image files (see dataset.py)
+    index/                         what is known of image files (see dataset/file_cache.py)
     locks/  tmp/  set-aside/       locks; half-written files; damaged files
 
 Everything is written under tmp/ and renamed, so a reader never sees half an artefact.

@@ -84,11 +84,11 @@ class Stage(Generic[M]):
         version: Bumped by hand when the function's results change; part of the key.
         manifest: Type of the manifest it returns.
         key_fields: Called with the stage's arguments; everything that decides the result, and
-            nothing else: no paths, worker counts, batch sizes or devices.
+            nothing else: no paths, worker counts, batch sizes or devices. None where the input is
+            the world outside: `compute`, itself incremental, then runs each time, and its
+            ``made.fields["key_fields"]`` gives the key.
         compute: Called with an empty folder and the stage's arguments; leaves its files there.
         describe: Called with the manifest; a few words on what it holds.
-        always: Whether `compute` runs each time, because its input is the world outside; it
-            is then itself incremental, and ``made.fields["key_fields"]`` gives the key.
     """
 
     def __init__(
