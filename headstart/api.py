@@ -84,11 +84,12 @@ def train(
         HeadstartError: The configuration, the images or the training are not usable; the
             message says what to do.
     """
-    from headstart.launch import run_transfer
+    from headstart.launch import run_flow
 
     if not isinstance(config, TransferConfig):
         config = load_config(images, Path(config) if config else None, tuple(settings))
-    summary = run_transfer(
+    summary = run_flow(
+        "transfer",
         config,
         Path(store) if store else None,
         Path(out) if out else None,

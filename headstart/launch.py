@@ -1,6 +1,7 @@
 """How a run is started: TensorFlow without its noise, Prefect where there is a server."""
 
 import contextlib
+import importlib
 import os
 import re
 import sys
@@ -10,13 +11,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from headstart.config import TransferConfig
+from headstart.config import Config
 from headstart.tasks.progress import Reporter, use_reporter
-
-if TYPE_CHECKING:
-    from headstart.tasks.run_folder import RunSummary
 
 SERVER_TIMEOUT_S = 1.0
 """A server on this machine or this network answers within milliseconds."""
@@ -110,16 +108,19 @@ def is_reachable(url: str) -> bool:
         return False
 
 
-def run_transfer(
-    config: TransferConfig,
+def run_flow(
+    name: str,
+    config: Config,
     store: Path | None,
     out: Path | None,
     record: bool,
     reporter: Reporter,
-) -> "RunSummary":
-    """Run the transfer flow: recorded where a Prefect server is reachable, plainly otherwise.
+) -> Any:
+    """Run a flow: recorded where a Prefect server is reachable, plainly otherwise.
 
     Args:
+        name: The flow headstart.flows.<name>.<name>, which takes a configuration, a store and a
+            folder for the results.
         config: What to do.
         store: Folder of the store; the default one where None.
         out: Folder for the results; one under the store where None.
@@ -127,7 +128,7 @@ def run_transfer(
         reporter: Shows progress.
 
     Returns:
-        Where the results are, and the figures.
+        What the flow returns: where the results are, and the figures.
     """
     url = prefect_url()
     reachable = url is not None and is_reachable(url)
@@ -142,10 +143,9 @@ def run_transfer(
         where = f"none answers at {url}" if url else "none is set"
         reporter.note(f"not recorded: no Prefect server ({where}); --record starts one")
     import_tensorflow()
-    from headstart.flows.transfer import transfer
-
+    flow = getattr(importlib.import_module(f"headstart.flows.{name}"), name)
     with use_reporter(reporter):
-        run = transfer if reachable or record else transfer.fn
+        run = flow if reachable or record else flow.fn
         return run(config, store, out)
 
 

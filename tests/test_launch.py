@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from headstart.launch import NOISE, absent, is_reachable, prefect_url, run_transfer
+from headstart.launch import NOISE, absent, is_reachable, prefect_url, run_flow
 from headstart.tasks.progress import Reporter
 from tests.pipeline import Pipeline, statuses
 
@@ -80,7 +80,7 @@ def test_a_run_goes_on_plainly_where_the_server_does_not_answer(
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     heard = io.StringIO()
     reporter = Reporter(Console(file=heard, width=100))
-    summary = run_transfer(finished.config(), finished.store.root, None, False, reporter)
+    summary = run_flow("transfer", finished.config(), finished.store.root, None, False, reporter)
     assert set(statuses(summary).values()) == {"hit"}
     told = [line for line in heard.getvalue().splitlines() if "Prefect" in line]
     assert told == [

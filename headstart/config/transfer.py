@@ -1,27 +1,12 @@
-"""What a run may be told: one frozen pydantic model a stage.
-
-The same models are the CLI's options (``--set head.kind=mlp``), the YAML file
-(``--config``) and the form of a Prefect deployment. They import nothing heavy.
-"""
+"""The stages of a transfer run, one model each."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from headstart.errors import ConfigError
-
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
-
-class Config(BaseModel):
-    """Frozen, closed base of every configuration model."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+from headstart.config.augmentations import Augmentation, ColorJitter, Flip, RandomResizedCrop
+from headstart.config.base import Config
 
 
 class DatasetConfig(Config):
@@ -46,70 +31,6 @@ class DatasetConfig(Config):
         if self.val_fraction + self.test_fraction >= 1.0:
             raise ValueError("val_fraction + test_fraction must leave images to train on (< 1)")
         return self
-
-
-class Flip(Config):
-    """Mirror left and right."""
-
-    kind: Literal["flip"] = "flip"
-    probability: float = Field(0.5, ge=0.0, le=1.0)
-
-
-class PadAndRandomCrop(Config):
-    """Pad every side by reflection, then crop back to size at a random place."""
-
-    kind: Literal["pad_and_random_crop"] = "pad_and_random_crop"
-    padding: int = Field(4, ge=1)
-    """Pixels added on each side."""
-
-
-class RandomResizedCrop(Config):
-    """Crop a random area and aspect ratio, then resize it to the view's size."""
-
-    kind: Literal["random_resized_crop"] = "random_resized_crop"
-    min_area: float = Field(0.6, gt=0.0, le=1.0)
-    """Smallest share of the image's area that is kept."""
-    max_aspect_ratio: float = Field(4 / 3, ge=1.0)
-    """Aspect ratios, relative to the image's own, are drawn from [1 / this, this],
-    log-uniformly."""
-
-
-class ColorJitter(Config):
-    """Change brightness, contrast and saturation by random factors, in that order."""
-
-    kind: Literal["color_jitter"] = "color_jitter"
-    brightness: float = Field(0.2, ge=0.0, le=1.0)
-    contrast: float = Field(0.2, ge=0.0, le=1.0)
-    saturation: float = Field(0.2, ge=0.0, le=1.0)
-
-
-class Rotation(Config):
-    """Rotate about the centre; what comes in from outside is reflected."""
-
-    kind: Literal["rotation"] = "rotation"
-    max_degrees: float = Field(15.0, ge=0.0, le=180.0)
-
-
-class Cutout(Config):
-    """Overwrite a random rectangle (cutout, also called random erasing)."""
-
-    kind: Literal["cutout"] = "cutout"
-    probability: float = Field(1.0, ge=0.0, le=1.0)
-    min_area: float = Field(0.02, gt=0.0, lt=1.0)
-    max_area: float = Field(0.15, gt=0.0, lt=1.0)
-    fill: Literal["gray", "noise"] = "gray"
-
-    @model_validator(mode="after")
-    def _order_areas(self) -> "Cutout":
-        if self.min_area > self.max_area:
-            raise ValueError("min_area must not exceed max_area")
-        return self
-
-
-Augmentation = Annotated[
-    Flip | PadAndRandomCrop | RandomResizedCrop | ColorJitter | Rotation | Cutout,
-    Field(discriminator="kind"),
-]
 
 
 class ViewsConfig(Config):
@@ -229,104 +150,3 @@ class TransferConfig(Config):
     head: HeadConfig = HeadConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
-
-
-def load_config(
-    images: str | Path | None = None,
-    file: Path | None = None,
-    settings: tuple[str, ...] = (),
-    overrides: dict[str, Any] | None = None,
-) -> TransferConfig:
-    """Build a configuration from a YAML file, then dotted settings, then named overrides.
-
-    Args:
-        images: The image folder or manifest; beats ``dataset.images`` of the file.
-        file: A YAML file with the fields of `TransferConfig`.
-        settings: ``section.field=value`` strings; each value is read as YAML.
-        overrides: Dotted names to values, from dedicated options; None values are left out.
-
-    Returns:
-        The validated configuration.
-
-    Raises:
-        ConfigError: One error that lists every wrong field.
-    """
-    fields: dict[str, Any] = _read_yaml(file) if file else {}
-    for setting in settings:
-        name, sign, text = setting.partition("=")
-        if not sign or not name.strip():
-            raise ConfigError(
-                "A --set option has the form section.field=value.",
-                repr(setting),
-                "for instance --set head.kind=mlp",
-            )
-        _assign(fields, name.strip(), _parse_value(setting, text))
-    for name, value in (overrides or {}).items():
-        if value is not None:
-            _assign(fields, name, value)
-    if images is not None:
-        _assign(fields, "dataset.images", images)
-    try:
-        return TransferConfig.model_validate(fields)
-    except ValidationError as error:
-        raise ConfigError(
-            "The configuration has wrong fields.",
-            "\n" + "\n".join(_explain(item) for item in error.errors()),
-            "mend the fields above; `headstart train --help` and `headstart config` list them all",
-        ) from None
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            "--config expects a readable YAML file.", f"{file}: {error}", "check the path"
-        ) from None
-    if fields is None:
-        return {}
-    if not isinstance(fields, dict):
-        raise ConfigError(
-            "A configuration file holds a mapping of sections.",
-            f"{file}: a {type(fields).__name__}",
-            "start from the output of `headstart config`",
-        )
-    return fields
-
-
-def _parse_value(setting: str, text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            "The value of a --set option is read as YAML.",
-            f"{setting!r}: {error}",
-            "quote it, or write a list as [a, b]",
-        ) from None
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text; people mean a number
-        try:
-            return float(value) if "e" in value.lower() else value
-        except ValueError:
-            return value
-    return value
-
-
-def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
-    *sections, last = name.split(".")
-    for section in sections:
-        inner = fields.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(
-                f"{section} is a section with fields.", f"{section}: {inner!r}", f"set {name} alone"
-            )
-        fields = inner
-    fields[last] = value
-
-
-def _explain(item: Any) -> str:
-    name = ".".join(str(part) for part in item["loc"]) or "configuration"
-    if item["type"] == "missing":
-        return f"  {name}: is required"
-    if item["type"] == "extra_forbidden":
-        return f"  {name}: there is no such field"
-    return f"  {name}: {item['msg']} (received {item['input']!r})"

@@ -1,0 +1,98 @@
+"""Commands about networks: backbones and cuts before training, predict and evaluate after it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headstart.commands.options import AsJson, Images, make_reporter, print_json
+from headstart.errors import ConfigError
+
+app = typer.Typer()
+
+
+@app.command()
+def backbones() -> None:
+    """List the backbones that have a name."""
+    from headstart.printing import print_backbones
+
+    print_backbones(Console())
+
+
+@app.command()
+def cuts(
+    backbone: Annotated[str, typer.Argument(help="A name or model file.")] = "efficientnet_lite0",
+    image_size: Annotated[int | None, typer.Option(help="Side of a view in pixels.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List where a backbone can be cut, and what each cut costs and saves."""
+    from headstart.config import BackboneConfig
+    from headstart.launch import import_tensorflow
+    from headstart.printing import cut_rows, print_cuts
+
+    import_tensorflow()
+    from headstart.tasks.backbones.backbone import load_backbone
+    from headstart.tasks.backbones.table import BACKBONES
+
+    # Shapes and FLOPs do not depend on the weights, and random ones are there offline; a file
+    # brings its own.
+    weights = "random" if backbone in BACKBONES else "pretrained"
+    network = load_backbone(BackboneConfig(name=backbone, weights=weights), image_size)
+    if as_json:
+        print_json({"backbone": network.name, "cuts": cut_rows(network)})
+    else:
+        print_cuts(Console(), network)
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path, typer.Argument(help="A run's folder, or an exported model.", show_default=False)
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files and folders.", show_default=False)
+    ],
+    top_k: Annotated[int, typer.Option("--top", min=1, help="Classes an image.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+) -> None:
+    """Classify images; a file that cannot be read is reported and skipped."""
+    if as_json and as_csv:
+        raise ConfigError("One output format is written.", "--json and --csv", "give one of them")
+    from headstart.launch import import_tensorflow
+
+    import_tensorflow()
+    from headstart.tasks.export.predict import Predictor
+    from headstart.tasks.export.prediction_output import OutputFormat, predict_to
+
+    output: OutputFormat = "json" if as_json else "csv" if as_csv else "text"
+    _, num_bad = predict_to(sys.stdout, Predictor.load(model), images, output, top_k)
+    if num_bad:
+        Console(stderr=True).print(f"{num_bad:,} files could not be read", highlight=False)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        Path, typer.Argument(help="A run's folder, or an exported model.", show_default=False)
+    ],
+    images: Images,
+    as_json: AsJson = False,
+) -> None:
+    """Judge an exported model on labelled images."""
+    from headstart.launch import import_tensorflow
+
+    import_tensorflow()
+    from headstart.tasks.export.judging import judge
+    from headstart.tasks.progress import use_reporter
+
+    with use_reporter(make_reporter(as_json)):
+        metrics = judge(model, images)
+    if as_json:
+        print_json(metrics.model_dump(mode="json"))
+    else:
+        from headstart.printing import print_metrics
+
+        print_metrics(Console(), metrics)

@@ -1,0 +1,126 @@
+"""Arguments and options that several commands share, and what they all do with them."""
+
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+Images = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
+        "or Parquet manifest with the columns path, label and, if wanted, split.",
+        show_default=False,
+    ),
+]
+ImagesOrConfigs = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
+        "or Parquet manifest with the columns path, label and, if wanted, split; the --config "
+        "file's own where not given.",
+        show_default=False,
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file; `headstart config` prints one with all fields."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.field=value, for instance head.kind=mlp; repeatable."),
+]
+BackboneName = Annotated[
+    str | None,
+    typer.Option("--backbone", help="A name from `headstart backbones`, or a model file."),
+]
+CutName = Annotated[
+    str | None, typer.Option("--cut", help="A layer from `headstart cuts`, or top.")
+]
+NumViews = Annotated[
+    int | None, typer.Option("--views", help="Augmented views an image, besides the plain one.")
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Most epochs trained.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results.")]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option("--store", help="Folder of the store.", envvar="HEADSTART_STORE"),
+]
+Record = Annotated[
+    bool, typer.Option("--record", help="Start a temporary Prefect server if none is running.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout; everything else on stderr.")
+]
+
+
+def run_recorded_or_plain(
+    name: str,
+    config: Any,
+    store: Path | None,
+    out: Path | None,
+    record: bool,
+    as_json: bool,
+) -> Any:
+    """Run a flow as its command does: recorded where there is a server, told how to go on if not.
+
+    Args:
+        name: The flow headstart.flows.<name>.<name>.
+        config: The flow's configuration.
+        store: Folder of the store; the default one where None.
+        out: Folder for the results; one under the store where None.
+        record: Start a temporary server where none is reachable.
+        as_json: Keep stdout for the JSON object.
+
+    Returns:
+        What the flow returns.
+
+    Raises:
+        typer.Exit: With code 130 on Ctrl-C.
+    """
+    from headstart.launch import run_flow
+
+    try:
+        return run_flow(name, config, store, out, record, make_reporter(as_json))
+    except KeyboardInterrupt as interrupt:
+        # Let go of input pipelines while their threads can still end: one that is destroyed when
+        # the interpreter shuts down may wait for ever for a thread that waits for the interpreter.
+        traceback.clear_frames(interrupt.__traceback__)
+        Console(stderr=True).print("interrupted; the same command goes on from what is finished")
+        raise typer.Exit(code=130) from None
+
+
+def in_store(store: Path | None, work: Callable[[], Any]) -> Any:
+    """Do work that needs TensorFlow in a store, with nothing shown on the way but progress."""
+    from headstart.launch import import_tensorflow
+    from headstart.tasks.artifacts import use_store
+    from headstart.tasks.progress import Reporter, use_reporter
+
+    import_tensorflow()
+    # The answer names the stages itself; only progress is shown on the way to it.
+    quiet = Reporter(Console(stderr=True), stage_lines=False)
+    with use_store(open_store(store)), use_reporter(quiet):
+        return work()
+
+
+def open_store(folder: Path | None) -> Any:
+    """Open the store of an option, or the default one."""
+    from headstart.tasks.artifacts import Store, default_root
+
+    return Store(folder or default_root())
+
+
+def make_reporter(as_json: bool) -> Any:
+    """Make what shows progress: on stderr where stdout is for a JSON object."""
+    from headstart.tasks.progress import Reporter
+
+    return Reporter(Console(stderr=as_json))
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON value to stdout."""
+    print(json.dumps(value, indent=1))

@@ -1,0 +1,162 @@
+"""Commands about a transfer run: train, demo, plan, why, config."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from headstart.commands.options import (
+    AsJson,
+    BackboneName,
+    ConfigFile,
+    CutName,
+    Epochs,
+    ImagesOrConfigs,
+    NumViews,
+    Out,
+    Record,
+    Settings,
+    StoreFolder,
+    in_store,
+    make_reporter,
+    print_json,
+    run_recorded_or_plain,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    images: ImagesOrConfigs = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    backbone: BackboneName = None,
+    cut: CutName = None,
+    views: NumViews = None,
+    epochs: Epochs = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train, evaluate and export a classifier."""
+    run_config = _load(images, config, settings, backbone, cut, views, epochs)
+    _run(run_config, store, out, record, as_json)
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Annotated[
+        bool, typer.Option(help="Record the run, with a temporary Prefect server if need be.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole flow on scikit-learn's handwritten digits, offline."""
+    from headstart.demo import demo_config, write_digits
+    from headstart.tasks.artifacts import Store, default_root
+
+    folder = Store(store or default_root()).root / "demo" / "digits"
+    make_reporter(as_json).note(f"digits of scikit-learn as PNG files in {folder}")
+    _run(demo_config(write_digits(folder)), store, out, record, as_json)
+
+
+@app.command()
+def plan(
+    images: ImagesOrConfigs = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    backbone: BackboneName = None,
+    cut: CutName = None,
+    views: NumViews = None,
+    epochs: Epochs = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what `train` would compute, write and take, without doing it."""
+    run_config = _load(images, config, settings, backbone, cut, views, epochs)
+
+    def work() -> Any:
+        from headstart.tasks.planning import plan
+
+        return plan(run_config)
+
+    made = in_store(store, work)
+    if as_json:
+        print_json(made.to_dict())
+    else:
+        from headstart.printing import print_plan
+
+        print_plan(Console(), made)
+    if not made.fits:
+        raise typer.Exit(code=4)
+
+
+@app.command()
+def why(
+    images: ImagesOrConfigs = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    backbone: BackboneName = None,
+    cut: CutName = None,
+    views: NumViews = None,
+    epochs: Epochs = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say for each stage of `train` whether it would be a hit, and if not, what changed."""
+    run_config = _load(images, config, settings, backbone, cut, views, epochs)
+
+    def work() -> Any:
+        from headstart.tasks.planning import explain
+
+        return explain(run_config)
+
+    answers = in_store(store, work)
+    if as_json:
+        print_json({"stages": [answer.to_dict() for answer in answers]})
+    else:
+        from headstart.printing import print_answers
+
+        print_answers(Console(), answers)
+
+
+@app.command()
+def config() -> None:
+    """Print a configuration file with every field at its default."""
+    from headstart.printing import default_yaml
+
+    print(default_yaml(), end="")
+
+
+def _load(
+    images: Path | None,
+    file: Path | None,
+    settings: list[str] | None,
+    backbone: str | None,
+    cut: str | None,
+    views: int | None,
+    epochs: int | None,
+) -> Any:
+    from headstart.config import load_config
+
+    overrides = {
+        "backbone.name": backbone,
+        "bottlenecks.cut": cut,
+        "views.num_augmented": views,
+        "head.epochs": epochs,
+    }
+    return load_config(images, file, tuple(settings or ()), overrides)
+
+
+def _run(config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool) -> None:
+    from headstart.printing import print_summary
+
+    summary = run_recorded_or_plain("transfer", config, store, out, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        print_summary(Console(), summary)

@@ -1,0 +1,50 @@
+"""What a run may be told: one frozen pydantic model a stage, one a flow.
+
+The same models are the CLI's options (``--set head.kind=mlp``), the YAML file
+(``--config``) and the form of a Prefect deployment. They import nothing heavy.
+"""
+
+from headstart.config.augmentations import (
+    Augmentation,
+    ColorJitter,
+    Cutout,
+    Flip,
+    PadAndRandomCrop,
+    RandomResizedCrop,
+    Rotation,
+)
+from headstart.config.base import SPLITS, Config, Split
+from headstart.config.loading import build_config, load_config
+from headstart.config.transfer import (
+    BackboneConfig,
+    BottleneckConfig,
+    DatasetConfig,
+    EvaluationConfig,
+    ExportConfig,
+    HeadConfig,
+    TransferConfig,
+    ViewsConfig,
+)
+
+__all__ = [
+    "SPLITS",
+    "Augmentation",
+    "BackboneConfig",
+    "BottleneckConfig",
+    "ColorJitter",
+    "Config",
+    "Cutout",
+    "DatasetConfig",
+    "EvaluationConfig",
+    "ExportConfig",
+    "Flip",
+    "HeadConfig",
+    "PadAndRandomCrop",
+    "RandomResizedCrop",
+    "Rotation",
+    "Split",
+    "TransferConfig",
+    "ViewsConfig",
+    "build_config",
+    "load_config",
+]

@@ -1,0 +1,71 @@
+"""The augmentations a view can be made with."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from headstart.config.base import Config
+
+
+class Flip(Config):
+    """Mirror left and right."""
+
+    kind: Literal["flip"] = "flip"
+    probability: float = Field(0.5, ge=0.0, le=1.0)
+
+
+class PadAndRandomCrop(Config):
+    """Pad every side by reflection, then crop back to size at a random place."""
+
+    kind: Literal["pad_and_random_crop"] = "pad_and_random_crop"
+    padding: int = Field(4, ge=1)
+    """Pixels added on each side."""
+
+
+class RandomResizedCrop(Config):
+    """Crop a random area and aspect ratio, then resize it to the view's size."""
+
+    kind: Literal["random_resized_crop"] = "random_resized_crop"
+    min_area: float = Field(0.6, gt=0.0, le=1.0)
+    """Smallest share of the image's area that is kept."""
+    max_aspect_ratio: float = Field(4 / 3, ge=1.0)
+    """Aspect ratios, relative to the image's own, are drawn from [1 / this, this],
+    log-uniformly."""
+
+
+class ColorJitter(Config):
+    """Change brightness, contrast and saturation by random factors, in that order."""
+
+    kind: Literal["color_jitter"] = "color_jitter"
+    brightness: float = Field(0.2, ge=0.0, le=1.0)
+    contrast: float = Field(0.2, ge=0.0, le=1.0)
+    saturation: float = Field(0.2, ge=0.0, le=1.0)
+
+
+class Rotation(Config):
+    """Rotate about the centre; what comes in from outside is reflected."""
+
+    kind: Literal["rotation"] = "rotation"
+    max_degrees: float = Field(15.0, ge=0.0, le=180.0)
+
+
+class Cutout(Config):
+    """Overwrite a random rectangle (cutout, also called random erasing)."""
+
+    kind: Literal["cutout"] = "cutout"
+    probability: float = Field(1.0, ge=0.0, le=1.0)
+    min_area: float = Field(0.02, gt=0.0, lt=1.0)
+    max_area: float = Field(0.15, gt=0.0, lt=1.0)
+    fill: Literal["gray", "noise"] = "gray"
+
+    @model_validator(mode="after")
+    def _order_areas(self) -> "Cutout":
+        if self.min_area > self.max_area:
+            raise ValueError("min_area must not exceed max_area")
+        return self
+
+
+Augmentation = Annotated[
+    Flip | PadAndRandomCrop | RandomResizedCrop | ColorJitter | Rotation | Cutout,
+    Field(discriminator="kind"),
+]

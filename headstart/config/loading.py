@@ -1,0 +1,126 @@
+"""How a configuration is read: a YAML file, then dotted settings, then named options."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from headstart.config.base import Config
+from headstart.config.transfer import TransferConfig
+from headstart.errors import ConfigError
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def load_config(
+    images: str | Path | None = None,
+    file: Path | None = None,
+    settings: tuple[str, ...] = (),
+    overrides: dict[str, Any] | None = None,
+) -> TransferConfig:
+    """Build the configuration of a transfer run; `build_config` says from what."""
+    return build_config(TransferConfig, images, file, settings, overrides)
+
+
+def build_config(
+    model: type[AnyConfig],
+    images: str | Path | None = None,
+    file: Path | None = None,
+    settings: tuple[str, ...] = (),
+    overrides: dict[str, Any] | None = None,
+) -> AnyConfig:
+    """Build a flow's configuration from a YAML file, then dotted settings, then named overrides.
+
+    Args:
+        model: The flow's configuration model.
+        images: The image folder or manifest; beats ``dataset.images`` of the file.
+        file: A YAML file with the fields of the model.
+        settings: ``section.field=value`` strings; each value is read as YAML.
+        overrides: Dotted names to values, from dedicated options; None values are left out.
+
+    Returns:
+        The validated configuration.
+
+    Raises:
+        ConfigError: One error that lists every wrong field.
+    """
+    fields: dict[str, Any] = _read_yaml(file) if file else {}
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        if not sign or not name.strip():
+            raise ConfigError(
+                "A --set option has the form section.field=value.",
+                repr(setting),
+                "for instance --set head.kind=mlp",
+            )
+        _assign(fields, name.strip(), _parse_value(setting, text))
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            _assign(fields, name, value)
+    if images is not None:
+        _assign(fields, "dataset.images", images)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise ConfigError(
+            "The configuration has wrong fields.",
+            "\n" + "\n".join(_explain(item) for item in error.errors()),
+            "mend the fields above; `headstart train --help` and `headstart config` list them all",
+        ) from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            "--config expects a readable YAML file.", f"{file}: {error}", "check the path"
+        ) from None
+    if fields is None:
+        return {}
+    if not isinstance(fields, dict):
+        raise ConfigError(
+            "A configuration file holds a mapping of sections.",
+            f"{file}: a {type(fields).__name__}",
+            "start from the output of `headstart config`",
+        )
+    return fields
+
+
+def _parse_value(setting: str, text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            "The value of a --set option is read as YAML.",
+            f"{setting!r}: {error}",
+            "quote it, or write a list as [a, b]",
+        ) from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text; people mean a number
+        try:
+            return float(value) if "e" in value.lower() else value
+        except ValueError:
+            return value
+    return value
+
+
+def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
+    *sections, last = name.split(".")
+    for section in sections:
+        inner = fields.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(
+                f"{section} is a section with fields.", f"{section}: {inner!r}", f"set {name} alone"
+            )
+        fields = inner
+    fields[last] = value
+
+
+def _explain(item: Any) -> str:
+    name = ".".join(str(part) for part in item["loc"]) or "configuration"
+    if item["type"] == "missing":
+        return f"  {name}: is required"
+    if item["type"] == "extra_forbidden":
+        return f"  {name}: there is no such field"
+    return f"  {name}: {item['msg']} (received {item['input']!r})"
