@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from headstart import __version__
-from headstart.commands import cache, models, transfer
+from headstart.commands import cache, explain, models, service, transfer
 from headstart.debug.cli import app as debug_app
 from headstart.errors import HeadstartError
 
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 app.add_typer(transfer.app)
 app.add_typer(models.app)
+app.add_typer(explain.app)
+app.add_typer(service.app)
 app.add_typer(cache.app, name="cache")
 app.add_typer(debug_app, name="debug")
 

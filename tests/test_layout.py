@@ -9,7 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("headstart", "flows", "tasks", "debug")
-GROUND = ("artifacts", "fingerprint", "frozen_graph", "progress", "records", "stage")
+GROUND = (
+    "artifacts",
+    "fingerprint",
+    "frozen_graph",
+    "progress",
+    "records",
+    "stage",
+    "task_options",
+)
 PACKAGES = (
     "dataset",
     "views",
@@ -18,6 +26,7 @@ PACKAGES = (
     "head",
     "evaluation",
     "export",
+    "explanation",
 )
 TOP = ("planning", "run_folder", "stages", "upkeep")
 MAX_LINES = 500

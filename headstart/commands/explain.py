@@ -1,0 +1,72 @@
+"""The command that shows where a model looked."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from headstart.commands.options import AsJson, make_reporter, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def explain(
+    model: Annotated[
+        Path,
+        typer.Argument(help="A run's folder, or any .keras classifier.", show_default=False),
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files and folders.", show_default=False)
+    ],
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Layer to look at; the last one with a map of the image if not given."),
+    ] = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", help="Class to look for; each image's likeliest if not given."),
+    ] = None,
+    method: Annotated[
+        Literal["grad-cam", "grad-cam++"], typer.Option(help="Formula.")
+    ] = "grad-cam",
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=8, help="Side of a view, for a foreign model that takes any size."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
+        "explanation"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Show where in each image a model sees its class: overlays, and a sheet of them all."""
+    from headstart.launch import import_tensorflow
+
+    import_tensorflow()
+    from headstart.tasks.dataset.problems import printable
+    from headstart.tasks.explanation.explain import SHEET_FILE, explain_images
+    from headstart.tasks.explanation.subject import load_subject
+    from headstart.tasks.progress import use_reporter
+
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    bad: list[dict[str, str]] = []
+
+    def on_bad(path: str, reason: str) -> None:
+        bad.append({"path": printable(path), "error": reason})
+        errors.print(f"skipped {printable(path)}: {reason}")
+
+    with use_reporter(make_reporter(as_json)):
+        subject = load_subject(model, image_size)
+        if not subject.is_ours:
+            errors.print("not headstart's: it gets RGB of 0 to 255, and its classes are numbers")
+        made = explain_images(subject, images, out, layer, class_name, method, on_bad)
+    sheet = str(out / SHEET_FILE)
+    if as_json:
+        fields = [explanation.model_dump(mode="json") for explanation in made]
+        print_json({"sheet": sheet, "explanations": fields, "bad": bad})
+        return
+    for explanation in made:
+        name = printable(explanation.path)
+        print(f"{name}: {explanation.label} {explanation.probability:.1%}  {explanation.overlay}")
+    print(f"layer {made[0].layer}; all on one sheet: {sheet}")

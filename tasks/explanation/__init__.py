@@ -1,0 +1,1 @@
+"""Where a model looked: heatmaps of its evidence for a class, over the image."""

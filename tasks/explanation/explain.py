@@ -1,0 +1,168 @@
+"""Explain images: heatmaps as files, all of them on one sheet, and what was seen as data."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.problems import printable
+from headstart.tasks.explanation.grad_cam import Method, choose_layer, heatmaps
+from headstart.tasks.explanation.overlay import Tile, contact_sheet, overlay
+from headstart.tasks.explanation.subject import Subject
+from headstart.tasks.export.image_files import FoundFile, find_images
+from headstart.tasks.progress import reporter
+
+BATCH_SIZE = 8
+"""Views a pass; all activations of a batch are held for the gradient."""
+MAX_SHEET_ROWS = 60
+"""Images on the contact sheet; further ones have their own files."""
+SHEET_FILE = "contact_sheet.png"
+
+
+class Explanation(BaseModel):
+    """What was seen in one image.
+
+    Attributes:
+        path: The image.
+        label: Its likeliest class.
+        probability: Of that class.
+        explained: The class that the heatmap shows the evidence for.
+        layer: Where the heatmap was made.
+        peak: Row and column of the strongest place, as shares of the view's height and width.
+        overlay: The file with the heatmap over the view.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    label: str
+    probability: float
+    explained: str
+    layer: str
+    peak: tuple[float, float]
+    overlay: str
+
+
+def explain_images(
+    subject: Subject,
+    paths: Sequence[Path],
+    out: Path,
+    layer: str | None = None,
+    class_name: str | None = None,
+    method: Method = "grad-cam",
+    on_bad: Callable[[str, str], None] = lambda path, reason: None,
+) -> list[Explanation]:
+    """Write a heatmap over each image, and all of them on one sheet.
+
+    Args:
+        subject: The model.
+        paths: Image files and folders.
+        out: Folder for the pictures; made where it is not there.
+        layer: Path or unique name of the layer; the last one with a map where None.
+        class_name: What to look for; each image's likeliest class where None.
+        method: The formula.
+        on_bad: Called with the path of a file that cannot be used and the reason.
+
+    Returns:
+        What was seen, in the order of the images.
+
+    Raises:
+        DatasetError: Not one image could be used.
+        ConfigError: There is no such layer or class.
+    """
+    wanted = None if class_name is None else subject.class_number(class_name)
+    out.mkdir(parents=True, exist_ok=True)
+    found = list(find_images(paths))
+    made: list[Explanation] = []
+    rows: list[list[Tile]] = []
+    taken = {SHEET_FILE}
+    with reporter().track("explaining", len(found), "images") as advance:
+        views = _views(subject, found, on_bad, advance)
+        path: str | None = None
+        while batch := list(islice(views, BATCH_SIZE)):
+            path = path or choose_layer(subject.model, subject.batch([batch[0][1]]), layer)
+            for explanation, tiles in _explain(subject, batch, out, path, wanted, method, taken):
+                made.append(explanation)
+                if len(rows) < MAX_SHEET_ROWS:
+                    rows.append(tiles)
+    if not made:
+        raise DatasetError(
+            "At least one image to explain was expected.",
+            ", ".join(printable(str(path)) for path in paths),
+            "give image files, or folders with some",
+        )
+    contact_sheet(rows, columns_wide=2 if len(rows) > 1 else 1).save(out / SHEET_FILE)
+    return made
+
+
+def _views(
+    subject: Subject,
+    found: Sequence[FoundFile],
+    on_bad: Callable[[str, str], None],
+    advance: Callable[[int], None],
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    for file in found:
+        advance(1)
+        if file.problem:
+            on_bad(file.path, file.problem)
+            continue
+        try:
+            yield file.path, subject.view(file.path)
+        except DatasetError as error:
+            on_bad(file.path, error.received)
+
+
+def _explain(
+    subject: Subject,
+    batch: Sequence[tuple[str, NDArray[np.uint8]]],
+    out: Path,
+    layer: str,
+    wanted: int | None,
+    method: Method,
+    taken: set[str],
+) -> Iterator[tuple[Explanation, list[Tile]]]:
+    classes = None if wanted is None else np.full(len(batch), wanted, np.int64)
+    seen = heatmaps(
+        subject.model, subject.batch([view for _, view in batch]), layer, classes, method
+    )
+    for number, (path, view) in enumerate(batch):
+        heat = seen.maps[number]
+        row = seen.probabilities[number]
+        likeliest, explained = int(row.argmax()), int(seen.classes[number])
+        mixed = overlay(view, heat)
+        file = _free_name(out, Path(path).stem, taken)
+        Image.fromarray(mixed).save(file)
+        label = subject.class_names[likeliest]
+        explanation = Explanation(
+            path=path,
+            label=label,
+            probability=float(row[likeliest]),
+            explained=subject.class_names[explained],
+            layer=seen.layer,
+            peak=_peak(heat),
+            overlay=str(file),
+        )
+        said = f"{label} {row[likeliest]:.0%}"
+        shown = f"{explanation.explained}: {row[explained]:.0%}"
+        name = printable(Path(path).name)
+        yield explanation, [Tile(view, f"{name}\n{said}"), Tile(mixed, shown)]
+
+
+def _peak(heat: NDArray[Any]) -> tuple[float, float]:
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    return (float(row) + 0.5) / heat.shape[0], (float(column) + 0.5) / heat.shape[1]
+
+
+def _free_name(out: Path, stem: str, taken: set[str]) -> Path:
+    """Name an overlay after its image; a number tells images of one name in two folders apart."""
+    name = printable(stem)
+    names = (f"{name}{suffix}.png" for suffix in chain([""], (f"_{n}" for n in count(2))))
+    free = next(each for each in names if each not in taken)
+    taken.add(free)
+    return out / free

@@ -1,0 +1,152 @@
+"""The model that is explained, and images as it takes them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from headstart.config import DatasetConfig
+from headstart.errors import ConfigError, ExportError
+from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.export.image_files import read_image_file
+from headstart.tasks.export.model_files import FILE_NAMES, read_card, read_keras
+from headstart.tasks.views.augment import Resize, plain_view
+
+MAX_PIXELS: int = DatasetConfig.model_fields["max_pixels"].default
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier that can be explained.
+
+    Attributes:
+        model: Of Keras.
+        class_names: One a class.
+        image_size: Side of a view in pixels.
+        resize: How an image becomes a view.
+        channels: 3, or 1 for a model of gray images.
+        is_ours: Whether headstart exported it; preprocessing is inside it then.
+    """
+
+    model: keras.Model
+    class_names: tuple[str, ...]
+    image_size: int
+    resize: Resize
+    channels: int
+    is_ours: bool
+
+    def view(self, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+        """Read an image file as the model sees it.
+
+        Args:
+            path: The file.
+
+        Returns:
+            RGB, uint8 [image_size, image_size, 3].
+
+        Raises:
+            DatasetError: It is not a usable image.
+        """
+        pixels = tf.constant(decode_image(read_image_file(path), MAX_PIXELS))
+        view: NDArray[np.uint8] = plain_view(pixels, self.image_size, self.resize).numpy()
+        return view
+
+    def batch(self, views: Sequence[NDArray[np.uint8]]) -> NDArray[Any]:
+        """Put views together as the model takes them.
+
+        Args:
+            views: RGB, uint8 [image_size, image_size, 3] each.
+
+        Returns:
+            [N, image_size, image_size, channels] of the type of the model's input, in [0, 255].
+        """
+        stacked = np.stack(views)
+        if self.channels == 1:
+            stacked = tf.image.rgb_to_grayscale(stacked).numpy()
+        return stacked.astype(self.model.inputs[0].dtype)
+
+    def class_number(self, name: str) -> int:
+        """Find a class by its name or number.
+
+        Args:
+            name: As in class_names, or a number from 0.
+
+        Returns:
+            Its number.
+
+        Raises:
+            ConfigError: There is no such class.
+        """
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if name.isdecimal() and int(name) < len(self.class_names):
+            return int(name)
+        raise ConfigError(
+            "--class names a class of the model.",
+            repr(name),
+            f"give one of {', '.join(self.class_names[:20])}",
+        )
+
+
+def load_subject(path: Path, image_size: int | None = None) -> Subject:
+    """Load a model to explain: one of headstart's, or any Keras classifier.
+
+    Args:
+        path: A .keras file, or the folder of a run.
+        image_size: Side of a view in pixels, for a model that takes any size.
+
+    Returns:
+        The model.
+
+    Raises:
+        ExportError: There is none, or it cannot be explained.
+        ConfigError: The model takes any size, and none was given.
+    """
+    file = path / FILE_NAMES["keras"] if path.is_dir() else path
+    if not file.is_file():
+        raise ExportError(
+            "Layers can be looked at in a Keras model: a .keras file, or a run's folder with one.",
+            f"{path}: {'a folder without ' + FILE_NAMES['keras'] if path.is_dir() else 'no file'}",
+            "give the model.keras that was exported with it",
+        )
+    try:
+        model = read_keras(file)
+    except (ValueError, OSError, TypeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(
+            "A .keras file that can be loaded was expected.", f"{file}: {reason}", "check the file"
+        ) from error
+    try:
+        card = read_card(file)
+    except ExportError:
+        return _foreign(model, file, image_size)
+    return Subject(model, card.class_names, card.image_size, card.resize, 3, is_ours=True)
+
+
+def _foreign(model: keras.Model, file: Path, image_size: int | None) -> Subject:
+    shapes = [tuple(each.shape) for each in getattr(model, "inputs", None) or []]
+    outputs = [tuple(each.shape) for each in getattr(model, "outputs", None) or []]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] not in (1, 3) or len(outputs) != 1:
+        raise ExportError(
+            "A classifier takes one batch of images, [N, height, width, 1 or 3], and gives "
+            "[N, num_classes].",
+            f"{file}: {shapes or 'no inputs'} to {outputs or 'no outputs'}",
+            "explain another model",
+        )
+    _, height, width, channels = shapes[0]
+    side = height if height == width else None
+    if side is None and image_size is None:
+        raise ConfigError(
+            "The model takes images of any size, or of one that is not square.",
+            f"{file}: input {list(shapes[0])}",
+            "give the size it was trained with: --image-size 224",
+        )
+    count = outputs[0][-1]
+    names = tuple(str(number) for number in range(2 if count == 1 else count))
+    return Subject(model, names, side or image_size or 0, "squash", channels, is_ours=False)
