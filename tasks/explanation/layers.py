@@ -59,7 +59,7 @@ def find_layer(names: Iterable[str], wanted: str) -> str:
     shown = ", ".join((ends or names)[-MAX_NAMES_SHOWN:])
     raise ConfigError(
         "--layer names one layer whose output is a map of the image.",
-        f"{wanted!r}, which is the name of {len(ends) or 'no'} such layer{'s' * (len(ends) != 1)}",
+        f"{wanted!r}, the name of {len(ends)} of them" if ends else f"{wanted!r}: there is none",
         f"give one of {shown}" + (", …" if len(ends or names) > MAX_NAMES_SHOWN else ""),
     )
 
