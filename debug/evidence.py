@@ -109,14 +109,14 @@ class TrainingTrace:
     """The record of one call of ``fit``.
 
     Args:
-        losses: Loss of each step.
+        losses: Loss of each step, or of each call that took several (``steps_per_execution``).
         epochs: Logs of each finished epoch, ``loss`` and ``val_loss`` among them.
-        epoch_starts: Step at which each epoch began.
+        epoch_starts: Entry of ``losses`` with which each epoch began.
         samples: The sampled steps.
         probes: The looks from outside, at most one an epoch.
-        waits_s: Seconds each step waited for its batch.
+        waits_s: Seconds each step (or call) waited for its batches.
         step_times_s: Seconds each step took, waiting included.
-        memory: Pairs of step and resident bytes.
+        memory: Pairs of entry of ``losses`` and resident bytes.
         num_retraces: Traces of the train step beyond the first.
         retrace_causes: What differed between them, one sentence each.
         num_classes: Of the labels, where the model is a classifier; else 0.

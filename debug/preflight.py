@@ -8,7 +8,9 @@ The model is left as it was: weights, optimizer, metrics and random states are p
 """
 
 import logging
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +29,7 @@ LIMIT_S = 10.0
 Check = Callable[[Sample], list[Diagnosis]]
 CHECKS: tuple[Check, ...] = (
     preflight_data.bad_values,
+    preflight_data.constant_rows,
     preflight_labels.label_format,
     preflight_labels.label_range,
     preflight_labels.softmax_and_logits,
@@ -82,18 +85,44 @@ def preflight(
     checks = list(CHECKS)
     if not (isinstance(data, tuple) if is_shuffled is None else is_shuffled):
         checks.append(preflight_data.order)
-    found: list[Diagnosis] = []
-    with restored(model):
-        for check in checks:
-            found += _run(check, sample)
-        if not found:  # else training would only show the consequences
-            for check in TRAINING_CHECKS:
-                found += _run(check, sample)
-            found += _run(lambda s: preflight_training.overfit_one_batch(s, limit_s), sample)
+    found = check_sample(sample, checks, limit_s)
     if validation is not None:
         splits = [take_batches(part, NUM_LEAK_BATCHES) for part in (data, validation)]
         found += preflight_data.leakage(*splits)
-    return ranked(_located(diagnosis, model, site) for diagnosis in found)
+    return ranked(located(diagnosis, model, site) for diagnosis in found)
+
+
+def check_sample(
+    sample: Sample,
+    checks: Sequence[Check] = CHECKS,
+    limit_s: float = LIMIT_S,
+    total_s: float = math.inf,
+) -> list[Diagnosis]:
+    """Make checks on a sample; its model is left as it was.
+
+    Args:
+        sample: Model and batches.
+        checks: Those that take no training step. Where they find nothing, those that take some
+            follow: otherwise these would only show the consequences.
+        limit_s: Seconds after which training on one batch stops.
+        total_s: Seconds after which no further check is begun. Training on one batch is left
+            out where its steps would not fit.
+
+    Returns:
+        The findings, not ranked.
+    """
+    deadline = time.monotonic() + total_s
+    found: list[Diagnosis] = []
+    with restored(sample.model):
+        for check in checks:
+            found += _run(check, sample)
+        for check in () if found else TRAINING_CHECKS:
+            if time.monotonic() < deadline:
+                found += _run(check, sample)
+        left_s = min(limit_s, deadline - time.monotonic())
+        if not found and preflight_training.has_time_to_overfit(sample, left_s):
+            found += _run(lambda s: preflight_training.overfit_one_batch(s, left_s), sample)
+    return found
 
 
 def _run(check: Check, sample: Sample) -> list[Diagnosis]:
@@ -105,7 +134,8 @@ def _run(check: Check, sample: Sample) -> list[Diagnosis]:
         return []
 
 
-def _located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
+def located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
+    """Point a finding at the user's line that can mend it: loss, optimizer or ``fit``."""
     if site is None or found.file is not None:
         return found
     wanted = ["fit"]

@@ -15,6 +15,8 @@ RAW_MAX = 100.0
 """Inputs of the first layer that are never negative and reach beyond this were not scaled."""
 RAW_MEAN = 20.0
 """... where their mean is beyond this as well."""
+MIN_VARIED_ROWS = 8
+"""Rows of which at least two must differ."""
 MIN_ORDERED_ROWS = 64
 """Labels before their order is judged."""
 ORDERED_SHARE = 0.95
@@ -63,6 +65,29 @@ def _bad_value(name: str, array: npt.NDArray[Any], batch: int) -> Diagnosis:
         suggestions=("drop or fill such rows in the input pipeline", "look for 0/0 and log(0)"),
         evidence={"rows": rows[:20].tolist()},
     )
+
+
+def constant_rows(sample: Sample) -> list[Diagnosis]:
+    """Find inputs that are the same in every row: what feeds the network tells it nothing."""
+    rows = [
+        np.concatenate(parts) for parts in zip(*(b.inputs for b in sample.batches), strict=True)
+    ]
+    if len(rows[0]) < MIN_VARIED_ROWS or any((array != array[:1]).any() for array in rows):
+        return []
+    return [
+        Diagnosis(
+            symptom="constant-input",
+            cause=f"All {len(rows[0])} rows looked at are equal: the inputs do not tell one "
+            "example from another.",
+            phase="data",
+            confidence=0.8,
+            suggestions=(
+                "look at one batch: is it all zeros, or one example repeated?",
+                "scale before casting to integers, not after",
+            ),
+            evidence={"rows": len(rows[0])},
+        )
+    ]
 
 
 def input_scale(sample: Sample) -> list[Diagnosis]:
@@ -158,7 +183,19 @@ def _is_pretrained(model: Any) -> bool:
 
 def order(sample: Sample) -> list[Diagnosis]:
     """Find data that come sorted by class (of arrays this is no fault: ``fit`` shuffles them)."""
-    labels = sample.labels()
+    return order_of(sample.labels(), sample)
+
+
+def order_of(labels: npt.NDArray[np.int64], sample: Sample) -> list[Diagnosis]:
+    """Judge the order of labels.
+
+    Args:
+        labels: int64 class indices in the order of the data, [n].
+        sample: Says how many classes there are.
+
+    Returns:
+        A finding where they come sorted by class, or none.
+    """
     if sample.num_classes < 2 or len(labels) < MIN_ORDERED_ROWS:
         return []
     shares = np.unique(labels, return_counts=True)[1] / len(labels)

@@ -24,6 +24,11 @@ OWN_STEPS = 8
 EXPLODED_FACTOR = 10.0
 """Loss after these steps over that before from which on the learning rate is too high."""
 
+EAGER_FACTOR = 3.0
+"""How much slower a step is at least when it is not compiled into a graph (small networks)."""
+TRACING_S = 0.25
+"""What tracing the steps takes at least; with less than that left they are not begun."""
+
 _ALWAYS_TRAINING = (
     "updates its statistics in inference: it is called with training=True, so predictions depend "
     "on their batch"
@@ -152,6 +157,24 @@ def _wrong_mode(layer: Any, what: str) -> Diagnosis:
         confidence=0.75,
         suggestions=("pass the training argument of call on to the layer, or leave it out",),
     )
+
+
+def has_time_to_overfit(sample: Sample, limit_s: float) -> bool:
+    """Tell whether `overfit_one_batch` would come to an end within a time.
+
+    Args:
+        sample: The sample.
+        limit_s: Seconds.
+
+    Returns:
+        True where a step, taken eagerly to be timed, leaves room for all of them.
+    """
+    if limit_s < TRACING_S:
+        return False
+    started_s = time.monotonic()
+    _loss_and_gradients(sample)
+    step_s = time.monotonic() - started_s
+    return TRACING_S + (OVERFIT_STEPS + OWN_STEPS) * step_s / EAGER_FACTOR < limit_s
 
 
 def overfit_one_batch(sample: Sample, limit_s: float) -> list[Diagnosis]:

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.debug import gradient_probe, rules_loss, rules_machine, rules_network
+from headstart.debug import gradient_probe, rules_classes, rules_loss, rules_machine, rules_network
 from headstart.debug.activity_probe import count, probe
 from headstart.debug.callsites import CallSite, calling_site, find_call
 from headstart.debug.diagnosis import Diagnosis, ranked
@@ -48,13 +48,18 @@ RULES: tuple[Rule, ...] = (
     rules_network.dead_units,
     rules_network.saturated_units,
     rules_network.learning_rate,
-    rules_network.class_collapse,
+    rules_classes.class_collapse,
+    rules_classes.accuracy_at_chance,
     rules_network.unscaled_input,
     rules_network.missing_gradients,
     rules_machine.starved_for_data,
     rules_machine.retrace_storm,
     rules_machine.memory_growth,
 )
+MIN_CONFIDENCE = 0.5
+"""Less sure findings are no reason to call a run unhealthy."""
+ADVICE = ("oscillation", "overfitting", "loss-not-falling")
+"""Symptoms that short healthy runs show as well: told beside other findings, never alone."""
 _OPTIMIZER_SYMPTOMS = ("learning-rate-too-high", "learning-rate-too-low", "divergence")
 
 _log = logging.getLogger("headstart.debug")
@@ -72,6 +77,19 @@ def judge(trace: TrainingTrace) -> list[Diagnosis]:
     return ranked(found for rule in RULES for found in rule(trace))
 
 
+def worth_telling(found: Sequence[Diagnosis]) -> list[Diagnosis]:
+    """Return the findings of one training with which to bother a person who did not ask.
+
+    Args:
+        found: What the rules found.
+
+    Returns:
+        Those that are sure enough, unless none of them is more than advice.
+    """
+    sure = [diagnosis for diagnosis in found if diagnosis.confidence >= MIN_CONFIDENCE]
+    return sure if any(diagnosis.symptom not in ADVICE for diagnosis in sure) else []
+
+
 class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
     """Watches a training run and says what is wrong with it.
 
@@ -80,6 +98,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         every: Steps from one sampled step to the next.
+        logs: Whether findings are logged as they come up.
 
     Example:
         >>> rules = SymptomRules()
@@ -87,15 +106,18 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         >>> rules.diagnoses
     """
 
-    def __init__(self, every: int = SAMPLE_EVERY) -> None:
+    def __init__(self, every: int = SAMPLE_EVERY, logs: bool = True) -> None:
         super().__init__()
         self.every = every
+        self.logs = logs
         self.trace = TrainingTrace()
         self._retraces = RetraceCounter()
         self._probe: gradient_probe.GradientProbe | None = None
         self._site: CallSite | None = None
         self._batches: deque[Any] = deque(maxlen=MAX_KEPT_BATCHES)
         self._due = False
+        self._num_batches = 0
+        self._wait_s: float | None = None
         self._iteration = 0
         self._last_probe = 0
         self._said: set[str] = set()
@@ -115,7 +137,8 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             self._objective = objective_of(self.model)
             resumed = int(self.model.optimizer.iterations.numpy()) > 0
             self.trace = TrainingTrace(is_resumed=resumed)
-            self._last_probe = 0
+            self._last_probe = self._num_batches = 0
+            self._wait_s = None
             self._curve = _StepLosses()
             self._probe = gradient_probe.installed(self.model)
             if self._probe is None and not resumed:
@@ -137,14 +160,20 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
     def on_batch(self, batch: Any, wait_s: float) -> None:
         """Note a batch before its step (called by the tap)."""
         with self._harmless():
-            self._start = time.perf_counter() - wait_s
+            if self._wait_s is None:  # first batch of a call, which may take several
+                self._start = time.perf_counter() - wait_s
+                self._wait_s = 0.0
+            elif self._due and self._probe is not None:
+                self._read_sample(self._probe)
+            self._wait_s += wait_s
             self._batches.append(batch)
-            self.trace.waits_s.append(wait_s)
-            self._due = self._probe is not None and self._probe.is_sampled(self._iteration)
+            is_sampled = self._probe is not None and self._probe.is_sampled(self._iteration)
+            self._due = self._due or bool(is_sampled)
             self._iteration += 1  # counted here: reading the variable takes longer than all else
-            if self._due and self._probe is not None:
+            self._num_batches += 1
+            if is_sampled and self._probe is not None:
                 self._probe.remember_weights()
-            if self._due or len(self.trace.waits_s) <= MAX_COUNTED_STEPS:
+            if is_sampled or self._num_batches <= MAX_COUNTED_STEPS:
                 self._count_labels(batch)
 
     def on_step_error(self, error: BaseException) -> None:
@@ -162,12 +191,16 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         with self._harmless():
             if logs and "loss" in logs:
                 self.trace.losses.append(self._curve.loss_of(self.model, float(logs["loss"])))
-            step = max(0, len(self.trace.waits_s) - 1)
+            self.trace.waits_s.append(self._wait_s or 0.0)
             self.trace.step_times_s.append(time.perf_counter() - self._start)
-            if self._due and self._probe is not None and self._probe.is_ready:
-                self._read_sample(self._probe, step)
-            if step % self.every == 0:
-                self.trace.memory.append((step, rules_machine.resident_bytes()))
+            self._wait_s = None
+            if self._due and self._probe is not None:
+                self._read_sample(self._probe)
+                self._due = False
+                self._iteration = self._probe.iteration()  # loss scaling may leave steps out
+            call = len(self.trace.waits_s) - 1
+            if call % self.every == 0:
+                self.trace.memory.append((call, rules_machine.resident_bytes()))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keep the epoch's logs, look at the activations and log new findings."""
@@ -181,11 +214,12 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             self.trace.retrace_causes = explain(traces)
             self._say()
 
-    def _read_sample(self, probe: gradient_probe.GradientProbe, step: int) -> None:
-        expected, self._iteration = self._iteration, probe.iteration()
-        if self._iteration == expected:  # loss scaling may have left steps out
+    def _read_sample(self, probe: gradient_probe.GradientProbe) -> None:
+        """Read what the sampled step did, where it has been taken."""
+        if probe.is_ready and self._iteration == probe.iteration():
+            self._due = False
             rate = float(np.asarray(self.model.optimizer.learning_rate))
-            self.trace.samples.append(probe.read(step, rate))
+            self.trace.samples.append(probe.read(max(0, self._num_batches - 1), rate))
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
@@ -222,7 +256,8 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         for found in self.diagnoses:
             if found.symptom not in self._said:
                 self._said.add(found.symptom)
-                _log.warning("%s: %s", found.symptom, found.cause)
+                level = logging.WARNING if self.logs else logging.DEBUG
+                _log.log(level, "%s: %s", found.symptom, found.cause)
 
     def _located(self, found: Diagnosis) -> Diagnosis:
         """Point a finding at the line of the user's that can mend it."""

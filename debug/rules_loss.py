@@ -28,6 +28,8 @@ NUM_WINDOWS = 10
 """Windows the second half of a run is cut into to look for swings."""
 MIN_SWING = 0.3
 """Standard deviation over mean of the window losses from which on they swing."""
+MIN_SWING_OVER_NOISE = 2.0
+"""... where they swing this many times as much as the difference between batches explains."""
 MIN_VAL_RISE = 1.5
 """A validation loss this many times its own minimum has turned."""
 MIN_GAP = 0.5
@@ -140,7 +142,10 @@ def oscillation(trace: TrainingTrace) -> list[Diagnosis]:
     deviation = math.sqrt(_mean([(value - mean) ** 2 for value in windows]))
     steps = [after - before for before, after in itertools.pairwise(windows)]
     turns = sum(a * b < 0.0 for a, b in itertools.pairwise(steps))
+    by_chance = _noise_of_mean(losses[len(losses) // 2 :], NUM_WINDOWS)
     swings = deviation > MIN_SWING * mean and turns >= len(windows) // 2
+    if deviation < MIN_SWING_OVER_NOISE * by_chance:
+        return []  # batches that differ, not stretches
     if not swings or mean < 0.5 * trace.first_loss or is_good(trace):
         return []
     return [
@@ -204,6 +209,17 @@ def _accuracy_gap(logs: dict[str, float]) -> float:
 def _windows(values: Sequence[float], count: int) -> list[float]:
     size = max(1, len(values) // count)
     return [_mean(values[i : i + size]) for i in range(0, size * count, size) if values[i:]]
+
+
+def _noise_of_mean(values: Sequence[float], count: int) -> float:
+    """Standard error of a window's mean, from how much the steps within windows differ."""
+    size = max(1, len(values) // count)
+    within = [
+        (value - _mean(values[i : i + size])) ** 2
+        for i in range(0, size * count, size)
+        for value in values[i : i + size]
+    ]
+    return math.sqrt(_mean(within) / max(1, size - 1)) if size > 1 else math.inf
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -17,6 +17,10 @@ VANISHED_MEAN = 1e-7
 Source: Amazon SageMaker Debugger, VanishingGradient."""
 EXPLODING_RATIO = 70.0
 """First over last layer's gradient norm above which gradients explode. Source: AutoTrainer."""
+MIN_MOVING_STEPS = 10
+"""Steps, after any warm-up of a few, in which weights must have moved."""
+MIN_GRADIENT_NORM = 1e-6
+"""Norm of all gradients below which weights rightly stay where they are."""
 EXPLODING_NORM = 1e3
 """Norm of all gradients together from which on they count as exploded."""
 MAX_DEAD_SHARE = 0.7
@@ -35,15 +39,6 @@ LOW_UPDATE_RATIO = 1e-4
 """Median update ratio of a stuck run below which its learning rate is too low."""
 NO_UPDATE_RATIO = 1e-8
 """... and below which weights do not move at all. Source: SageMaker, WeightUpdateRatio."""
-COLLAPSED_SHARE = 0.98
-"""Share of the predictions in one class from which on the model has collapsed."""
-MAX_LABEL_SHARE = 0.8
-"""A class with more of the labels than this makes collapse a matter of imbalance."""
-IMBALANCE_RATIO = 10.0
-"""Commonest over rarest class from which on data are imbalanced.
-Source: SageMaker, ClassImbalance."""
-MIN_LABELS = 100
-"""Labels seen before their balance is judged."""
 UNSCALED_MAX = 100.0
 """Inputs that are never negative and reach beyond this were not scaled (pixels are 0 to 255)."""
 UNSCALED_MEAN = 20.0
@@ -168,6 +163,9 @@ def saturated_units(trace: TrainingTrace) -> list[Diagnosis]:
 def learning_rate(trace: TrainingTrace) -> list[Diagnosis]:
     """Judge the learning rate by what the steps do to the weights of a run that is stuck."""
     measured = [s for s in trace.samples if not math.isnan(s.update_ratio)]
+    if _never_moves(trace, measured):
+        ratio = max(sample.update_ratio for sample in measured)
+        return [_wrong_rate("low", measured[-1], ratio, 0.75)]
     if not measured or not (is_stuck(trace) or divergence(trace) or has_spiked(trace)):
         return []
     typical = _typical(measured, lambda s: s.update_ratio)
@@ -178,6 +176,16 @@ def learning_rate(trace: TrainingTrace) -> list[Diagnosis]:
     if typical < LOW_UPDATE_RATIO and is_stuck(trace) and not explained:
         return [_wrong_rate("low", measured[-1], typical, 0.7)]
     return []
+
+
+def _never_moves(trace: TrainingTrace, measured: Sequence[StepSample]) -> bool:
+    """Tell whether no step moved the weights although there was a gradient to follow."""
+    return (
+        len(trace.losses) >= MIN_MOVING_STEPS
+        and len(measured) > 1
+        and all(s.update_ratio < NO_UPDATE_RATIO for s in measured)
+        and all(s.gradient_norm > MIN_GRADIENT_NORM for s in measured)
+    )
 
 
 def _wrong_rate(side: str, sample: StepSample, ratio: float, confidence: float) -> Diagnosis:
@@ -194,55 +202,6 @@ def _wrong_rate(side: str, sample: StepSample, ratio: float, confidence: float) 
         confidence=confidence,
         suggestions=(factor, "compare a few rates on 100 steps each and keep the steepest"),
         evidence={"update_ratio": ratio, "learning_rate": sample.learning_rate},
-    )
-
-
-def class_collapse(trace: TrainingTrace) -> list[Diagnosis]:
-    """Find a classifier that gives one class for everything, and say whether labels explain it."""
-    counts, labels = _class_counts(trace)
-    rows = sum(counts.values())
-    if rows < MIN_PROBE_ROWS or len(labels) < 2 or not trace.probes or trace.is_weighted:
-        return []
-    favourite = max(counts, key=counts.__getitem__)
-    if counts[favourite] < COLLAPSED_SHARE * rows:
-        return []
-    share = max(labels.values()) / sum(labels.values())
-    imbalance = max(labels.values()) / min(labels.values())
-    many = sum(labels.values()) >= MIN_LABELS
-    if many and (imbalance > IMBALANCE_RATIO or share > MAX_LABEL_SHARE):
-        return [_imbalanced(trace, favourite, imbalance, share)]
-    if share > MAX_LABEL_SHARE or not is_stuck(trace):
-        return []
-    return [
-        Diagnosis(
-            symptom="class-collapse",
-            cause=f"The model predicts class {favourite} for {counts[favourite]} of {rows} "
-            f"training rows, although {len(labels)} classes occur.",
-            step=trace.probes[-1].step,
-            phase="model",
-            confidence=0.6,
-            suggestions=(
-                "check labels, loss and last layer with `headstart debug check`",
-                "lower the learning rate",
-            ),
-            evidence={"predicted": _text_keys(counts), "labels": _text_keys(labels)},
-        )
-    ]
-
-
-def _imbalanced(trace: TrainingTrace, favourite: int, ratio: float, share: float) -> Diagnosis:
-    return Diagnosis(
-        symptom="class-imbalance",
-        cause=f"The commonest class has {share:.0%} of the labels, {ratio:.0f} times the rarest, "
-        f"and the model answers class {favourite} for everything.",
-        step=trace.probes[-1].step,
-        phase="data",
-        confidence=0.7,
-        suggestions=(
-            "pass class_weight to fit, or draw the classes evenly",
-            "watch recall by class or balanced accuracy instead of accuracy",
-        ),
-        evidence={"labels": _text_keys(trace.label_counts), "ratio": ratio},
     )
 
 
@@ -333,15 +292,6 @@ def _worst_layer(
     return max(shares.items(), key=lambda item: item[1], default=("", 0.0))
 
 
-def _class_counts(trace: TrainingTrace) -> tuple[dict[int, int], dict[int, int]]:
-    """Predictions of the last two probes together, and all labels seen."""
-    counts: dict[int, int] = {}
-    for probe in trace.probes[-2:]:
-        for label, rows in probe.predicted_counts.items():
-            counts[label] = counts.get(label, 0) + rows
-    return counts, trace.label_counts
-
-
 def _typical(samples: Sequence[StepSample], value: Callable[[StepSample], float]) -> float:
     values = sorted(v for v in map(value, samples) if not math.isnan(v))
     return values[len(values) // 2] if values else math.nan
@@ -357,7 +307,3 @@ def _or_zero(value: float) -> float:
 
 def _layer(variable_path: str) -> str:
     return variable_path.rpartition("/")[0] or variable_path
-
-
-def _text_keys(counts: dict[int, int]) -> dict[str, int]:
-    return {str(label): rows for label, rows in sorted(counts.items())}

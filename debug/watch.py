@@ -26,10 +26,6 @@ from headstart.debug.no_gradient import diagnose_no_gradient
 from headstart.debug.origins import SITE
 from headstart.debug.retraces import RetraceCounter
 
-MIN_RULE_CONFIDENCE = 0.5
-"""Less sure findings of the symptom rules are no reason to call a run unhealthy."""
-ADVICE = ("oscillation", "overfitting", "loss-not-falling")
-"""Symptoms that short healthy runs show as well: told beside other findings, never alone."""
 MAX_HISTORY = 10_000
 DIVERGENCE_FACTOR = 1e3
 """Growth of the loss before it ended in NaN or Inf from which on the cause is divergence."""
@@ -121,9 +117,7 @@ class Watch:
         """Return what was found without any instrumentation."""
         found = [*self._found]
         for source in self._sources:
-            rules = [rule for rule in source() if rule.confidence >= MIN_RULE_CONFIDENCE]
-            if any(rule.symptom not in ADVICE for rule in rules):
-                found += rules
+            found += source()
         if self._retraces is not None:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"
@@ -272,11 +266,13 @@ class Watch:
             inner = getattr(optimizer, "inner_optimizer", optimizer)
             self.optimizer_site = vars(inner).get(SITE)
         if name == "fit" and self.with_rules:
-            from headstart.debug.rules import SymptomRules
+            from headstart.debug.rules import SymptomRules, worth_telling
 
             rules = SymptomRules()
             callbacks.insert(0, rules)
-            self._sources.append(lambda: [_at_layer(found, model) for found in rules.diagnoses])
+            self._sources.append(
+                lambda: [_at_layer(found, model) for found in worth_telling(rules.diagnoses)]
+            )
         return callbacks
 
     def _with_checked_result(self, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,28 +1,105 @@
-"""What a failed flow run says of itself: which op, which layer, which line.
+"""What a flow run says of its training: before it, after it, and when it fails.
 
-    @flow(on_failure=[diagnose_failure])
+    @flow(on_failure=[diagnose_failure], on_crashed=[forget], on_cancellation=[forget])
     def train_mine() -> None:
-        model.fit(data, callbacks=[flight_recorder(Path("runs/mine"))])
+        with watching(Path("runs/mine")) as watch:
+            model.fit(data, callbacks=watch.callbacks)
 
-While the flow runs, the recorder keeps the last batches and weights. When a step fails, or its
-loss is NaN or infinite, it writes a crash bundle, and the hook replays the failing steps in a
-process of its own under the debugger and leaves the Diagnosis as an artifact of the flow run.
+Before the first step a preflight checks model and data; while the model trains, the symptom rules
+watch it; what they find is told at the end. The recorder keeps the last batches and weights: when
+a step fails, or its loss is NaN or infinite, it writes a crash bundle, and the hook replays the
+failing steps in a process of its own under the debugger and leaves the Diagnosis as an artifact
+of the flow run.
 """
 
+import contextlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import keras
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
+from headstart.debug.diagnosis import Diagnosis, ranked
 from headstart.debug.exceptions import diagnose_exception
+from headstart.debug.preflight_callback import Preflight
 from headstart.debug.recorder import FlightRecorder
-from headstart.debug.rendering import render_markdown
+from headstart.debug.rendering import render_markdown, render_text
 from headstart.debug.replay import explain_failure
+from headstart.debug.rules import SymptomRules, worth_telling
 from headstart.errors import HeadstartError
+from headstart.tasks.progress import reporter
 
-_recorders: dict[UUID | None, list[FlightRecorder]] = {}
+_recorders: dict[UUID, list[FlightRecorder]] = {}
+"""Of the flow runs in progress, for the hook that runs once one has failed."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What looks on while a model trains.
+
+    Attributes:
+        recorder: Keeps the last steps.
+        preflight: Checks model and data before the first step.
+        rules: Look for symptoms.
+    """
+
+    recorder: FlightRecorder
+    preflight: Preflight
+    rules: SymptomRules
+
+    @property
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Callbacks for ``fit``."""
+        return [self.preflight, self.rules, self.recorder]
+
+    @property
+    def diagnoses(self) -> list[Diagnosis]:
+        """What was found so far, most likely first; empty where nothing trained."""
+        return ranked([*self.preflight.diagnoses, *worth_telling(self.rules.diagnoses)])
+
+
+@contextlib.contextmanager
+def watching(folder: Path, *, stops_on_nan: bool = True) -> Iterator[Watch]:
+    """Watch the training of the flow run in progress, and tell what was found.
+
+    Args:
+        folder: Where a crash bundle is written.
+        stops_on_nan: Whether a loss that is NaN or infinite ends the training with an error.
+
+    Yields:
+        The watch; give its ``callbacks`` to ``fit``. Its ``diagnoses`` are printed when the block
+        is left, and are an artifact of the flow run then.
+    """
+    recorder = flight_recorder(folder, stops_on_nan=stops_on_nan)
+    watch = Watch(recorder, Preflight(), SymptomRules(logs=False))
+    try:
+        yield watch
+    except Exception:
+        _tell(watch.diagnoses)
+        if recorder.bundle is not None:
+            bundle = shlex.quote(str(recorder.bundle))
+            reporter().note(f"     `headstart debug replay {bundle}` looks closer")
+        raise
+    _tell(watch.diagnoses)
+
+
+def _tell(found: list[Diagnosis]) -> None:
+    if not found:
+        return
+    for line in render_text(found).splitlines():
+        reporter().note(f"     {line}".rstrip())
+    context = FlowRunContext.get()
+    if context is not None and context.flow is not None:
+        create_markdown_artifact(
+            render_markdown(found, "What the training showed"),
+            key=f"{context.flow.name}-findings",
+            description="Preflight and symptom rules",
+        )
 
 
 def flight_recorder(folder: Path, *, stops_on_nan: bool = True) -> FlightRecorder:
@@ -37,9 +114,20 @@ def flight_recorder(folder: Path, *, stops_on_nan: bool = True) -> FlightRecorde
     """
     recorder = FlightRecorder(folder, stops_on_nan=stops_on_nan)
     context = FlowRunContext.get()
-    run_id = context.flow_run.id if context is not None and context.flow_run else None
-    _recorders.setdefault(run_id, []).append(recorder)
+    if context is not None and context.flow_run:  # else there is no hook to look it up
+        _recorders.setdefault(context.flow_run.id, []).append(recorder)
     return recorder
+
+
+def forget(flow: Any, flow_run: Any, state: Any) -> None:
+    """Let go of the recorders of a flow run that has ended; a hook for every end but failure.
+
+    Args:
+        flow: The flow.
+        flow_run: The run.
+        state: Its final state.
+    """
+    _recorders.pop(flow_run.id, None)
 
 
 def diagnose_failure(flow: Any, flow_run: Any, state: Any) -> None:

@@ -13,7 +13,7 @@ from prefect import flow
 from headstart.config import TransferConfig
 from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import lines_in_ui, publish
-from headstart.flows.diagnosis import diagnose_failure, flight_recorder
+from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
@@ -37,6 +37,9 @@ from headstart.tasks.stage import collect_outcomes
     flow_run_name="{config.dataset.images.name}",
     persist_result=False,
     on_failure=[diagnose_failure],
+    on_completion=[forget],
+    on_crashed=[forget],
+    on_cancellation=[forget],
 )
 def transfer(
     config: TransferConfig, store: Path | None = None, out: Path | None = None
@@ -78,17 +81,15 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         stages.bottlenecks(dataset, source, views, backbone, cut)
         reporter().note(f"     {tensorboard_command(folder)}")
         log_dir = folder / "tensorboard"
-        recorder = flight_recorder(folder / "crash", stops_on_nan=False)
-        try:
-            with watched_by(recorder):
-                head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
-        except Exception:
-            if recorder.bundle is not None:
-                reporter().note(f"     `headstart debug replay {recorder.bundle}` looks closer")
-            raise
+        with (
+            watching(folder / "crash", stops_on_nan=False) as watch,
+            watched_by(*watch.callbacks),
+        ):
+            head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
         evaluation = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
         export = stages.export(dataset, source, head, views, backbone, cut, config.export)
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
-    summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s)
+    found = [diagnosis.to_dict() for diagnosis in watch.diagnoses]
+    summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)
     publish("transfer", report, summary)
     return summary

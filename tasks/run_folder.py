@@ -57,6 +57,8 @@ class RunSummary(BaseModel):
     metrics: dict[str, Any]
     """By split: accuracy, accuracy_interval, loss, macro_f1, ece, num_images."""
     seconds: float
+    diagnoses: tuple[dict[str, Any], ...] = ()
+    """What the debugger saw go wrong in this run's training, most likely first."""
 
 
 def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> Path:
@@ -136,6 +138,7 @@ def finish_run(
     export: ExportManifest,
     outcomes: Sequence[Outcome],
     started_s: float,
+    diagnoses: Sequence[dict[str, Any]] = (),
 ) -> RunSummary:
     """Copy a run's results into its folder and write its report.
 
@@ -147,6 +150,7 @@ def finish_run(
         export: Manifest of the stage.
         outcomes: How each stage went.
         started_s: Monotonic time at which the run began, in seconds.
+        diagnoses: What the debugger saw in its training, as JSON values.
 
     Returns:
         The summary.
@@ -166,6 +170,7 @@ def finish_run(
         stages=tuple(outcomes),
         metrics={split: _headline(metrics) for split, metrics in evaluation.metrics.items()},
         seconds=round(time.monotonic() - started_s, 3),
+        diagnoses=tuple(diagnoses),
     )
     text = json.dumps(summary.model_dump(mode="json"), indent=1)
     (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")

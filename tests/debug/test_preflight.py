@@ -148,7 +148,7 @@ def test_script_is_checked_at_its_first_fit(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         "import sys\nimport keras\nimport numpy as np\n"
-        "x, y = np.zeros((64, 4), 'float32'), np.full(64, int(sys.argv[1]))\n"
+        "x, y = np.random.default_rng(0).random((64, 4)), np.full(64, int(sys.argv[1]))\n"
         "model = keras.Sequential([keras.layers.Dense(2, activation='softmax')])\n"
         f"model.compile('adam', '{SPARSE}')\n"
         "model.fit(x, y, verbose=0)\n"
