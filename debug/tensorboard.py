@@ -22,6 +22,8 @@ START_LIMIT_S = 60.0
 """Seconds in which TensorBoard must say its address; importing takes it several."""
 STOP_LIMIT_S = 10.0
 """Seconds it gets to end by itself."""
+ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+"""What TensorBoard is started with besides: it shall be quiet, and leave the GPU to others."""
 _ADDRESS = re.compile(r"(http://\S+?)/? \(Press CTRL")
 
 
@@ -107,20 +109,29 @@ def start_tensorboard(log_dir: Path, port: int = 0) -> Board:
         raise ServiceError(
             "A folder with logs, a dump or a profile is expected.", str(log_dir), "check the path"
         )
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(_shown(log_dir)),
-               "--host", "127.0.0.1", "--port", str(port), "--load_fast", "false"]  # fmt: skip
     process = subprocess.Popen(
-        command,
+        command(_shown(log_dir), port),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, **ENVIRONMENT},
     )
     lines: Queue[str] = Queue()
     threading.Thread(target=_drain, args=(process, lines), daemon=True).start()
     url = _address(process, lines)
     return Board(url, log_dir, process)
+
+
+def command(log_dir: Path, port: int) -> list[str]:
+    """Return the command that serves a folder on loopback, with debugger and profiler.
+
+    Args:
+        log_dir: What to show.
+        port: TCP port; 0 lets the system choose.
+    """
+    return [sys.executable, "-m", "tensorboard.main", "--logdir", str(log_dir),
+            "--host", "127.0.0.1", "--port", str(port), "--load_fast", "false"]  # fmt: skip
 
 
 def _shown(log_dir: Path) -> Path:

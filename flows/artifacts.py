@@ -1,23 +1,51 @@
-"""What a flow run leaves in the Prefect UI: its lines, its report, its classes as a table."""
+"""What a flow run leaves in the Prefect UI: its lines, its progress, its report, its tables."""
 
 import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.context import FlowRunContext
 
+from headstart.flows.run_progress import progress_in_ui
+from headstart.service.record import running_service
+from headstart.tasks.artifacts import current_store
 from headstart.tasks.evaluation.figures import confusion_png, curves_png
 from headstart.tasks.evaluation.findings import Report, headline_split
-from headstart.tasks.evaluation.report import data_uri, markdown_summary, per_class_rows
+from headstart.tasks.evaluation.report import (
+    data_uri,
+    markdown_summary,
+    markdown_top_losses,
+    per_class_rows,
+)
 from headstart.tasks.progress import copy_lines_to
 from headstart.tasks.run_folder import RunSummary
+from headstart.tasks.task_options import describe_work
 
 
-def lines_in_ui() -> contextlib.AbstractContextManager[None]:
-    """Copy the stages' lines into the log of the flow run; outside one, do nothing."""
+@contextlib.contextmanager
+def shown_in_ui() -> Iterator[None]:
+    """Show the stages' lines and progress in the flow run; outside one, do nothing."""
     if FlowRunContext.get() is None:
-        return contextlib.nullcontext()
-    return copy_lines_to(lambda text: get_run_logger().info(text.strip()))
+        yield
+        return
+    with copy_lines_to(lambda text: get_run_logger().info(text.strip())), progress_in_ui():
+        yield
+
+
+def run_name() -> str:
+    """Name the flow run in progress by what it works on: data set, backbone, cut, head."""
+    context = FlowRunContext.get()
+    if context is None or not context.parameters:
+        return "run"
+    config = context.parameters["config"]
+    return describe_work(value for _, value in config) or type(config).__name__
 
 
 def publish(flow_name: str, report: Report, summary: RunSummary) -> None:
@@ -30,25 +58,70 @@ def publish(flow_name: str, report: Report, summary: RunSummary) -> None:
     """
     if FlowRunContext.get() is None:
         return
+    create_markdown_artifact(
+        _markdown(report, summary), key=f"{flow_name}-report", description=report.title
+    )
     split = headline_split(report)
-    markdown = markdown_summary(report)
-    if report.history:
-        markdown += _picture("curves", curves_png(report.history, report.best_epoch))
     if split is not None:
-        metrics = report.metrics[split]
-        markdown += _picture(f"confusion matrix ({split})", confusion_png(metrics))
         create_table_artifact(
-            per_class_rows(metrics), key=f"{flow_name}-classes", description=f"{split} split"
+            per_class_rows(report.metrics[split]),
+            key=f"{flow_name}-classes",
+            description=f"{split} split",
         )
-    # A path to open, not a link: browsers do not follow file: links from a page of a server.
-    markdown += f"\n\nThe whole report: `{summary.report}`\n"
-    create_markdown_artifact(markdown, key=f"{flow_name}-report", description=report.title)
     create_table_artifact(
         [outcome.model_dump(exclude={"key"}) for outcome in summary.stages],
         key=f"{flow_name}-stages",
         description="What was replayed from the store, and what was computed",
     )
+    for name, (text, url) in _links(summary).items():
+        create_link_artifact(url, text, key=f"{flow_name}-{name}", description=text)
+
+
+def _markdown(report: Report, summary: RunSummary) -> str:
+    parts = [markdown_summary(report)]
+    links = _links(summary)
+    if links:
+        parts.append(" · ".join(f"[{text}]({url})" for text, url in links.values()))
+    else:
+        # A path to open, not a link: browsers do not follow file: links from a page of a server.
+        parts.append(f"The whole report: `{summary.report}`")
+    if report.history:
+        parts.append(_picture("curves", curves_png(report.history, report.best_epoch)))
+    split = headline_split(report)
+    if split is not None:
+        parts.append(_picture(f"confusion matrix ({split})", confusion_png(report.metrics[split])))
+    if losses := markdown_top_losses(report):
+        parts += ["## Images with the highest loss", losses]
+    parts += ["## Stages", _ledger(summary)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _ledger(summary: RunSummary) -> str:
+    lines = ["| Stage | | Seconds | Rows | Computed | Seconds saved |", "|---|---|---|---|---|---|"]
+    for one in summary.stages:
+        cells = (one.name, one.status, f"{one.seconds:,.1f}", f"{one.rows:,}")
+        saved = f"{one.rows_computed:,}", f"{one.seconds_saved:,.1f}"
+        lines.append("| " + " | ".join((*cells, *saved)) + " |")
+    return "\n".join([*lines, "", f"{summary.seconds:,.1f} s in all."])
+
+
+def _links(summary: RunSummary) -> dict[str, tuple[str, str]]:
+    """Links to pages of the run, by name: (text, address); none where `up` does not serve them."""
+    store = current_store()
+    service = running_service(store.root)
+    folder = Path(summary.run_dir)
+    if service is None or not folder.is_relative_to(store.root / "runs"):
+        return {}
+    name = folder.relative_to(store.root / "runs").as_posix()
+    page = Path(summary.report).name
+    return {
+        "page": ("The whole report", f"{service.runs_url}/{quote(name)}/{page}"),
+        "tensorboard": (
+            "The training in TensorBoard",
+            f"{service.tensorboard_url}/?runFilter={quote(name)}#timeseries",
+        ),
+    }
 
 
 def _picture(title: str, png: bytes) -> str:
-    return f"\n\n![{title}]({data_uri(png, 'image/png')})\n"
+    return f"![{title}]({data_uri(png, 'image/png')})"

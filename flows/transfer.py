@@ -12,7 +12,7 @@ from prefect import flow
 
 from headstart.config import TransferConfig
 from headstart.errors import DamagedShardError
-from headstart.flows.artifacts import lines_in_ui, publish
+from headstart.flows.artifacts import publish, run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, default_root, use_store
@@ -34,7 +34,7 @@ from headstart.tasks.stage import collect_outcomes
 
 @flow(
     name="transfer",
-    flow_run_name="{config.dataset.images.name}",
+    flow_run_name=run_name,
     persist_result=False,
     on_failure=[diagnose_failure],
     on_completion=[forget],
@@ -54,7 +54,7 @@ def transfer(
     Returns:
         Where the results are, and the figures.
     """
-    with use_store(Store(store or default_root())) as current, lines_in_ui():
+    with use_store(Store(store or default_root())) as current, shown_in_ui():
         folder = open_run_folder(current, config, out)
         write_config(folder, config)
         try:

@@ -80,23 +80,62 @@ def import_tensorflow() -> None:
         tf.config.list_physical_devices()
 
 
-def prefect_url() -> str | None:
+def prefect_url(store_root: Path | None = None) -> str | None:
     """Return the API address that Prefect is set to, without importing Prefect.
 
+    Args:
+        store_root: The store; a `headstart up` that runs over it counts where nothing is set.
+
     Returns:
-        PREFECT_API_URL, or that of the active profile; None where neither names one.
+        The first of those that name one, in the order in which Prefect reads them: the variable
+        PREFECT_API_URL, .env, prefect.toml, pyproject.toml, the active profile; else the address
+        of `headstart up`; else None.
     """
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url
+    named = (
+        os.environ.get("PREFECT_API_URL")
+        or _dotenv_url(Path(".env"))
+        or _toml_url(Path("prefect.toml"), "api", "url")
+        or _toml_url(Path("pyproject.toml"), "tool", "prefect", "api", "url")
+        or _profile_url()
+    )
+    if named or store_root is None:
+        return named or None
+    from headstart.service.record import running_service
+
+    service = running_service(store_root)
+    return service.api_url if service is not None else None
+
+
+def _dotenv_url(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    from dotenv import dotenv_values
+
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return dotenv_values(path).get("PREFECT_API_URL")
+    return None
+
+
+def _toml_url(path: Path, *keys: str) -> str | None:
+    """Return a string deep in a TOML file; None where the file or the string is not there."""
+    try:
+        value: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _profile_url() -> str | None:
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
+    name = os.environ.get("PREFECT_PROFILE")
     try:
-        profiles = tomllib.loads(path.read_text())
-        name = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
-        url = profiles["profiles"][name].get("PREFECT_API_URL")
-    except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError):
+        chosen = name or tomllib.loads(path.read_text(encoding="utf-8")).get("active", "")
+    except (OSError, ValueError):
         return None
-    return url or None
+    return _toml_url(path, "profiles", str(chosen), "PREFECT_API_URL")
 
 
 def is_reachable(url: str) -> bool:
@@ -130,10 +169,10 @@ def run_flow(
     Returns:
         What the flow returns: where the results are, and the figures.
     """
-    url = prefect_url()
+    from headstart.tasks.artifacts import default_root
+
+    url = prefect_url(store or default_root())
     reachable = url is not None and is_reachable(url)
-    if not reachable and url is not None:
-        os.environ["PREFECT_API_URL"] = ""  # or Prefect would go on asking there
     _quieten_prefect()
     if reachable:
         reporter.note(f"recorded by the Prefect server at {url}")
@@ -145,8 +184,28 @@ def run_flow(
     import_tensorflow()
     flow = getattr(importlib.import_module(f"headstart.flows.{name}"), name)
     with use_reporter(reporter):
-        run = flow if reachable or record else flow.fn
-        return run(config, store, out)
+        if not (reachable or record):
+            return flow.fn(config, store, out)
+        with _prefect_at(url if reachable else None):
+            return flow(config, store, out)
+
+
+@contextlib.contextmanager
+def _prefect_at(url: str | None) -> Iterator[None]:
+    """Have Prefect talk to a server, or start a temporary one where None, inside a with block.
+
+    By settings, not by the environment: that is the caller's, and Prefect has read it already
+    when an earlier run of the process imported it.
+    """
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        temporary_settings,
+    )
+
+    updates = {PREFECT_API_URL: url, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: url is None}
+    with temporary_settings(updates):
+        yield
 
 
 def _quieten_prefect() -> None:

@@ -65,11 +65,19 @@ class Reporter:
         """
         if total == 0:
             yield lambda count: None
-        elif self.console.is_terminal:
-            with self._bar(title, total, unit) as advance:
-                yield advance
-        else:
-            yield self._lines(title, total, unit)
+            return
+        with contextlib.ExitStack() as stack:
+            if self.console.is_terminal:
+                show = stack.enter_context(self._bar(title, total, unit))
+            else:
+                show = self._lines(title, total, unit)
+            copy = stack.enter_context(watched_progress(title, total, unit))
+
+            def advance(count: int) -> None:
+                show(count)
+                copy(count)
+
+            yield advance
 
     @contextlib.contextmanager
     def track_to(self, title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
@@ -164,6 +172,39 @@ def copy_lines_to(log: Callable[[str], None]) -> Iterator[None]:
             yield
     finally:
         _log.reset(token)
+
+
+Watch = Callable[[str, int, str], contextlib.AbstractContextManager[Advance]]
+"""Follows one loop: called with its title, its total and the unit."""
+
+_watch: ContextVar[Watch | None] = ContextVar("headstart_watch", default=None)
+
+
+@contextlib.contextmanager
+def copy_progress_to(watch: Watch) -> Iterator[None]:
+    """Have the progress of every loop followed elsewhere too, for the length of a with block."""
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+
+
+@contextlib.contextmanager
+def watched_progress(title: str, total: int, unit: str) -> Iterator[Advance]:
+    """Tell who follows the progress of a loop, and nobody else.
+
+    For a loop that writes lines of its own, as training does. Arguments as for `Reporter.track`.
+
+    Yields:
+        A function to call with the number of things just done, from any thread.
+    """
+    watch = _watch.get()
+    if watch is None:
+        yield lambda count: None
+        return
+    with watch(title, total, unit) as advance:
+        yield advance
 
 
 def reporter() -> Reporter:

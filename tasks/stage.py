@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.tasks.artifacts import FileEntry, Manifest, Store, current_store
 from headstart.tasks.fingerprint import changed_fields, digest
 from headstart.tasks.progress import reporter
+from headstart.tasks.task_options import task_options, title
 
 M = TypeVar("M", bound=Manifest)
 NUM_COMPARED = 50
@@ -89,6 +90,8 @@ class Stage(Generic[M]):
             ``made.fields["key_fields"]`` gives the key.
         compute: Called with an empty folder and the stage's arguments; leaves its files there.
         describe: Called with the manifest; a few words on what it holds.
+        uses_gpu: Whether it keeps a GPU busy; of such stages a Prefect server with a limit on
+            the tag ``gpu`` runs one at a time, where the machine has a GPU.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Stage(Generic[M]):
         compute: Callable[..., Made],
         key_fields: Callable[..., dict[str, Any]] | None = None,
         describe: Callable[[M], str] = lambda manifest: f"{manifest.num_rows:,} rows",
+        uses_gpu: bool = False,
     ) -> None:
         self.name = name
         self.version = version
@@ -106,6 +110,7 @@ class Stage(Generic[M]):
         self._compute = compute
         self._key_fields = key_fields
         self._describe = describe
+        self._uses_gpu = uses_gpu
 
     def __call__(self, *arguments: Any) -> M:
         """Return the stage's manifest, from the store where it is there.
@@ -116,7 +121,7 @@ class Stage(Generic[M]):
         Returns:
             The manifest; its files are on disk.
         """
-        if _in_flow_run():
+        if in_flow_run():
             return self._record(*arguments)
         return self.run(*arguments)
 
@@ -274,12 +279,16 @@ class Stage(Generic[M]):
             cache_policy=policy,
             persist_result=True,
             result_serializer="json",
+            **task_options(self._uses_gpu),
         )(run)
 
     def _record(self, *arguments: Any) -> M:
         started_s = time.monotonic()
         # Results lie in the store, so that a store that is moved or deleted takes them along.
-        task = self.task.with_options(result_storage=current_store().root / "prefect")
+        task = self.task.with_options(
+            result_storage=current_store().root / "prefect",
+            task_run_name=lambda: title(self.name, arguments),
+        )
         ledger = _ledger.get()
         num_told = len(ledger or ())
         state = task(list(arguments), return_state=True)
@@ -342,7 +351,8 @@ def short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _in_flow_run() -> bool:
+def in_flow_run() -> bool:
+    """Say whether a Prefect flow run is going on here."""
     if "prefect" not in sys.modules:
         return False
     from prefect.context import FlowRunContext

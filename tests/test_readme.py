@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
 from headstart.cli import app
-from headstart.config import TransferConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -83,12 +81,3 @@ def test_every_option_that_is_mentioned_exists() -> None:
     }
     assert options
     assert options <= known
-
-
-def test_the_deployments_have_an_entrypoint_and_valid_parameters() -> None:
-    from headstart.flows.transfer import transfer
-
-    project = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    (deployment,) = project["deployments"]
-    assert deployment["entrypoint"] == f"{transfer.fn.__module__}.{transfer.fn.__name__}"
-    TransferConfig.model_validate(deployment["parameters"]["config"])

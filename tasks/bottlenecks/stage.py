@@ -228,4 +228,5 @@ stage = Stage(
     _extract_bottlenecks,
     _bottlenecks_key,
     _describe_bottlenecks,
+    uses_gpu=True,
 )

@@ -41,6 +41,9 @@ THUMBNAIL_QUALITY = 80
 MAX_FILES_SHOWN = 200
 """Files left out, and notes on files, that stand on the page; the others are counted."""
 
+MAX_MARKDOWN_PICTURES = 8
+"""Pictures in the Markdown report: it is stored in Prefect's database, once a run."""
+
 _MARKDOWN_SPECIAL = frozenset("\\`*_[]<>#|~$&")
 
 
@@ -127,6 +130,29 @@ def markdown_summary(report: Report) -> str:
         # Indented code cannot be ended by a fence of backticks inside a path.
         for command in report.commands:
             lines += [f"{_markdown(command.purpose)}:", "", f"    {printable(command.line)}", ""]
+    return "\n".join(lines)
+
+
+def markdown_top_losses(report: Report) -> str:
+    """Show the images with the highest loss as a Markdown table with pictures.
+
+    Args:
+        report: Of the run; the files of its ``hard_images`` are read.
+
+    Returns:
+        At most `MAX_MARKDOWN_PICTURES` of them, worst first; "" where there are none.
+    """
+    shown = report.hard_images[:MAX_MARKDOWN_PICTURES]
+    if not shown:
+        return ""
+    lines = ["| | Label | Predicted | Loss | File |", "|---|---|---|---|---|"]
+    for one in _thumbnails(shown, report.max_pixels):
+        loss, names = one.hard_image.top_loss, report.class_names
+        picture = f"![]({one.uri})" if one.uri else _markdown(one.reason)
+        predicted = f"{_markdown(names[loss.predicted])} ({percent(loss.predicted_probability)})"
+        label, name = _markdown(names[loss.label]), _markdown(one.name)
+        cells = (picture, label, predicted, f"{loss.loss:.3f}", name)
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

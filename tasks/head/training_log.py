@@ -1,13 +1,14 @@
 """What a training says of itself: figures an epoch, a live table, TensorBoard."""
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from headstart.tasks.head.epochs import HEADER, EpochFigures
-from headstart.tasks.progress import reporter
+from headstart.tasks.progress import reporter, watched_progress
 
 
 class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
@@ -32,12 +33,16 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._writers = {
             name: tf.summary.create_file_writer(str(log_dir / name)) for name in folders
         }
+        self._stack = ExitStack()
+        self._advance = lambda count: None
         self._started_s = 0.0
         self._learning_rate = 0.0
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Show the table's header."""
         self._reporter.note(HEADER)
+        watched = watched_progress("training", self.params["epochs"], "epochs")
+        self._advance = self._stack.enter_context(watched)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -60,11 +65,13 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         )
         self.history.append(figures)
         self._reporter.note(figures.line())
+        self._advance(1)
         self._write("train", figures.epoch, figures.train_loss, figures.train_accuracy)
         self._write("validation", figures.epoch, figures.val_loss, figures.val_accuracy)
 
     def close(self) -> None:
         """Close the event files."""
+        self._stack.close()
         for writer in self._writers.values():
             writer.close()
 

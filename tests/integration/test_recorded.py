@@ -51,7 +51,7 @@ def task_states(state: Any) -> dict[str, str]:
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(flow_run_filter=chosen)
     runs = sorted(runs, key=lambda run: run.expected_start_time)
-    return {run.name.rsplit("-", 1)[0]: run.state.name for run in runs}
+    return {run.name.partition(":")[0]: run.state.name for run in runs}
 
 
 def artifacts(state: Any) -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""Progress that moves in the Prefect UI: one artifact a loop, updated now and then.
+
+A thread of its own tells the server, so that a slow server never holds up the work; and a server
+that does not answer costs the run nothing but its bar.
+"""
+
+import contextlib
+import contextvars
+import re
+import threading
+from collections.abc import Iterator
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import FlowRunContext
+
+from headstart.tasks.progress import Advance, copy_progress_to
+
+PERIOD_S = 3.0
+"""Seconds between two updates. A loop that is done sooner leaves no artifact."""
+LAST_WORD_LIMIT_S = 5.0
+"""Seconds in which the server must take the last update."""
+
+
+def progress_in_ui() -> contextlib.AbstractContextManager[None]:
+    """Show the progress of every loop as an artifact of the flow run; outside one, do nothing."""
+    if FlowRunContext.get() is None:
+        return contextlib.nullcontext()
+    return copy_progress_to(progress_artifact)
+
+
+@contextlib.contextmanager
+def progress_artifact(title: str, total: int, unit: str) -> Iterator[Advance]:
+    """Show the progress of one loop.
+
+    Args:
+        title: What is being done.
+        total: Number of things to do.
+        unit: What they are, in the plural.
+
+    Yields:
+        A function to call with the number of things just done, from any thread.
+    """
+    ended = threading.Event()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+
+    def tell() -> None:
+        artifact_id = None
+        while not ended.wait(PERIOD_S) or artifact_id is not None:
+            percent = min(100.0, 100.0 * done / total)
+            text = f"{title}: {done:,} of {total:,} {unit}"
+            with contextlib.suppress(Exception):  # a bar is no reason for a run to fail
+                if artifact_id is None:
+                    artifact_id = create_progress_artifact(percent, _key(title), text)
+                else:
+                    update_progress_artifact(artifact_id, percent, text)
+            if ended.is_set():
+                return
+
+    # The thread sees the task that it works for, and so does the artifact.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(tell,), daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+        thread.join(LAST_WORD_LIMIT_S)
+
+
+def _key(title: str) -> str:
+    """Prefect's keys are of small letters, digits and dashes."""
+    return re.sub("[^a-z0-9]+", "-", f"progress-{title.lower()}").strip("-")

@@ -1,0 +1,97 @@
+"""Commands that run headstart like production: up."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
+from headstart.errors import ServiceError
+
+app = typer.Typer()
+
+Port = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="TCP port on loopback; 4200 or the next free one."),
+]
+
+
+@app.command()
+def up(
+    port: Port = None,
+    tensorboard_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of TensorBoard; 6006 or the next.")
+    ] = None,
+    runs_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of the reports; 4280 or the next.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The data set that the forms propose.")
+    ] = None,
+    store: StoreFolder = None,
+    pool: Annotated[str, typer.Option(help="Name of the work pool.")] = "local",
+    num_runs: Annotated[
+        int, typer.Option("--runs", min=1, help="Flow runs at a time on this machine.")
+    ] = 1,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether all of it is there and answers.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a Prefect server, a worker, TensorBoard and the reports; stop them on Ctrl-C."""
+    root = open_store(store).root
+    if check:
+        _check(root, pool, as_json)
+        return
+    if images is not None and not images.exists():
+        raise ServiceError("--images names a data set.", f"{images} does not exist", "check it")
+    from headstart.service.up import Wishes, running, stopping_on_signals
+
+    console = Console(stderr=True)
+
+    def tell(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    wishes = Wishes(root, port, tensorboard_port, runs_port, images, pool, num_runs)
+    try:
+        with stopping_on_signals(), running(wishes, tell) as service:
+            if as_json:
+                print_json(service.record.model_dump(mode="json"))
+            else:
+                _print_pages(Console(), service.record.pages())
+            tell("Ctrl-C stops all of it; the store and the runs stay")
+            service.watch(tell)
+    except KeyboardInterrupt:
+        tell("stopped")
+
+
+def _print_pages(console: Console, pages: dict[str, str]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, url in pages.items():
+        table.add_row(name, url)
+    console.print(table)
+
+
+def _check(root: Path, pool: str, as_json: bool) -> None:
+    from headstart.launch import prefect_url
+    from headstart.service.check import check
+
+    url = prefect_url(root)
+    if url is not None:
+        os.environ["PREFECT_API_URL"] = url  # before Prefect is imported, which reads it then
+    findings = check(root, url, pool)
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for finding in findings:
+            sign = "[green]ok[/]" if finding.is_well else "[bold red]missing[/]"
+            table.add_row(sign, finding.what, finding.detail)
+        Console(soft_wrap=True).print(table)
+    if not all(finding.is_well for finding in findings):
+        raise typer.Exit(code=ServiceError.exit_code)

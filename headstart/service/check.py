@@ -1,0 +1,96 @@
+"""`headstart up --check`: is what production needs there, and does it answer?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.service.record import ServiceRecord, running_service
+from headstart.service.up import answers
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: The thing.
+        is_well: Whether it is as it should be.
+        detail: Where it is, or what is wrong.
+    """
+
+    what: str
+    is_well: bool
+    detail: str
+
+
+def check(store_root: Path, api_url: str | None, pool: str) -> list[Finding]:
+    """Look at a running installation.
+
+    Args:
+        store_root: The store.
+        api_url: The Prefect server's address; None where none is known.
+        pool: Name of the work pool.
+
+    Returns:
+        What was looked at, in the order in which things need each other; nothing is asked of a
+        server that does not answer.
+    """
+    if api_url is None:
+        return [Finding("Prefect server", False, "none is known: `headstart up` starts one")]
+    record = running_service(store_root)
+    if not answers(f"{api_url.rstrip('/')}/health"):
+        findings = [Finding("Prefect server", False, f"{api_url} does not answer")]
+    else:
+        findings = [Finding("Prefect server", True, api_url), *_ask_server(pool)]
+    return findings + (_pages(record) if record is not None else [])
+
+
+def worker_is_online(pool: str) -> bool:
+    """Say whether a worker takes the runs of a work pool of the server in PREFECT_API_URL."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        workers = client.read_workers_for_work_pool(pool)
+    return any(worker.status == "ONLINE" for worker in workers)
+
+
+def _ask_server(pool: str) -> list[Finding]:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    from headstart.service.provisioning import (
+        AUTOMATION,
+        deployment_names,
+        find_automation,
+        has_gpu_limit,
+    )
+
+    with get_client(sync_client=True) as client:
+        try:
+            kind = client.read_work_pool(pool).type
+        except ObjectNotFound:
+            return [Finding("work pool", False, f"there is none named {pool}")]
+        online = worker_is_online(pool)
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        there = {f"{flows.get(one.flow_id)}/{one.name}" for one in client.read_deployments()}
+        missing = [name for name in deployment_names() if name not in there]
+        has_automation = find_automation(client) is not None
+        has_limit = has_gpu_limit(client)
+    return [
+        Finding("work pool", True, f"{pool}, of type {kind}"),
+        Finding("worker", online, "online" if online else f"none takes the runs of {pool}"),
+        Finding(
+            "deployments",
+            not missing,
+            f"missing: {', '.join(missing)}" if missing else ", ".join(deployment_names()),
+        ),
+        Finding("GPU limit", has_limit, "one task at a time" if has_limit else "not set"),
+        Finding("automation", has_automation, AUTOMATION if has_automation else "not set"),
+    ]
+
+
+def _pages(record: ServiceRecord) -> list[Finding]:
+    pages = {"TensorBoard": record.tensorboard_url, "reports": record.runs_url}
+    return [
+        Finding(name, answers(url), url if answers(url) else f"{url} does not answer")
+        for name, url in pages.items()
+    ]

@@ -1,0 +1,168 @@
+"""What a Prefect server is given: a work pool, the deployments, the limit, the automation.
+
+All of it can be done again to a server that has it. Imports Prefect, so its address must be in
+PREFECT_API_URL before this module is imported.
+"""
+
+import contextlib
+import subprocess
+import sys
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorker
+
+from headstart.errors import ServiceError
+
+POOL = "local"
+GPU_TAG = "gpu"
+"""Of the tasks that use a GPU; the server lets one of them run at a time."""
+HEARTBEAT_S = 30
+"""Seconds between a flow run's signs of life; Prefect allows no less."""
+SILENCE_LIMIT_S = 90
+"""Without a sign of life for so long a flow run is taken for dead: three beats missed."""
+AUTOMATION = "headstart: a flow run without a sign of life has crashed"
+DEPLOY_LIMIT_S = 300
+
+
+def definition() -> dict[str, Any]:
+    """Read the deployments that come with headstart, the repository's prefect.yaml."""
+    text = resources.files("headstart.flows").joinpath("prefect.yaml").read_text("utf-8")
+    project: dict[str, Any] = yaml.safe_load(text)
+    return project
+
+
+def deployment_names() -> list[str]:
+    """List the deployments that come with headstart, as "flow/deployment"."""
+    return [
+        f"{deployment['entrypoint'].rpartition('.')[2]}/{deployment['name']}"
+        for deployment in definition()["deployments"]
+    ]
+
+
+def provision(pool: str) -> None:
+    """Give the server of PREFECT_API_URL a work pool, the limit and the automation.
+
+    Args:
+        pool: Name of the process work pool.
+    """
+    with get_client(sync_client=True) as client:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(
+            WorkPoolCreate(
+                name=pool,
+                type=ProcessWorker.type,
+                description="Flow runs as processes of this machine, started by headstart up.",
+                base_job_template=template,
+            ),
+            overwrite=True,
+        )
+        client.create_concurrency_limit(GPU_TAG, 1)
+        if find_automation(client) is None:
+            client.create_automation(_crash_silent_runs())
+
+
+def find_automation(client: SyncPrefectClient) -> Automation | None:
+    """Return the server's automation that ends dead runs, if it has it and it is on."""
+    found: list[Automation] = client.read_automations_by_name(AUTOMATION)
+    return next((automation for automation in found if automation.enabled), None)
+
+
+def has_gpu_limit(client: SyncPrefectClient) -> bool:
+    """Say whether the server lets only so many GPU tasks run at a time."""
+    with contextlib.suppress(ObjectNotFound):
+        return client.read_concurrency_limit_by_tag(GPU_TAG) is not None
+    return False
+
+
+def _crash_silent_runs() -> AutomationCore:
+    """A run whose process and worker were both killed says nothing more: nobody else ends it.
+
+    Source: the recipe for zombie flow runs in Prefect's documentation of automations.
+    """
+    ends = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+    beat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name=AUTOMATION,
+        description=f"No heartbeat for {SILENCE_LIMIT_S} s: the run's process was killed.",
+        trigger=EventTrigger(
+            after={beat},
+            expect={beat, *ends},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=SILENCE_LIMIT_S),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"No sign of life for {SILENCE_LIMIT_S} s; run it again, and it goes on "
+                "from what is finished.",
+            )
+        ],
+    )
+
+
+def write_project(folder: Path, pool: str, images: Path | None, working_dir: Path) -> Path:
+    """Write a prefect.yaml with this installation's deployments.
+
+    Args:
+        folder: Where it goes.
+        pool: Work pool of the deployments.
+        images: What the forms propose as the data set; the definition's own where None.
+        working_dir: Folder that relative paths in the forms start at.
+
+    Returns:
+        The file.
+    """
+    project = definition()
+    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(working_dir)}}
+    project["pull"] = [step]
+    for deployment in project["deployments"]:
+        deployment["work_pool"]["name"] = pool
+        dataset = deployment["parameters"]["config"]["dataset"]
+        dataset["images"] = str(working_dir / (images or dataset["images"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "prefect.yaml"
+    path.write_text(yaml.safe_dump(project, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def deploy(project: Path, environment: dict[str, str]) -> None:
+    """Register all deployments of a prefect.yaml, as ``prefect deploy --all`` does.
+
+    Args:
+        project: The file.
+        environment: Variables of the command, PREFECT_API_URL among them.
+
+    Raises:
+        ServiceError: Prefect refused one.
+    """
+    # -P: not the working folder's own `headstart` or `flows`, should it have any.
+    command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    result = subprocess.run(
+        [*command, "--prefect-file", str(project)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEPLOY_LIMIT_S,
+        start_new_session=True,
+    )
+    if result.returncode != 0:
+        tail = (result.stdout + result.stderr).strip().splitlines()[-8:]
+        raise ServiceError(
+            "The deployments can be registered.",
+            "\n" + "\n".join(tail),
+            f"`prefect deploy --all --prefect-file {project}` by hand says more",
+        )

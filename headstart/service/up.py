@@ -1,0 +1,320 @@
+"""`headstart up`: a Prefect server, a worker, TensorBoard and the reports, on one machine."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from urllib.request import Request, urlopen
+
+from filelock import FileLock, Timeout
+
+from headstart.debug import tensorboard
+from headstart.errors import ServiceError
+from headstart.service.children import LOOPBACK, Child, choose_port, end_all
+from headstart.service.record import (
+    FOLDER,
+    ServiceRecord,
+    Started,
+    descendants,
+    read_record,
+    record_path,
+)
+from headstart.service.runs_page import RunsServer
+
+SERVER_PORT, TENSORBOARD_PORT, RUNS_PORT = 4200, 6006, 4280
+"""Prefect's and TensorBoard's own defaults, and one near them."""
+START_LIMIT_S = 180.0
+"""Seconds in which a server must answer; on a fresh database and two busy cores Prefect's took
+60."""
+ANSWER_LIMIT_S = 5.0
+WATCH_PERIOD_S = 1.0
+NUM_RESTARTS = 5
+"""Times that one child is started again before `headstart up` gives up."""
+WORKER_POLL_S = 2
+"""Seconds between a worker's questions for new runs; Prefect's default of 10 is for clouds."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user chose.
+
+    Attributes:
+        store_root: The store.
+        port: Of the Prefect server; None for the default or the next free one, as below.
+        tensorboard_port: Of TensorBoard.
+        runs_port: Of the page of the runs.
+        images: What the forms propose as the data set; None for the definition's own.
+        pool: Name of the work pool.
+        num_runs: Flow runs at a time.
+    """
+
+    store_root: Path
+    port: int | None
+    tensorboard_port: int | None
+    runs_port: int | None
+    images: Path | None
+    pool: str
+    num_runs: int
+
+
+@dataclass
+class Service:
+    """The running parts.
+
+    Attributes:
+        record: Who they are and where they answer.
+        children: The processes, in the order they were started.
+    """
+
+    record: ServiceRecord
+    children: list[Child]
+    _offspring: dict[str, list[Started]] = field(default_factory=dict)
+    _num_restarts: dict[str, int] = field(default_factory=dict)
+
+    def watch(self, tell: Callable[[str], None]) -> None:
+        """Start again what ends, for ever.
+
+        Args:
+            tell: Called with a line for the user.
+
+        Raises:
+            ServiceError: A part ended too often.
+        """
+        while True:
+            time.sleep(WATCH_PERIOD_S)
+            for child in self.children:
+                if child.has_ended():
+                    self._revive(child, tell)
+                elif child.pid is not None:
+                    self._offspring[child.name] = descendants([child.pid])
+
+    def _revive(self, child: Child, tell: Callable[[str], None]) -> None:
+        count = self._num_restarts[child.name] = self._num_restarts.get(child.name, 0) + 1
+        if count > NUM_RESTARTS:
+            raise ServiceError(
+                f"The {child.name} goes on running.",
+                f"it ended {count} times; the last lines of {child.log}:\n{child.tail()}",
+                "mend the cause, then start `headstart up` again",
+            )
+        # A run whose worker was killed must not go on unseen: the next one works on its rows.
+        end_all(self._offspring.pop(child.name, []))
+        tell(f"the {child.name} ended and is started again; its log: {child.log}")
+        child.start()
+        self.note_children()
+
+    def note_children(self) -> None:
+        """Write the record anew, with the processes as they are."""
+        started = tuple(
+            Started.of(child.name, child.pid) for child in self.children if child.pid is not None
+        )
+        self.record = self.record.model_copy(update={"children": started})
+        self.record.write(Path(self._store_root))
+
+    @property
+    def _store_root(self) -> str:
+        return self.children[0].log.parent.parent.parent.as_posix()
+
+
+@contextmanager
+def running(wishes: Wishes, tell: Callable[[str], None]) -> Iterator[Service]:
+    """Start everything; at the end of the with block stop everything.
+
+    Args:
+        wishes: What the user chose.
+        tell: Called with a line for the user at each step.
+
+    Yields:
+        The running parts.
+
+    Raises:
+        ServiceError: One runs over the store already, a port is taken, or a part did not start.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_only_one(wishes.store_root))
+        _end_leftovers(wishes.store_root, tell)
+        service = _make(wishes, stack)
+        stack.callback(record_path(wishes.store_root).unlink, missing_ok=True)
+        server, worker, board = service.children
+        for child in (server, board):
+            stack.callback(child.stop)
+            child.start()
+        service.note_children()
+        tell("starting the Prefect server and TensorBoard (their first start takes a minute)")
+        wait_until_answered(f"{service.record.api_url}/health", server)
+        tell("registering the deployments")
+        _register(wishes, service.record.api_url)
+        stack.callback(worker.stop)
+        worker.start()
+        wait_until_answered(service.record.tensorboard_url, board)
+        _wait_for_worker(wishes.pool, worker)
+        service.note_children()
+        yield service
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into what Ctrl-C does, and let nothing interrupt the stopping."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for sign in signs:
+            signal.signal(sign, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signs = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {sign: signal.signal(sign, interrupt) for sign in signs}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+@contextmanager
+def _only_one(store_root: Path) -> Iterator[None]:
+    """Hold the store's lock for `headstart up`; the system frees it when the process dies."""
+    path = store_root / FOLDER / "up.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        record = read_record(store_root)
+        where = f" at {record.dashboard_url}, process {record.up.pid}" if record else ""
+        raise ServiceError(
+            "One `headstart up` runs over a store at a time.",
+            f"one runs over {store_root}{where}",
+            "use that one, end it with Ctrl-C, or choose another --store",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _end_leftovers(store_root: Path, tell: Callable[[str], None]) -> None:
+    """End what a `headstart up` that was killed has left running."""
+    record = read_record(store_root)
+    if record is None:
+        return
+    alive = [child for child in record.children if child.is_alive()]
+    alive += descendants([child.pid for child in alive])
+    if ended := end_all(alive):
+        tell(f"ended {len(ended)} processes that a killed `headstart up` had left running")
+
+
+def _make(wishes: Wishes, stack: ExitStack) -> Service:
+    taken: set[int] = set()
+    port = choose_port(wishes.port, SERVER_PORT, "the Prefect server", taken)
+    board_port = choose_port(wishes.tensorboard_port, TENSORBOARD_PORT, "TensorBoard", taken)
+    runs_port = choose_port(wishes.runs_port, RUNS_PORT, "the reports", taken)
+    runs = RunsServer(wishes.store_root / "runs", runs_port)
+    stack.callback(runs.stop)
+    record = ServiceRecord(
+        up=Started.of("headstart up", os.getpid()),
+        api_url=f"http://{LOOPBACK}:{port}/api",
+        dashboard_url=f"http://{LOOPBACK}:{port}",
+        tensorboard_url=f"http://{LOOPBACK}:{board_port}",
+        runs_url=runs.url,
+        pool=wishes.pool,
+    )
+    return Service(record, _children(wishes, port, board_port))
+
+
+def _children(wishes: Wishes, port: int, board_port: int) -> list[Child]:
+    logs = wishes.store_root / FOLDER / "logs"
+    environment = environment_of(wishes.store_root, port)
+    prefect = [sys.executable, "-P", "-m", "prefect"]
+    serve = ["server", "start", "--host", LOOPBACK, "--port", str(port)]
+    work = ["worker", "start", "--pool", wishes.pool, "--limit", str(wishes.num_runs)]
+    work += ["--name", "headstart-up"]
+    board = tensorboard.command(wishes.store_root / "runs", board_port)
+    return [
+        Child("server", [*prefect, *serve], environment, logs / "server.log"),
+        Child("worker", [*prefect, *work], environment, logs / "worker.log"),
+        Child(
+            "TensorBoard",
+            board,
+            {**environment, **tensorboard.ENVIRONMENT},
+            logs / "tensorboard.log",
+        ),
+    ]
+
+
+def environment_of(store_root: Path, port: int) -> dict[str, str]:
+    """Return the variables of a server on a port, of its worker and of its flow runs.
+
+    Args:
+        store_root: The store, which holds the server's database too.
+        port: Of the server.
+    """
+    database = store_root / FOLDER / "prefect.db"
+    return {
+        **{name: value for name, value in os.environ.items() if name != "PREFECT_UI_API_URL"},
+        "HEADSTART_STORE": str(store_root),
+        "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
+        # Without it the page is served on one port and asks another.
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_API_HOST": LOOPBACK,
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_S),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "KERAS_BACKEND": "tensorflow",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _register(wishes: Wishes, api_url: str) -> None:
+    os.environ["PREFECT_API_URL"] = api_url  # before Prefect is imported, which reads it then
+    from headstart.service.provisioning import deploy, provision, write_project
+
+    provision(wishes.pool)
+    folder = wishes.store_root / FOLDER
+    project = write_project(folder, wishes.pool, wishes.images, Path.cwd())
+    port = int(api_url.rpartition(":")[2].partition("/")[0])
+    deploy(project, environment_of(wishes.store_root, port))
+
+
+def wait_until_answered(url: str, child: Child) -> None:
+    """Wait until a page answers.
+
+    Args:
+        url: Of the page.
+        child: That serves it.
+
+    Raises:
+        ServiceError: It ended, or did not answer in time.
+    """
+    _wait(lambda: answers(url), child)
+
+
+def _wait_for_worker(pool: str, worker: Child) -> None:
+    from headstart.service.check import worker_is_online
+
+    _wait(lambda: worker_is_online(pool), worker)
+
+
+def _wait(is_there: Callable[[], bool], child: Child) -> None:
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while not is_there():
+        if child.has_ended() or time.monotonic() > deadline_s:
+            raise ServiceError(
+                f"The {child.name} starts within {START_LIMIT_S:.0f} s.",
+                f"the last lines of {child.log}:\n{child.tail()}",
+                "mend the cause, then start `headstart up` again",
+            )
+        time.sleep(0.3)
+
+
+def answers(url: str) -> bool:
+    """Say whether a page on this machine can be fetched."""
+    try:
+        with urlopen(Request(url), timeout=ANSWER_LIMIT_S) as reply:
+            return bool(reply.status == 200)
+    except (OSError, ValueError):
+        return False
