@@ -27,7 +27,9 @@ def tiny_extractor() -> keras.Model:
     """RGB -> bottleneck [N, 8]; the network is nested, as in the extractors of backbones."""
     keras.utils.set_random_seed(3)
     inner_input = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.Conv2D(8, 3, 2, name="conv")(inner_input)
+    # It holds its statistics as tensors, not as variables (EfficientNet begins so).
+    x = keras.layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[0.9, 1.0, 1.1])(inner_input)
+    x = keras.layers.Conv2D(8, 3, 2, name="conv")(x)
     x = keras.layers.BatchNormalization(name="norm")(x)
     x = keras.layers.Activation("swish", name="dropout")(x)  # a name that the head has too
     inner = keras.Model([inner_input], [keras.layers.GlobalAveragePooling2D(name="logits")(x)])

@@ -50,9 +50,11 @@ def join(
         storage_dtype: "float16" or "float32": how the bottlenecks were stored.
 
     Returns:
-        A model with layers of its own, images uint8 [N, H, W, 3] -> probabilities float32
-        [N, num_classes]. Its layers "view" (rounded pixels, float32 [N, image_size, image_size,
-        3]), "bottleneck" and "logits" can be looked up by these names.
+        A model to write to a file, images uint8 [N, H, W, 3] -> probabilities float32
+        [N, num_classes]. Its layers are still those of extractor and head, so that their
+        ``output`` may be that of the model they were built in. As it reads back from the file it
+        has layers of its own; "view" (rounded pixels, float32 [N, image_size, image_size, 3]),
+        "bottleneck" and "logits" can be looked up by these names.
 
     Raises:
         ExportError: The head does not take what the extractor gives.
@@ -68,7 +70,7 @@ def join(
     taken.remove(LOGITS)  # the head's last layer owns that name
     logits = _flatten(head, taken).call(bottleneck)
     probabilities = keras.layers.Softmax(name=PROBABILITIES, dtype="float32")(logits)
-    return _detach(keras.Model(image, probabilities, name="headstart"))
+    return keras.Model(image, probabilities, name="headstart")
 
 
 def _view(image: Any, image_size: int, resize: Resize) -> Any:
@@ -122,19 +124,6 @@ def _copy(layer: Any, taken: set[str]) -> Any:
         copy.build_from_config(layer.get_build_config())
         copy.set_weights(layer.get_weights())
     return copy
-
-
-def _detach(model: keras.Model) -> keras.Model:
-    """Copy a model that borrowed its layers.
-
-    A borrowed layer is still part of the graph it was built in, and its ``output`` is that
-    graph's tensor: a tool that builds a sub-model from it would miss everything before it.
-    """
-    own = keras.Model.from_config(model.get_config())
-    for layer in own.layers:
-        if layer.weights:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
-    return own
 
 
 def _check_fit(extractor: keras.Model, head: keras.Model) -> None:

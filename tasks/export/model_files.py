@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import headstart
 from headstart.errors import ExportError
 from headstart.tasks.export.joining import LOGITS, VIEW
-from headstart.tasks.frozen_graph import fold_variables
 from headstart.tasks.views.augment import Resize
 
 Format = Literal["saved_model", "keras", "litert"]
@@ -176,29 +175,12 @@ def freeze(model: keras.Model) -> Any:
     view = model.get_layer(VIEW).output
     network = keras.Model(view, [model.get_layer(LOGITS).output, model.output])
     spec = tf.TensorSpec(view.shape, tf.uint8, name="views")
+    values = [(variable, variable.numpy()) for variable in network.variables]
 
     def forward(views: Any) -> Any:
-        return network(tf.cast(views, tf.float32), training=False)
-
-    function = tf.function(forward, input_signature=[spec], autograph=False)
-    frozen = fold_variables(function.get_concrete_function())
-    return _drop_gradients(frozen, spec)
-
-
-def _drop_gradients(frozen: Any, spec: tf.TensorSpec) -> Any:
-    """Copy a frozen function without its nodes' custom gradients (swish has one).
-
-    They capture variables that freezing has taken away, and so could not be saved.
-    """
-    graph = frozen.graph.as_graph_def()
-    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
-        for node in nodes:
-            node.attr.pop("_gradient_op_type", None)
-    source = frozen.inputs[0].name
-    outputs = [tensor.name for tensor in frozen.outputs]
-
-    def forward(views: Any) -> Any:
-        return tf.graph_util.import_graph_def(graph, {source: views}, outputs, name="")
+        constants = [(variable, tf.constant(value)) for variable, value in values]
+        with keras.StatelessScope(constants):  # in it, a variable's value is the constant
+            return network(tf.cast(views, tf.float32), training=False)
 
     return tf.function(forward, input_signature=[spec], autograph=False).get_concrete_function()
 
