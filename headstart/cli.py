@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from headstart import __version__
-from headstart.commands import cache, explain, models, service, transfer
+from headstart.commands import cache, explain, finetune, models, service, transfer
 from headstart.debug.cli import app as debug_app
 from headstart.errors import HeadstartError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(transfer.app)
+app.add_typer(finetune.app)
 app.add_typer(models.app)
 app.add_typer(explain.app)
 app.add_typer(service.app)

@@ -26,6 +26,7 @@ PACKAGES = (
     "head",
     "evaluation",
     "export",
+    "finetuning",
     "explanation",
 )
 TOP = ("planning", "run_folder", "stages", "upkeep")

@@ -14,6 +14,14 @@ from headstart.config.augmentations import (
     Rotation,
 )
 from headstart.config.base import SPLITS, Config, Split
+from headstart.config.finetune import (
+    CompareConfig,
+    FinetuneConfig,
+    LadderConfig,
+    StudyConfig,
+    TransferabilityConfig,
+    TuningConfig,
+)
 from headstart.config.loading import build_config, load_config
 from headstart.config.transfer import (
     BackboneConfig,
@@ -32,18 +40,24 @@ __all__ = [
     "BackboneConfig",
     "BottleneckConfig",
     "ColorJitter",
+    "CompareConfig",
     "Config",
     "Cutout",
     "DatasetConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "FinetuneConfig",
     "Flip",
     "HeadConfig",
+    "LadderConfig",
     "PadAndRandomCrop",
     "RandomResizedCrop",
     "Rotation",
     "Split",
+    "StudyConfig",
     "TransferConfig",
+    "TransferabilityConfig",
+    "TuningConfig",
     "ViewsConfig",
     "build_config",
     "load_config",

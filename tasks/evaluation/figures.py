@@ -10,7 +10,7 @@ would ask for LaTeX.
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -131,6 +131,19 @@ def reliability_svg(metrics: SplitMetrics) -> bytes:
         return _svg(_reliability(metrics))
 
 
+def draw_svg(draw: Callable[[], "Figure"]) -> bytes:
+    """Draw a figure in this report's style, as SVG for a page.
+
+    Args:
+        draw: Makes the figure; called with Matplotlib's own defaults in effect.
+
+    Returns:
+        An SVG file's bytes, UTF-8.
+    """
+    with _matplotlib_defaults():
+        return _svg(draw())
+
+
 def confusion_png(metrics: SplitMetrics) -> bytes:
     """Draw the confusion matrix, rows true and columns predicted.
 
@@ -173,7 +186,7 @@ def _curves(history: Sequence[EpochFigures], best_epoch: int | None) -> "Figure"
         axes.set_title(title, loc="left", fontsize=11, color=INK)
         if axes.lines:
             axes.legend(frameon=False, labelcolor=INK, fontsize=9)
-        _soften(axes)
+        soften(axes)
     accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
     return figure
 
@@ -215,7 +228,7 @@ def _reliability(metrics: SplitMetrics) -> "Figure":
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     figure.legend(frameon=False, labelcolor=INK, fontsize=8, loc="outside upper left", ncols=3,
                   columnspacing=1.2, handletextpad=0.5)  # fmt: skip
-    _soften(axes)
+    soften(axes)
     return figure
 
 
@@ -238,7 +251,7 @@ def _confusion(metrics: SplitMetrics) -> "Figure":
         axes.text(column, row, f"{excerpt.counts[row, column]}", ha="center", va="center",
                   fontsize=7, color="white" if strong else INK)  # fmt: skip
     axes.set(xlabel="predicted", ylabel="true")
-    _soften(axes, grid=False)
+    soften(axes, grid=False)
     return figure
 
 
@@ -266,7 +279,13 @@ def _label(name: str, index: int) -> str:
     return text
 
 
-def _soften(axes: "Axes", grid: bool = True) -> None:
+def soften(axes: "Axes", grid: bool = True) -> None:
+    """Make axes recede behind what is drawn on them.
+
+    Args:
+        axes: To be softened.
+        grid: Draw faint horizontal lines, and keep the left and the lower spine.
+    """
     for side in ("top", "right") if grid else ("top", "right", "bottom", "left"):
         axes.spines[side].set_visible(False)
     for spine in axes.spines.values():

@@ -1,6 +1,7 @@
 """The evaluation stage: its manifest, its key, its function."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from headstart.config import (
     ViewsConfig,
 )
 from headstart.tasks.artifacts import Manifest
+from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
@@ -54,9 +56,30 @@ def _evaluate_head(
     bottlenecks: BottleneckConfig,
     config: EvaluationConfig,
 ) -> Made:
-    index = index_of(dataset)
     rows = open_rows(dataset, views, backbone, bottlenecks, JUDGED)
-    model = open_head(head)
+    return judge(folder, dataset, open_head(head), rows, config)
+
+
+def judge(
+    folder: Path,
+    dataset: DatasetManifest,
+    model: Any,
+    rows: Mapping[Split, LabelledRows],
+    config: EvaluationConfig,
+) -> Made:
+    """Judge a model by the rows it takes, and write the figures.
+
+    Args:
+        folder: Where metrics.json and predictions.npz go.
+        dataset: The indexed data set.
+        model: Rows float32 [n, *shape] -> logits [n, num_classes].
+        rows: The splits to judge it by.
+        config: How.
+
+    Returns:
+        The figures, as an `EvaluationManifest` holds them.
+    """
+    index = index_of(dataset)
     metrics: dict[str, SplitMetrics] = {}
     losses: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}

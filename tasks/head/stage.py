@@ -87,7 +87,7 @@ def _train_head(
     tail = network.tail(bottlenecks.cut) if config.kind == "tail" else None
     num_classes = len(dataset.class_names)
     trained = train_head(
-        rows["train"], rows.get("val"), config, num_classes, tail, log_dir, _watchers.get()
+        rows["train"], rows.get("val"), config, num_classes, tail, log_dir, watchers()
     )
     trained.model.save(folder / "head.keras")
     shutil.copytree(log_dir, folder / "tensorboard")
@@ -121,6 +121,11 @@ def watched_by(*callbacks: keras.callbacks.Callback) -> Iterator[None]:
         yield
     finally:
         _watchers.reset(token)
+
+
+def watchers() -> tuple[keras.callbacks.Callback, ...]:
+    """Return the callbacks of the `watched_by` around this, for stages that train something."""
+    return _watchers.get()
 
 
 def open_head(head: HeadManifest) -> keras.Model:

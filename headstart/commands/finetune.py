@@ -1,0 +1,95 @@
+"""Commands that train more than a head: finetune, compare, transferability."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from headstart.commands.options import (
+    AsJson,
+    BackboneName,
+    ConfigFile,
+    NumViews,
+    Out,
+    Record,
+    Settings,
+    StoreFolder,
+    print_json,
+    run_recorded_or_plain,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def finetune(
+    images: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder of images as for `train`, or the folder of a finished run, whose head "
+            "is gone on from; the --config file's own where not given.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    backbone: BackboneName = None,
+    views: NumViews = None,
+    rungs: Annotated[int | None, typer.Option(help="Cached rungs below the head.")] = None,
+    end_to_end: Annotated[
+        bool | None,
+        typer.Option(help="Train the whole network as the last rung; as a rule, where a GPU is."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs of a rung.")] = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on from a head down into the backbone, rung by rung, as far as it helps."""
+    from headstart.config import FinetuneConfig, build_config
+
+    images, config = _run_or_images(images, config)
+    overrides = {
+        "backbone.name": backbone,
+        "views.num_augmented": views,
+        "ladder.num_rungs": rungs,
+        "ladder.end_to_end": None if end_to_end is None else ("always" if end_to_end else "never"),
+        "tuning.epochs": epochs,
+    }
+    wanted = build_config(FinetuneConfig, images, config, tuple(settings or ()), overrides)
+    summary = run_recorded_or_plain("finetune", wanted, store, out, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+        return
+    from headstart.printing import print_summary
+
+    console = Console()
+    _print_rungs(console, summary)
+    print_summary(console, summary)
+
+
+def _run_or_images(images: Path | None, config: Path | None) -> tuple[Path | None, Path | None]:
+    """Tell the folder of a run, whose configuration is gone on from, from a folder of images."""
+    if images is None or not (images / "run.json").is_file():
+        return images, config
+    from headstart.errors import ConfigError
+
+    if config is not None:
+        raise ConfigError(
+            "A run brings its own configuration.",
+            f"{images} and --config {config}",
+            "leave --config out; --set changes single fields",
+        )
+    return None, images / "config.yaml"
+
+
+def _print_rungs(console: Console, summary: Any) -> None:
+    from headstart.tasks.evaluation.findings import percent
+
+    console.print()
+    for rung in summary.rungs:
+        line = f"  {rung.name:<22} {percent(rung.val_accuracy):>8}  {rung.verdict}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  {'rungs':<9} {summary.ladder}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,108 @@
+"""The ladder, the comparison and the transferability curve: what they may be told."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from headstart.config.base import Config
+from headstart.config.transfer import (
+    BackboneConfig,
+    BottleneckConfig,
+    DatasetConfig,
+    EvaluationConfig,
+    HeadConfig,
+    TransferConfig,
+    ViewsConfig,
+)
+
+
+class TuningConfig(Config):
+    """How layers of the backbone are trained on."""
+
+    epochs: int = Field(8, ge=1)
+    """Most epochs; early stopping may end sooner."""
+    batch_size: int = Field(32, ge=1)
+    """Rows a training step."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0.0)
+    """Peak learning rate of the head; each group of layers below has less."""
+    rate_decay: float = Field(3.0, ge=1.0, le=100.0)
+    """How many times less each earlier group of layers has; 3 to 10 is usual, 1 makes all equal."""
+    warm_up_share: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share of the steps in which the rate rises from 0, after each unfreezing."""
+    clip_norm: float | None = Field(1.0, gt=0.0)
+    """Largest norm of the gradient of all variables together; null for no limit."""
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    """Momentum of sgd (Nesterov)."""
+    weight_decay: float = Field(0.05, ge=0.0)
+    """Decoupled weight decay of kernels: each step takes learning rate times this off them."""
+    batch_norm: Literal["inference", "training"] = "inference"
+    """inference: its statistics stay those of the pretrained network, and its scale and offset
+    train; training: it uses and updates the batches' statistics."""
+    patience: int = Field(3, ge=0)
+    """Epochs without a better one before training stops; 0 never stops early. The weights of the
+    best epoch are kept either way."""
+
+
+class LadderConfig(Config):
+    """Which rungs there are, and whether the last one trains everything."""
+
+    num_rungs: int = Field(2, ge=0, le=10)
+    """Cached rungs below the head, where cuts are not given: the rung before the last begins
+    with an eighth of the backbone's arithmetic behind it, the last with a quarter, and so on."""
+    cuts: tuple[str, ...] | None = None
+    """Where the cached rungs begin, from the top down (`headstart cuts BACKBONE` lists names)."""
+    end_to_end: Literal["auto", "always", "never"] = "auto"
+    """A last rung that trains the whole network on views. auto: where there is a GPU."""
+
+
+class FinetuneConfig(TransferConfig):
+    """Everything that `headstart finetune` can be told."""
+
+    ladder: LadderConfig = LadderConfig()
+    tuning: TuningConfig = TuningConfig()
+
+
+class StudyConfig(Config):
+    """What studies share: they train many networks and export none."""
+
+    dataset: DatasetConfig
+    views: ViewsConfig = ViewsConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    bottlenecks: BottleneckConfig = BottleneckConfig()
+    head: HeadConfig = HeadConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tuning: TuningConfig = TuningConfig(patience=0)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    """Each strategy is trained once a seed (initial weights, order, dropout)."""
+
+
+Strategy = Literal["scratch", "last_layer", "last_block", "full"]
+
+
+class CompareConfig(StudyConfig):
+    """Everything that `headstart compare` can be told."""
+
+    strategies: tuple[Strategy, ...] = ("scratch", "last_layer", "last_block", "full")
+    """scratch: the whole network from random weights; last_layer: a dense layer on the frozen
+    backbone; last_block: the layers behind `block_cut` too; full: the whole network from
+    pretrained weights."""
+    block_cut: str | None = None
+    """Where the last block begins; a cut with about an eighth of the arithmetic behind it where
+    not given."""
+    scratch_learning_rate: float = Field(3e-3, gt=0.0)
+    """Peak learning rate of scratch, all layers alike; `tuning.learning_rate` is for the others."""
+    inner_rates: tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...] = ()
+    """Sweep instead of the strategies: the last block is trained with its layers' rates this
+    many times the head's."""
+
+
+class TransferabilityConfig(StudyConfig):
+    """Everything that `headstart transferability` can be told."""
+
+    cuts: tuple[str, ...] | None = None
+    """Cuts to try; `num_cuts` spread over the backbone where not given."""
+    num_cuts: int = Field(6, ge=2, le=100)
+    """Cuts to spread over the backbone, the top included."""
+    finetuned: bool = False
+    """Also train the layers up to each cut, end to end on views."""

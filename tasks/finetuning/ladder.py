@@ -1,0 +1,207 @@
+"""What a ladder's rungs came to: which are kept, which undone, and whether each paid."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import FinetuneConfig
+from headstart.errors import ConfigError
+from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.cuts import TOP
+from headstart.tasks.finetuning.network import PIXELS
+from headstart.tasks.finetuning.rungs import check_cuts, choose_cuts
+from headstart.tasks.finetuning.stage import RungManifest
+from headstart.tasks.finetuning.training import merit
+from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.head.stage import HeadManifest
+
+SIGNIFICANT_P = 0.05
+"""Above this a difference between two rungs is called noise."""
+
+
+class Rung(BaseModel):
+    """One line of the ladder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    start: str
+    status: Literal["kept", "undone", "not tried"]
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+    gain: float | None = None
+    """Of validation accuracy over what was kept before, as a share."""
+    num_trained: int | None = None
+    """Numbers trained."""
+    num_epochs: int = 0
+    best_epoch: int | None = None
+    train_s: float = 0.0
+    """Seconds of its epochs, when they were computed."""
+    images_per_s: float | None = None
+    num_fixed: int | None = None
+    num_broken: int | None = None
+    p_value: float | None = None
+    verdict: str = ""
+    history: tuple[EpochFigures, ...] = ()
+
+
+def plan_cuts(network: Backbone, config: FinetuneConfig) -> tuple[str, ...]:
+    """Say where the cached rungs of a ladder begin.
+
+    Args:
+        network: The backbone.
+        config: Of the run.
+
+    Returns:
+        Names of cuts, from the top down.
+
+    Raises:
+        ConfigError: The head cannot be gone on from, or cuts do not go down.
+        BackboneError: There is no such cut.
+    """
+    above = network.resolve_cut(config.bottlenecks.cut).name
+    if above != TOP and config.head.kind != "tail":
+        raise ConfigError(
+            "A ladder goes on from a head on the pooled top, or from a tail behind a cut.",
+            f"a {config.head.kind} head at {above}, which skips the layers behind it",
+            "leave the cut out, or choose --set head.kind=tail",
+        )
+    if config.ladder.cuts is not None:
+        return tuple(check_cuts(network, config.ladder.cuts, above))
+    return tuple(choose_cuts(network, config.ladder.num_rungs, above))
+
+
+def first_rung(head: HeadManifest, head_cut: str, kind: str) -> Rung:
+    """Describe the head that a ladder begins with."""
+    best = head.history[head.best_epoch - 1]
+    return Rung(
+        name=f"{kind} head",
+        start=head_cut,
+        status="kept",
+        val_accuracy=best.val_accuracy,
+        val_loss=best.val_loss,
+        num_epochs=len(head.history),
+        best_epoch=head.best_epoch,
+        train_s=_train_s(head),
+        images_per_s=best.images_per_s,
+        verdict="what the rungs are measured against",
+        history=head.history,
+    )
+
+
+def judge_rung(trained: RungManifest, kept: HeadManifest) -> Rung:
+    """Compare a rung with what was kept before it, and say what it bought.
+
+    Args:
+        trained: The rung.
+        kept: The rung or head it went on from.
+
+    Returns:
+        Its line; kept where more validation images are right, or as many at a lower loss.
+    """
+    best, before = _best(trained), _best(kept)
+    helps = merit(best) > merit(before)
+    gain = merit(best)[0] - merit(before)[0]
+    p_value = mcnemar_p(trained.num_fixed, trained.num_broken)
+    train_s = _train_s(trained)
+    return Rung(
+        name="end to end" if trained.start == PIXELS else f"from {trained.start}",
+        start=trained.start,
+        status="kept" if helps else "undone",
+        val_accuracy=best.val_accuracy,
+        val_loss=best.val_loss,
+        gain=gain,
+        num_trained=trained.num_trained,
+        num_epochs=len(trained.history),
+        best_epoch=trained.best_epoch,
+        train_s=train_s,
+        images_per_s=best.images_per_s,
+        num_fixed=trained.num_fixed,
+        num_broken=trained.num_broken,
+        p_value=p_value,
+        verdict=_verdict(helps, gain, train_s, trained, p_value),
+        history=trained.history,
+    )
+
+
+def untried_end(network: Backbone, num_train: int, rungs: Sequence[Rung], reason: str) -> Rung:
+    """Describe the end-to-end rung that was left out, and estimate its price.
+
+    Args:
+        network: The backbone.
+        num_train: Training images.
+        rungs: Those that were trained; the deepest gives the speed.
+        reason: Why it was left out.
+
+    Returns:
+        Its line.
+    """
+    seconds = estimate_epoch_s(network, num_train, rungs)
+    price = (
+        ""
+        if seconds is None
+        else f"; by the arithmetic an epoch would take about {seconds:,.0f} s on this machine"
+    )
+    return Rung(name="end to end", start=PIXELS, status="not tried", verdict=reason + price)
+
+
+def estimate_epoch_s(network: Backbone, num_train: int, rungs: Sequence[Rung]) -> float | None:
+    """Estimate an epoch of end-to-end training from the speed of the deepest cached rung.
+
+    A step of the whole network counts as three forward passes: one forward, and two backward
+    for the gradients of weights and activations.
+
+    Returns:
+        Seconds; None where no rung behind a cut was trained.
+    """
+    for rung in reversed(rungs):
+        if rung.start in (TOP, PIXELS) or not rung.images_per_s:
+            continue
+        cut = network.resolve_cut(rung.start)
+        step = cut.flops_after + cut.flops_backward_after
+        whole = 3 * (cut.flops_before + cut.flops_after)
+        return num_train / rung.images_per_s * whole / step if step else None
+    return None
+
+
+def mcnemar_p(num_fixed: int, num_broken: int) -> float:
+    """Return the p-value of the exact McNemar test of two classifiers on the same images.
+
+    Args:
+        num_fixed: Images that only the second has right.
+        num_broken: Images that only the first has right.
+
+    Returns:
+        Two-sided probability of a split at least as uneven, were both equally good.
+
+    Source:
+        McNemar, "Note on the sampling error of the difference between correlated proportions or
+        percentages", Psychometrika 12, 1947; as a binomial test of the discordant pairs.
+    """
+    total, fewer = num_fixed + num_broken, min(num_fixed, num_broken)
+    # Whole numbers to the end: 2**total has more digits than a float.
+    return min(1.0, 2 * sum(math.comb(total, k) for k in range(fewer + 1)) / (1 << total))
+
+
+def _verdict(
+    helps: bool, gain: float, train_s: float, trained: RungManifest, p_value: float
+) -> str:
+    change = (
+        f"{100 * gain:+.1f} points for {train_s:,.0f} s: {trained.num_fixed} images put right, "
+        f"{trained.num_broken} spoilt (p = {p_value:.2g})"
+    )
+    if not helps:
+        return f"undone, it does not help validation: {change}"
+    if p_value > SIGNIFICANT_P:
+        return f"{change}; within noise on so few images, so it may not be worth its time"
+    return change
+
+
+def _best(manifest: HeadManifest) -> EpochFigures:
+    return manifest.history[manifest.best_epoch - 1]
+
+
+def _train_s(manifest: HeadManifest) -> float:
+    return sum(epoch.duration_s for epoch in manifest.history)

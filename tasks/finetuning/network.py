@@ -1,0 +1,178 @@
+"""The network of a rung: new layers of the backbone before what the rung below has trained.
+
+A rung begins at a *start*: the name of a cut, or `PIXELS`. Its network takes the rows that are
+stored there and gives logits. It is composed of stock Keras layers, one by one, with the weights
+that the rung below kept.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.cuts import TOP
+
+PIXELS = "pixels"
+"""The start of a network that is trained end to end, on views."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a rung trains.
+
+    Attributes:
+        model: float32 [n, *shape at the start] -> logits float32 [n, num_classes].
+        groups: Names of the layers that train, from the head (group 0) down; the learning rate
+            falls from group to group.
+    """
+
+    model: Any
+    groups: tuple[tuple[str, ...], ...]
+
+    def rates(self, decay: float) -> list[float]:
+        """Return the factor of the learning rate of each trainable variable.
+
+        Args:
+            decay: Each group has this many times less than the group above it.
+
+        Returns:
+            One factor a trainable variable, in the model's order; 1 for the head's.
+        """
+        rate_of = {
+            id(variable): decay**-number
+            for number, names in enumerate(self.groups)
+            for name in names
+            for variable in self.model.get_layer(name).trainable_variables
+        }
+        return [rate_of[id(variable)] for variable in self.model.trainable_variables]
+
+
+class InferenceBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """Batch normalisation whose scale and offset train while its statistics stay.
+
+    Keras has two modes only: trainable False freezes scale and offset too, and with trainable
+    True ``Model.fit`` asks for the batch's statistics, whatever training=False the graph was
+    built with. It stands in a network while that trains, and never in a saved one.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise by the stored statistics, also while training."""
+        return super().call(inputs, training=False, mask=mask)
+
+
+def extend(
+    below: Any, groups: tuple[tuple[str, ...], ...], backbone: Backbone, start: str, end: str
+) -> Network:
+    """Put the backbone's layers between two points before a trained model.
+
+    Args:
+        below: The model kept so far, rows at `end` -> logits; its layers are taken over.
+        groups: Its groups.
+        backbone: Whose pretrained weights the new layers begin with.
+        start: Where the new network begins: a cut, or `PIXELS`.
+        end: Where `below` begins: a cut behind `start`.
+
+    Returns:
+        A network of one group more, all of it trainable.
+    """
+    segment = copy_segment(backbone, start, end)
+    rows = keras.Input(segment.input_shape[1:], name="bottleneck", dtype="float32")
+    # call, not __call__: the layers stand in the network one by one, for debuggers and joining.
+    model = keras.Model(rows, below.call(segment.call(rows)), name="head")
+    new = tuple(layer.name for layer in segment.layers if layer.weights)
+    return Network(_all_trainable(model), (*groups, new))
+
+
+def copy_segment(backbone: Backbone, start: str, end: str) -> Any:
+    """Copy the backbone's layers between two points, for training.
+
+    Args:
+        backbone: The network.
+        start: A cut, or `PIXELS`: then preprocessing is part of it.
+        end: A cut behind it.
+
+    Returns:
+        A functional model from rows at the start to the activation at the end.
+    """
+    if start == PIXELS:
+        size = backbone.image_size
+        network = keras.models.clone_model(backbone.model)
+        network.set_weights(backbone.model.get_weights())
+        pixels = keras.Input((size, size, 3), name="bottleneck", dtype="float32")
+        whole = keras.Model(pixels, network.call(backbone.preprocessing(pixels)))
+    else:
+        whole = backbone.tail(start, batch_norm_training=True)
+    cut = backbone.resolve_cut(end)
+    if cut.name == TOP:
+        return whole
+    return keras.Model(whole.inputs[0], whole.get_layer(cut.layer).output)
+
+
+def group_layers(model: Any, backbone: Backbone) -> tuple[tuple[str, ...], ...]:
+    """Divide the layers of a trained head into its own and, behind a cut, the backbone's.
+
+    Args:
+        model: A head of any kind.
+        backbone: Behind whose cut it was trained.
+
+    Returns:
+        Names of the layers with weights: the head's, then the tail's if there is one.
+    """
+    names = [layer.name for layer in model.layers if layer.weights]
+    of_backbone = {layer.name for layer in backbone.model.layers}
+    own = tuple(name for name in names if name not in of_backbone)
+    tail = tuple(name for name in names if name in of_backbone)
+    return (own, tail) if tail else (own,)
+
+
+def hold_statistics(model: Any) -> Any:
+    """Copy a model with every batch normalisation replaced by one that keeps its statistics."""
+    return _replace(model, keras.layers.BatchNormalization, InferenceBatchNormalization)
+
+
+def stock_layers(model: Any) -> Any:
+    """Copy a model with Keras' own batch normalisation again, to be saved."""
+    return _replace(model, InferenceBatchNormalization, keras.layers.BatchNormalization)
+
+
+def seed_dropout(model: Any, seed: int) -> None:
+    """Give each layer that draws at random numbers of its own, from one seed."""
+    for index, layer in enumerate(model.layers):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            state = np.random.SeedSequence((seed, 3, index)).generate_state(1)[0] >> 1
+            generator.state.assign([int(state), 0])
+
+
+def _replace(model: Any, old: type, new: type) -> Any:
+    def copy(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return layer  # one inside another: its batch normalisation is frozen altogether
+        kind = new if type(layer) is old else type(layer)
+        return kind.from_config(layer.get_config())  # type: ignore[attr-defined]
+
+    bare = keras.Model(model.inputs[0], model.outputs[0], name=model.name)  # not compiled
+    replaced = keras.models.clone_model(bare, clone_function=copy)
+    for layer, origin in zip(replaced.layers, bare.layers, strict=True):
+        if layer is not origin and origin.weights:
+            layer.set_weights(origin.get_weights())
+    return replaced
+
+
+def _all_trainable(model: Any) -> Any:
+    # Setting an attribute to the value it has would not reach layers that differ from the model.
+    model.trainable = False
+    model.trainable = True
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _freeze_batch_normalisation(layer)
+    return model
+
+
+def _freeze_batch_normalisation(layer: Any) -> None:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        layer.trainable = False
+    for inner in getattr(layer, "layers", ()):
+        _freeze_batch_normalisation(inner)

@@ -1,0 +1,124 @@
+"""One self-contained HTML page of tables and pictures, for ladders, comparisons and curves."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from headstart.errors import RecordError
+from headstart.tasks.evaluation.findings import printable
+from headstart.tasks.evaluation.report import data_uri
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and what it shows.
+
+    Attributes:
+        data: Encoded, SVG or PNG.
+        media_type: Such as "image/svg+xml".
+        caption: Under the picture, and in its place where it cannot be seen.
+        is_pixels: Whether each pixel counts, so that none is smoothed away.
+    """
+
+    data: bytes
+    media_type: str
+    caption: str
+    is_pixels: bool = False
+
+    @property
+    def uri(self) -> str:
+        """The picture as an address that holds it."""
+        return data_uri(self.data, self.media_type)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph, a table, pictures; each may be missing but the heading.
+
+    Attributes:
+        title: The heading.
+        text: A paragraph.
+        rows: A table: each row maps the columns' names to text.
+        pictures: Below each other.
+    """
+
+    title: str
+    text: str = ""
+    rows: Sequence[Mapping[str, str]] = ()
+    pictures: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says.
+
+    Attributes:
+        title: Of the page.
+        headline: The result in one sentence.
+        notes: What to know before believing it.
+        sections: In order.
+        created: When.
+    """
+
+    title: str
+    headline: str
+    notes: Sequence[str] = ()
+    sections: Sequence[Section] = ()
+    created: datetime = field(default_factory=lambda: datetime.now().astimezone())
+
+
+def write_page(path: Path, page: Page) -> Path:
+    """Write a page, replacing an earlier one in a single step.
+
+    Args:
+        path: Of the file; its folder exists.
+        page: What it says. Text is escaped, and may come from data sets.
+
+    Returns:
+        The path.
+
+    Raises:
+        RecordError: The file cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    text = environment.get_template("page.html.j2").render(page=page)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise RecordError(
+            "A report is written into a folder that can be written to.",
+            f"{path}: {error.strerror or error}",
+            "choose another output folder, or free disk space",
+        ) from error
+    return path
+
+
+def markdown_page(page: Page) -> str:
+    """Write a page as Markdown without pictures, for the Prefect UI."""
+    lines = [f"# {_cell(page.title)}", "", f"**{_cell(page.headline)}**", ""]
+    lines += [f"> {_cell(note)}\n" for note in page.notes]
+    for section in page.sections:
+        if not section.rows:
+            continue
+        names = list(section.rows[0])
+        lines += [f"## {_cell(section.title)}", "", f"| {' | '.join(map(_cell, names))} |"]
+        lines += ["|---" * len(names) + "|"]
+        lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in section.rows] + [""]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return "".join("\\" + c if c in "\\`*_[]<>#|~$&" else c for c in printable(text))

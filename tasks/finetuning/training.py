@@ -1,0 +1,152 @@
+"""Training of one network on rows, with what fine-tuning needs beside a plain `fit`.
+
+One optimizer with falling rates from group to group, warm-up, clipping, batch normalisation that
+keeps its statistics, and a step back to the best epoch.
+"""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from headstart.config import HeadConfig, TuningConfig
+from headstart.errors import TrainingError
+from headstart.tasks.bottlenecks.rows import LabelledRows
+from headstart.tasks.finetuning.group_rates import make_group_optimizer, warm_up_then_cosine
+from headstart.tasks.finetuning.network import Network, hold_statistics, seed_dropout, stock_layers
+from headstart.tasks.head.batches import TrainingBatches, check_labels, evaluation_batches
+from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.head.loss_guard import LossGuard, explain_broken_loss
+from headstart.tasks.head.training import TrainedHead
+from headstart.tasks.head.training_log import EpochLog
+
+
+class BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps the weights of the epoch with the most validation images right, and stops in time.
+
+    Among epochs with equally many it prefers the lower validation loss.
+
+    Args:
+        patience: Epochs without a better one before training stops; 0 never stops early.
+    """
+
+    def __init__(self, patience: int) -> None:
+        super().__init__()
+        self._patience = patience
+        self._weights: list[Any] = []
+        self._merit = (-math.inf, -math.inf)
+        self.best_epoch = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Compare the epoch with the best one so far."""
+        logs = logs or {}
+        merit = (logs["val_accuracy"], -logs["val_loss"])
+        if merit > self._merit:
+            self._merit, self.best_epoch = merit, epoch + 1
+            self._weights = self.model.get_weights()
+        elif self._patience and epoch + 1 - self.best_epoch >= self._patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Step back to the best epoch."""
+        if self._weights:
+            self.model.set_weights(self._weights)
+
+
+def merit(figures: EpochFigures) -> tuple[float, float]:
+    """Return what two results are compared by: validation accuracy, then the lower loss."""
+    if figures.val_accuracy is None or figures.val_loss is None:
+        raise ValueError("figures without validation images have no merit to compare")
+    return figures.val_accuracy, -figures.val_loss
+
+
+def train_network(
+    network: Network,
+    train: LabelledRows,
+    val: LabelledRows,
+    tuning: TuningConfig,
+    head: HeadConfig,
+    num_classes: int,
+    log_dir: Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> TrainedHead:
+    """Train a network on rows and keep its best epoch.
+
+    Args:
+        network: What to train; its model is not changed.
+        train: Rows at the network's start.
+        val: Rows whose plain views are evaluated after each epoch.
+        tuning: Rates, epochs, warm-up, clipping, batch normalisation.
+        head: Its label smoothing, class weights and seed count here too.
+        num_classes: Number of classes.
+        log_dir: Folder for TensorBoard's event files.
+        callbacks: Watchers, called before headstart's own.
+
+    Returns:
+        The trained network, of stock layers.
+
+    Raises:
+        TrainingError: The labels cannot be trained on, or a loss came out as NaN or infinity.
+    """
+    check_labels(train, val, num_classes)
+    settings = head.model_copy(
+        update={"batch_size": tuning.batch_size, "learning_rate": tuning.learning_rate}
+    )
+    model = network.model
+    if tuning.batch_norm == "inference":
+        model = hold_statistics(model)
+    seed_dropout(model, head.seed)
+    _compile(Network(model, network.groups), tuning, len(train))
+    batches = TrainingBatches(train, settings, num_classes)
+    guard, best = LossGuard(), BestEpoch(tuning.patience)
+    with contextlib.closing(EpochLog(log_dir, len(train), has_val=True)) as log:
+        model.fit(
+            batches.dataset,
+            epochs=tuning.epochs,
+            validation_data=evaluation_batches(val, num_classes),
+            callbacks=[batches, *callbacks, log, guard, best],
+            shuffle=False,
+            verbose=0,
+        )
+    if guard.broken is not None:
+        raise explain_broken_loss(guard.broken, settings, train, val)
+    history = tuple(log.history)
+    return TrainedHead(stock_layers(model), history, best.best_epoch, len(history) < tuning.epochs)
+
+
+def require_validation(rows: dict[str, Any] | Any) -> None:
+    """Refuse a data set whose rungs could not be judged.
+
+    Raises:
+        TrainingError: There are no validation images.
+    """
+    if "val" not in rows:
+        raise TrainingError(
+            "Fine-tuning is judged by validation images: an epoch or a rung that does not help "
+            "them is undone.",
+            "a data set without a val split",
+            "give it one, or leave some images to it (--set dataset.val_fraction=0.15)",
+        )
+
+
+def _compile(network: Network, tuning: TuningConfig, num_images: int) -> None:
+    num_steps = tuning.epochs * -(-num_images // tuning.batch_size)
+    variables = network.model.trainable_variables
+    network.model.compile(
+        optimizer=make_group_optimizer(
+            tuning.optimizer,
+            warm_up_then_cosine(tuning.learning_rate, num_steps, tuning.warm_up_share),
+            network.rates(tuning.rate_decay),
+            variables,
+            tuning.weight_decay,
+            tuning.momentum,
+            tuning.clip_norm,
+        ),
+        # Smoothing is in the training targets, so the validation loss is the plain cross-entropy.
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=False,
+    )
