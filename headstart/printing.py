@@ -54,7 +54,8 @@ def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
     if metrics["accuracy_interval"] is not None:
         low, high = metrics["accuracy_interval"]
         line += f" (95 % interval {percent(low)} to {percent(high)}"
-        line += f", {metrics['num_images']:,} images)"
+        noun = "image" if metrics["num_images"] == 1 else "images"
+        line += f", {metrics['num_images']:,} {noun})"
     return line
 
 

@@ -109,7 +109,7 @@ class Stage(Generic[M]):
         self.manifest = manifest
         self._compute = compute
         self._key_fields = key_fields
-        self._describe = describe
+        self.describe = describe
         self._uses_gpu = uses_gpu
 
     def __call__(self, *arguments: Any) -> M:
@@ -214,7 +214,7 @@ class Stage(Generic[M]):
         with contextlib.suppress(OSError):  # when it was last used, for `cache gc`
             os.utime(current_store().manifest_path(self.name, manifest.key))
         saved_s = max(0.0, manifest.duration_s - seconds)
-        text = self._describe(manifest)
+        text = self.describe(manifest)
         if saved_s >= 0.05:
             text += f", {saved_s:,.1f} s saved"
         outcome = Outcome(
@@ -230,7 +230,7 @@ class Stage(Generic[M]):
 
     def _tell_miss(self, manifest: M, reason: str) -> None:
         num, computed = manifest.num_rows, manifest.num_rows_computed
-        text = f"{self._describe(manifest)}, {manifest.duration_s:,.1f} s"
+        text = f"{self.describe(manifest)}, {manifest.duration_s:,.1f} s"
         if computed < num:
             text += f", {computed:,} of {num:,} rows computed"
         if reason:

@@ -14,6 +14,8 @@ from headstart.config import EvaluationConfig
 from headstart.errors import DatasetError, TrainingError
 from headstart.tasks.evaluation import metrics as evaluation
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
+from headstart.tasks.evaluation.stage import EvaluationManifest
+from headstart.tasks.evaluation.stage import stage as evaluation_stage
 
 CONFIG = EvaluationConfig()
 NAMES = ("cat", "dog", "owl")
@@ -172,6 +174,11 @@ def test_a_split_without_images_has_no_figures() -> None:
     assert top_losses(np.empty((0, 3), np.float32), np.empty(0, np.int32), CONFIG) == []
 
 
+def test_the_line_of_a_run_without_held_out_images_says_so() -> None:
+    nothing = EvaluationManifest(stage="evaluation", key="", metrics={}, top_losses=())
+    assert "nothing is held out" in evaluation_stage.describe(nothing)
+
+
 def test_a_data_set_of_one_class() -> None:
     result = evaluate(np.ones((4, 1), np.float32), np.zeros(4, np.int32), ("only",), CONFIG)
     assert (result.accuracy, result.loss, result.ece, result.macro_f1) == (1, 0, 0, 1)
@@ -182,7 +189,8 @@ def test_a_data_set_of_one_class() -> None:
 def test_a_perfect_split_has_no_confused_pairs() -> None:
     result = evaluate(np.eye(3, dtype=np.float32), np.arange(3, dtype=np.int32), NAMES, CONFIG)
     assert result.most_confused == ()
-    assert result.accuracy_interval == (1.0, 1.0)
+    assert result.accuracy_interval is not None
+    assert (result.accuracy_interval[0] < 1.0, result.accuracy_interval[1]) == (True, 1.0)
 
 
 def test_confused_pairs_are_capped_and_the_most_frequent_come_first() -> None:
@@ -228,6 +236,20 @@ def test_the_interval_matches_a_bootstrap_that_resamples_the_images() -> None:
     assert result.accuracy_interval == pytest.approx(
         np.quantile(resampled, (0.025, 0.975)), abs=0.01
     )
+
+
+@pytest.mark.parametrize("num_images", [1, 10, 1000])
+def test_all_right_or_all_wrong_leave_doubt_as_few_images_do(num_images: int) -> None:
+    labels = np.zeros(num_images, np.int32)
+    right = np.tile(np.array([[1.0, 0.0]], np.float32), (num_images, 1))
+    z_squared = 1.959964**2  # of 95 %; n / (n + z^2) is Wilson's lower bound of n right of n
+    for logits, expected in (
+        (right, (num_images / (num_images + z_squared), 1.0)),
+        (-right, (0.0, z_squared / (num_images + z_squared))),
+    ):
+        assert evaluate(logits, labels, ("a", "b"), CONFIG).accuracy_interval == pytest.approx(
+            expected, abs=1e-6
+        )
 
 
 def test_the_interval_is_seeded_and_widens_with_confidence() -> None:

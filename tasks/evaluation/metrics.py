@@ -8,6 +8,7 @@ class that was never predicted, the accuracy of a split without images.
 """
 
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +81,8 @@ class SplitMetrics(_Figures):
     num_images: int
     accuracy: float | None
     accuracy_interval: tuple[float, float] | None
-    """Bounds of the percentile bootstrap interval of the accuracy."""
+    """Bounds of the percentile bootstrap interval of the accuracy; of Wilson's where all images or
+    none are right."""
     interval_confidence: float
     """Coverage of that interval, such as 0.95."""
     top_k: TopK
@@ -280,17 +282,35 @@ def _bootstrap_interval(
     The number of right answers in n draws with replacement from n outcomes is exactly
     Binomial(n, accuracy), so that a resample costs one draw rather than n.
 
+    Where all outcomes are equal every resample is, too, and the interval would be a point however
+    few they are; Wilson's is given there.
+
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
     num_images = correct.size
     if num_images == 0:
         return None
+    if correct.all() or not correct.any():
+        return _wilson_interval(bool(correct[0]), num_images, config.confidence)
     draws = np.random.default_rng(config.seed).binomial(
         num_images, correct.mean(), size=config.num_bootstrap
     )
     outside = (1.0 - config.confidence) / 2.0
     low, high = np.quantile(draws / num_images, (outside, 1.0 - outside))
     return float(low), float(high)
+
+
+def _wilson_interval(is_right: bool, num_images: int, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval where all outcomes are equal.
+
+    With p = 0 or 1 its centre and half width add up to p itself and to z² / (n + z²) from it.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927;
+    Brown, Cai & DasGupta, "Interval Estimation for a Binomial Proportion", 2001, equation 4.
+    """
+    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+    width = z**2 / (num_images + z**2)
+    return (1.0 - width, 1.0) if is_right else (0.0, width)
 
 
 def _class_metrics(

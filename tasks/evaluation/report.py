@@ -116,7 +116,8 @@ def markdown_summary(report: Report) -> str:
     split = headline_split(report)
     if split:
         one = report.metrics[split]
-        lines += [f"**{percent(one.accuracy)}** accuracy on {one.num_images:,} {split} images"]
+        noun = "image" if one.num_images == 1 else "images"
+        lines += [f"**{percent(one.accuracy)}** accuracy on {one.num_images:,} {split} {noun}"]
         lines += [f"(interval {_interval(one)}).", ""]
     rows = [_split_row(name, one) for name, one in report.metrics.items()]
     if rows:

@@ -101,6 +101,8 @@ def judge(
 
 
 def _describe_evaluation(evaluation: EvaluationManifest) -> str:
+    if not evaluation.metrics:
+        return "nothing is held out to judge by (dataset.val_fraction, dataset.test_fraction)"
     return ", ".join(
         f"{split} accuracy {metrics['accuracy']:.4f}"
         for split, metrics in evaluation.metrics.items()
@@ -109,7 +111,7 @@ def _describe_evaluation(evaluation: EvaluationManifest) -> str:
 
 stage = Stage(
     "evaluation",
-    1,
+    2,
     EvaluationManifest,
     _evaluate_head,
     _evaluation_key,
