@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from headstart.config import TransferConfig, load_config
+from headstart.config import Config, TransferConfig, build_config
 from headstart.errors import ConfigError
 from headstart.tasks.artifacts import Store, artefact
 from headstart.tasks.dataset.building import dataset_root
@@ -75,9 +75,28 @@ def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> P
     Raises:
         ConfigError: The chosen folder holds something else than a run.
     """
+    name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}"
+    return make_run_folder(store, name, TransferConfig, out)
+
+
+def make_run_folder(store: Store, title: str, model: type[Config], out: Path | None) -> Path:
+    """Make the folder of a new run of any flow.
+
+    Args:
+        store: Under whose runs/ it goes where no other place is asked for.
+        title: Begins the folder's name there.
+        model: The flow's configuration model, by which an earlier run's folder is known.
+        out: A folder of the user's choice; an earlier run in it is replaced.
+
+    Returns:
+        The folder, which exists.
+
+    Raises:
+        ConfigError: The chosen folder holds something else than a run.
+    """
     if out is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-{stamp}"
+        name = f"{title}-{stamp}"
         folder = store.root / "runs" / name
         number = 1
         while folder.exists():  # two runs in one second
@@ -88,7 +107,7 @@ def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> P
     folder = out.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = any(folder.iterdir()) and not _holds_run(folder)
+        foreign = any(folder.iterdir()) and not _holds_run(folder, model)
     except OSError as error:
         raise ConfigError(
             "--out is a folder that can be written.", f"{folder}: {error}", "choose another"
@@ -107,10 +126,10 @@ def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> P
     return folder
 
 
-def _holds_run(folder: Path) -> bool:
+def _holds_run(folder: Path, model: type[Config]) -> bool:
     """Say whether a run was begun in a folder; many a project has a config.yaml of its own."""
     try:
-        load_config(file=folder / "config.yaml")
+        build_config(model, file=folder / "config.yaml")
     except ConfigError:
         return False
     return True

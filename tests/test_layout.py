@@ -28,6 +28,7 @@ PACKAGES = (
     "export",
     "finetuning",
     "explanation",
+    "scratch",
 )
 TOP = ("planning", "run_folder", "stages", "upkeep")
 MAX_LINES = 500

@@ -23,6 +23,13 @@ from headstart.config.finetune import (
     TuningConfig,
 )
 from headstart.config.loading import build_config, load_config
+from headstart.config.scratch import (
+    EpochViewsConfig,
+    NetworkConfig,
+    ScratchConfig,
+    ScratchDatasetConfig,
+    ScratchTrainingConfig,
+)
 from headstart.config.transfer import (
     BackboneConfig,
     BottleneckConfig,
@@ -44,15 +51,20 @@ __all__ = [
     "Config",
     "Cutout",
     "DatasetConfig",
+    "EpochViewsConfig",
     "EvaluationConfig",
     "ExportConfig",
     "FinetuneConfig",
     "Flip",
     "HeadConfig",
     "LadderConfig",
+    "NetworkConfig",
     "PadAndRandomCrop",
     "RandomResizedCrop",
     "Rotation",
+    "ScratchConfig",
+    "ScratchDatasetConfig",
+    "ScratchTrainingConfig",
     "Split",
     "StudyConfig",
     "TransferConfig",

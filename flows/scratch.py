@@ -1,0 +1,91 @@
+"""The scratch flow: a data set becomes a classifier trained from scratch, against the clock.
+
+Run by ``headstart scratch``, from a Prefect deployment, or from Python; ``scratch.fn(config)``
+runs the same body without Prefect.
+"""
+
+import time
+from pathlib import Path
+
+from prefect import flow
+
+from headstart.config import ScratchConfig
+from headstart.flows.artifacts import publish, run_name, shown_in_ui
+from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
+from headstart.tasks.dataset.pixels import stage as make_pixels
+from headstart.tasks.progress import reporter
+from headstart.tasks.run_folder import RunSummary, finish_run, make_run_folder, tensorboard_command
+from headstart.tasks.scratch import stage as scratch_stages
+from headstart.tasks.scratch.run import make_scratch_report, write_scratch_config
+from headstart.tasks.scratch.schedule import stage as make_schedule
+from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.views.epoch_stage import stage as make_views
+
+
+@flow(
+    name="scratch",
+    flow_run_name=run_name,
+    persist_result=False,
+    on_failure=[diagnose_failure],
+    on_completion=[forget],
+    on_crashed=[forget],
+    on_cancellation=[forget],
+)
+def scratch(
+    config: ScratchConfig, store: Path | None = None, out: Path | None = None
+) -> RunSummary:
+    """Train, evaluate and export a network from scratch, on views computed beforehand.
+
+    Args:
+        config: What to do.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Folder for the results; a new one under the store's runs/ where not given.
+
+    Returns:
+        Where the results are, and the figures.
+    """
+    started_s = time.monotonic()
+    with use_store(Store(store or default_root())) as current, shown_in_ui():
+        title = f"{Path(config.dataset.images).name}-{config.network.name}"
+        folder = make_run_folder(current, title, ScratchConfig, out)
+        write_scratch_config(folder, config)
+        return _run(config, folder, started_s)
+
+
+def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
+    source, network, training_config = config.dataset, config.network, config.training
+    with collect_outcomes() as outcomes:
+        index = stages.dataset(folder_config(source)) if is_image_folder(source) else None
+        pixels = make_pixels(source, index)
+        schedule = make_schedule(pixels, network, training_config)
+        num_views = config.views.num_views or schedule.num_views
+        views = make_views(pixels, config.views, num_views)
+        reporter().note(f"     {tensorboard_command(folder)}")
+        with (
+            watching(folder / "crash", stops_on_nan=False) as watch,
+            scratch_stages.watched_by(*watch.callbacks),
+        ):
+            training = scratch_stages.training(
+                pixels, views, schedule, network, training_config, folder / "tensorboard"
+            )
+        flip_test = training_config.flip_test and bool(views.recipe["flip"])
+        evaluation = scratch_stages.evaluation(pixels, training, flip_test, config.evaluation)
+        export = scratch_stages.export(pixels, training, network, config.export)
+    report = make_scratch_report(
+        folder,
+        config,
+        pixels,
+        schedule,
+        views,
+        training,
+        evaluation,
+        outcomes,
+        tensorboard_command(folder),
+    )
+    found = [diagnosis.to_dict() for diagnosis in watch.diagnoses]
+    summary = finish_run(folder, report, training, evaluation, export, outcomes, started_s, found)
+    publish("scratch", report, summary)
+    return summary

@@ -1,0 +1,119 @@
+"""Commands about training from scratch: scratch, lr-find."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from headstart.commands.options import (
+    AsJson,
+    ConfigFile,
+    Out,
+    Record,
+    Settings,
+    StoreFolder,
+    in_store,
+    print_json,
+    run_recorded_or_plain,
+)
+
+app = typer.Typer()
+
+DataSet = Annotated[
+    str | None,
+    typer.Argument(
+        help="fashion-mnist, mnist, cifar10, cifar100, or a folder: of images, one sub-folder a "
+        "class, or of a data set's own files; the --config file's own where not given.",
+        show_default=False,
+    ),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder with a copy of the named data set's files."),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget-s", help="Seconds for the training; chooses epochs, and the width."),
+]
+Width = Annotated[
+    str | None, typer.Option("--width", help="Factor of ResNet9's channels, or auto.")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="A narrow network for 45 s: two minutes in all.")
+]
+
+
+@app.command()
+def scratch(
+    data_set: DataSet = None,
+    data: DataFolder = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quick: Quick = False,
+    budget_s: Budget = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs trained.")] = None,
+    width: Width = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be written and whether it fits; stop.")
+    ] = False,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network from scratch, on views of every epoch that are computed beforehand."""
+    run_config = _load(data_set, data, config, settings, quick, budget_s, epochs, width)
+    if plan:
+        _plan(run_config, store, as_json)
+        return
+    summary = run_recorded_or_plain("scratch", run_config, store, out, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        from headstart.printing import print_summary
+
+        print_summary(Console(), summary)
+
+
+def _load(
+    data_set: str | None,
+    data: Path | None,
+    file: Path | None,
+    settings: list[str] | None,
+    quick: bool,
+    budget_s: float | None,
+    epochs: int | None,
+    width: str | None,
+) -> Any:
+    from headstart.config import ScratchConfig, build_config
+    from headstart.config.scratch import QUICK
+
+    if budget_s is not None and epochs is not None:
+        from headstart.errors import ConfigError
+
+        raise ConfigError("A training ends by time or by epochs.", "--budget-s and --epochs")
+    preset = [f"{name}={value}" for name, value in QUICK.items()] if quick else []
+    overrides = {
+        "dataset.data": data,
+        "training.budget_s": budget_s,
+        "training.epochs": epochs,
+        "network.width": width,
+    }
+    return build_config(ScratchConfig, data_set, file, (*preset, *(settings or ())), overrides)
+
+
+def _plan(config: Any, store: Path | None, as_json: bool) -> None:
+    def work() -> Any:
+        from headstart.tasks.scratch.planning import plan_scratch
+
+        return plan_scratch(config)
+
+    made = in_store(store, work)
+    if as_json:
+        print_json(made._asdict())
+    else:
+        for line in made.lines():
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    if not made.fits:
+        raise typer.Exit(code=4)

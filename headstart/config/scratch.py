@@ -1,0 +1,124 @@
+"""Training from scratch: the data, the views of every epoch, the network, the schedule."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from headstart.config.base import Config
+from headstart.config.transfer import EvaluationConfig, ExportConfig
+
+
+class ScratchDatasetConfig(Config):
+    """Which images and labels."""
+
+    images: str
+    """fashion-mnist, mnist, cifar10, cifar100, or a folder: of images, one sub-folder a class, or
+    of a data set's own files (IDX or CIFAR's binary version)."""
+    data: Path | None = None
+    """Folder with a copy of the named data set's files; looked for and downloaded where not
+    given."""
+    image_size: int = Field(32, ge=8, le=512)
+    """Side in pixels that the images of a folder are resized to; data sets keep their own."""
+    test_fraction: float = Field(0.15, gt=0.0, lt=1.0)
+    """Share of a folder's images held out for testing where it has no test split of its own."""
+    split_seed: int = Field(0, ge=0)
+    """Seed of that split."""
+
+
+class EpochViewsConfig(Config):
+    """The augmented views that are computed beforehand, one an image for each epoch."""
+
+    num_views: int | None = Field(None, ge=1, le=10_000)
+    """Views an image; one for each epoch where not given. With fewer, epochs share them."""
+    padding: int | None = Field(None, ge=0, le=64)
+    """Pixels of reflection added on each side before a crop back to size at a random place; an
+    eighth of the side where not given (4 at 32 pixels, 3 at 28)."""
+    flip: Literal["auto", "on", "off"] = "auto"
+    """Mirror half of the views. auto: all data sets but the digits of mnist."""
+    cutout: int = Field(8, ge=0, le=256)
+    """Side in pixels of a square painted over with the data set's mean; 0 for none."""
+    seed: int = Field(0, ge=0)
+    """Seed of the views and of their order."""
+
+
+class NetworkConfig(Config):
+    """The network that is trained."""
+
+    name: Literal["resnet9", "lenet5", "alexnet"] = "resnet9"
+    width: Annotated[float, Field(gt=0.0, le=4.0)] | Literal["auto"] = 1.0
+    """Factor of resnet9's channels: 1 is the published network with 6.5 M parameters. auto: the
+    widest that a time budget allows enough epochs for."""
+    pool_first: bool = False
+    """Pool before batch normalisation and activation rather than after them: a quarter of the
+    pixels to normalise, about a fifth less time on a CPU. Not the published order."""
+
+
+class ScratchTrainingConfig(Config):
+    """How it is trained: one cycle of learning rate and momentum."""
+
+    epochs: int = Field(25, ge=1, le=10_000)
+    """Epochs trained; with a time budget, as many as fit instead."""
+    budget_s: float | None = Field(None, ge=1.0, le=1e7)
+    """Seconds for the training, measuring the machine included: it chooses width and epochs, and
+    anneals by the clock, so that training ends on time with the learning rate at its end."""
+    batch_size: int = Field(512, ge=2, le=65_536)
+    learning_rate: float = Field(0.4, gt=0.0)
+    """Peak learning rate of the cycle; `headstart lr-find` suggests one."""
+    warmup: float = Field(0.2, ge=0.0, lt=1.0)
+    """Share of the training in which the learning rate rises to its peak."""
+    max_momentum: float = Field(0.95, ge=0.0, lt=1.0)
+    """Momentum at both ends of the cycle, where the learning rate is low."""
+    min_momentum: float = Field(0.85, ge=0.0, lt=1.0)
+    """Momentum at the learning rate's peak."""
+    weight_decay: float = Field(5e-4, ge=0.0, le=1.0)
+    """L2 penalty on kernels; biases and batch normalisation are exempt."""
+    label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    ema: float = Field(0.0, ge=0.0, lt=1.0)
+    """Decay of an exponential moving average of the weights, which is then what is kept; 0 keeps
+    the weights themselves."""
+    mixed_precision: Literal["auto", "on", "off"] = "auto"
+    """Compute in 16 bits. auto: on a GPU with tensor cores, never on a CPU."""
+    flip_test: bool = True
+    """Judge the mean of each test image's and its mirror image's logits as well, as split
+    test_flip; only where the views are mirrored too."""
+    seed: int = Field(0, ge=0)
+    """Seed of the initial weights."""
+
+    @model_validator(mode="after")
+    def _order_momenta(self) -> "ScratchTrainingConfig":
+        if self.min_momentum > self.max_momentum:
+            raise ValueError("min_momentum must not exceed max_momentum")
+        return self
+
+
+class ScratchConfig(Config):
+    """Everything that `headstart scratch` and its flow can be told."""
+
+    dataset: ScratchDatasetConfig
+    views: EpochViewsConfig = EpochViewsConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: ScratchTrainingConfig = ScratchTrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig(formats=("keras",))
+
+    @model_validator(mode="after")
+    def _need_a_budget_for_auto(self) -> "ScratchConfig":
+        if self.network.width == "auto" and self.training.budget_s is None:
+            raise ValueError("network.width=auto chooses by time: give training.budget_s")
+        if self.network.name != "resnet9" and self.network.width not in (1.0, "auto"):
+            raise ValueError("network.width scales resnet9 alone")
+        return self
+
+
+QUICK: dict[str, Any] = {
+    "network.width": 0.125,
+    "network.pool_first": True,
+    "training.budget_s": 45.0,
+    "training.batch_size": 256,
+    "training.learning_rate": 0.2,
+    "views.cutout": 0,
+    "views.padding": 2,
+}
+"""What ``--quick`` sets: on 2 cores a few epochs of a narrow network, done in two minutes with
+everything around them."""

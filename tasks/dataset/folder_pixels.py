@@ -1,0 +1,81 @@
+"""A folder of image files as arrays of one size."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.config import ScratchDatasetConfig, Split
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.building import dataset_root
+from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.pixel_source import Images, Labels, Source, folder_config
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.progress import reporter
+
+
+def folder_source(config: ScratchDatasetConfig, dataset: DatasetManifest, folder: Path) -> Source:
+    """Decode and resize the images of a folder into arrays on disk.
+
+    Args:
+        config: Which folder, and the side of the images in pixels.
+        dataset: Its index.
+        folder: Where ``train.npy`` and ``test.npy`` are written, image by image, so that the set
+            need not fit into memory.
+
+    Returns:
+        A source that reads those files.
+
+    Raises:
+        DatasetError: The folder has no usable images, or a split has none.
+    """
+    source = folder_config(config)
+    index = index_of(dataset)
+    root = dataset_root(source)
+    labels = {
+        split: _write_split(index, root, split, config.image_size, source.max_pixels, folder)
+        for split in ("train", "test")
+    }
+
+    def read(split: str) -> tuple[Images, Labels]:
+        return np.load(folder / f"{split}.npy", mmap_mode="r"), labels[split]
+
+    name = Path(config.images).resolve().name
+    return Source(name, (), read, index.class_names)
+
+
+def _write_split(
+    index: DatasetIndex, root: Path, split: str, image_size: int, max_pixels: int, folder: Path
+) -> npt.NDArray[np.int32]:
+    name: Split = "train" if split == "train" else "test"
+    rows = index.rows_of(name)
+    if not rows:
+        raise DatasetError(
+            "There are images to train on and images to test on.",
+            f"{root}: no {split} images",
+            "add images, or change dataset.test_fraction",
+        )
+    shape = (len(rows), image_size, image_size, 3)
+    out = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.uint8, shape)
+    with reporter().track(f"{split} images", len(rows), "images") as advance:
+        paths = (root / row.path for row in rows)
+        for number, pixels in enumerate(_resized(paths, image_size, max_pixels)):
+            out[number] = pixels
+            advance(1)
+    out.flush()
+    return np.array([row.label for row in rows], np.int32)
+
+
+def _resized(paths: Iterator[Path], image_size: int, max_pixels: int) -> Iterator[Images]:
+    import tensorflow as tf
+
+    for path in paths:
+        try:
+            pixels = decode_image(path.read_bytes(), max_pixels)
+        except OSError as error:
+            raise DatasetError("An image can be read.", f"{path}: {error}") from None
+        # As the plain view of a transfer run: bilinear with antialiasing, rounded half to even.
+        resized = tf.image.resize(pixels, (image_size, image_size), antialias=True)
+        yield tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8).numpy()

@@ -1,0 +1,108 @@
+"""Where a data set's pixels come from: its own files, or a folder of images.
+
+MNIST's and CIFAR's formats are read at once; a folder of image files goes through the data set's
+index first, which lists what cannot be used.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.config import DatasetConfig, ScratchDatasetConfig
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.cifar import LAYOUTS, find_cifar, read_cifar, read_class_names
+from headstart.tasks.dataset.idx import IdxPair, find_idx, read_idx_pair
+from headstart.tasks.dataset.sources import SOURCES, locate
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set's files, found.
+
+    Attributes:
+        name: What it is called.
+        files: All its files, in a fixed order.
+        read: Reads one split: images uint8 [n, h, w, c] and labels int32 [n].
+        class_names: In the order of the labels; empty where it has none of its own.
+        flips: Whether a mirror image is as good as the image.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    read: Callable[[str], tuple[Images, Labels]]
+    class_names: tuple[str, ...]
+    flips: bool = True
+
+
+def is_image_folder(config: ScratchDatasetConfig) -> bool:
+    """Say whether a data set is a folder of image files, rather than of files in its own format."""
+    if config.images in SOURCES:
+        return False
+    folder = Path(config.images).expanduser()
+    formats = find_idx(folder) or any(find_cifar(folder, layout) for layout in LAYOUTS.values())
+    return folder.is_dir() and not formats
+
+
+def open_source(config: ScratchDatasetConfig) -> Source:
+    """Find the files of a named data set, or of a folder in one of their formats.
+
+    Args:
+        config: Which data set.
+
+    Returns:
+        Where and how to read it.
+
+    Raises:
+        DatasetError: There is no such name or folder, or the files are not all there.
+    """
+    named = SOURCES.get(config.images)
+    if named is not None:
+        folder = locate(named, config.data)
+        if named.is_idx:
+            return _idx_source(named.name, folder, named.class_names, named.flips)
+        return _cifar_source(named.name, folder)
+    folder = Path(config.images).expanduser()
+    if find_idx(folder) is not None:
+        return _idx_source(folder.resolve().name, folder, (), True)
+    for name, layout in LAYOUTS.items():
+        if find_cifar(folder, layout) is not None:
+            return _cifar_source(name, folder)
+    raise DatasetError(
+        f"A data set is {', '.join(SOURCES)}, or a folder.",
+        f"{config.images!r}",
+        "check the name or the path",
+    )
+
+
+def _idx_source(name: str, folder: Path, class_names: tuple[str, ...], flips: bool) -> Source:
+    pairs: dict[str, IdxPair] = find_idx(folder) or {}
+    files = tuple(path for pair in pairs.values() for path in pair)
+    return Source(name, files, lambda split: read_idx_pair(pairs[split]), class_names, flips)
+
+
+def _cifar_source(name: str, folder: Path) -> Source:
+    layout = LAYOUTS[name]
+    place = find_cifar(folder, layout) or folder
+    files = tuple(place / file for names in layout.files.values() for file in names)
+    return Source(
+        name,
+        (*files, place / layout.names_file),
+        lambda split: read_cifar(place, layout, split),
+        read_class_names(place, layout),
+    )
+
+
+def folder_config(config: ScratchDatasetConfig) -> DatasetConfig:
+    """Return how a folder of image files is indexed: all that is not test is trained on."""
+    return DatasetConfig(
+        images=Path(config.images),
+        val_fraction=0.0,
+        test_fraction=config.test_fraction,
+        split_seed=config.split_seed,
+    )

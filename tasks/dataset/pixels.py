@@ -1,0 +1,163 @@
+"""The pixels stage: a whole data set as arrays of one image size, for training from scratch.
+
+Small images are read once from whatever format they come in and kept as NumPy files, which are
+mapped into memory, not loaded: the set may be larger than memory. Image files of a folder are
+resized as for the plain view of a transfer run.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.config import ScratchDatasetConfig
+from headstart.errors import DatasetError
+from headstart.tasks.artifacts import Manifest, artefact
+from headstart.tasks.dataset.folder_pixels import folder_source
+from headstart.tasks.dataset.pixel_source import Images, Labels, Source, open_source
+from headstart.tasks.dataset.stage import DatasetManifest
+from headstart.tasks.fingerprint import file_digest
+from headstart.tasks.stage import Made, Stage
+
+SPLITS = ("train", "test")
+CHUNK_IMAGES = 4096
+"""Images summed at a time for mean and deviation."""
+
+
+class PixelsManifest(Manifest):
+    """A data set as arrays."""
+
+    name: str
+    class_names: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]
+    """By split: images of each class, in the order of the class names."""
+    image_shape: tuple[int, int, int]
+    """Height, width and channels (1 or 3)."""
+    mean: tuple[float, ...]
+    """Of each channel over the training images, in [0, 255]."""
+    std: tuple[float, ...]
+    flips: bool
+    """Whether a mirror image is as good as the image."""
+    pixels_digest: str
+    """Of the training images and their order; labels do not matter."""
+
+
+def _pixels_key(config: ScratchDatasetConfig, index: DatasetManifest | None) -> dict[str, Any]:
+    if index is not None:
+        return {"index": index.key, "image_size": config.image_size}
+    source = open_source(config)
+    return {
+        "name": source.name,
+        "files": [file_digest(path) for path in source.files],
+        "class_names": source.class_names,
+    }
+
+
+def _write_pixels(
+    folder: Path, config: ScratchDatasetConfig, index: DatasetManifest | None
+) -> Made:
+    source = open_source(config) if index is None else folder_source(config, index, folder)
+    splits = {split: source.read(split) for split in SPLITS}
+    names = source.class_names or _number_names(splits["train"][1])
+    _check(source, splits, len(names))
+    for split, (images, labels) in splits.items():
+        if not (folder / f"{split}.npy").exists():
+            np.save(folder / f"{split}.npy", images)
+        np.save(folder / f"{split}-labels.npy", labels)
+    images = splits["train"][0]
+    mean, std = channel_statistics(images)
+    num_rows = sum(len(labels) for _, labels in splits.values())
+    return Made(
+        num_rows,
+        num_rows,
+        fields={
+            "name": source.name,
+            "class_names": names,
+            "counts": {
+                split: tuple(np.bincount(labels, minlength=len(names)).tolist())
+                for split, (_, labels) in splits.items()
+            },
+            "image_shape": images.shape[1:],
+            "mean": mean,
+            "std": std,
+            "flips": source.flips,
+            "pixels_digest": file_digest(folder / "train.npy"),
+        },
+    )
+
+
+def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel.
+
+    Args:
+        images: uint8 [n, h, w, c], n at least 1.
+
+    Returns:
+        Both in [0, 255]; summed as integers, so the same in any order. A channel without any
+        deviation gets 1, so that it can be divided by.
+    """
+    num_channels = images.shape[-1]
+    total, squares = np.zeros(num_channels), np.zeros(num_channels)
+    for start in range(0, len(images), CHUNK_IMAGES):
+        rows = images[start : start + CHUNK_IMAGES].reshape(-1, num_channels)
+        for channel in range(num_channels):
+            counts = np.bincount(rows[:, channel], minlength=256)
+            total[channel] += (counts * np.arange(256)).sum()
+            squares[channel] += (counts * np.arange(256) ** 2).sum()
+    number = images[..., 0].size
+    mean = total / number
+    std = np.sqrt(np.maximum(squares / number - mean**2, 0.0))
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+
+
+def open_images(pixels: PixelsManifest, split: str) -> Images:
+    """Map the images of a split into memory: uint8 [n, h, w, c]."""
+    images: Images = np.load(artefact(pixels, f"{split}.npy"), mmap_mode="r")
+    return images
+
+
+def open_labels(pixels: PixelsManifest, split: str) -> Labels:
+    """Read the labels of a split: int32 [n]."""
+    labels: Labels = np.load(artefact(pixels, f"{split}-labels.npy"))
+    return labels
+
+
+def _number_names(labels: Labels) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1))
+
+
+def _check(source: Source, splits: dict[str, tuple[Images, Labels]], num_classes: int) -> None:
+    shapes = {images.shape[1:] for images, _ in splits.values()}
+    if len(shapes) > 1:
+        raise DatasetError("Training and test images have one size.", f"{sorted(shapes)}")
+    for split, (images, labels) in splits.items():
+        if len(images) == 0:
+            raise DatasetError("Each split has images.", f"{split} of {source.name} has none")
+        if labels.min() < 0 or labels.max() >= num_classes:
+            raise DatasetError(
+                f"A label of {source.name} is one of {num_classes} classes, counted from 0.",
+                f"{split}: labels from {labels.min()} to {labels.max()}",
+                "fetch the files again",
+            )
+    empty = list(_classes_without_images(splits["train"][1], num_classes))
+    if num_classes < 2 or empty:
+        raise DatasetError(
+            "There are training images of at least two classes, and of every class.",
+            f"{num_classes} classes, none of class {empty[:10]}" if empty else "one class",
+            "add images of it, or remove the class",
+        )
+
+
+def _classes_without_images(labels: Labels, num_classes: int) -> Iterator[int]:
+    yield from np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0).tolist()
+
+
+def _describe(made: PixelsManifest) -> str:
+    height, width, channels = made.image_shape
+    kind = "gray" if channels == 1 else "colour"
+    splits = " / ".join(f"{split} {sum(counts):,}" for split, counts in made.counts.items())
+    return f"{made.name}, {height} x {width} {kind}, {len(made.class_names)} classes, {splits}"
+
+
+stage = Stage("pixels", 1, PixelsManifest, _write_pixels, _pixels_key, _describe)

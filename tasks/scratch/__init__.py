@@ -1,0 +1,1 @@
+"""Training from scratch, against the clock, on views that were computed beforehand."""

@@ -1,0 +1,73 @@
+"""Batches of an epoch: its view, read from shards, shuffled, without the set in memory."""
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from headstart.tasks.head.batches import smooth_targets
+from headstart.tasks.views.epoch_shards import Layout, read_blocks
+from headstart.tasks.views.epoch_stage import EpochViewsManifest, shard_paths
+
+SHUFFLE_BLOCKS = 32
+"""Blocks (of 128 images) among which the next one is drawn. The images' order was drawn over the
+whole set when the view was written; this makes another order of a view that is read again."""
+PREFETCH_BATCHES = 4
+
+
+def batch_size_of(batch_size: int, num_images: int) -> int:
+    """Return the batch size in effect: no larger than the data set."""
+    return min(batch_size, num_images)
+
+
+def steps_an_epoch(batch_size: int, num_images: int) -> int:
+    """Return the whole batches of an epoch. The images left over differ from epoch to epoch."""
+    return num_images // batch_size_of(batch_size, num_images)
+
+
+def training_batches(
+    views: EpochViewsManifest,
+    layout: Layout,
+    labels: npt.NDArray[np.int32],
+    num_classes: int,
+    batch_size: int,
+    label_smoothing: float,
+    seed: int,
+) -> tf.data.Dataset:
+    """Read epoch after epoch, without end: epoch e reads view 1 + e mod num_views.
+
+    Each epoch has `steps_an_epoch` batches, all of the same size; each image is in at most one of
+    them. The images that are left out, fewer than a batch, are the last of an order drawn anew
+    for each view, so over the epochs none is preferred.
+
+    Args:
+        views: The views.
+        layout: How a view is divided into shards.
+        labels: int32 [n], of the training images by position.
+        num_classes: Number of classes.
+        batch_size: Images a step.
+        label_smoothing: Share of a label's weight that is spread over all classes.
+        seed: Of the order of blocks.
+
+    Returns:
+        An endless dataset of (pixels float32 [b, h, w, c] in [0, 255], targets float32
+        [b, num_classes]).
+    """
+    table = tf.constant([[os.fspath(p) for p in paths] for paths in shard_paths(views, layout)])
+    all_labels = tf.constant(labels)
+    size = batch_size_of(batch_size, layout.num_rows)
+
+    def epoch(number: Any) -> tf.data.Dataset:
+        files = tf.gather(table, number % views.num_views)
+        blocks = read_blocks(files, layout.image_shape)
+        shuffled = blocks.shuffle(SHUFFLE_BLOCKS, seed=seed + number)
+        return shuffled.rebatch(size, drop_remainder=True)
+
+    def finish(pixels: Any, positions: Any) -> tuple[Any, Any]:
+        targets = smooth_targets(tf.gather(all_labels, positions), num_classes, label_smoothing)
+        return tf.cast(tf.ensure_shape(pixels, [size, *layout.image_shape]), tf.float32), targets
+
+    epochs = tf.data.Dataset.range(2**62).flat_map(epoch)
+    return epochs.map(finish, num_parallel_calls=1).prefetch(PREFETCH_BATCHES)

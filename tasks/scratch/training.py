@@ -1,0 +1,162 @@
+"""Training from scratch with Keras's own fit, one cycle, by steps or by the clock."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from headstart.config import ScratchTrainingConfig
+from headstart.errors import TrainingError
+from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.head.loss_guard import LossGuard
+from headstart.tasks.head.training_log import EpochLog
+from headstart.tasks.progress import reporter
+from headstart.tasks.scratch.clock import Annealing, BudgetClock, Clock, StepClock
+from headstart.tasks.scratch.one_cycle import make_optimizer
+
+MOST_EPOCHS = 1_000_000
+"""Of a training that ends by the clock."""
+PREDICT_ROWS = 500
+"""Images a forward pass of `predict_logits`."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and how it came about.
+
+    Attributes:
+        history: The figures of each epoch; the last one may be a part of one.
+        num_steps: Steps made.
+        final_share: Of the cycle that was done when the last step was made, 1 at its end.
+    """
+
+    history: tuple[EpochFigures, ...]
+    num_steps: int
+    final_share: float
+
+
+class _Steps(EpochLog):
+    """The table of epochs, of which the last may have fewer steps than the others."""
+
+    def __init__(self, log_dir: Path, batch_size: int) -> None:
+        super().__init__(log_dir, batch_size, has_val=False)
+        self._batch_size = batch_size
+        self.num_steps = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count the step."""
+        self.num_steps += 1
+        self._num_images = (batch + 1) * self._batch_size
+
+
+def compile_network(model: Any, config: ScratchTrainingConfig) -> Any:
+    """Compile a network for training.
+
+    Args:
+        model: From `headstart.tasks.scratch.network.build_network`.
+        config: Optimizer and cycle.
+
+    Returns:
+        The optimizer itself. Under float16 Keras wraps it into one that scales the loss.
+    """
+    optimizer = make_optimizer(config)
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        # XLA made a step on 2 cores half as long again: 1.1 s and not 0.7 s.
+        jit_compile=False,
+    )
+    return optimizer
+
+
+def train_network(
+    model: Any,
+    batches: tf.data.Dataset,
+    num_batches: int,
+    config: ScratchTrainingConfig,
+    budget_s: float | None,
+    log_dir: Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Trained:
+    """Train a network through one cycle.
+
+    Args:
+        model: From `headstart.tasks.scratch.network.build_network`; its weights are changed.
+        batches: Endless, from `headstart.tasks.scratch.batches.training_batches`.
+        num_batches: Batches of an epoch.
+        config: The cycle, and the epochs where there is no budget.
+        budget_s: Seconds from the first step to the last; None to train ``config.epochs``.
+        log_dir: Folder for TensorBoard's event files.
+        callbacks: Keras callbacks of the user's, called before headstart's own.
+
+    Returns:
+        How it went.
+
+    Raises:
+        TrainingError: The loss came out as NaN or infinity.
+    """
+    optimizer = compile_network(model, config)
+    epochs = config.epochs if budget_s is None else MOST_EPOCHS
+    clock: Clock = StepClock(epochs * num_batches) if budget_s is None else BudgetClock(budget_s)
+    annealing, guard = Annealing(optimizer, config, clock), LossGuard()
+    batch_size = int(batches.element_spec[0].shape[0])
+    with contextlib.closing(_Steps(log_dir, batch_size)) as log:
+        model.fit(
+            batches,
+            epochs=epochs,
+            steps_per_epoch=num_batches,
+            callbacks=[annealing, *callbacks, log, guard],
+            shuffle=False,
+            verbose=0,
+        )
+    if guard.broken is not None:
+        raise TrainingError(
+            "The training loss is a finite number.",
+            f"{guard.broken.value} in {guard.broken.place()}, at a learning rate of "
+            f"{guard.broken.learning_rate:.3g}",
+            f"try a lower peak: --set training.learning_rate={config.learning_rate / 4:.3g}; "
+            "`headstart lr-find` suggests one",
+        )
+    trained = Trained(tuple(log.history), log.num_steps, annealing.final_share)
+    reporter().note(
+        f"     {trained.num_steps:,} steps, {trained.num_steps / num_batches:.1f} epochs, "
+        f"annealed to {100 * trained.final_share:.1f} % of the cycle"
+    )
+    return trained
+
+
+def predict_logits(
+    model: Any, images: npt.NDArray[np.uint8], *, mirrored: bool = False
+) -> npt.NDArray[np.float32]:
+    """Compute the logits of plain images.
+
+    Args:
+        model: Pixels float32 [N, h, w, c] -> logits [N, num_classes].
+        images: uint8 [n, h, w, c], in memory or mapped.
+        mirrored: Take the mean with the logits of the mirror images.
+
+    Returns:
+        float32 [n, num_classes].
+    """
+
+    def forward(batch: Any) -> Any:
+        logits = model(tf.cast(batch, tf.float32), training=False)
+        if mirrored:
+            other = model(tf.cast(batch[:, :, ::-1], tf.float32), training=False)
+            logits = (logits + other) / 2.0
+        return tf.cast(logits, tf.float32)
+
+    spec = tf.TensorSpec((None, *images.shape[1:]), tf.uint8)
+    compiled = tf.function(forward, input_signature=[spec], autograph=False)
+    parts = [
+        compiled(np.asarray(images[start : start + PREDICT_ROWS])).numpy()
+        for start in range(0, len(images), PREDICT_ROWS)
+    ]
+    return np.concatenate(parts)
