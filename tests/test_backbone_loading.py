@@ -127,6 +127,24 @@ def test_building_leaves_the_programs_random_numbers_alone():
     assert random.random() == expected
 
 
+def test_what_only_training_reads_is_in_the_training_fingerprint_alone(tmp_path):
+    def load_with(**options):
+        keras.utils.set_random_seed(0)
+        images = keras.Input((8, 8, 3))
+        inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, **options)])
+        return load_file(save(keras.Model(images, inner(images)), tmp_path))
+
+    plain, again = load_with(), load_with()
+    penalised = load_with(kernel_regularizer=keras.regularizers.L2(0.1))
+    harder = load_with(kernel_regularizer=keras.regularizers.L2(0.2))
+    bounded = load_with(kernel_constraint=keras.constraints.NonNeg())
+
+    assert again.training_fingerprint() == plain.training_fingerprint()
+    assert plain.fingerprint("top") == penalised.fingerprint("top") == bounded.fingerprint("top")
+    digests = [b.training_fingerprint()["penalties"] for b in (plain, penalised, harder, bounded)]
+    assert len(set(digests)) == 4
+
+
 def test_cut_names_do_not_depend_on_what_was_built_before():
     first = load("mobilenet_v3_small")
     keras.layers.Activation("relu")
@@ -197,10 +215,6 @@ def test_tail_updates_the_statistics_when_asked(custom):
     tail(np.full((4, 16, 16, 4), 9, "float32"), training=True)
 
     assert not np.allclose(tail.get_layer("norm").moving_mean, mean)
-
-
-def test_frozen_tail_has_nothing_to_train(custom):
-    assert custom.tail("first", trainable=False).trainable_weights == []
 
 
 def test_tails_are_copies_of_their_own(custom):

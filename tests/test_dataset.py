@@ -531,3 +531,14 @@ def test_progress_reaches_the_number_of_files(tmp_path):
         on_progress=lambda done, total: calls.append((done, total)),
     )
     assert calls[-1] == (12, 12)
+
+
+def test_labels_digest_of_some_splits_ignores_the_others(tmp_path):
+    names = [f"{split}/{label}/0.png" for split in ("train", "val", "test") for label in "ab"]
+    write(tmp_path, {name: png(number) for number, name in enumerate(names)})
+    before = index_of(tmp_path)
+    write(tmp_path, {"test/a/1.png": png(50)})
+    after = index_of(tmp_path)
+    assert before.labels_digest != after.labels_digest
+    assert before.labels_digest_of(("train", "val")) == after.labels_digest_of(("train", "val"))
+    assert before.labels_digest_of(("test",)) != after.labels_digest_of(("test",))

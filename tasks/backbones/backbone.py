@@ -22,6 +22,7 @@ from headstart.tasks.backbones.files import load_backbone_file
 from headstart.tasks.backbones.layer_graph import read_layer_graph
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.backbones.table import BACKBONES, PreprocessingMode
+from headstart.tasks.fingerprint import digest
 
 
 class Backbone:
@@ -132,7 +133,7 @@ class Backbone:
         activations = features(self.preprocessing(images))
         return keras.Model(images, keras.tree.flatten(activations))
 
-    def tail(self, cut_name: str, trainable: bool = True, batch_norm_training: bool = False) -> Any:
+    def tail(self, cut_name: str, batch_norm_training: bool = False) -> Any:
         """Copy what lies behind a cut, for training.
 
         Batch normalisation is not trainable, which in Keras also keeps it in inference mode: it
@@ -142,7 +143,6 @@ class Backbone:
 
         Args:
             cut_name: A name that `resolve_cut` knows.
-            trainable: Whether the copy's weights train.
             batch_norm_training: Let batch normalisation train, and use and update batch
                 statistics while training.
 
@@ -167,7 +167,7 @@ class Backbone:
                     layer.weights, self.model.get_layer(layer.name).weights, strict=True
                 ):
                     weight.assign(origin)
-        _set_trainable(tail, trainable)
+        _set_trainable(tail, True)
         if not batch_norm_training:
             _freeze_batch_normalisation(tail)
         return tail
@@ -194,6 +194,16 @@ class Backbone:
             "preprocessing": self.preprocessing.mode,
             "image_size": self.image_size,
         }
+
+    def training_fingerprint(self) -> dict[str, Any]:
+        """Describe all that decides how copies of this backbone's layers train.
+
+        Returns:
+            JSON values: the `fingerprint` of the top, and a digest of the layers' regularisers
+            and constraints, which a frozen network does not read.
+        """
+        penalties = [call.penalties for call in self._graph.calls]
+        return {**self.fingerprint(TOP), "penalties": digest(penalties)}
 
     def _digest_up_to(self, cut: Cut) -> tuple[str, str]:
         """Digest the sub-graph up to a cut, and its weights."""

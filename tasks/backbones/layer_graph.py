@@ -16,7 +16,8 @@ _Key = tuple[str, int]  # layer name, number of the call
 
 # What these say is in the weights themselves, or changes nothing that a frozen network computes.
 _IRRELEVANT_FIELDS = ("name", "trainable", "seed")
-_IRRELEVANT_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
+_TRAINING_SUFFIXES = ("_regularizer", "_constraint")
+_IRRELEVANT_SUFFIXES = ("_initializer", *_TRAINING_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class LayerCall:
         parents: Positions in the graph of the calls whose results it takes, in argument order.
         input_shapes: Shapes of those results, with None for the batch.
         signature: Digest of what it computes, given its parents and its weights.
+        penalties: Digest of the regularisers and constraints that its training obeys.
     """
 
     name: str
@@ -40,6 +42,7 @@ class LayerCall:
     parents: tuple[int, ...]
     input_shapes: tuple[Shape, ...]
     signature: str
+    penalties: str
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def read_layer_graph(model: Any) -> LayerGraph:
                 parents=tuple(position[parent] for parent, _ in references[name, number]),
                 input_shapes=tuple(shape for _, shape in references[name, number]),
                 signature=_sign(entries[name], number),
+                penalties=digest(list(_find_penalties(entries[name]["config"]))),
             )
             for name, number in order
         )
@@ -141,6 +145,19 @@ def _sign(entry: dict[str, Any], number: int) -> str:
             "arguments": _essence(arguments, {}),
         }
     )
+
+
+def _find_penalties(config: Any) -> Iterator[tuple[str, Any]]:
+    """Walk a layer's configuration, those of layers inside it too, for what only training reads."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            if name.endswith(_TRAINING_SUFFIXES):
+                yield name, value
+            else:
+                yield from _find_penalties(value)
+    elif isinstance(config, list | tuple):
+        for item in config:
+            yield from _find_penalties(item)
 
 
 def _essence(config: Any, numbers: Mapping[str, int]) -> Any:

@@ -104,12 +104,24 @@ class DatasetIndex:
 
     @cached_property
     def labels_digest(self) -> str:
-        """SHA-256 over all that training a head depends on, besides the features.
+        """SHA-256 over the labels of all splits; see `labels_digest_of`."""
+        return self.labels_digest_of(SPLITS)
+
+    def labels_digest_of(self, splits: Collection[Split]) -> str:
+        """Digest all that work on some splits depends on, besides the features.
 
         These are the class names in their order, and digest, label and split of every row; a row
         that occurs twice counts twice. Paths and their order do not matter.
+
+        Args:
+            splits: Whose rows count.
+
+        Returns:
+            SHA-256, in hexadecimal.
         """
-        lines = sorted(f"{row.digest} {row.label} {row.split}" for row in self.rows)
+        lines = sorted(
+            f"{row.digest} {row.label} {row.split}" for row in self.rows if row.split in splits
+        )
         text = json.dumps([self.class_names, lines], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

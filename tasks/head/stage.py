@@ -13,20 +13,24 @@ from headstart.config import (
     BackboneConfig,
     BottleneckConfig,
     HeadConfig,
+    Split,
     ViewsConfig,
 )
 from headstart.tasks.artifacts import Manifest, artefact, current_store
-from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.rows import (
     bottleneck_collections,
     open_backbone,
     versions,
 )
 from headstart.tasks.bottlenecks.stage import open_rows
-from headstart.tasks.dataset.stage import DatasetManifest
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.training import train_head
 from headstart.tasks.stage import Made, Stage
+
+
+TRAINED_ON: tuple[Split, ...] = ("train", "val")
+"""Splits that a training reads: the second says which epoch is kept."""
 
 
 class HeadManifest(Manifest):
@@ -51,7 +55,7 @@ def _head_key(
     cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
     cut = next(iter(cuts.values()))
     fields: dict[str, Any] = {
-        "labels": dataset.labels_digest,
+        "labels": index_of(dataset).labels_digest_of(TRAINED_ON),
         "num_augmented": views.num_augmented,
         "bottlenecks": cut.plain.recipe,
         "augmented": cut.augmented.recipe if cut.augmented else None,
@@ -59,7 +63,7 @@ def _head_key(
         **versions(),
     }
     if config.kind == "tail":
-        fields["tail"] = network.fingerprint(TOP)
+        fields["tail"] = network.training_fingerprint()
     return fields
 
 
@@ -82,7 +86,7 @@ def _train_head(
     config: HeadConfig,
     log_dir: Path,
 ) -> Made:
-    rows = open_rows(dataset, views, backbone, bottlenecks, ("train", "val"))
+    rows = open_rows(dataset, views, backbone, bottlenecks, TRAINED_ON)
     network = open_backbone(backbone, views.image_size)
     tail = network.tail(bottlenecks.cut) if config.kind == "tail" else None
     num_classes = len(dataset.class_names)
