@@ -73,3 +73,49 @@ def _callee(call: ast.Call) -> str:
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""
+
+
+def find_escape(site: CallSite) -> CallSite | None:
+    """Find where a function lets go of a value that it made: into a list, an attribute, a global.
+
+    Args:
+        site: Where the value was made.
+
+    Returns:
+        The first such line from there on in the same function; None where there is none.
+    """
+    try:
+        tree = ast.parse(Path(site.file).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.lineno <= site.line <= (node.end_lineno or 0)
+    ]
+    for function in sorted(around, key=lambda node: -node.lineno)[:1]:
+        shared = {
+            name
+            for node in ast.walk(function)
+            if isinstance(node, ast.Global | ast.Nonlocal)
+            for name in node.names
+        }
+        lines = [
+            node.lineno
+            for node in ast.walk(function)
+            if isinstance(node, ast.stmt) and _lets_go(node, shared) and node.lineno >= site.line
+        ]
+        if lines:
+            return CallSite(site.file, min(lines))
+    return None
+
+
+def _lets_go(node: ast.stmt, shared: set[str]) -> bool:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return _callee(node.value) in ("append", "extend", "add", "insert", "update", "put")
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return any(
+        isinstance(target, ast.Attribute | ast.Subscript)
+        or (isinstance(target, ast.Name) and target.id in shared)
+        for target in targets
+    )

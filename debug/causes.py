@@ -17,6 +17,9 @@ _POWER = ("Pow",)
 _ARC = ("Acos", "Asin", "Acosh", "Atanh")
 _NORMALISES = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "LayerNorm")
 
+PYTHON_OPS = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+"""Ops that run the user's Python: what goes on in there is not in any graph."""
+
 _SUGGESTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (_LOG, ("keep the argument above 0: tf.math.log(tf.maximum(x, 1e-7))",
             "for a loss, work on logits: tf.nn.softmax_cross_entropy_with_logits and its like")),
@@ -53,7 +56,7 @@ def suggestions_for(op_type: str, subject: str, is_backward: bool) -> tuple[str,
     Returns:
         Sentences, the most promising first.
     """
-    if op_type in ("IteratorGetNext", "Placeholder", EXTERNAL_DATA):
+    if op_type in ("IteratorGetNext", "Placeholder", EXTERNAL_DATA, *PYTHON_OPS):
         return ("check the data: tf.debugging.assert_all_finite in the map, or drop the rows",)
     for types, suggestions in _SUGGESTIONS:
         if subject in types or op_type.removesuffix("Grad") in types:
@@ -122,6 +125,11 @@ def _forward_cause(op_type: str, value: str, masked: bool) -> str:
         return f"Pow made {value}: {reason}"
     if op_type in _ARC:
         return f"{op_type} made {value}: its argument is outside its domain"
+    if op_type in PYTHON_OPS:
+        return (
+            f"The Python code that feeds the pipeline (py_function, numpy_function, a generator or "
+            f"PyDataset) gave {value}"
+        )
     if op_type == "IteratorGetNext":
         return f"The input data holds {value}: it came out of the input pipeline so"
     if op_type in ("Placeholder", "PlaceholderWithDefault", EXTERNAL_DATA):

@@ -61,12 +61,14 @@ class Outcome:
         diagnoses: Findings, as dictionaries.
         sign: The first sign, as a dictionary.
         message: Why it could not be run.
+        numpy_warning: The first of numpy's, as a dictionary.
     """
 
     status: Status
     diagnoses: list[dict[str, Any]] = field(default_factory=list)
     sign: dict[str, Any] | None = None
     message: str = ""
+    numpy_warning: dict[str, Any] | None = None
 
 
 def run_spec(spec: RunSpec) -> Outcome:
@@ -132,7 +134,11 @@ class _Session:
             _turn_keras_jit_off()
 
     def run(self) -> Outcome:
+        from headstart.debug.numpy_warnings import NumpyWarnings
+
         script = Path(self.spec.script)
+        heard = NumpyWarnings()
+        heard.listen()
         sys.argv = [str(script), *self.spec.arguments]
         sys.path.insert(0, str(script.resolve().parent))
         try:
@@ -140,6 +146,7 @@ class _Session:
         finally:
             if self.recording is not None:
                 self.recording.flush()
+        outcome.numpy_warning = asdict(heard.first) if heard.first else None
         if self.watch is not None:
             outcome.sign = None if self.watch.sign is None else self.watch.sign.to_dict()
             found: list[Diagnosis] = self.watch.diagnoses()

@@ -59,9 +59,35 @@ class Recording:
         self._writer = tf.debugging.experimental.enable_dump_debug_info(
             str(folder), tensor_debug_mode=mode, circular_buffer_size=events, op_regex=op_regex
         )
+        self._instrument_threads()
         if events == NO_BUFFER:
             # The process may be ended at any time: what says where the ops come from goes first.
             threading.Thread(target=self._keep_flushing, daemon=True).start()
+
+    def _instrument_threads(self) -> None:
+        """Let threads that the program starts from now on be dumped like this one.
+
+        TensorFlow keeps its callbacks by thread, so a function traced or an op run in another
+        one would not be seen. Threads that TensorFlow itself starts in C++ (those of
+        tf.py_function and generators) stay unseen.
+        """
+        state, add = private("dumping_state"), private("add_op_callback")
+        dumping, origins = state.dumping_callback, self._origins
+        start = threading.Thread.start
+
+        def start_instrumented(thread: threading.Thread) -> None:
+            run = thread.run
+
+            def run_instrumented() -> None:
+                origins.start()
+                state.dumping_callback = dumping
+                add(dumping.callback)
+                run()
+
+            thread.run = run_instrumented  # type: ignore[method-assign]
+            start(thread)
+
+        threading.Thread.start = start_instrumented  # type: ignore[method-assign,assignment]
 
     def _keep_flushing(self) -> None:
         while not self._closed.wait(FLUSH_EVERY_S):

@@ -123,6 +123,7 @@ class TrainingTrace:
         label_counts: Class -> training rows seen.
         is_weighted: Whether the rows came with sample or class weights.
         is_resumed: Whether the optimizer had taken steps before this call of ``fit``.
+        has_half_weights: Whether the trained variables themselves are float16.
         has_finished: Whether training came to its end.
     """
 
@@ -140,6 +141,7 @@ class TrainingTrace:
     label_counts: dict[int, int] = field(default_factory=dict)
     is_weighted: bool = False
     is_resumed: bool = False
+    has_half_weights: bool = False
     has_finished: bool = False
 
     @property

@@ -5,13 +5,14 @@ found, in this order: by the op the message names, where its graph is still at h
 the message quotes; by the traceback's own frames.
 """
 
+import gc
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
-from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.callsites import CallSite, find_escape, is_users
 from headstart.debug.diagnosis import Diagnosis, Phase
 from headstart.debug.exception_patterns import PATTERNS, ExceptionPattern
 from headstart.debug.origins import COMPILE_SITE, SITE
@@ -19,6 +20,12 @@ from headstart.debug.origins import COMPILE_SITE, SITE
 MAX_DETAIL_CHARACTERS = 300
 _NO_SUGGESTIONS: tuple[str, ...] = ()
 _AT_RUNTIME: Phase = "runtime"
+
+_LAYER_CALL = "keras/src/layers/layer.py"
+_LOOPS = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "error_handler")
+"""Functions of a model that run others: what fails in them is not the model as a layer."""
+
+_LEAKED = "was defined here:"
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _NODE = re.compile(r"\{\{node (?P<node>[^}]+)\}\}|Detected at node '?(?P<at>[\w./\-]+)'?")
@@ -172,6 +179,8 @@ def _place(error: BaseException, text: str, graphs: Sequence[Any]) -> _Place:
         if is_users(match["file"])
     ]
     is_told = "in user code:" in text
+    if _LEAKED in text and quoted:  # the stack it quotes is that of the tensor's making
+        return _Place(find_escape(quoted[-1]) or quoted[-1], by_frames.layer)
     node = _NODE.search(text)
     name = (node["node"] or node["at"]) if node else None
     return _Place(
@@ -197,7 +206,7 @@ def _place_by_op(text: str, graphs: Sequence[Any]) -> _Place | None:
                 continue  # the failing op is inside
             forward = _forward_of(graph, op)
             return _Place(
-                line=_user_line(forward or op),
+                line=_construction_of_stock_layer(forward or op) or _user_line(forward or op),
                 layer=_layer_of_scope((forward or op).name),
                 op=op.name,
                 op_type=op.type,
@@ -248,6 +257,26 @@ def _user_line(op: Any) -> CallSite | None:
     return None
 
 
+def _construction_of_stock_layer(op: Any) -> CallSite | None:
+    """Return where the user made the library's layer that an op belongs to.
+
+    None where the op stands in the user's own code, or the layer is not known.
+    """
+    files = [frame.filename for frame in op.traceback]
+    users = max((i for i, file in enumerate(files) if is_users(file)), default=-1)
+    layers = max((i for i, file in enumerate(files) if _LAYER_CALL in file), default=-1)
+    scope = _layer_of_scope(op.name)
+    if users > layers or scope is None:
+        return None
+    sites = {
+        vars(candidate)[SITE]
+        for candidate in gc.get_objects()
+        if SITE in getattr(candidate, "__dict__", ()) and hasattr(type(candidate), "get_weights")
+        if _layer_of_scope(f"{getattr(candidate, 'path', '')}/op") == scope
+    }
+    return sites.pop() if len(sites) == 1 else None
+
+
 def _layer_of_scope(name: str) -> str | None:
     """Return the layer's path that an op's name begins with, without what makes names unique."""
     scope = name.removeprefix("gradient_tape/").rpartition("/")[0]
@@ -289,6 +318,6 @@ def _construction_site(frame: FrameType) -> CallSite | None:
 
 def _layer_path(frame: FrameType) -> str | None:
     found = frame.f_locals.get("self")
-    if found is None or not hasattr(type(found), "get_weights"):
+    if frame.f_code.co_name in _LOOPS or not hasattr(type(found), "get_weights"):
         return None
     return str(getattr(found, "path", None) or getattr(found, "name", "")) or None

@@ -29,16 +29,20 @@ def found_after_fit(model: Any, x: Any, y: Any) -> list[Diagnosis]:
         The findings; empty too where the data can be iterated only once.
     """
     from headstart.debug.preflight_labels import label_format, label_range, softmax_and_logits
-    from headstart.debug.preflight_training import stale_trainable_flags
+    from headstart.debug.preflight_training import (
+        stale_trainable_flags,
+        untouched_normalization,
+    )
     from headstart.debug.samples import take_sample
 
     if model.count_params() and not model.trainable_variables:
         return [_nothing_to_train(calling_site())]
     data = _repeatable(x, y)
-    if data is None:
-        return []
     found: list[Diagnosis] = []
     try:
+        found += untouched_normalization(model)
+        if data is None:
+            return found
         sample = take_sample(model, data, count=1)
         for check in (label_format, label_range, softmax_and_logits, stale_trainable_flags):
             found += check(sample)

@@ -26,6 +26,8 @@ EXPLODED_FACTOR = 10.0
 
 EAGER_FACTOR = 3.0
 """How much slower a step is at least when it is not compiled into a graph (small networks)."""
+MIN_TRAINED_STEPS = 5
+"""Steps after which statistics must have moved."""
 TRACING_S = 0.25
 """What tracing the steps takes at least; with less than that left they are not begun."""
 
@@ -143,6 +145,26 @@ def batch_normalization(sample: Sample) -> list[Diagnosis]:
     for layer, mean in zip(layers, before, strict=True):
         untouched = np.array_equal(layer.moving_mean.numpy(), mean) and not mean.any()
         if untouched and layer.trainable and sample.is_new:
+            return [_wrong_mode(layer, _NEVER_TRAINING)]
+    return []
+
+
+def untouched_normalization(model: Any) -> list[Diagnosis]:
+    """Find BatchNormalization whose statistics are the initial ones although the model trained.
+
+    Args:
+        model: A fitted model.
+
+    Returns:
+        A finding for the first such layer, or none.
+    """
+    iterations = getattr(model.optimizer, "iterations", None)
+    if iterations is None or int(iterations.numpy()) < MIN_TRAINED_STEPS:
+        return []
+    for layer in leaf_layers(model):
+        if type(layer).__name__ != "BatchNormalization" or not layer.trainable or not layer.built:
+            continue
+        if not layer.moving_mean.numpy().any() and (layer.moving_variance.numpy() == 1.0).all():
             return [_wrong_mode(layer, _NEVER_TRAINING)]
     return []
 

@@ -1,16 +1,19 @@
 """Which tf.function was traced again, and which argument's shape, dtype or value made it so."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
-from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.callsites import CallSite, calling_site, is_users
 from headstart.debug.diagnosis import Diagnosis, ranked
 from headstart.debug.internals import private
 
 MAX_TRACES = 5
 """Traces of one function from which on they are a storm (TensorFlow itself warns at 5)."""
+_PLUMBING = ("tensorflow/python/eager/", "tensorflow/python/util/", "tensorflow/python/framework/")
+"""Where TensorFlow traces functions, whoever calls them."""
 _NOT_JUDGED = ("Dataset_", "initialize_variables", "multi_step_on_iterator", "signature_wrapper")
 
 
@@ -57,7 +60,7 @@ class RetraceCounter:
 
     def _note(self, concrete: Any) -> None:
         name = str(concrete.graph.name)
-        if not name.startswith(_NOT_JUDGED):
+        if not name.startswith(_NOT_JUDGED) and not _is_tensorflows_own():
             self.traces.append(Trace(name, _arguments_of(concrete), calling_site()))
 
     def of(self, function: str) -> list[Trace]:
@@ -72,6 +75,17 @@ class RetraceCounter:
             for (name, file), number in counts.items()
             if number >= MAX_TRACES
         )
+
+
+def _is_tensorflows_own() -> bool:
+    """Tell whether TensorFlow itself called what was just traced: no program can help that."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename.replace("\\", "/")
+        if not any(part in file for part in _PLUMBING):
+            return "/tensorflow/" in file and not is_users(file)
+        frame = frame.f_back
+    return False
 
 
 def explain(traces: list[Trace]) -> tuple[str, ...]:

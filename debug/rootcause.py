@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from headstart.debug.callsites import CallSite, is_users
-from headstart.debug.causes import cause_of, suggestions_for
+from headstart.debug.causes import PYTHON_OPS, cause_of, suggestions_for
 from headstart.debug.diagnosis import Diagnosis, TensorHealth, ranked
 from headstart.debug.dump import EXTERNAL_DATA, Dump, OpRecord, TensorEvent, TensorKey
 from headstart.debug.origins import EAGER, Origin
@@ -303,7 +303,8 @@ def _diagnosis(dump: Dump, finder: _RootFinder, root: Root, confidence: float) -
     inputs = tuple(finder.inputs(op, root.event))
     is_backward = origin.phase == "backward" or forward is not None
     subject = forward.op_type if forward else op.op_type
-    phase = "data" if op.op_type in ("IteratorGetNext", EXTERNAL_DATA) else origin.phase
+    is_data = op.op_type in ("IteratorGetNext", EXTERNAL_DATA, *PYTHON_OPS)
+    phase = "data" if is_data else origin.phase
     return Diagnosis(
         symptom="nan" if root.event.has_nan else "inf",
         cause=cause_of(op.op_type, subject, is_backward, root.event, [e for _, e in inputs]),

@@ -48,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     rules_network.dead_units,
     rules_network.saturated_units,
     rules_network.learning_rate,
+    rules_network.half_precision,
     rules_classes.class_collapse,
     rules_classes.accuracy_at_chance,
     rules_network.unscaled_input,
@@ -60,7 +61,8 @@ MIN_CONFIDENCE = 0.5
 """Less sure findings are no reason to call a run unhealthy."""
 ADVICE = ("oscillation", "overfitting", "loss-not-falling")
 """Symptoms that short healthy runs show as well: told beside other findings, never alone."""
-_OPTIMIZER_SYMPTOMS = ("learning-rate-too-high", "learning-rate-too-low", "divergence")
+_OPTIMIZER_SYMPTOMS = ("learning-rate-too-high", "learning-rate-too-low", "divergence",
+                      "float16-overflow")  # fmt: skip
 
 _log = logging.getLogger("headstart.debug")
 
@@ -219,6 +221,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         if probe.is_ready and self._iteration == probe.iteration():
             self._due = False
             rate = float(np.asarray(self.model.optimizer.learning_rate))
+            self.trace.has_half_weights = any(v.dtype == "float16" for v in probe.variables)
             self.trace.samples.append(probe.read(max(0, self._num_batches - 1), rate))
 
     @contextmanager

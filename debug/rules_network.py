@@ -178,6 +178,27 @@ def learning_rate(trace: TrainingTrace) -> list[Diagnosis]:
     return []
 
 
+def half_precision(trace: TrainingTrace) -> list[Diagnosis]:
+    """Put a training that blows up down to float16 weights, where they are float16."""
+    if not trace.has_half_weights or not (divergence(trace) or learning_rate(trace)):
+        return []
+    return [
+        Diagnosis(
+            symptom="float16-overflow",
+            cause="The weights, and with them the optimizer's state, are float16: small squared "
+            "gradients underflow to 0 there, so steps are far too large, and losses overflow.",
+            step=trace.samples[0].step if trace.samples else None,
+            phase="optimizer",
+            confidence=0.95,
+            suggestions=(
+                "use keras.mixed_precision.set_global_policy('mixed_float16'): it keeps weights "
+                "in float32 and scales the loss",
+                "or mixed_bfloat16, whose range is that of float32",
+            ),
+        )
+    ]
+
+
 def _never_moves(trace: TrainingTrace, measured: Sequence[StepSample]) -> bool:
     """Tell whether no step moved the weights although there was a gradient to follow."""
     return (

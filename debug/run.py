@@ -125,7 +125,8 @@ class Ladder:
             return self._result([], "unrunnable", watched.message)
         diagnoses = [Diagnosis.from_dict(fields) for fields in watched.diagnoses]
         if watched.status == "fault":
-            diagnoses = _joined(diagnoses, self._numerical(watched.sign or {}))
+            numerical = self._numerical(watched.sign or {}, watched.numpy_warning)
+            diagnoses = _joined(diagnoses, numerical)
         ordered = ranked(diagnoses)
         return self._result(ordered, "diagnosed" if ordered else "healthy")
 
@@ -133,9 +134,10 @@ class Ladder:
         dump = str(self.folder / "dump") if "dump" in self.stages else None
         return ScriptRun(tuple(found), status, message, tuple(self.stages), dump, self.dropped)
 
-    def _numerical(self, sign: dict[str, Any]) -> list[Diagnosis]:
+    def _numerical(self, sign: dict[str, Any], heard: dict[str, Any] | None) -> list[Diagnosis]:
         """Find the op behind a sign; the sign itself where none can be found."""
         from headstart.debug.dump import read_dump
+        from headstart.debug.numpy_warnings import NumpyWarning, explained
         from headstart.debug.rootcause import diagnose_dump
         from headstart.errors import RecordError
 
@@ -148,7 +150,8 @@ class Ladder:
             checked = self._run("check")
             found = [Diagnosis.from_dict(fields) for fields in checked.diagnoses]
         place = dumped.sign or sign
-        found = [_in_training(diagnosis, place) for diagnosis in found]
+        warning = NumpyWarning(**heard) if heard else None
+        found = [explained(_in_training(diagnosis, place), warning) for diagnosis in found]
         return found or [_of_sign(sign)]
 
     def _run(self, stage: Stage) -> Outcome:

@@ -252,7 +252,9 @@ class Watch:
                 result = loop(*call.args, **call.kwargs)
                 if name == "fit" and self.with_rules:
                     data = (call.arguments.get("x"), call.arguments.get("y"))
-                    self._found += found_after_fit(model, *data)
+                    self._found += [
+                        _at_layer(found, model) for found in found_after_fit(model, *data)
+                    ]
                 return result
             finally:
                 self._in_keras -= 1
