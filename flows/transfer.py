@@ -19,6 +19,7 @@ from headstart.tasks.artifacts import Store, default_root, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.bottlenecks.stage import images_to_extract
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.head.doubts import check_classes, doubts
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.progress import reporter
 from headstart.tasks.run_folder import (
@@ -70,6 +71,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
     source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
     with collect_outcomes() as outcomes:
         dataset = stages.dataset(source)
+        check_classes(index_of(dataset))
         # Views are only needed to compute bottlenecks: those of images that have all theirs may
         # be gone (`headstart cache gc --views`), and are not made again.
         needed = images_to_extract(dataset, views, backbone, cut)
@@ -86,6 +88,8 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
             watched_by(*watch.callbacks),
         ):
             head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
+        for warning in doubts(head, index_of(dataset), config.head):
+            reporter().note(f"     warning: {warning}")
         evaluation = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
         export = stages.export(dataset, source, head, views, backbone, cut, config.export)
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)

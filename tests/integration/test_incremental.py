@@ -15,6 +15,7 @@ from headstart.tasks.records import RowCollection, Shard
 from headstart.tasks.upkeep import collect_garbage
 from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import (
+    COLOURS,
     NUM_IMAGES,
     NUM_PER_CLASS,
     Pipeline,
@@ -65,6 +66,21 @@ def test_relabelling_computes_no_row(finished: Pipeline) -> None:
     assert finished.num_passed() == 0
     assert statuses(summary)["bottlenecks"] == "hit"
     assert statuses(summary)["head"] == "miss"
+
+
+def test_a_test_image_does_not_train_the_head_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    images = tmp_path / "splits"
+    for split in ("train", "val"):
+        for label in COLOURS:
+            add_images(images / split, label, range(3) if split == "train" else [9])
+    pipeline.run(images=images)
+    assert pipeline.num_passed() == 12
+    add_images(images / "test", "red", [7])
+    summary = pipeline.run(images=images)
+    assert pipeline.num_passed() == 1
+    assert statuses(summary)["head"] == "hit"
+    assert statuses(summary)["evaluation"] == "miss"
+    assert set(summary.metrics) == {"val", "test"}
 
 
 def test_merging_and_renaming_classes_computes_no_row(finished: Pipeline) -> None:

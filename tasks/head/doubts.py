@@ -1,0 +1,71 @@
+"""What speaks against training on a data set, or against a head that was trained on it."""
+
+import math
+from collections.abc import Sequence
+
+from headstart.config import HeadConfig
+from headstart.errors import TrainingError
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.problems import printable
+from headstart.tasks.head.stage import HeadManifest
+
+MAX_NAMES = 5
+"""Classes that a message names; the others are counted."""
+
+
+def check_classes(index: DatasetIndex) -> None:
+    """Refuse a data set of which a classifier cannot learn every class.
+
+    Args:
+        index: The indexed data set.
+
+    Raises:
+        TrainingError: A class has no training image.
+    """
+    nothing = (0,) * len(index.class_names)
+    counts = {split: index.split_counts.get(split, nothing) for split in ("train", "val", "test")}
+    missing = [label for label, count in enumerate(counts["train"]) if count == 0]
+    if not missing:
+        return
+    held_out = sum(counts[split][label] for split in ("val", "test") for label in missing)
+    raise TrainingError(
+        "Every class has at least one training image.",
+        f"none of {_list([index.class_names[label] for label in missing])}"
+        f" (val and test hold {held_out:,} of them)",
+        "add training images of these classes, or remove their folders",
+    )
+
+
+def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[str]:
+    """Say what makes a trained head doubtful.
+
+    Args:
+        head: The head.
+        index: The data set that it was trained on.
+        config: How.
+
+    Returns:
+        Sentences; none where the head is better than guessing. A loss above that of equal odds
+        with an accuracy that one answer to everything would reach is a training that diverged.
+    """
+    best = head.history[head.best_epoch - 1]
+    split = "val" if head.has_val else "train"
+    loss = best.val_loss if head.has_val else best.train_loss
+    accuracy = best.val_accuracy if head.has_val else best.train_accuracy
+    counts = index.split_counts[split]
+    equal_odds = math.log(head.num_classes)
+    if loss is None or accuracy is None:
+        return []
+    if loss < equal_odds or accuracy > max(counts) / sum(counts):
+        return []
+    return [
+        f"this head is no better than guessing: {split} accuracy {accuracy:.4f}, loss {loss:.4g} "
+        f"where equal odds have {equal_odds:.4g}. The likely cause is the learning rate "
+        f"({config.learning_rate:g}): try --set head.learning_rate={config.learning_rate / 10:.3g}"
+    ]
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = [printable(name) for name in names]
+    more = len(shown) - MAX_NAMES
+    return ", ".join(shown[:MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")
