@@ -28,7 +28,6 @@ from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.training import train_head
 from headstart.tasks.stage import Made, Stage
 
-
 TRAINED_ON: tuple[Split, ...] = ("train", "val")
 """Splits that a training reads: the second says which epoch is kept."""
 
