@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from headstart import __version__
-from headstart.commands import cache, explain, finetune, models, scratch, service, transfer
+from headstart.commands import cache, explain, finetune, models, rank, scratch, service, transfer
 from headstart.debug.cli import app as debug_app
 from headstart.errors import HeadstartError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(transfer.app)
 app.add_typer(finetune.app)
 app.add_typer(models.app)
+app.add_typer(rank.app)
 app.add_typer(scratch.app)
 app.add_typer(explain.app)
 app.add_typer(service.app)

@@ -9,6 +9,19 @@ from headstart.tasks.dataset.stage import stage as dataset
 from headstart.tasks.evaluation.stage import stage as evaluation
 from headstart.tasks.export.stage import stage as export
 from headstart.tasks.head.stage import stage as head
+from headstart.tasks.ranking.baseline import stage as baseline
+from headstart.tasks.ranking.pace import stage as pace
+from headstart.tasks.ranking.stage import stage as scores
 from headstart.tasks.views.stage import stage as views
 
-__all__ = ["bottlenecks", "dataset", "evaluation", "export", "head", "views"]
+__all__ = [
+    "baseline",
+    "bottlenecks",
+    "dataset",
+    "evaluation",
+    "export",
+    "head",
+    "pace",
+    "scores",
+    "views",
+]

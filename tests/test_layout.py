@@ -26,6 +26,8 @@ PACKAGES = (
     "head",
     "evaluation",
     "export",
+    "pages",
+    "ranking",
     "finetuning",
     "explanation",
     "scratch",

@@ -23,6 +23,13 @@ from headstart.config.finetune import (
     TuningConfig,
 )
 from headstart.config.loading import build_config, load_config
+from headstart.config.ranking import (
+    BaselineConfig,
+    CandidatesConfig,
+    RankConfig,
+    ScoringConfig,
+    SourceConfig,
+)
 from headstart.config.scratch import (
     EpochViewsConfig,
     NetworkConfig,
@@ -45,7 +52,9 @@ __all__ = [
     "SPLITS",
     "Augmentation",
     "BackboneConfig",
+    "BaselineConfig",
     "BottleneckConfig",
+    "CandidatesConfig",
     "ColorJitter",
     "CompareConfig",
     "Config",
@@ -61,10 +70,13 @@ __all__ = [
     "NetworkConfig",
     "PadAndRandomCrop",
     "RandomResizedCrop",
+    "RankConfig",
     "Rotation",
+    "ScoringConfig",
     "ScratchConfig",
     "ScratchDatasetConfig",
     "ScratchTrainingConfig",
+    "SourceConfig",
     "Split",
     "StudyConfig",
     "TransferConfig",

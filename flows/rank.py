@@ -1,0 +1,187 @@
+"""The rank flow: which backbone, cut at which layer, suits these images best.
+
+Run by ``headstart rank``, from a Prefect deployment, or from Python. Each backbone makes one
+pass, which writes all its cuts; scores, heads and evaluations then come from the cache.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from prefect import flow
+
+from headstart.config import BackboneConfig, RankConfig, Split
+from headstart.errors import DamagedShardError
+from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.steps import make_bottlenecks, publish_page
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, current_store, default_root, use_store
+from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.head.stage import watched_by
+from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
+from headstart.tasks.progress import reporter
+from headstart.tasks.ranking import reference
+from headstart.tasks.ranking.candidates import (
+    backbones_at_hand,
+    choose_cuts,
+    judged_split,
+    parse_cuts,
+)
+from headstart.tasks.ranking.report import RankSummary, markdown, write_ranking
+from headstart.tasks.ranking.sources import IMAGENET, REFERENCE, list_sources, seed_registry
+from headstart.tasks.ranking.verdict import Candidate, SourceLine, judge
+from headstart.tasks.stage import Outcome, collect_outcomes
+
+
+@flow(
+    name="rank",
+    flow_run_name=run_name,
+    persist_result=False,
+    on_failure=[diagnose_failure],
+    on_completion=[forget],
+    on_crashed=[forget],
+    on_cancellation=[forget],
+)
+def rank(config: RankConfig, store: Path | None = None, out: Path | None = None) -> RankSummary:
+    """Rank backbones and cuts by scores, and check the scores by trained heads.
+
+    Args:
+        config: What to compare.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Folder for the results; a new one under the store's runs/ where not given.
+
+    Returns:
+        Where the results are, and the verdict.
+    """
+    with use_store(Store(store or default_root())) as current, shown_in_ui():
+        folder = open_folder(current, "rank", config, out)
+        try:
+            return _run(config, folder)
+        except DamagedShardError as error:
+            # It has been set aside, so now its rows, and only those, are missing.
+            reporter().note(f"     {error.received}: computing its rows again")
+            return _run(config, folder)
+
+
+def _run(config: RankConfig, folder: Path) -> RankSummary:
+    started_s = time.monotonic()
+    names = tuple(dict.fromkeys(config.candidates.backbones or backbones_at_hand()))
+    with collect_outcomes() as outcomes:
+        dataset = stages.dataset(config.dataset)
+        judged = judged_split(index_of(dataset))
+        candidates = [
+            candidate
+            for name in names
+            for candidate in _rank_backbone(config, dataset, name, names, judged, folder, outcomes)
+        ]
+        sources = _compare_sources(config, dataset, names, candidates)
+        ranked = tuple(outcomes)
+        baseline = _baseline(config, dataset, candidates, judged)
+    verdict = judge(judged, candidates, sources, ranked, baseline)
+    title = f"Ranking for {config.dataset.images.resolve().name}"
+    page, table = write_ranking(folder, title, verdict, outcomes)
+    summary = RankSummary(
+        run_dir=str(folder),
+        report=str(page),
+        table=str(table),
+        stages=tuple(outcomes),
+        metrics={**verdict.model_dump(mode="json"), "seconds_saved": verdict.seconds_saved},
+        seconds=seconds_since(started_s),
+    )
+    close_folder(folder, summary.model_dump(mode="json"))
+    publish_page("rank", title, markdown(verdict), summary.report, outcomes)
+    return summary
+
+
+def _rank_backbone(
+    config: RankConfig,
+    dataset: DatasetManifest,
+    name: str,
+    names: tuple[str, ...],
+    judged: Split,
+    folder: Path,
+    outcomes: list[Outcome],
+) -> Iterator[Candidate]:
+    """Send the images through one backbone, then score and measure each of its cuts."""
+    source, views, backbone = config.dataset, config.views, BackboneConfig(name=name)
+    network = open_backbone(backbone, views.image_size)
+    requests = parse_cuts(config.candidates, names)
+    cuts = choose_cuts(network, requests, config.candidates.num_resolutions)
+    first, *others = (cut.name for cut in cuts)
+    every = config.bottlenecks.model_copy(update={"cut": first, "extra_cuts": tuple(others)})
+    start = len(outcomes)
+    make_bottlenecks(dataset, source, views, backbone, every)
+    pass_s = cold_seconds(outcomes[start:])
+    pace = stages.pace(backbone, views.image_size)
+    index = index_of(dataset)
+    num_seen = len(index.rows_of("train")) + len(index.rows_of("val"))
+    for cut in cuts:
+        start = len(outcomes)
+        one = config.bottlenecks.model_copy(update={"cut": cut.name})
+        scores = stages.scores(dataset, views, backbone, one, config.scoring)
+        with (
+            watching(
+                folder / "crash" / f"{Path(name).stem}-{cut.name}", stops_on_nan=False
+            ) as watch,
+            watched_by(*watch.callbacks),
+        ):
+            log_dir = folder / "tensorboard" / f"{Path(name).stem}-{cut.name}"
+            head = stages.head(dataset, views, backbone, one, config.head, log_dir)
+        evaluation = stages.evaluation(dataset, head, views, backbone, one, config.evaluation)
+        share = cut.flops_before / max(1, network.cuts[-1].flops_before)
+        own_s = cold_seconds(outcomes[start:])
+        yield Candidate(
+            backbone=name,
+            cut=cut.name,
+            num_features=cut.activation_shape[-1],
+            bytes_per_image=cut.bytes_per_image(config.bottlenecks.dtype),
+            flops=cut.flops_before,
+            scores=scores.scores,
+            accuracy=evaluation.metrics[judged]["accuracy"],
+            accuracy_interval=evaluation.metrics[judged]["accuracy_interval"],
+            epochs=len(head.history),
+            cached_s=own_s,
+            transfer_s=pass_s + cold_seconds(outcomes[start + 1 :]),
+            uncached_s=len(head.history) * num_seen * pace.seconds_per_image * share,
+        )
+
+
+def _compare_sources(
+    config: RankConfig,
+    dataset: DatasetManifest,
+    names: tuple[str, ...],
+    candidates: Sequence[Candidate],
+) -> list[SourceLine]:
+    """Compare the registered sources with the target, in the reference model's space.
+
+    Where nothing but the default backbone's own source is registered, there is nothing to choose
+    from, and the images are not sent through the reference model for that alone.
+    """
+    store = current_store()
+    registered = list_sources(store)
+    if REFERENCE.name not in names and all(one.name == IMAGENET for one in registered):
+        return []
+    make_bottlenecks(dataset, config.dataset, reference.VIEWS, REFERENCE, reference.BOTTLENECKS)
+    seed_registry(store, open_backbone(REFERENCE, reference.VIEWS.image_size))
+    target = reference.mean_features(dataset)
+    return reference.compare_sources(list_sources(store), target, candidates)
+
+
+def _baseline(
+    config: RankConfig,
+    dataset: DatasetManifest,
+    candidates: Sequence[Candidate],
+    judged: Split,
+) -> tuple[float, float] | None:
+    """Train a small network from scratch for as long as the best transfer took."""
+    if not config.baseline.enabled:
+        return None
+    best = max(candidates, key=lambda one: one.accuracy)
+    size = open_backbone(BackboneConfig(name=best.backbone), config.views.image_size).image_size
+    stages.views(dataset, config.dataset, config.views, size, None)
+    # Whole seconds, so that the next run finds the same budget.
+    budget_s = float(round(min(config.baseline.max_seconds, max(1.0, best.transfer_s))))
+    made = stages.baseline(dataset, config.views, size, judged, budget_s, config.baseline)
+    return made.accuracy, made.budget_s

@@ -1,0 +1,92 @@
+"""The sources flow: register a trained model as a source, with what it was trained on.
+
+Run by ``headstart sources add``. The training images go through the reference model (from the
+cache where they have before), and their mean features and number go into the store's registry.
+"""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import flow
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import SourceConfig
+from headstart.errors import DamagedShardError
+from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.steps import make_bottlenecks
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, current_store, default_root, use_store
+from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.fingerprint import file_digest
+from headstart.tasks.pages.folder import seconds_since
+from headstart.tasks.progress import reporter
+from headstart.tasks.ranking import reference
+from headstart.tasks.ranking.sources import REFERENCE, Source, add_source, check_name, seed_registry
+from headstart.tasks.stage import Outcome, collect_outcomes
+
+
+class SourceSummary(BaseModel):
+    """What was registered; the object that ``--json`` prints."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_dir: str
+    """The folder of the registry."""
+    model: str
+    stages: tuple[Outcome, ...]
+    metrics: dict[str, int]
+    """num_images and num_classes of the source."""
+    seconds: float
+
+
+@flow(name="sources", flow_run_name=run_name, persist_result=False)
+def sources(
+    config: SourceConfig, store: Path | None = None, out: Path | None = None
+) -> SourceSummary:
+    """Register a trained model as a source.
+
+    Args:
+        config: The model, and what it was trained on.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Not used: the registry is in the store.
+
+    Returns:
+        What was registered.
+    """
+    with use_store(Store(store or default_root())), shown_in_ui():
+        check_name(config.name)
+        try:
+            return _run(config)
+        except DamagedShardError as error:
+            reporter().note(f"     {error.received}: computing its rows again")
+            return _run(config)
+
+
+def _run(config: SourceConfig) -> SourceSummary:
+    started_s, store = time.monotonic(), current_store()
+    with collect_outcomes() as outcomes:
+        dataset = stages.dataset(config.dataset)
+        views, bottlenecks = reference.VIEWS, reference.BOTTLENECKS
+        make_bottlenecks(dataset, config.dataset, views, REFERENCE, bottlenecks)
+    seed_registry(store, open_backbone(REFERENCE, views.image_size))
+    index = index_of(dataset)
+    source = Source(
+        name=config.name,
+        num_images=len(index.rows_of("train")),
+        num_classes=len(index.class_names),
+        backbone=config.backbone,
+        model_sha256=file_digest(config.model),
+        reference=REFERENCE.name,
+        mean_features=tuple(reference.mean_features(dataset).tolist()),
+        added=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    add_source(store, source)
+    return SourceSummary(
+        run_dir=str(store.root / "sources"),
+        model=str(config.model),
+        stages=tuple(outcomes),
+        metrics={"num_images": source.num_images, "num_classes": source.num_classes},
+        seconds=seconds_since(started_s),
+    )

@@ -1,0 +1,65 @@
+"""Steps that several flows take: from a data set to its bottlenecks, and a page in the UI."""
+
+from collections.abc import Sequence
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.context import FlowRunContext
+
+from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, ViewsConfig
+from headstart.tasks import stages
+from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.bottlenecks.stage import BottlenecksManifest, images_to_extract
+from headstart.tasks.dataset.stage import DatasetManifest
+from headstart.tasks.stage import Outcome
+
+
+def make_bottlenecks(
+    dataset: DatasetManifest,
+    source: DatasetConfig,
+    views: ViewsConfig,
+    backbone: BackboneConfig,
+    config: BottleneckConfig,
+) -> BottlenecksManifest:
+    """Make the bottlenecks of a data set that are missing, and the views that this takes.
+
+    Args:
+        dataset: The indexed data set.
+        source: Where its files are.
+        views: How images become pixels.
+        backbone: What computes the bottlenecks.
+        config: At which cuts.
+
+    Returns:
+        The manifest of the bottlenecks.
+    """
+    needed = images_to_extract(dataset, views, backbone, config)
+    if needed == ():
+        stages.views.skip("not needed: all bottlenecks are there")
+    else:
+        size = open_backbone(backbone, views.image_size).image_size
+        stages.views(dataset, source, views, size, needed)
+    return stages.bottlenecks(dataset, source, views, backbone, config)
+
+
+def publish_page(
+    flow_name: str, title: str, markdown: str, path: str, outcomes: Sequence[Outcome]
+) -> None:
+    """Leave a summary and the stages in the Prefect UI; outside a flow run, do nothing.
+
+    Args:
+        flow_name: Begins the artifacts' keys.
+        title: Describes the summary.
+        markdown: The summary.
+        path: Of the whole page.
+        outcomes: How the stages went.
+    """
+    if FlowRunContext.get() is None:
+        return
+    # A path to open, not a link: browsers do not follow file: links from a page of a server.
+    text = f"{markdown}\n\nThe whole page: `{path}`\n"
+    create_markdown_artifact(text, key=f"{flow_name}-report", description=title)
+    create_table_artifact(
+        [outcome.model_dump(exclude={"key"}) for outcome in outcomes],
+        key=f"{flow_name}-stages",
+        description="What was replayed from the store, and what was computed",
+    )

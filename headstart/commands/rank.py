@@ -1,0 +1,195 @@
+"""Commands that choose: rank backbones and cuts, look after the registry of sources."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headstart.commands.options import (
+    AsJson,
+    ConfigFile,
+    ImagesOrConfigs,
+    Out,
+    Record,
+    Settings,
+    StoreFolder,
+    open_store,
+    print_json,
+    run_recorded_or_plain,
+)
+
+if TYPE_CHECKING:
+    from headstart.tasks.ranking.report import RankSummary
+
+app = typer.Typer()
+TABLE_WIDTH = 130
+"""Characters a line of the table; where the terminal has fewer, they wrap rather than vanish."""
+
+sources = typer.Typer(
+    help="Register trained models as sources, for `headstart rank` to compare.",
+    no_args_is_help=True,
+)
+app.add_typer(sources, name="sources")
+
+
+@app.command()
+def rank(
+    images: ImagesOrConfigs = None,
+    backbones: Annotated[
+        str | None,
+        typer.Option(
+            help="Names from `headstart backbones`, or model files, separated by commas; those "
+            "with installed weights where not given."
+        ),
+    ] = None,
+    cuts: Annotated[
+        str | None,
+        typer.Option(
+            help="Layers from `headstart cuts`, top or natural, separated by commas; "
+            "BACKBONE:CUT is for one backbone alone."
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which backbone, cut where, suits your images, before training it in earnest."""
+    from headstart.config import RankConfig, build_config
+
+    overrides = {
+        "candidates.backbones": _listed(backbones),
+        "candidates.cuts": _listed(cuts),
+    }
+    run_config = build_config(RankConfig, images, config, tuple(settings or ()), overrides)
+    summary = run_recorded_or_plain("rank", run_config, store, out, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        print_ranking(Console(), summary)
+
+
+@sources.command("add")
+def sources_add(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a `headstart train` run.", show_default=False)
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Of the source; the run's folder's own where not given.")
+    ] = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Register a trained model, with what it learned from, as a source."""
+    from headstart.config import SourceConfig, build_config, load_config
+    from headstart.errors import ConfigError
+
+    model = run / "model.keras"
+    if not model.is_file():
+        raise ConfigError(
+            "A source is the folder of a `headstart train` run.",
+            f"{run}: it has no model.keras",
+            "give the folder that `headstart train` named",
+        )
+    trained = load_config(file=run / "config.yaml")
+    overrides = {
+        "name": name or run.resolve().name,
+        "dataset": trained.dataset.model_dump(),
+        "model": model,
+        "backbone": trained.backbone.name,
+    }
+    config = build_config(SourceConfig, overrides=overrides)
+    summary = run_recorded_or_plain("sources", config, store, None, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        print(f"registered {config.name}: {summary.metrics['num_images']:,} training images")
+
+
+@sources.command("ls")
+def sources_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
+    """List the registered sources."""
+    from headstart.commands.options import in_store
+    from headstart.tasks.ranking.sources import list_sources
+
+    opened = open_store(store)
+    if not list_sources(opened):
+
+        def seed() -> None:
+            from headstart.tasks.bottlenecks.rows import open_backbone
+            from headstart.tasks.ranking.sources import REFERENCE, seed_registry
+
+            seed_registry(opened, open_backbone(REFERENCE, None))
+
+        in_store(store, seed)
+    found = list_sources(opened)
+    if as_json:
+        fields = [one.model_dump(mode="json", exclude={"mean_features"}) for one in found]
+        print_json({"sources": fields})
+        return
+    table = Table("name", "backbone", "images", "classes", "added", box=None, pad_edge=False)
+    for one in found:
+        table.add_row(
+            one.name, one.backbone, f"{one.num_images:,}", f"{one.num_classes:,}", one.added[:10]
+        )
+    Console().print(table)
+
+
+def print_ranking(console: Console, summary: "RankSummary") -> None:
+    """Print a ranking: each score beside the measured accuracy, and how well they agree."""
+    from headstart.tasks.ranking.report import TITLES
+
+    verdict: dict[str, Any] = summary.metrics
+    table = Table("backbone", "cut", box=None, header_style="bold", pad_edge=False)
+    for title in ("accuracy", *TITLES.values()):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in verdict["candidates"]:
+        scores = [_figure(one["scores"][name]) for name in TITLES]
+        name = Path(one["backbone"]).name
+        table.add_row(name, one["cut"], f"{one['accuracy']:.4f}", *scores)
+    taus = [_figure(verdict["agreement"][name]) for name in TITLES]
+    table.add_row("weighted τ", "", "", *taus, style="bold")
+    console.print()
+    wide = Console(file=console.file, width=max(console.width, TABLE_WIDTH))
+    wide.print(table)
+    for line in ranking_lines(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def ranking_lines(summary: "RankSummary") -> list[str]:
+    """Say what a ranking came to, a sentence a line."""
+    verdict = summary.metrics
+    lines = [
+        "",
+        f"  pick     {verdict['pick']}, {verdict['candidates'][0]['accuracy']:.1%} on "
+        f"{verdict['judged']}",
+        f"  seconds  {verdict['ranking_s']:,.0f} for the ranking from an empty store; training "
+        f"all heads uncached would take about {verdict['uncached_s']:,.0f} "
+        f"({verdict['seconds_saved']:,.0f} saved)",
+    ]
+    if verdict["baseline_accuracy"] is not None:
+        lines.append(
+            f"  scratch  {verdict['baseline_accuracy']:.1%} by a small network in "
+            f"{verdict['baseline_s']:,.0f} s"
+        )
+    for source in verdict["sources"]:
+        measured = "not measured" if source["accuracy"] is None else f"{source['accuracy']:.1%}"
+        lines.append(
+            f"  source   {source['name']}: P2L {source['p2l']:.3f} (divergence "
+            f"{source['divergence']:.3f}, {source['num_images']:,} images), measured: {measured}"
+        )
+    lines += [f"  note     {warning}" for warning in verdict["warnings"]]
+    return [*lines, f"  report   {summary.report}", f"  {summary.seconds:,.1f} s in all"]
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

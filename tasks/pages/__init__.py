@@ -1,0 +1,1 @@
+"""Pages and folders of the flows that look into data and networks."""

@@ -1,0 +1,108 @@
+"""The ranking's page, table and summary."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from headstart.tasks.pages.rendering import write_csv, write_page
+from headstart.tasks.ranking.stage import SCORES
+from headstart.tasks.ranking.verdict import Candidate, Verdict
+from headstart.tasks.stage import Outcome
+
+TITLES = {
+    "logme": "LogME",
+    "h_score": "H-score",
+    "regularised_h_score": "H-score, reg.",
+    "leep": "LEEP",
+    "nce": "NCE",
+    "knn": "k-NN",
+    "probe": "probe",
+}
+"""What each score is called on pages and terminals."""
+COLUMNS = (
+    "backbone",
+    "cut",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    *SCORES,
+    "num_features",
+    "bytes_per_image",
+    "flops",
+    "epochs",
+    "cached_s",
+    "uncached_s",
+)
+
+
+class RankSummary(BaseModel):
+    """What `headstart rank` came to; the object that ``--json`` prints."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_dir: str
+    report: str
+    table: str
+    """The candidates as CSV."""
+    stages: tuple[Outcome, ...]
+    metrics: dict[str, Any]
+    """The whole verdict: candidates, agreement, choices, pick, seconds, warnings."""
+    seconds: float
+
+
+def write_ranking(
+    folder: Path, title: str, verdict: Verdict, outcomes: Sequence[Outcome]
+) -> tuple[Path, Path]:
+    """Write the page and the table.
+
+    Args:
+        folder: Of the run.
+        title: Names the data.
+        verdict: What the page says.
+        outcomes: How the stages went.
+
+    Returns:
+        The paths of ranking.html and ranking.csv.
+    """
+    table = write_csv(folder / "ranking.csv", [_row(one) for one in verdict.candidates], COLUMNS)
+    page = write_page(
+        folder / "ranking.html",
+        Path(__file__).parent / "ranking.html.j2",
+        title=title,
+        verdict=verdict,
+        titles=TITLES,
+        stages=outcomes,
+    )
+    return page, table
+
+
+def markdown(verdict: Verdict) -> str:
+    """Summarise a ranking in Markdown, for the Prefect UI."""
+    lines = [
+        f"**{verdict.pick}** is the most accurate of {len(verdict.candidates)} candidates "
+        f"({verdict.candidates[0].accuracy:.1%} on {verdict.judged}).",
+        "",
+        f"Ranked in {verdict.ranking_s:,.0f} s; training all heads uncached would take about "
+        f"{verdict.uncached_s:,.0f} s.",
+        "",
+        *(f"> {warning}\n" for warning in verdict.warnings),
+        "| candidate | accuracy | " + " | ".join(TITLES[name] for name in SCORES) + " |",
+        "|---|---" + "|---" * len(SCORES) + "|",
+    ]
+    for one in verdict.candidates:
+        scores = " | ".join(_figure(one.scores[name]) for name in SCORES)
+        lines.append(f"| {one.name} | {one.accuracy:.4f} | {scores} |")
+    taus = " | ".join(_figure(verdict.agreement[name]) for name in SCORES)
+    lines.append(f"| weighted Kendall τ | 1 | {taus} |")
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _row(one: Candidate) -> dict[str, Any]:
+    low, high = one.accuracy_interval or (None, None)
+    return {**one.model_dump(), **one.scores, "accuracy_low": low, "accuracy_high": high}

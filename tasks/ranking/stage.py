@@ -1,0 +1,148 @@
+"""The scores stage: one candidate's transferability, from its cached bottlenecks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.config import BackboneConfig, BottleneckConfig, ScoringConfig, ViewsConfig
+from headstart.tasks.artifacts import Manifest, current_store
+from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.cuts import TOP
+from headstart.tasks.bottlenecks.rows import bottleneck_collections, open_backbone, versions
+from headstart.tasks.bottlenecks.stage import open_rows
+from headstart.tasks.dataset.stage import DatasetManifest
+from headstart.tasks.progress import reporter
+from headstart.tasks.ranking.features import draw_images, pooled_features
+from headstart.tasks.ranking.probes import knn_accuracy, probe_accuracy
+from headstart.tasks.ranking.transferability import (
+    h_score,
+    leep,
+    logme,
+    nce,
+    regularised_h_score,
+)
+from headstart.tasks.stage import Made, Stage
+
+SCORES = ("logme", "h_score", "regularised_h_score", "leep", "nce", "knn", "probe")
+"""The scores of a candidate, in the order of the tables. Higher is better for each."""
+
+
+class ScoresManifest(Manifest):
+    """What one candidate's features are worth by each score."""
+
+    backbone: str
+    cut: str
+    scores: dict[str, float | None]
+    """By name of `SCORES`; None where the backbone has no source head, or not behind this cut."""
+
+
+def _scores_key(
+    dataset: DatasetManifest,
+    views: ViewsConfig,
+    backbone: BackboneConfig,
+    bottlenecks: BottleneckConfig,
+    config: ScoringConfig,
+) -> dict[str, Any]:
+    network = open_backbone(backbone, views.image_size)
+    cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
+    cut = next(iter(cuts.values()))
+    return {
+        "labels": dataset.labels_digest,
+        "bottlenecks": cut.plain.recipe,
+        "backbone": backbone.name,
+        "cut": cut.cut,
+        "scoring": config,
+        **versions(),
+    }
+
+
+def _score(
+    folder: Path,
+    dataset: DatasetManifest,
+    views: ViewsConfig,
+    backbone: BackboneConfig,
+    bottlenecks: BottleneckConfig,
+    config: ScoringConfig,
+) -> Made:
+    rows = open_rows(dataset, views, backbone, bottlenecks, ("train",))["train"]
+    network = open_backbone(backbone, views.image_size)
+    images = draw_images(len(rows), config.max_images, config.seed)
+    features, labels = pooled_features(rows, images), rows.labels[images]
+    cut = network.resolve_cut(bottlenecks.cut).name
+    scores = score_features(features, labels, config, _source_head(network, cut))
+    return Made(
+        num_rows=len(images),
+        num_rows_computed=len(images),
+        fields={"backbone": backbone.name, "cut": cut, "scores": scores},
+    )
+
+
+Head = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
+
+
+def score_features(
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    config: ScoringConfig,
+    source_head: Head | None = None,
+) -> dict[str, float | None]:
+    """Compute all scores of some features.
+
+    Args:
+        features: float32 [n, d].
+        labels: int32 [n].
+        config: Of the probes.
+        source_head: From features to the source classifier's probabilities [n, num_classes].
+
+    Returns:
+        A value for each name of `SCORES`; None where there is no source head.
+    """
+    doubles = features.astype(np.float64)
+    theta = None if source_head is None else source_head(features)
+    compute: dict[str, Callable[[], float | None]] = {
+        "logme": lambda: logme(doubles, labels),
+        "h_score": lambda: h_score(doubles, labels),
+        "regularised_h_score": lambda: regularised_h_score(doubles, labels),
+        "leep": lambda: None if theta is None else leep(theta, labels),
+        "nce": lambda: None if theta is None else nce(theta.argmax(axis=1), labels),
+        "knn": lambda: knn_accuracy(features, labels, config.num_neighbours),
+        "probe": lambda: probe_accuracy(features, labels, config.num_folds, config.seed),
+    }
+    scores: dict[str, float | None] = {}
+    with reporter().track("scoring", len(SCORES), "scores") as advance:
+        for name in SCORES:
+            scores[name] = compute[name]()
+            advance(1)
+    return scores
+
+
+def _source_head(network: Backbone, cut: str) -> Head | None:
+    """Return the layer that the backbone was trained with, as a function of the pooled top."""
+    if cut != TOP:
+        return None
+    classifier = network.classifier()
+    if classifier is None:
+        return None
+    kernel, bias = classifier.layers[-1].get_layer("logits").get_weights()
+
+    def probabilities(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        logits = (features @ kernel + bias).astype(np.float64)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return shares
+
+    return probabilities
+
+
+def _describe_scores(made: ScoresManifest) -> str:
+    logme_score, probe = made.scores["logme"], made.scores["probe"]
+    return (
+        f"{Path(made.backbone).name} at {made.cut}: LogME {logme_score:.4f}, "
+        f"linear probe {probe:.4f}"
+    )
+
+
+stage = Stage("scores", 1, ScoresManifest, _score, _scores_key, _describe_scores)

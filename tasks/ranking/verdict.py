@@ -1,0 +1,163 @@
+"""What a ranking came to: candidates with scores and accuracies, agreement, savings, the pick."""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from headstart.tasks.ranking.agreement import first_choice, weighted_tau
+from headstart.tasks.ranking.stage import SCORES
+from headstart.tasks.stage import Outcome
+
+
+class Candidate(BaseModel):
+    """One backbone cut at one place: what its scores promise, and what its head achieved."""
+
+    model_config = ConfigDict(frozen=True)
+
+    backbone: str
+    cut: str
+    num_features: int
+    bytes_per_image: int
+    """Of a bottleneck in the cache."""
+    flops: int
+    """Forward FLOPs from the image to the cut."""
+    scores: dict[str, float | None]
+    accuracy: float
+    """Measured: a head trained from the cache, on the judged split."""
+    accuracy_interval: tuple[float, float] | None
+    epochs: int
+    """That the head was trained for."""
+    cached_s: float
+    """Seconds for its scores, head and evaluation from the cache, when they were computed."""
+    transfer_s: float
+    """Seconds from image files to the evaluated head: the backbone's views and pass, which all
+    its cuts share, and the head's own."""
+    uncached_s: float
+    """Seconds that the same epochs would take through the frozen backbone: images of an epoch
+    times epochs times the measured pace, in proportion to the FLOPs up to the cut; decoding and
+    the head itself are not counted."""
+
+    @property
+    def name(self) -> str:
+        """Backbone and cut in one word."""
+        return f"{self.backbone}:{self.cut}"
+
+
+class SourceLine(BaseModel):
+    """One registered source beside the target."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    num_images: int
+    backbone: str
+    divergence: float
+    p2l: float
+    accuracy: float | None
+    """Measured at the top of the source's model, where that is a candidate."""
+
+
+class Verdict(BaseModel):
+    """What a ranking came to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    judged: str
+    """The split that accuracies are of."""
+    candidates: tuple[Candidate, ...]
+    """The most accurate first."""
+    agreement: dict[str, float | None]
+    """Weighted Kendall tau of each score with accuracy."""
+    choices: dict[str, str | None]
+    """The candidate that each score would have chosen."""
+    sources: tuple[SourceLine, ...]
+    pick: str
+    ranking_s: float
+    """Seconds for all of it from an empty store: views, passes, scores, heads, evaluations."""
+    uncached_s: float
+    """Estimated seconds for training all heads through their frozen backbones."""
+    baseline_accuracy: float | None
+    baseline_s: float | None
+    warnings: tuple[str, ...]
+
+    @property
+    def seconds_saved(self) -> float:
+        """Seconds that the ranking saves against training them all uncached."""
+        return self.uncached_s - self.ranking_s
+
+
+def judge(
+    judged: str,
+    candidates: Sequence[Candidate],
+    sources: Sequence[SourceLine],
+    outcomes: Sequence[Outcome],
+    baseline: tuple[float, float] | None,
+) -> Verdict:
+    """Draw the conclusions of a ranking.
+
+    Args:
+        judged: The split that accuracies are of.
+        candidates: With scores and accuracies, at least one.
+        sources: Registered sources.
+        outcomes: How its stages went, but for the baseline's.
+        baseline: Accuracy and seconds of a small network from scratch; None without one.
+
+    Returns:
+        The verdict. The pick is the most accurate candidate; of equals, the cheapest by FLOPs.
+    """
+    ordered = sorted(candidates, key=lambda one: (-one.accuracy, one.flops, one.name))
+    accuracies = [one.accuracy for one in ordered]
+    columns = {name: [one.scores[name] for one in ordered] for name in SCORES}
+    choices = {name: first_choice(column) for name, column in columns.items()}
+    return Verdict(
+        judged=judged,
+        candidates=tuple(ordered),
+        agreement={name: weighted_tau(column, accuracies) for name, column in columns.items()},
+        choices={
+            name: None if place is None else ordered[place].name for name, place in choices.items()
+        },
+        sources=tuple(sorted(sources, key=lambda one: -one.p2l)),
+        pick=ordered[0].name,
+        ranking_s=sum(outcome.seconds + outcome.seconds_saved for outcome in outcomes),
+        uncached_s=sum(one.uncached_s for one in ordered),
+        baseline_accuracy=baseline[0] if baseline else None,
+        baseline_s=baseline[1] if baseline else None,
+        warnings=tuple(_warnings(judged, ordered, baseline)),
+    )
+
+
+def _warnings(
+    judged: str, ordered: Sequence[Candidate], baseline: tuple[float, float] | None
+) -> list[str]:
+    best = ordered[0]
+    found = []
+    if judged == "val":
+        found.append(
+            "The val split also chose each head's epoch, so accuracies are a little optimistic, "
+            "for all candidates alike."
+        )
+    if baseline is not None:
+        low = best.accuracy_interval[0] if best.accuracy_interval else best.accuracy
+        if baseline[0] >= best.accuracy:
+            found.append(
+                f"Negative transfer: a small network from scratch reached {baseline[0]:.1%} in the "
+                f"same {baseline[1]:.0f} s, the best transfer only {best.accuracy:.1%}. Train from "
+                "scratch, or look for a source nearer to these images."
+            )
+        elif baseline[0] >= low:
+            found.append(
+                f"The best transfer ({best.accuracy:.1%}) is not clearly better than a small "
+                f"network from scratch on the same budget ({baseline[0]:.1%}): the difference lies "
+                "within the accuracy's interval."
+            )
+    close = [
+        one.name
+        for one in ordered[1:]
+        if best.accuracy_interval and one.accuracy >= best.accuracy_interval[0]
+    ]
+    if close:
+        found.append(
+            f"{len(close)} other {'candidate lies' if len(close) == 1 else 'candidates lie'} "
+            f"within the interval of the pick's accuracy: {', '.join(close)}."
+        )
+    return found

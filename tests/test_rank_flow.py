@@ -1,0 +1,117 @@
+"""`headstart rank` and `headstart sources` on tiny networks, from end to end."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from headstart.cli import app
+from headstart.config import RankConfig, build_config
+from headstart.tasks.ranking.sources import IMAGENET, NUM_IMAGENET_IMAGES, list_sources
+from tests.pipeline import QUICK, Pipeline, save_backbone
+
+SMALL = (
+    "candidates.cuts=[second, top]",
+    "baseline.max_seconds=0.5",
+    "baseline.image_size=16",
+    "scoring.num_neighbours=3",
+    "bottlenecks.batch_size=4",
+    "bottlenecks.num_parity_rows=2",
+    *(setting for setting in QUICK if setting.startswith(("head.", "evaluation."))),
+)
+
+
+def rank(pipeline: Pipeline, *settings: str, **overrides: Any) -> Any:
+    from headstart.flows.rank import rank as flow
+
+    other = pipeline.backbone.with_name("other.keras")
+    if not other.exists():
+        save_backbone(other, seed=1)
+    config = build_config(
+        RankConfig,
+        pipeline.images,
+        settings=(*SMALL, *settings),
+        overrides={"candidates.backbones": [str(pipeline.backbone), str(other)], **overrides},
+    )
+    return flow.fn(config, pipeline.store.root)
+
+
+def test_a_ranking_shows_every_score_beside_a_measured_accuracy(pipeline: Pipeline) -> None:
+    summary = rank(pipeline)
+    verdict = summary.metrics
+    assert len(verdict["candidates"]) == 4
+    for one in verdict["candidates"]:
+        assert one["scores"]["leep"] is None
+        assert all(one["scores"][name] is not None for name in ("logme", "h_score", "knn", "probe"))
+        assert 0.0 <= one["accuracy"] <= 1.0
+        assert one["uncached_s"] > 0
+    assert set(verdict["agreement"]) == set(verdict["candidates"][0]["scores"])
+    assert verdict["baseline_accuracy"] is not None
+    page = Path(summary.report).read_text()
+    assert verdict["pick"].split(":")[-1] in page
+    assert "Weighted Kendall" in page
+    rows = list(csv.DictReader(Path(summary.table).read_text().splitlines()))
+    assert [float(row["accuracy"]) for row in rows] == [
+        one["accuracy"] for one in verdict["candidates"]
+    ]
+    assert json.loads((Path(summary.run_dir) / "run.json").read_text())["metrics"] == verdict
+
+
+def test_a_second_ranking_sends_nothing_through_a_backbone(pipeline: Pipeline) -> None:
+    first = rank(pipeline)
+    assert pipeline.num_passed() == 2 * 36  # one pass a backbone, for both of its cuts
+    # The budget of the baseline is that of the best transfer, which is known from the store.
+    again = rank(pipeline)
+    assert pipeline.num_passed() == 0
+    assert {one.status for one in again.stages if one.name in ("scores", "head", "pace")} == {"hit"}
+    assert [
+        one["name"] if "name" in one else one["scores"] for one in first.metrics["candidates"]
+    ] == [one["name"] if "name" in one else one["scores"] for one in again.metrics["candidates"]]
+
+
+def test_the_baseline_can_be_left_out(pipeline: Pipeline) -> None:
+    summary = rank(pipeline, "baseline.enabled=false")
+    assert summary.metrics["baseline_accuracy"] is None
+    assert "baseline" not in [one.name for one in summary.stages]
+
+
+def test_the_command_ranks_and_repeats_from_its_config(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_STORE", str(pipeline.store.root))
+    out = tmp_path / "out"
+    arguments = ["rank", str(pipeline.images), "--backbones", str(pipeline.backbone)]
+    arguments += ["--cuts", "third,top", "--out", str(out), "--json"]
+    for setting in (*SMALL, "baseline.enabled=false"):
+        arguments += ["--set", setting]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert {one["cut"] for one in printed["metrics"]["candidates"]} == {"third", "top"}
+    again = CliRunner().invoke(app, ["rank", "--config", str(out / "config.yaml")])
+    assert again.exit_code == 0, again.output
+    assert "pick" in again.stdout
+    assert "weighted" in again.stdout
+
+
+def test_a_trained_model_becomes_a_source(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_STORE", str(finished.store.root))
+    summary = finished.run()
+    result = CliRunner().invoke(app, ["sources", "add", summary.run_dir, "--name", "colours"])
+    assert result.exit_code == 0, result.output
+    first, second = list_sources(finished.store)
+    assert (first.name, first.num_images) == (IMAGENET, NUM_IMAGENET_IMAGES)
+    assert second.name == "colours"
+    assert len(first.mean_features) == len(second.mean_features) == 1280
+    listed = CliRunner().invoke(app, ["sources", "ls", "--json"])
+    assert [one["name"] for one in json.loads(listed.stdout)["sources"]] == [IMAGENET, "colours"]
+
+
+def test_a_folder_without_a_model_is_no_source(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["sources", "add", str(tmp_path)])
+    assert "has no model.keras" in str(result.exception)
