@@ -33,6 +33,10 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(debug_app, name="debug")
 
 
+CODE_OF_SIGPIPE = 128 + 13
+"""What a shell reports of a program that a closed pipe ended."""
+
+
 def main() -> None:
     """Run the command line; errors that headstart raises on purpose end without a traceback."""
     show_traceback = "--traceback" in sys.argv
@@ -48,9 +52,12 @@ def main() -> None:
             raise
         _print_error(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # `headstart predict … | head`
+    except SystemExit as end:
+        # `headstart train … | head`: typer and rich both make a closed pipe an exit with code 1.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        sys.exit(CODE_OF_SIGPIPE)
 
 
 def _print_error(error: HeadstartError) -> None:

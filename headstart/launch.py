@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -78,6 +79,22 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+
+
+def process_seconds() -> float:
+    """Return how long this process has lived: the interpreter's start and all imports included.
+
+    Returns:
+        Seconds, to the hundredth; 0 where the system does not say (it is Linux that does).
+    """
+    try:
+        # After the name in brackets, which may hold anything, come fields 3 and on; the start of
+        # the process since boot is field 22. Source: proc_pid_stat(5).
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started_s = int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_s)
+    except (OSError, AttributeError):
+        return 0.0
 
 
 def prefect_url(store_root: Path | None = None) -> str | None:

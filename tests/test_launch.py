@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from headstart.launch import NOISE, absent, is_reachable, prefect_url, run_flow
+from headstart.launch import (
+    NOISE,
+    absent,
+    is_reachable,
+    prefect_url,
+    process_seconds,
+    run_flow,
+)
 from headstart.tasks.progress import Reporter
 from tests.pipeline import Pipeline, statuses
 
@@ -137,3 +144,13 @@ def test_a_package_that_is_made_absent_can_be_imported_afterwards(
     import colorsys
 
     assert colorsys.rgb_to_hsv(0, 0, 0)
+
+
+def test_a_process_knows_how_long_it_has_lived() -> None:
+    code = (
+        "import time; from headstart.launch import process_seconds; began = time.monotonic()\n"
+        "first = process_seconds(); time.sleep(0.05); second = process_seconds()\n"
+        "assert 0 < first < second <= first + time.monotonic() - began + 0.02"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert process_seconds() > 0

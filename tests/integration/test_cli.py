@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from headstart.cli import app, main
+from headstart.cli import CODE_OF_SIGPIPE, app, main
 from headstart.config import load_config
 from tests.pipeline import NUM_IMAGES, QUICK, Pipeline, add_images
 
@@ -46,6 +46,19 @@ def fail(
     assert "Traceback" not in captured.err
     assert isinstance(ended.value.code, int)
     return ended.value.code, captured.err
+
+
+@pytest.mark.parametrize("command", [["config"], ["cache", "ls"]])
+def test_a_closed_pipe_ends_a_command_as_a_shell_expects(command: list[str]) -> None:
+    # One prints, the other writes through rich.
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "headstart.cli", *command],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (CODE_OF_SIGPIPE, "")
 
 
 def test_help_imports_nothing_heavy() -> None:
