@@ -9,6 +9,7 @@ import contextvars
 import re
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
@@ -41,6 +42,7 @@ def progress_artifact(title: str, total: int, unit: str) -> Iterator[Advance]:
         A function to call with the number of things just done, from any thread.
     """
     ended = threading.Event()
+    finished = False  # training may stop before its last epoch
     done = 0
 
     def advance(count: int) -> None:
@@ -48,10 +50,10 @@ def progress_artifact(title: str, total: int, unit: str) -> Iterator[Advance]:
         done += count
 
     def tell() -> None:
-        artifact_id = None
+        artifact_id: Any = None
         while not ended.wait(PERIOD_S) or artifact_id is not None:
-            percent = min(100.0, 100.0 * done / total)
-            text = f"{title}: {done:,} of {total:,} {unit}"
+            percent = 100.0 if finished else min(100.0, 100.0 * done / total)
+            text = f"{title}: {done:,} of {total:,} {unit}{', finished' if finished else ''}"
             with contextlib.suppress(Exception):  # a bar is no reason for a run to fail
                 if artifact_id is None:
                     artifact_id = create_progress_artifact(percent, _key(title), text)
@@ -65,6 +67,7 @@ def progress_artifact(title: str, total: int, unit: str) -> Iterator[Advance]:
     thread.start()
     try:
         yield advance
+        finished = True
     finally:
         ended.set()
         thread.join(LAST_WORD_LIMIT_S)

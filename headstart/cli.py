@@ -11,7 +11,17 @@ import typer
 from rich.console import Console
 
 from headstart import __version__
-from headstart.commands import cache, explain, finetune, models, rank, scratch, service, transfer
+from headstart.commands import (
+    cache,
+    explain,
+    finetune,
+    models,
+    promotion,
+    rank,
+    scratch,
+    service,
+    transfer,
+)
 from headstart.debug.cli import app as debug_app
 from headstart.errors import HeadstartError
 
@@ -29,6 +39,7 @@ app.add_typer(rank.app)
 app.add_typer(scratch.app)
 app.add_typer(explain.app)
 app.add_typer(service.app)
+app.add_typer(promotion.app)
 app.add_typer(cache.app, name="cache")
 app.add_typer(debug_app, name="debug")
 

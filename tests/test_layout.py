@@ -32,7 +32,7 @@ PACKAGES = (
     "explanation",
     "scratch",
 )
-TOP = ("planning", "run_folder", "stages", "upkeep")
+TOP = ("planning", "promotion", "registry", "run_folder", "stages", "upkeep")
 MAX_LINES = 500
 
 LAYERS = {

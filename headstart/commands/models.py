@@ -7,10 +7,25 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from headstart.commands.options import AsJson, Images, make_reporter, print_json
+from headstart.commands.options import (
+    AsJson,
+    Images,
+    StoreFolder,
+    make_reporter,
+    open_store,
+    print_json,
+)
 from headstart.errors import ConfigError
 
 app = typer.Typer()
+
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="A run's folder, an exported model, or NAME@current of `headstart models`.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -48,19 +63,19 @@ def cuts(
 
 @app.command()
 def predict(
-    model: Annotated[
-        Path, typer.Argument(help="A run's folder, or an exported model.", show_default=False)
-    ],
+    model: Model,
     images: Annotated[
         list[Path], typer.Argument(help="Image files and folders.", show_default=False)
     ],
     top_k: Annotated[int, typer.Option("--top", min=1, help="Classes an image.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+    store: StoreFolder = None,
 ) -> None:
     """Classify images; a file that cannot be read is reported and skipped."""
     if as_json and as_csv:
         raise ConfigError("One output format is written.", "--json and --csv", "give one of them")
+    found = _find_model(model, store)
     from headstart.launch import import_tensorflow
 
     import_tensorflow()
@@ -68,20 +83,20 @@ def predict(
     from headstart.tasks.export.prediction_output import OutputFormat, predict_to
 
     output: OutputFormat = "json" if as_json else "csv" if as_csv else "text"
-    _, num_bad = predict_to(sys.stdout, Predictor.load(model), images, output, top_k)
+    _, num_bad = predict_to(sys.stdout, Predictor.load(found), images, output, top_k)
     if num_bad:
         Console(stderr=True).print(f"{num_bad:,} files could not be read", highlight=False)
 
 
 @app.command()
 def evaluate(
-    model: Annotated[
-        Path, typer.Argument(help="A run's folder, or an exported model.", show_default=False)
-    ],
+    model: Model,
     images: Images,
+    store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge an exported model on labelled images."""
+    found = _find_model(model, store)
     from headstart.launch import import_tensorflow
 
     import_tensorflow()
@@ -89,10 +104,19 @@ def evaluate(
     from headstart.tasks.progress import use_reporter
 
     with use_reporter(make_reporter(as_json)):
-        metrics = judge(model, images)
+        metrics = judge(found, images)
     if as_json:
         print_json(metrics.model_dump(mode="json"))
     else:
         from headstart.printing import print_metrics
 
         print_metrics(Console(), metrics)
+
+
+def _find_model(model: Path, store: Path | None) -> Path:
+    """Return the path itself where there is such a file, else what the store's registry says."""
+    from headstart.tasks.registry import Registry
+
+    if model.exists():
+        return model
+    return Registry(open_store(store)).resolve(str(model)) or model

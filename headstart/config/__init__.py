@@ -30,6 +30,7 @@ from headstart.config.ranking import (
     ScoringConfig,
     SourceConfig,
 )
+from headstart.config.retrain import PromotionConfig, RetrainConfig
 from headstart.config.scratch import (
     EpochViewsConfig,
     NetworkConfig,
@@ -69,8 +70,10 @@ __all__ = [
     "LadderConfig",
     "NetworkConfig",
     "PadAndRandomCrop",
+    "PromotionConfig",
     "RandomResizedCrop",
     "RankConfig",
+    "RetrainConfig",
     "Rotation",
     "ScoringConfig",
     "ScratchConfig",

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.service.children import answers
 from headstart.service.record import ServiceRecord, running_service
-from headstart.service.up import answers
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 from headstart.errors import ServiceError
 from headstart.service.record import Started, descendants
@@ -17,6 +18,7 @@ STOP_LIMIT_S = 10.0
 """Seconds a process gets to end by itself; Prefect's server and worker take one or two."""
 KILL_LIMIT_S = 5.0
 NUM_PORTS_TRIED = 50
+ANSWER_LIMIT_S = 5.0
 LOG_TAIL_LINES = 8
 """Lines of a log shown when a process did not start."""
 
@@ -146,3 +148,12 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def answers(url: str) -> bool:
+    """Say whether a page on this machine can be fetched."""
+    try:
+        with urlopen(url, timeout=ANSWER_LIMIT_S) as reply:
+            return bool(reply.status == 200)
+    except (OSError, ValueError):
+        return False

@@ -9,13 +9,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
 
 from headstart.debug import tensorboard
 from headstart.errors import ServiceError
-from headstart.service.children import LOOPBACK, Child, choose_port, end_all
+from headstart.service.children import LOOPBACK, Child, answers, choose_port, end_all
 from headstart.service.record import (
     FOLDER,
     ServiceRecord,
@@ -31,7 +30,6 @@ SERVER_PORT, TENSORBOARD_PORT, RUNS_PORT = 4200, 6006, 4280
 START_LIMIT_S = 180.0
 """Seconds in which a server must answer; on a fresh database and two busy cores Prefect's took
 60."""
-ANSWER_LIMIT_S = 5.0
 WATCH_PERIOD_S = 1.0
 NUM_RESTARTS = 5
 """Times that one child is started again before `headstart up` gives up."""
@@ -309,12 +307,3 @@ def _wait(is_there: Callable[[], bool], child: Child) -> None:
                 "mend the cause, then start `headstart up` again",
             )
         time.sleep(0.3)
-
-
-def answers(url: str) -> bool:
-    """Say whether a page on this machine can be fetched."""
-    try:
-        with urlopen(Request(url), timeout=ANSWER_LIMIT_S) as reply:
-            return bool(reply.status == 200)
-    except (OSError, ValueError):
-        return False

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from headstart.tasks.head.epochs import HEADER, EpochFigures
-from headstart.tasks.progress import reporter, watched_progress
+from headstart.tasks.progress import Advance, reporter, watched_progress
 
 
 class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
@@ -34,7 +34,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
             name: tf.summary.create_file_writer(str(log_dir / name)) for name in folders
         }
         self._stack = ExitStack()
-        self._advance = lambda count: None
+        self._advance: Advance = lambda count: None
         self._started_s = 0.0
         self._learning_rate = 0.0
 

@@ -1,0 +1,111 @@
+"""The retrain flow: when the images have changed, train anew, and promote what is better.
+
+For a schedule: a run that finds nothing changed says so and ends. One that finds ten new images
+computes ten rows, trains a head on all, and compares it with the model in use on the same
+held-out images.
+"""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import RetrainConfig
+from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.diagnosis import diagnose_failure, forget
+from headstart.flows.transfer import transfer
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.fingerprint import digest
+from headstart.tasks.progress import reporter
+from headstart.tasks.promotion import compare, promote_if_better
+from headstart.tasks.registry import Attempt, Registry, default_name
+from headstart.tasks.run_folder import RunSummary
+
+
+class RetrainSummary(BaseModel):
+    """What a retraining came to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """Of the model."""
+    decision: Literal["unchanged", "promoted", "kept"]
+    reason: str
+    in_use: str | None
+    """Folder of the model in use."""
+    run: RunSummary | None
+    """The training; None where nothing had changed."""
+    seconds: float
+
+
+@flow(
+    name="retrain",
+    flow_run_name=run_name,
+    persist_result=False,
+    on_failure=[diagnose_failure],
+    on_completion=[forget],
+    on_crashed=[forget],
+    on_cancellation=[forget],
+)
+def retrain(
+    config: RetrainConfig, store: Path | None = None, out: Path | None = None
+) -> RetrainSummary:
+    """Train anew where the images have changed; promote the model if it is better.
+
+    Args:
+        config: What to train on, how, and when to promote.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Folder for the results; a new one under the store's runs/ where not given.
+
+    Returns:
+        What was decided, and why.
+    """
+    started_s = time.monotonic()
+    name = config.promotion.name or default_name(config.dataset.images)
+    with use_store(Store(store or default_root())) as current, shown_in_ui():
+        registry = Registry(current)
+        index = index_of(stages.dataset(config.dataset))
+        state = {
+            "dataset": digest([index.images_digest, index.labels_digest]),
+            "config": digest(config.model_dump(mode="json", exclude={"dataset": {"images"}})),
+        }
+        last = registry.entry(name).last_attempt
+        run: RunSummary | None = None
+        decision: Literal["unchanged", "promoted", "kept"] = "unchanged"
+        if last is not None and state == {"dataset": last.dataset, "config": last.config}:
+            reason = f"images, labels and configuration are those of the last run: {last.decision}"
+        else:
+            run = transfer.fn(config.training(), store, out)
+            folder = Path(run.run_dir)
+            gain = config.promotion.min_gain
+            comparison = compare(name, folder, config.dataset, index, gain)
+            decision = "promoted" if promote_if_better(name, folder, comparison) else "kept"
+            reason = comparison.describe()
+            registry.note_attempt(name, Attempt(**state, run=str(folder), decision=reason))
+        in_use = registry.entry(name).in_use
+        summary = RetrainSummary(
+            name=name,
+            decision=decision,
+            reason=reason,
+            in_use=str(registry.folder_of(in_use)) if in_use else None,
+            run=run,
+            seconds=round(time.monotonic() - started_s, 3),
+        )
+        reporter().note(f"{decision.upper():<9} {name}: {reason}")
+        _publish(summary)
+    return summary
+
+
+def _publish(summary: RetrainSummary) -> None:
+    if FlowRunContext.get() is None:
+        return
+    lines = [f"# {summary.name}: {summary.decision}", "", summary.reason, ""]
+    if summary.in_use:
+        lines += ["In use:", "", f"    headstart predict {summary.name}@current IMAGES", ""]
+    create_markdown_artifact("\n".join(lines), key="retrain-decision", description=summary.reason)

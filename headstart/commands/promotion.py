@@ -1,0 +1,120 @@
+"""Commands about the models in use: retrain, promote, models."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headstart.commands.options import (
+    AsJson,
+    ConfigFile,
+    ImagesOrConfigs,
+    Out,
+    Record,
+    Settings,
+    StoreFolder,
+    in_store,
+    open_store,
+    print_json,
+    run_recorded_or_plain,
+)
+from headstart.errors import HeadstartError
+
+app = typer.Typer()
+
+Name = Annotated[
+    str | None, typer.Option("--name", help="Of the model; the data set's own where not given.")
+]
+
+
+@app.command()
+def retrain(
+    images: ImagesOrConfigs = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    name: Name = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train anew if the images have changed; promote the model if it is better."""
+    from headstart.config import RetrainConfig, build_config
+
+    overrides = {"promotion.name": name}
+    chosen = build_config(RetrainConfig, images, config, tuple(settings or ()), overrides)
+    summary = run_recorded_or_plain("retrain", chosen, store, out, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    elif summary.in_use:
+        print(f"in use: {summary.name}@current, {summary.in_use}")
+
+
+@app.command()
+def promote(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run, or of an earlier version.", show_default=False)
+    ],
+    name: Name = None,
+    min_gain: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="By how much the accuracy must be higher, as a share."),
+    ] = 0.0,
+    force: Annotated[bool, typer.Option("--force", help="Do not compare.")] = False,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a run's model the one in use, if it beats that one on the same held-out images."""
+    folder = run.expanduser().absolute()
+
+    def work() -> Any:
+        from headstart.config import load_config
+        from headstart.tasks.promotion import promote as promote_run
+        from headstart.tasks.registry import check_run, default_name
+
+        check_run(folder)
+        chosen = name or default_name(load_config(file=folder / "config.yaml").dataset.images)
+        return chosen, *promote_run(folder, chosen, min_gain=min_gain, force=force)
+
+    chosen, version, reason = in_store(store, work)
+    if as_json:
+        fields = version.model_dump(mode="json") if version else None
+        print_json({"name": chosen, "version": fields, "reason": reason})
+    else:
+        print(f"{chosen}@{version.number}: {reason}" if version else f"{chosen}: {reason}")
+    if version is None:
+        raise typer.Exit(code=HeadstartError.exit_code)
+
+
+@app.command()
+def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
+    """List the promoted models; an arrow marks the version in use."""
+    from headstart.tasks.registry import Registry
+
+    entries = Registry(open_store(store)).entries()
+    if as_json:
+        print_json({name: entry.model_dump(mode="json") for name, entry in entries.items()})
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "Model", "Promoted", "Accuracy", "Before", "From the run"):
+        table.add_column(title)
+    for name, entry in entries.items():
+        for one in entry.versions:
+            table.add_row(
+                "→" if one.number == entry.current else "",
+                f"{name}@{one.number}",
+                f"{one.promoted.astimezone():%Y-%m-%d %H:%M}",
+                f"{_share(one.accuracy)} {one.split or ''}",
+                "forced" if one.forced else _share(one.accuracy_before),
+                one.run,
+            )
+    if table.row_count:
+        Console(soft_wrap=True).print(table, markup=False)
+    else:
+        print("no model was promoted yet: `headstart promote RUN`")
+
+
+def _share(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{100 * accuracy:.2f} %"

@@ -1,0 +1,198 @@
+"""The registry of models in use, and what is promoted."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headstart.cli import app
+from headstart.config import RetrainConfig, TransferConfig, build_config
+from headstart.errors import ConfigError, RecordError
+from headstart.flows.retrain import RetrainSummary, retrain
+from headstart.tasks.artifacts import Store
+from headstart.tasks.promotion import Comparison
+from headstart.tasks.registry import Registry, default_name
+from tests.pipeline import QUICK, Pipeline, add_images
+
+
+def write_run(folder: Path, model: bytes = b"weights") -> Path:
+    """Write what a finished run leaves, with no model in it that could be loaded."""
+    folder.mkdir(parents=True)
+    (folder / "model.keras").write_bytes(model)
+    (folder / "run.json").write_text(json.dumps({"metrics": {"val": {"accuracy": 0.5}}}))
+    return folder
+
+
+def run_again(pipeline: Pipeline, *settings: str) -> RetrainSummary:
+    config = build_config(
+        RetrainConfig,
+        pipeline.images,
+        settings=(*QUICK, f"backbone.name={pipeline.backbone}", *settings),
+    )
+    summary = retrain.fn(config, pipeline.store.root)
+    assert isinstance(summary, RetrainSummary)
+    return summary
+
+
+def test_a_promoted_model_is_a_copy_and_earlier_versions_stay(store: Store, tmp_path: Path) -> None:
+    registry = Registry(store)
+    first = registry.add("roses", write_run(tmp_path / "a", b"one"), "test", 0.8, None, False)
+    second = registry.add("roses", write_run(tmp_path / "b", b"two"), "test", 0.9, 0.8, False)
+    shutil.rmtree(tmp_path / "a")
+    shutil.rmtree(tmp_path / "b")
+    entry = registry.entry("roses")
+    assert entry.in_use == second
+    assert entry.versions == (first, second)
+    assert [
+        (registry.folder_of(one) / "model.keras").read_bytes() for one in entry.versions
+    ] == [b"one", b"two"]
+
+
+def test_an_earlier_version_is_promoted_again_by_its_folder(store: Store, tmp_path: Path) -> None:
+    registry = Registry(store)
+    first = registry.add("roses", write_run(tmp_path / "a", b"one"), None, None, None, True)
+    registry.add("roses", write_run(tmp_path / "b", b"two"), None, None, None, True)
+    third = registry.add("roses", registry.folder_of(first), None, None, None, True)
+    assert (third.number, third.sha256) == (3, first.sha256)
+
+
+def test_the_registry_survives_moving_the_store(store: Store, tmp_path: Path) -> None:
+    Registry(store).add("roses", write_run(tmp_path / "a"), None, None, None, True)
+    store.root.rename(tmp_path / "moved")
+    found = Registry(Store(tmp_path / "moved")).resolve("roses@current")
+    assert found == tmp_path / "moved" / "models" / "roses" / "0001"
+    assert (found / "model.keras").is_file()
+
+
+def test_references_name_the_version_in_use_or_a_number(store: Store, tmp_path: Path) -> None:
+    registry = Registry(store)
+    assert registry.resolve("some/path.keras") is None
+    with pytest.raises(ConfigError, match="no promoted model"):
+        registry.resolve("current")
+    for number in (1, 2):
+        registry.add("roses", write_run(tmp_path / str(number)), None, None, None, True)
+    folders = [registry.folder_of(one) for one in registry.entry("roses").versions]
+    assert registry.resolve("roses@1") == folders[0]
+    assert registry.resolve("roses@current") == registry.resolve("current") == folders[1]
+    for wrong in ("roses@3", "tulips@current"):
+        with pytest.raises(ConfigError, match="roses@1, roses@2"):
+            registry.resolve(wrong)
+
+
+def test_current_alone_is_refused_where_it_could_mean_two(store: Store, tmp_path: Path) -> None:
+    for name in ("roses", "tulips"):
+        Registry(store).add(name, write_run(tmp_path / name), None, None, None, True)
+    with pytest.raises(ConfigError, match="roses@1, tulips@1"):
+        Registry(store).resolve("current")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a b", "a/b", ".hidden", "x" * 65])
+def test_a_name_that_is_no_folder_is_refused(store: Store, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        Registry(store).add(name, write_run(tmp_path / "run"), None, None, None, True)
+
+
+def test_a_folder_without_a_finished_run_is_not_promoted(store: Store, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "run.json").unlink()
+    with pytest.raises(ConfigError, match=r"run\.json"):
+        Registry(store).add("roses", run, None, None, None, True)
+    assert Registry(store).entries() == {}
+
+
+def test_a_damaged_registry_is_reported_with_its_file(store: Store) -> None:
+    path = store.root / "models" / "registry.json"
+    path.parent.mkdir()
+    path.write_text('{"models": {"roses": {"versions": "none"}}}')
+    with pytest.raises(RecordError, match=r"registry\.json"):
+        Registry(store).entries()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("flowers", "flowers"), ("my photos (2)", "my-photos-2"), ("...", "model"), ("a.csv", "a")],
+)
+def test_the_default_name_is_the_data_sets(name: str, expected: str) -> None:
+    assert default_name(Path("/data") / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "in_use", "min_gain", "is_better"),
+    [
+        (0.1, None, 0.5, True),
+        (0.9, 0.8, 0.0, True),
+        (0.8, 0.8, 0.0, False),
+        (0.7, 0.8, 0.0, False),
+        (0.9, 0.8, 0.2, False),
+    ],
+)
+def test_only_a_better_model_replaces_the_one_in_use(
+    accuracy: float, in_use: float | None, min_gain: float, is_better: bool
+) -> None:
+    comparison = Comparison("test", 100, accuracy, in_use, min_gain)
+    assert comparison.is_better is is_better
+    assert comparison.describe().startswith("promoted" if is_better else "not promoted")
+
+
+def test_retraining_promotes_keeps_and_does_nothing(pipeline: Pipeline) -> None:
+    poor = ("head.learning_rate=1e-6", "head.epochs=1")
+    first = run_again(pipeline, *poor)
+    assert (first.decision, first.name) == ("promoted", "images")
+    pipeline.num_passed()
+    runs = sorted((pipeline.store.root / "runs").iterdir())
+    again = run_again(pipeline, *poor)
+    assert (again.decision, again.run) == ("unchanged", None)
+    assert sorted((pipeline.store.root / "runs").iterdir()) == runs
+    assert again.in_use == first.in_use
+
+    better = run_again(pipeline)  # the same images, another configuration
+    assert better.decision == "promoted"
+    assert pipeline.num_passed() == 0  # its bottlenecks were there
+    worse = run_again(pipeline, *poor)
+    assert worse.decision == "kept"
+    assert worse.in_use == better.in_use
+
+    add_images(pipeline.images, "red", range(900, 903))
+    grown = run_again(pipeline)
+    assert grown.decision == "kept"  # no model beats one that is always right
+    assert pipeline.num_passed() == 3
+    assert "in use" in grown.reason
+
+
+def test_what_is_trained_is_what_the_transfer_flow_trains() -> None:
+    config = build_config(RetrainConfig, "images", settings=("promotion.name=a", "head.epochs=3"))
+    assert config.training() == build_config(
+        TransferConfig, "images", settings=("head.epochs=3",)
+    )
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout
+
+
+def test_the_commands_promote_list_and_predict(finished: Pipeline) -> None:
+    store = ("--store", str(finished.store.root))
+    (run,) = (finished.store.root / "runs").iterdir()
+    code, text = invoke("promote", str(run), *store)
+    assert code == 0
+    assert text.startswith("images@1: promoted as the first: 100.00 % on")
+    code, text = invoke("promote", str(run), *store)
+    assert code == 1
+    assert "not promoted: 100.00 % against 100.00 % of the model in use" in text
+    code, text = invoke("promote", str(run), "--force", *store)
+    assert (code, text) == (0, "images@2: promoted without comparing\n")
+
+    code, text = invoke("models", "--json", *store)
+    listed = json.loads(text)["images"]
+    assert (code, listed["current"], len(listed["versions"])) == (0, 2, 2)
+    code, text = invoke("models", *store)
+    assert "images@1" in text
+    assert "→  images@2" in text
+
+    image = next((finished.images / "red").iterdir())
+    code, text = invoke("predict", "images@current", str(image), "--json", *store)
+    assert code == 0
+    assert json.loads(text)["label"] == "red"
