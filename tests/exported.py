@@ -23,17 +23,17 @@ def image_of(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return (coarse + patch).astype(np.uint8)
 
 
-def tiny_extractor() -> keras.Model:
+def tiny_extractor(size: int = SIZE) -> keras.Model:
     """RGB -> bottleneck [N, 8]; the network is nested, as in the extractors of backbones."""
     keras.utils.set_random_seed(3)
-    inner_input = keras.Input((SIZE, SIZE, 3))
+    inner_input = keras.Input((size, size, 3))
     # It holds its statistics as tensors, not as variables (EfficientNet begins so).
     x = keras.layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[0.9, 1.0, 1.1])(inner_input)
     x = keras.layers.Conv2D(8, 3, 2, name="conv")(x)
     x = keras.layers.BatchNormalization(name="norm")(x)
     x = keras.layers.Activation("swish", name="dropout")(x)  # a name that the head has too
     inner = keras.Model([inner_input], [keras.layers.GlobalAveragePooling2D(name="logits")(x)])
-    images = keras.Input((SIZE, SIZE, 3), name="images")
+    images = keras.Input((size, size, 3), name="images")
     pixels = keras.layers.Rescaling(1 / 128, -127 / 128)(keras.ops.cast(images, "float32"))
     return keras.Model(images, inner(pixels))
 
@@ -56,14 +56,17 @@ def pipeline_logits(
     dtype: str = "float16",
 ) -> NDArray[np.float32]:
     """Give what the pipeline says: head(stored(backbone(plain view)))."""
-    views = np.stack([plain_view(image, SIZE, resize) for image in images])
+    size = extractor.input_shape[1]
+    views = np.stack([plain_view(image, size, resize) for image in images])
     stored = extractor(views.astype(np.float32)).numpy().astype(dtype)
     logits: NDArray[np.float32] = head(stored.astype(np.float32), training=False).numpy()
     return logits
 
 
-def export_tiny(folder: Path, formats: tuple[str, ...], resize: Resize = "squash") -> ModelCard:
+def export_tiny(
+    folder: Path, formats: tuple[str, ...], resize: Resize = "squash", size: int = SIZE
+) -> ModelCard:
     """Export the small classifier."""
-    card = ModelCard(class_names=CLASS_NAMES, image_size=SIZE, resize=resize, backbone="tiny")
-    export_model(join(tiny_extractor(), tiny_head(), SIZE, resize), formats, folder, card)
+    card = ModelCard(class_names=CLASS_NAMES, image_size=size, resize=resize, backbone="tiny")
+    export_model(join(tiny_extractor(size), tiny_head(), size, resize), formats, folder, card)
     return card

@@ -151,6 +151,28 @@ def test_saved_model_serves_images_encoded_bytes_and_views(run: Path, logits: np
     np.testing.assert_allclose(views["logits"][0], logits[1], atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "resize"), [(227, "crop"), (41, "pad"), (61, "crop")])
+def test_saved_model_resizes_as_the_pipeline_does_where_the_stock_layer_does_not(
+    tmp_path: Path, size: int, resize: Resize
+) -> None:
+    export_tiny(tmp_path, ("saved_model",), resize, size)
+    images = [image_of(60 + 7 * seed, 90 - 5 * seed, seed) for seed in range(8)]
+    expected = pipeline_logits(tiny_extractor(size), tiny_head(), images, resize)
+    signatures = tf.saved_model.load(tmp_path / "saved_model").signatures
+    from_bytes = signatures["serving_bytes"](tf.constant([encoded(image) for image in images]))
+    np.testing.assert_allclose(from_bytes["logits"], expected, atol=1e-4)
+    for image, row in zip(images, expected, strict=True):
+        answer = signatures["serving_default"](tf.constant(image[np.newaxis]))
+        np.testing.assert_allclose(answer["logits"][0], row, atol=1e-4)
+
+
+def test_export_refuses_a_keras_file_that_resizes_in_another_way(tmp_path: Path) -> None:
+    card = ModelCard(class_names=CLASS_NAMES, image_size=SIZE, resize="pad")
+    joined = join(tiny_extractor(), tiny_head(), SIZE, "crop")
+    with pytest.raises(ExportError, match=r"resizes images as the pipeline does"):
+        export_model(joined, ["saved_model"], tmp_path, card)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("JPEG", {"quality": 60}), ("JPEG", {"progressive": True}), ("BMP", {}), ("GIF", {})],

@@ -117,7 +117,7 @@ def _proof_images(
 
 stage = Stage(
     "export",
-    1,
+    2,
     ExportManifest,
     _export_model,
     _export_key,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from headstart.errors import ExportError
@@ -20,9 +21,13 @@ from headstart.tasks.export.model_files import (
     read_keras,
     write_card,
 )
+from headstart.tasks.views.augment import plain_view
 
 LABELS_NAME, CARD_NAME = "labels.txt", "model.json"
 """Files written beside the models: class names, one a line, and the card."""
+
+_CHECKED_SHAPES = ((31, 57, 3), (90, 40, 3))
+"""Of the images that the resizing of a .keras file is checked with: one lies, one stands."""
 
 MAX_GRAPH_BYTES = 2**31 - 2**20
 """A frozen graph is one protocol buffer, which ends at 2 GiB; 1 MiB is left for its nodes."""
@@ -70,10 +75,11 @@ def export_model(
         _check_size(model)
         # From the file, not from memory: what proves them then proves the .keras file too.
         model = read_keras(written[0])
+        _check_views(model, card)
         network = freeze(model)
         for kind, write in writers.items():
             written.append(folder / FILE_NAMES[kind])
-            write(model, network, written[-1])
+            write(card, network, written[-1])
     for path in written:
         write_card(path, card)
     (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -101,14 +107,14 @@ def decode_in_graph(encoded: Any) -> Any:
     return tf.ensure_shape(pixels, [None, None, 3])
 
 
-def _write_saved_model(model: keras.Model, network: Any, path: Path) -> None:
-    resize = keras.Model(model.input, model.get_layer(VIEW).output)
-
-    def make_views(images: Any) -> Any:
-        return tf.cast(resize(images), tf.uint8)
+def _write_saved_model(card: ModelCard, network: Any, path: Path) -> None:
+    # The pipeline's own resizing, not the stock layer of the .keras file: in a graph that does not
+    # know the images' sides, the layer's crop or padding is a pixel off at some sizes (227, say).
+    def make_view(image: Any) -> Any:
+        return plain_view(image, card.image_size, card.resize)
 
     def decode_view(encoded: Any) -> Any:
-        return make_views(decode_in_graph(encoded)[tf.newaxis])[0]
+        return make_view(decode_in_graph(encoded))
 
     view_spec = tf.TensorSpec(network.inputs[0].shape, tf.uint8, name="views")
     image_spec = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
@@ -119,7 +125,8 @@ def _write_saved_model(model: keras.Model, network: Any, path: Path) -> None:
         return _answer(network, views)
 
     def serve_images(images: Any) -> Any:
-        return _answer(network, make_views(images))
+        views = tf.map_fn(make_view, images, fn_output_signature=one_view)
+        return _answer(network, views)
 
     def serve_bytes(encoded: Any) -> Any:
         # One by one: images of different sizes make no batch before they are views.
@@ -134,7 +141,7 @@ def _write_saved_model(model: keras.Model, network: Any, path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(path), signatures=signatures)
 
 
-def _write_litert(_: keras.Model, network: Any, path: Path) -> None:
+def _write_litert(_: ModelCard, network: Any, path: Path) -> None:
     module = tf.Module()
     # One image, because delegates want fixed shapes.
     spec = tf.TensorSpec([1, *network.inputs[0].shape[1:]], tf.uint8, name="views")
@@ -152,7 +159,7 @@ def _write_litert(_: keras.Model, network: Any, path: Path) -> None:
         ) from error
 
 
-_Writer = Callable[[keras.Model, Any, Path], None]
+_Writer = Callable[[ModelCard, Any, Path], None]
 _WRITERS: dict[Format, _Writer] = {"saved_model": _write_saved_model, "litert": _write_litert}
 
 
@@ -173,6 +180,20 @@ def _check_size(model: keras.Model) -> None:
             f"weights of {num_bytes:,} bytes",
             "export the keras format alone: --set export.formats=[keras]",
         )
+
+
+def _check_views(model: keras.Model, card: ModelCard) -> None:
+    """Hold the resizing inside a .keras file against the pipeline's, which the SavedModel uses."""
+    make_views = keras.Model(model.input, model.get_layer(VIEW).output)
+    for shape in _CHECKED_SHAPES:
+        image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        expected = plain_view(image, card.image_size, card.resize)
+        if not np.array_equal(make_views(image[np.newaxis])[0], expected):
+            raise ExportError(
+                "The .keras file resizes images as the pipeline does.",
+                f"other pixels of an image of {shape[0]} x {shape[1]} pixels (views.resize={card.resize})",
+                "export with the headstart and Keras versions that trained the head",
+            )
 
 
 def _one_line(name: str) -> str:
