@@ -191,7 +191,7 @@ def _check_views(model: keras.Model, card: ModelCard) -> None:
         if not np.array_equal(make_views(image[np.newaxis])[0], expected):
             raise ExportError(
                 "The .keras file resizes images as the pipeline does.",
-                f"other pixels of an image of {shape[0]} x {shape[1]} pixels (views.resize={card.resize})",
+                f"other pixels, views.resize={card.resize}, image of {shape[0]} x {shape[1]}",
                 "export with the headstart and Keras versions that trained the head",
             )
 
