@@ -36,7 +36,7 @@ from headstart.tasks.finetuning.ladder import (
 from headstart.tasks.finetuning.ladder_page import ladder_page
 from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.page import markdown_page, write_page
-from headstart.tasks.finetuning.training import require_validation
+from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.head.stage import HeadManifest, watched_by
 from headstart.tasks.progress import reporter
 from headstart.tasks.run_folder import (
@@ -84,7 +84,7 @@ def finetune(
     Returns:
         Where the results are, the figures, and the rungs.
     """
-    with use_store(Store(store or default_root())) as current, shown_in_ui():
+    with use_store(Store(store or default_root())) as current, shown_in_ui(), many_models():
         folder = open_run_folder(current, config, out)
         write_config(folder, config)
         try:

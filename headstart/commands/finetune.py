@@ -10,6 +10,8 @@ from headstart.commands.options import (
     AsJson,
     BackboneName,
     ConfigFile,
+    Epochs,
+    ImagesOrConfigs,
     NumViews,
     Out,
     Record,
@@ -93,3 +95,100 @@ def _print_rungs(console: Console, summary: Any) -> None:
         line = f"  {rung.name:<22} {percent(rung.val_accuracy):>8}  {rung.verdict}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"  {'rungs':<9} {summary.ladder}", highlight=False, markup=False, soft_wrap=True)
+
+
+Seeds = Annotated[
+    list[int] | None,
+    typer.Option("--seed", help="Train from this seed too; repeatable; 0, 1 and 2 by default."),
+]
+
+
+@app.command()
+def compare(
+    images: ImagesOrConfigs = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    backbone: BackboneName = None,
+    inner_rates: Annotated[
+        str | None,
+        typer.Option(
+            help="Sweep the rate of the last block's layers instead: multiples of the head's, "
+            "such as 0,0.01,0.1,1."
+        ),
+    ] = None,
+    epochs: Epochs = None,
+    seeds: Seeds = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train from scratch, last layer, last block and full fine-tuning, and compare them."""
+    from headstart.config import CompareConfig, build_config
+
+    overrides = {
+        "backbone.name": backbone,
+        "inner_rates": None if inner_rates is None else inner_rates.split(","),
+        "tuning.epochs": epochs,
+        "seeds": seeds or None,
+    }
+    wanted = build_config(CompareConfig, images, config, tuple(settings or ()), overrides)
+    _study("compare", wanted, store, out, record, as_json)
+
+
+@app.command()
+def transferability(
+    images: ImagesOrConfigs = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    backbone: BackboneName = None,
+    cuts: Annotated[int | None, typer.Option(help="Cuts to spread over the backbone.")] = None,
+    finetuned: Annotated[
+        bool | None, typer.Option(help="Also train the layers up to each cut, on views.")
+    ] = None,
+    epochs: Epochs = None,
+    seeds: Seeds = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure accuracy against the cut at which the backbone's features are frozen."""
+    from headstart.config import TransferabilityConfig, build_config
+
+    overrides = {
+        "backbone.name": backbone,
+        "num_cuts": cuts,
+        "finetuned": finetuned,
+        "tuning.epochs": epochs,
+        "seeds": seeds or None,
+    }
+    wanted = build_config(TransferabilityConfig, images, config, tuple(settings or ()), overrides)
+    _study("transferability", wanted, store, out, record, as_json)
+
+
+def _study(
+    name: str, config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool
+) -> None:
+    summary = run_recorded_or_plain(name, config, store, out, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+        return
+    from headstart.tasks.evaluation.findings import percent
+
+    console = Console()
+    console.print()
+    for line in summary.metrics.values():
+        interval = ""
+        if line.interval is not None:
+            low, high = line.interval
+            interval = f" ({percent(low)} to {percent(min(1.0, high))})"
+        text = (
+            f"  {line.name:<24} {line.split} {percent(line.accuracy)}{interval}, "
+            f"{line.train_s:,.1f} s training, {line.once_s:,.1f} s once before"
+        )
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for note in summary.notes:
+        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  report    {summary.report}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  {summary.seconds:,.1f} s in all", highlight=False)

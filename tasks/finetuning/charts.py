@@ -159,7 +159,7 @@ def _mark(axes: "Axes", point: Point, color: str, label: str | None = "") -> Non
     error = None
     if point.low is not None and point.high is not None:
         error = [[point.y - point.low], [point.high - point.y]]
-    axes.errorbar(point.x, point.y, yerror=error, color=color, marker="o", markersize=5,
+    axes.errorbar(point.x, point.y, yerr=error, color=color, marker="o", markersize=5,
                   capsize=3, linestyle="none",
                   label=point.label if label == "" else label)  # fmt: skip
 

@@ -5,6 +5,7 @@ stored there and gives logits. It is composed of stock Keras layers, one by one,
 that the rung below kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 
 from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.builders import seeded_initializers
 from headstart.tasks.backbones.cuts import TOP
 
 PIXELS = "pixels"
@@ -31,22 +33,32 @@ class Network:
     model: Any
     groups: tuple[tuple[str, ...], ...]
 
-    def rates(self, decay: float) -> list[float]:
+    def rates(self, factors: Sequence[float]) -> list[float]:
         """Return the factor of the learning rate of each trainable variable.
 
         Args:
-            decay: Each group has this many times less than the group above it.
+            factors: Of each group.
 
         Returns:
-            One factor a trainable variable, in the model's order; 1 for the head's.
+            One factor a trainable variable, in the model's order.
         """
         rate_of = {
-            id(variable): decay**-number
-            for number, names in enumerate(self.groups)
+            id(variable): factor
+            for names, factor in zip(self.groups, factors, strict=True)
             for name in names
             for variable in self.model.get_layer(name).trainable_variables
         }
         return [rate_of[id(variable)] for variable in self.model.trainable_variables]
+
+    @property
+    def num_trained(self) -> int:
+        """Numbers that train."""
+        return int(sum(np.prod(v.shape) for v in self.model.trainable_variables))
+
+
+def falling(num_groups: int, decay: float) -> list[float]:
+    """Return the rates of groups, each this many times less than the one above it."""
+    return [decay**-number for number in range(num_groups)]
 
 
 class InferenceBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -63,7 +75,12 @@ class InferenceBatchNormalization(keras.layers.BatchNormalization):  # type: ign
 
 
 def extend(
-    below: Any, groups: tuple[tuple[str, ...], ...], backbone: Backbone, start: str, end: str
+    below: Any,
+    groups: tuple[tuple[str, ...], ...],
+    backbone: Backbone,
+    start: str,
+    end: str,
+    fresh_seed: int | None = None,
 ) -> Network:
     """Put the backbone's layers between two points before a trained model.
 
@@ -73,11 +90,14 @@ def extend(
         backbone: Whose pretrained weights the new layers begin with.
         start: Where the new network begins: a cut, or `PIXELS`.
         end: Where `below` begins: a cut behind `start`.
+        fresh_seed: Draw new weights from this seed, rather than take the pretrained ones.
 
     Returns:
         A network of one group more, all of it trainable.
     """
     segment = copy_segment(backbone, start, end)
+    if fresh_seed is not None:
+        segment = _redraw(segment, fresh_seed)
     rows = keras.Input(segment.input_shape[1:], name="bottleneck", dtype="float32")
     # call, not __call__: the layers stand in the network one by one, for debuggers and joining.
     model = keras.Model(rows, below.call(segment.call(rows)), name="head")
@@ -96,18 +116,26 @@ def copy_segment(backbone: Backbone, start: str, end: str) -> Any:
     Returns:
         A functional model from rows at the start to the activation at the end.
     """
-    if start == PIXELS:
-        size = backbone.image_size
-        network = keras.models.clone_model(backbone.model)
-        network.set_weights(backbone.model.get_weights())
-        pixels = keras.Input((size, size, 3), name="bottleneck", dtype="float32")
-        whole = keras.Model(pixels, network.call(backbone.preprocessing(pixels)))
-    else:
-        whole = backbone.tail(start, batch_norm_training=True)
+    copy = backbone.tail(start, batch_norm_training=True) if start != PIXELS else _copy(backbone)
     cut = backbone.resolve_cut(end)
-    if cut.name == TOP:
-        return whole
-    return keras.Model(whole.inputs[0], whole.get_layer(cut.layer).output)
+    if cut.name != TOP:
+        copy = keras.Model(copy.inputs[0], copy.get_layer(cut.layer).output)
+    if start != PIXELS:
+        return copy
+    size = backbone.image_size
+    pixels = keras.Input((size, size, 3), name="bottleneck", dtype="float32")
+    return keras.Model(pixels, copy.call(backbone.preprocessing(pixels)))
+
+
+def _copy(backbone: Backbone) -> Any:
+    copy = keras.models.clone_model(backbone.model)
+    copy.set_weights(backbone.model.get_weights())
+    return copy
+
+
+def _redraw(model: Any, seed: int) -> Any:
+    with seeded_initializers(seed):
+        return keras.models.clone_model(model)
 
 
 def group_layers(model: Any, backbone: Backbone) -> tuple[tuple[str, ...], ...]:

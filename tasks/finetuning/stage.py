@@ -31,7 +31,7 @@ from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.export.writing import export_model
-from headstart.tasks.finetuning.network import Network, extend, group_layers
+from headstart.tasks.finetuning.network import Network, extend, falling, group_layers
 from headstart.tasks.finetuning.rows import (
     collections_at,
     extractor_to,
@@ -108,9 +108,16 @@ def _train_rung(
     rows_below = open_rows_at(dataset, views, backbone, end, dtype, ("val",))["val"]
     was_right = _right(open_head(below), rows_below)
     network = extend_below(below, head_cut, start, backbone, views)
-    num_trained = int(sum(np.prod(v.shape) for v in network.model.trainable_variables))
     trained = train_network(
-        network, rows["train"], rows["val"], tuning, head, below.num_classes, log_dir, watchers()
+        network,
+        falling(len(network.groups), tuning.rate_decay),
+        rows["train"],
+        rows["val"],
+        tuning,
+        head,
+        below.num_classes,
+        log_dir,
+        watchers(),
     )
     is_right = _right(trained.model, rows["val"])
     trained.model.save(folder / "head.keras")
@@ -126,7 +133,7 @@ def _train_rung(
             "has_val": True,
             "start": start,
             "groups": network.groups,
-            "num_trained": num_trained,
+            "num_trained": network.num_trained,
             "num_fixed": int((is_right & ~was_right).sum()),
             "num_broken": int((was_right & ~is_right).sum()),
         },

@@ -5,8 +5,9 @@ keeps its statistics, and a step back to the best epoch.
 """
 
 import contextlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def merit(figures: EpochFigures) -> tuple[float, float]:
 
 def train_network(
     network: Network,
+    factors: Sequence[float],
     train: LabelledRows,
     val: LabelledRows,
     tuning: TuningConfig,
@@ -77,6 +79,7 @@ def train_network(
 
     Args:
         network: What to train; its model is not changed.
+        factors: Of the learning rate, one a group of the network.
         train: Rows at the network's start.
         val: Rows whose plain views are evaluated after each epoch.
         tuning: Rates, epochs, warm-up, clipping, batch normalisation.
@@ -99,7 +102,7 @@ def train_network(
     if tuning.batch_norm == "inference":
         model = hold_statistics(model)
     seed_dropout(model, head.seed)
-    _compile(Network(model, network.groups), tuning, len(train))
+    _compile(Network(model, network.groups), factors, tuning, len(train))
     batches = TrainingBatches(train, settings, num_classes)
     guard, best = LossGuard(), BestEpoch(tuning.patience)
     with contextlib.closing(EpochLog(log_dir, len(train), has_val=True)) as log:
@@ -117,13 +120,31 @@ def train_network(
     return TrainedHead(stock_layers(model), history, best.best_epoch, len(history) < tuning.epochs)
 
 
-def require_validation(rows: dict[str, Any] | Any) -> None:
+@contextlib.contextmanager
+def many_models() -> Iterator[None]:
+    """Keep TensorFlow from warning of many traces, where many models are trained on purpose."""
+    logger = logging.getLogger("tensorflow")
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
+
+
+def require_validation(splits: Mapping[Any, Any]) -> None:
     """Refuse a data set whose rungs could not be judged.
+
+    Args:
+        splits: What there is, by split.
 
     Raises:
         TrainingError: There are no validation images.
     """
-    if "val" not in rows:
+    if "val" not in splits:
         raise TrainingError(
             "Fine-tuning is judged by validation images: an epoch or a rung that does not help "
             "them is undone.",
@@ -132,14 +153,16 @@ def require_validation(rows: dict[str, Any] | Any) -> None:
         )
 
 
-def _compile(network: Network, tuning: TuningConfig, num_images: int) -> None:
+def _compile(
+    network: Network, factors: Sequence[float], tuning: TuningConfig, num_images: int
+) -> None:
     num_steps = tuning.epochs * -(-num_images // tuning.batch_size)
     variables = network.model.trainable_variables
     network.model.compile(
         optimizer=make_group_optimizer(
             tuning.optimizer,
             warm_up_then_cosine(tuning.learning_rate, num_steps, tuning.warm_up_share),
-            network.rates(tuning.rate_decay),
+            network.rates(factors),
             variables,
             tuning.weight_decay,
             tuning.momentum,

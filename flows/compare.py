@@ -1,0 +1,231 @@
+"""The compare flow: from scratch, last layer, last block, full fine-tuning, side by side.
+
+Run by ``headstart compare``, from a Prefect deployment, or from Python. All train on the same
+splits from the same seeds. Each training is a stage of its own, so that a comparison that was
+killed goes on where it was, and one more seed costs that seed's trainings alone.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import CompareConfig, StudyConfig, TuningConfig
+from headstart.errors import DamagedShardError
+from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.steps import make_bottlenecks, publish_page
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.finetuning.network import PIXELS
+from headstart.tasks.finetuning.page import Page, markdown_page, write_page
+from headstart.tasks.finetuning.studies import Line, compare_trials, cuts_of, summarise
+from headstart.tasks.finetuning.study_page import compare_page
+from headstart.tasks.finetuning.training import many_models, require_validation
+from headstart.tasks.finetuning.trial import Trial, TrialManifest, open_kernels
+from headstart.tasks.finetuning.trial import trial as train_trial
+from headstart.tasks.head.stage import watched_by
+from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
+from headstart.tasks.progress import reporter
+from headstart.tasks.stage import Outcome, collect_outcomes
+
+REPORT = "report.html"
+
+
+class StudySummary(BaseModel):
+    """What a study came to; the object that ``--json`` prints."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_dir: str
+    report: str
+    stages: tuple[Outcome, ...]
+    metrics: dict[str, Line]
+    """By strategy, rate or cut."""
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@flow(
+    name="compare",
+    flow_run_name=run_name,
+    persist_result=False,
+    on_failure=[diagnose_failure],
+    on_completion=[forget],
+    on_crashed=[forget],
+    on_cancellation=[forget],
+)
+def compare(
+    config: CompareConfig, store: Path | None = None, out: Path | None = None
+) -> StudySummary:
+    """Train one network in several ways, from several seeds, and compare them.
+
+    Args:
+        config: What to compare.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Folder for the results; a new one under the store's runs/ where not given.
+
+    Returns:
+        Where the page is, and the figures.
+    """
+    with use_store(Store(store or default_root())) as current, shown_in_ui(), many_models():
+        folder = open_folder(current, "compare", config, out)
+        try:
+            return _run(config, folder)
+        except DamagedShardError as error:
+            # It has been set aside, so now its rows, and only those, are missing.
+            reporter().note(f"     {error.received}: computing its rows again")
+            return _run(config, folder)
+
+
+def _run(config: CompareConfig, folder: Path) -> StudySummary:
+    started_s = time.monotonic()
+    with collect_outcomes() as outcomes:
+        dataset = stages.dataset(config.dataset)
+        require_validation(index_of(dataset).split_counts)
+        network = open_backbone(config.backbone, config.views.image_size)
+        wanted = compare_trials(network, config)
+        once_s = prepare(config, dataset, [trial for trial, _ in wanted], outcomes)
+        done = train_all(config, dataset, wanted, folder)
+    lines = [
+        summarise(
+            trial.name,
+            done[trial.name],
+            once_s[_start(trial)],
+            once_flops(config, dataset, trial),
+            config.evaluation.confidence,
+        )
+        for trial, _ in wanted
+    ]
+    notes = caveats(lines, len(config.seeds))
+    page = compare_page(
+        f"Comparison · {config.dataset.images.resolve().name} · {Path(config.backbone.name).name}",
+        lines,
+        done,
+        {name: open_kernels(trials[0]) for name, trials in done.items()},
+        notes,
+    )
+    return finish_study("compare", folder, page, lines, outcomes, started_s)
+
+
+def prepare(
+    config: StudyConfig,
+    dataset: DatasetManifest,
+    trials: Sequence[Trial],
+    outcomes: list[Outcome],
+) -> dict[str, float]:
+    """Make the bottlenecks and the views that trials train on.
+
+    Args:
+        config: Of the study.
+        dataset: The indexed data set.
+        trials: What will be trained.
+        outcomes: Of the stages so far; those of this are added.
+
+    Returns:
+        By where rows are taken, the seconds that making them takes where nothing is there.
+    """
+    network = open_backbone(config.backbone, config.views.image_size)
+    start = len(outcomes)
+    if cuts := cuts_of(trials):
+        wanted = config.bottlenecks.model_copy(update={"cut": cuts[0], "extra_cuts": cuts[1:]})
+        make_bottlenecks(dataset, config.dataset, config.views, config.backbone, wanted)
+    seconds = dict.fromkeys(cuts, cold_seconds(outcomes[start:]))
+    if any(_start(trial) == PIXELS for trial in trials):
+        start = len(outcomes)
+        stages.views(dataset, config.dataset, config.views, network.image_size)
+        seconds[PIXELS] = cold_seconds(outcomes[start:])
+    return seconds
+
+
+def train_all(
+    config: StudyConfig,
+    dataset: DatasetManifest,
+    wanted: Sequence[tuple[Trial, TuningConfig]],
+    folder: Path,
+) -> dict[str, list[TrialManifest]]:
+    """Run every trial from every seed; by name, one manifest a seed."""
+    done: dict[str, list[TrialManifest]] = {}
+    total = len(wanted) * len(config.seeds)
+    for trial, tuning in wanted:
+        for seed in config.seeds:
+            number = sum(map(len, done.values())) + 1
+            reporter().note(f"     training {number} of {total}: {trial.name}, seed {seed}")
+            name = f"{trial.name.replace(' ', '-')}-{seed}"
+            with ExitStack() as stack:
+                watch = stack.enter_context(watching(folder / "crash" / name, stops_on_nan=False))
+                stack.enter_context(watched_by(*watch.callbacks))
+                manifest = train_trial(
+                    dataset,
+                    config.views,
+                    config.backbone,
+                    config.bottlenecks.dtype,
+                    trial,
+                    tuning,
+                    config.head.model_copy(update={"seed": seed}),
+                    config.evaluation,
+                    folder / "tensorboard" / name,
+                )
+            done.setdefault(trial.name, []).append(manifest)
+    return done
+
+
+def once_flops(config: StudyConfig, dataset: DatasetManifest, trial: Trial) -> int:
+    """Count the FLOPs of the frozen layers over all views, which a trial is spared."""
+    start = _start(trial)
+    if start == PIXELS:
+        return 0
+    network = open_backbone(config.backbone, config.views.image_size)
+    num_views = len(index_of(dataset).digests) * (1 + config.views.num_augmented)
+    return num_views * network.resolve_cut(start).flops_before
+
+
+def caveats(lines: Sequence[Line], num_seeds: int) -> list[str]:
+    """Say what a reader should know before believing a study's figures."""
+    notes = []
+    if num_seeds == 1:
+        notes.append(
+            "One seed only: the intervals are over images, and say nothing of how another "
+            "training would end."
+        )
+    else:
+        notes.append(f"Intervals are Student's t over {num_seeds} seeds; the splits are the same.")
+    if lines[0].split == "val":
+        notes.append(
+            "There is no test split: the validation images judge, which also chose the epoch kept."
+        )
+    return notes
+
+
+def finish_study(
+    name: str,
+    folder: Path,
+    page: Page,
+    lines: Sequence[Line],
+    outcomes: Sequence[Outcome],
+    started_s: float,
+) -> StudySummary:
+    """Write a study's page and summary, and leave both in the Prefect UI."""
+    path = write_page(folder / REPORT, page)
+    summary = StudySummary(
+        run_dir=str(folder),
+        report=str(path),
+        stages=tuple(outcomes),
+        metrics={line.name: line for line in lines},
+        notes=tuple(page.notes),
+        seconds=seconds_since(started_s),
+    )
+    fields: dict[str, Any] = summary.model_dump(mode="json")
+    close_folder(folder, fields)
+    publish_page(name, page.title, markdown_page(page), str(path), outcomes)
+    return summary
+
+
+def _start(trial: Trial) -> str:
+    return trial.starts[-1] if trial.starts else trial.end

@@ -1,0 +1,109 @@
+"""The transferability flow: accuracy against the cut at which a backbone's features are frozen.
+
+Run by ``headstart transferability``, from a Prefect deployment, or from Python. One pass of the
+backbone writes the features of all cuts, averaged over their positions; a head a cut is trained
+on them and, where asked, the layers up to the cut are trained on as well.
+
+Source: Yosinski, Clune, Bengio and Lipson, "How transferable are features in deep neural
+networks?", 2014, https://arxiv.org/abs/1411.1792
+"""
+
+import time
+from pathlib import Path
+
+from prefect import flow
+
+from headstart.config import TransferabilityConfig
+from headstart.errors import DamagedShardError
+from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.compare import (
+    StudySummary,
+    caveats,
+    finish_study,
+    once_flops,
+    train_all,
+)
+from headstart.flows.diagnosis import diagnose_failure, forget
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.finetuning.network import PIXELS
+from headstart.tasks.finetuning.pooled import images_to_pool, pooled
+from headstart.tasks.finetuning.studies import (
+    summarise,
+    transferability_cuts,
+    transferability_trials,
+)
+from headstart.tasks.finetuning.study_page import transferability_page
+from headstart.tasks.finetuning.training import many_models, require_validation
+from headstart.tasks.pages.folder import cold_seconds, open_folder
+from headstart.tasks.progress import reporter
+from headstart.tasks.stage import collect_outcomes
+
+
+@flow(
+    name="transferability",
+    flow_run_name=run_name,
+    persist_result=False,
+    on_failure=[diagnose_failure],
+    on_completion=[forget],
+    on_crashed=[forget],
+    on_cancellation=[forget],
+)
+def transferability(
+    config: TransferabilityConfig, store: Path | None = None, out: Path | None = None
+) -> StudySummary:
+    """Train a head on the features at each of several cuts.
+
+    Args:
+        config: What to train.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Folder for the results; a new one under the store's runs/ where not given.
+
+    Returns:
+        Where the page is, and the figures.
+    """
+    with use_store(Store(store or default_root())) as current, shown_in_ui(), many_models():
+        folder = open_folder(current, "transferability", config, out)
+        try:
+            return _run(config, folder)
+        except DamagedShardError as error:
+            # It has been set aside, so now its rows, and only those, are missing.
+            reporter().note(f"     {error.received}: computing its rows again")
+            return _run(config, folder)
+
+
+def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
+    started_s = time.monotonic()
+    views, backbone, dtype = config.views, config.backbone, config.bottlenecks.dtype
+    with collect_outcomes() as outcomes:
+        dataset = stages.dataset(config.dataset)
+        require_validation(index_of(dataset).split_counts)
+        network = open_backbone(backbone, views.image_size)
+        names = transferability_cuts(network, config)
+        needed = images_to_pool(dataset, views, backbone, names, dtype)
+        if needed or config.finetuned:
+            stages.views(dataset, config.dataset, views, network.image_size)
+        else:
+            stages.views.skip("not needed: all averages are there")
+        views_s = cold_seconds(outcomes[1:])
+        pooled(dataset, views, backbone, names, dtype)
+        once_s = cold_seconds(outcomes[1:])
+        wanted = transferability_trials(names, config)
+        done = train_all(config, dataset, wanted, folder)
+    lines = [
+        summarise(
+            trial.name,
+            done[trial.name],
+            views_s if PIXELS in trial.starts else once_s,
+            once_flops(config, dataset, trial),
+            config.evaluation.confidence,
+        )
+        for trial, _ in wanted
+    ]
+    title = f"{config.dataset.images.resolve().name} · {Path(config.backbone.name).name}"
+    page = transferability_page(
+        f"Transferability · {title}", names, lines, caveats(lines, len(config.seeds))
+    )
+    return finish_study("transferability", folder, page, lines, outcomes, started_s)

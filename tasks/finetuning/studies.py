@@ -1,0 +1,206 @@
+"""What studies are made of: their trials, and what these come to over the seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import CompareConfig, StudyConfig, TransferabilityConfig, TuningConfig
+from headstart.errors import ConfigError
+from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.cuts import TOP
+from headstart.tasks.finetuning.network import PIXELS, falling
+from headstart.tasks.finetuning.rungs import choose_cuts, spread_cuts
+from headstart.tasks.finetuning.trial import Trial, TrialManifest, interval_over_seeds
+
+FROZEN, FINETUNED = "frozen", "fine-tuned"
+
+
+class Line(BaseModel):
+    """One way of training, over all seeds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    split: str
+    """That the accuracy is of: test where there is one, else val."""
+    accuracies: tuple[float, ...]
+    """One a seed."""
+    accuracy: float
+    """Their mean."""
+    interval: tuple[float, float] | None
+    """Of the mean over seeds; with one seed, of its accuracy over images."""
+    num_trained: int
+    flops: float
+    """Of the training, mean over seeds."""
+    once_flops: int
+    """Of the pass of the frozen layers that the training is spared, over all images."""
+    train_s: float
+    """Mean over seeds."""
+    once_s: float
+    """Of making views and bottlenecks, which all seeds share."""
+    peak_bytes: int | None
+    """Largest over seeds."""
+    largest_changes: dict[str, float]
+    """Of any weight of the first two convolutions, by layer, in the first seed's training."""
+
+
+def block_cut(network: Backbone, config: CompareConfig) -> str:
+    """Return where the last block begins.
+
+    Raises:
+        ConfigError: The backbone has no cut before its top to choose.
+        BackboneError: There is no such cut.
+    """
+    if config.block_cut is not None:
+        return network.resolve_cut(config.block_cut).name
+    chosen = choose_cuts(network, 1)
+    if not chosen:
+        raise ConfigError(
+            "A last block is what lies behind a cut before the top.",
+            f"{network.name}, which can be cut at its top only",
+            "leave last_block out: --set 'strategies=[scratch, last_layer, full]'",
+        )
+    return chosen[0]
+
+
+def compare_trials(network: Backbone, config: CompareConfig) -> list[tuple[Trial, TuningConfig]]:
+    """List what a comparison trains, each with its tuning.
+
+    Args:
+        network: The backbone.
+        config: Of the comparison.
+
+    Returns:
+        One trial a strategy or, in a sweep, one a rate of the inner layers.
+    """
+    tuning = config.tuning
+    if config.inner_rates:
+        block = block_cut(network, config)
+        return [
+            (Trial(name=f"inner x{rate:g}", starts=(block,), factors=(1.0, rate)), tuning)
+            for rate in config.inner_rates
+        ]
+    rates = falling(3, tuning.rate_decay)
+    trials = []
+    for name in config.strategies:
+        if name == "scratch":
+            # All layers alike, and the batches' statistics: the stored ones are not trained yet.
+            own = {"batch_norm": "training", "learning_rate": config.scratch_learning_rate}
+            trial = Trial(name=name, starts=(PIXELS,), factors=(1.0, 1.0), fresh=True)
+            trials.append((trial, tuning.model_copy(update=own)))
+        elif name == "last_layer":
+            trials.append((Trial(name=name), _of_dense_layer(config)))
+        elif name == "last_block":
+            block = block_cut(network, config)
+            trials.append((Trial(name=name, starts=(block,), factors=tuple(rates[:2])), tuning))
+        else:
+            inner = choose_cuts(network, 1)
+            starts = (*inner, PIXELS)
+            factors = tuple(rates[: 1 + len(starts)])
+            trials.append((Trial(name=name, starts=starts, factors=factors), tuning))
+    return trials
+
+
+def transferability_trials(
+    names: Sequence[str], config: TransferabilityConfig
+) -> list[tuple[Trial, TuningConfig]]:
+    """List what a transferability curve trains: a head a cut and, where asked, all below it."""
+    trials = [(Trial(name=f"{FROZEN} {name}", end=name), _of_dense_layer(config)) for name in names]
+    if config.finetuned:
+        factors = tuple(falling(2, config.tuning.rate_decay))
+        trials += [
+            (
+                Trial(name=f"{FINETUNED} {name}", end=name, starts=(PIXELS,), factors=factors),
+                config.tuning,
+            )
+            for name in names
+        ]
+    return trials
+
+
+def transferability_cuts(network: Backbone, config: TransferabilityConfig) -> tuple[str, ...]:
+    """Return the cuts of a transferability curve, from the input to the top."""
+    if config.cuts is None:
+        return tuple(spread_cuts(network, config.num_cuts))
+    order = [cut.name for cut in network.cuts]
+    return tuple(sorted({network.resolve_cut(name).name for name in config.cuts}, key=order.index))
+
+
+def cuts_of(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Return the cuts at which trials take bottlenecks, each once; the top where a head does."""
+    found = [TOP for trial in trials if not trial.starts and trial.end == TOP]
+    found += [trial.starts[-1] for trial in trials if trial.starts and trial.starts[-1] != PIXELS]
+    return tuple(dict.fromkeys(found))
+
+
+def summarise(
+    name: str,
+    trials: Sequence[TrialManifest],
+    once_s: float,
+    once_flops: int,
+    confidence: float,
+) -> Line:
+    """Sum up the trials of one name.
+
+    Args:
+        name: Theirs.
+        trials: One a seed.
+        once_s: Seconds of making what they train on.
+        once_flops: FLOPs of that.
+        confidence: Coverage of the interval.
+
+    Returns:
+        Their line.
+    """
+    split = "test" if "test" in trials[0].metrics else "val"
+    accuracies = [float(trial.metrics[split]["accuracy"]) for trial in trials]
+    interval = interval_over_seeds(accuracies, confidence)
+    peaks = [trial.peak_bytes for trial in trials if trial.peak_bytes is not None]
+    return Line(
+        name=name,
+        split=split,
+        accuracies=tuple(accuracies),
+        accuracy=float(np.mean(accuracies)),
+        interval=interval or trials[0].metrics[split]["accuracy_interval"],
+        num_trained=trials[0].num_trained,
+        flops=float(np.mean([trial.flops for trial in trials])),
+        once_flops=once_flops,
+        train_s=float(np.mean([trial.train_s for trial in trials])),
+        once_s=once_s,
+        peak_bytes=max(peaks, default=None),
+        largest_changes=trials[0].largest_changes,
+    )
+
+
+def order_sentence(lines: Mapping[str, Line]) -> str:
+    """Say whether the order that lectures lead one to expect holds: full > scratch > last layer.
+
+    Args:
+        lines: By strategy.
+
+    Returns:
+        A sentence; "" where one of the three was not trained.
+    """
+    names = ("full", "scratch", "last_layer")
+    if not set(names) <= lines.keys():
+        return ""
+    by_accuracy = sorted(names, key=lambda name: -lines[name].accuracy)
+    found = " > ".join(f"{name} {100 * lines[name].accuracy:.1f} %" for name in by_accuracy)
+    if by_accuracy == list(names):
+        return f"The order often met holds here: {found}."
+    return (
+        "The order often met, full fine-tuning > from scratch at equal epochs > last layer only, "
+        f"does not hold here: {found}."
+    )
+
+
+def _of_dense_layer(config: StudyConfig) -> TuningConfig:
+    # What suits new dense layers on fixed features, as `train` has it, for as many epochs.
+    own: dict[str, Any] = {
+        "learning_rate": config.head.learning_rate,
+        "batch_size": config.head.batch_size,
+        "weight_decay": config.head.weight_decay,
+    }
+    return config.tuning.model_copy(update=own)

@@ -1,0 +1,132 @@
+"""The pages of a comparison and of a transferability curve."""
+
+from collections.abc import Mapping, Sequence
+
+from headstart.tasks.evaluation.findings import UNDEFINED, percent
+from headstart.tasks.finetuning.charts import Point, curves, pareto, transfer_curve
+from headstart.tasks.finetuning.kernels import KernelChange, kernels_png
+from headstart.tasks.finetuning.page import Page, Picture, Section
+from headstart.tasks.finetuning.studies import FINETUNED, FROZEN, Line, order_sentence
+from headstart.tasks.finetuning.trial import TrialManifest
+
+SVG, PNG = "image/svg+xml", "image/png"
+
+
+def compare_page(
+    title: str,
+    lines: Sequence[Line],
+    trials: Mapping[str, Sequence[TrialManifest]],
+    kernels: Mapping[str, list[KernelChange]],
+    notes: Sequence[str],
+) -> Page:
+    """Compose the page of a comparison.
+
+    Args:
+        title: Names the data set and the backbone.
+        lines: One a strategy, in the order asked for.
+        trials: By strategy, one a seed.
+        kernels: By strategy, of its first seed.
+        notes: What to know before believing it.
+
+    Returns:
+        The page.
+    """
+    best = max(lines, key=lambda line: line.accuracy)
+    points = [
+        Point(line.name, line.train_s + line.once_s, line.accuracy, *(line.interval or (None,) * 2))
+        for line in lines
+    ]
+    order = order_sentence({line.name: line for line in lines})
+    return Page(
+        title=title,
+        headline=(f"{best.name} is best, with {percent(best.accuracy)} of the {best.split} images"),
+        notes=[*([order] if order else []), *notes],
+        sections=[
+            Section("Strategies", rows=[_row(line) for line in lines]),
+            Section(
+                "Accuracy against seconds",
+                "Making views and bottlenecks, once for all seeds, and one training. On the grey "
+                "steps lie those that nothing beats in both.",
+                pictures=[Picture(pareto(points), SVG, "Accuracy against seconds")],
+            ),
+            Section(
+                "Training",
+                pictures=[
+                    Picture(
+                        curves({name: [one.history for one in of] for name, of in trials.items()}),
+                        SVG,
+                        "Loss and accuracy of every training, epoch by epoch",
+                    )
+                ],
+            ),
+            Section(
+                "Kernels of the first two convolutions",
+                "At the start, at the end, and the difference: nothing where a layer was frozen.",
+                pictures=[
+                    Picture(kernels_png(changes), PNG, f"{name}, first seed", is_pixels=True)
+                    for name, changes in kernels.items()
+                    if changes
+                ],
+            ),
+        ],
+    )
+
+
+def transferability_page(
+    title: str, names: Sequence[str], lines: Sequence[Line], notes: Sequence[str]
+) -> Page:
+    """Compose the page of a transferability curve.
+
+    Args:
+        title: Names the data set and the backbone.
+        names: The cuts, from the input to the top.
+        lines: As `headstart.tasks.finetuning.studies.transferability_trials` names them.
+        notes: What to know before believing it.
+
+    Returns:
+        The page.
+    """
+    by_name = {line.name: line for line in lines}
+    series = {
+        kind: [
+            Point(name, place, line.accuracy, *(line.interval or (None, None)))
+            for place, name in enumerate(names)
+            if (line := by_name.get(f"{kind} {name}")) is not None
+        ]
+        for kind in (FROZEN, FINETUNED)
+    }
+    series = {kind: points for kind, points in series.items() if points}
+    best = max(lines, key=lambda line: line.accuracy)
+    return Page(
+        title=title,
+        headline=f"{best.name} is best, with {percent(best.accuracy)} of the {best.split} images",
+        notes=notes,
+        sections=[
+            Section(
+                "Accuracy against the cut",
+                "The backbone's layers up to the cut, averaged over positions, and a dense layer: "
+                "frozen or, where asked for, trained on. After Yosinski et al., How transferable "
+                "are features in deep neural networks?, 2014.",
+                pictures=[Picture(transfer_curve(names, series), SVG, "Accuracy against the cut")],
+            ),
+            Section("Figures", rows=[_row(line) for line in lines]),
+        ],
+    )
+
+
+def _row(line: Line) -> dict[str, str]:
+    interval = UNDEFINED
+    if line.interval is not None:
+        interval = f"{percent(line.interval[0])} to {percent(min(1.0, line.interval[1]))}"
+    peak = UNDEFINED if line.peak_bytes is None else f"{line.peak_bytes / 1e6:,.0f} MB"
+    return {
+        "Strategy": line.name,
+        f"{line.split.capitalize()} accuracy": percent(line.accuracy),
+        "Interval": interval,
+        "Numbers trained": f"{line.num_trained:,}",
+        "Training": f"{line.train_s:,.1f} s",
+        "Once, before": f"{line.once_s:,.1f} s",
+        "GFLOPs training": f"{line.flops / 1e9:,.0f}",
+        "GFLOPs once": f"{line.once_flops / 1e9:,.0f}",
+        "Peak memory": peak,
+    }

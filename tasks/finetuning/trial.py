@@ -1,0 +1,269 @@
+"""The stage of a study: one network, trained one way from one seed, and what came of it."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import (
+    BackboneConfig,
+    EvaluationConfig,
+    HeadConfig,
+    TuningConfig,
+    ViewsConfig,
+)
+from headstart.tasks.artifacts import artefact
+from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.cuts import TOP
+from headstart.tasks.bottlenecks.rows import open_backbone, versions
+from headstart.tasks.dataset.stage import DatasetManifest
+from headstart.tasks.evaluation.metrics import evaluate
+from headstart.tasks.evaluation.stage import JUDGED
+from headstart.tasks.finetuning.kernels import KernelChange, first_convolutions, kernel_of
+from headstart.tasks.finetuning.memory import start_measuring
+from headstart.tasks.finetuning.network import PIXELS, Network, extend
+from headstart.tasks.finetuning.pooled import pooled_recipes, pooled_rows
+from headstart.tasks.finetuning.rows import open_rows_at, recipes_at
+from headstart.tasks.finetuning.training import require_validation, train_network
+from headstart.tasks.head.stage import HeadManifest, watchers
+from headstart.tasks.head.training import build_head, predict_logits
+from headstart.tasks.stage import Made, Stage
+
+
+class Trial(BaseModel):
+    """How one network of a study is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Names its line; trials of several seeds share it. Not in the key."""
+    end: str = TOP
+    """The head sits on the backbone's activation here, averaged over its positions."""
+    starts: tuple[str, ...] = ()
+    """Groups of the backbone's layers that train, each from its start to the one above it; the
+    last is a cut or pixels, and where the rows come from. None: the head alone trains."""
+    factors: tuple[float, ...] = (1.0,)
+    """Of the learning rate: the head's, then each group's."""
+    fresh: bool = False
+    """Draw the backbone's weights anew instead of taking the pretrained ones."""
+
+
+class TrialManifest(HeadManifest):
+    """What a trial came to."""
+
+    num_trained: int
+    """Numbers trained."""
+    flops: int
+    """Of all its epochs, forward and backward; 1 multiply-add is 2."""
+    train_s: float
+    """Seconds of its epochs."""
+    peak_bytes: int | None
+    """Most memory of the process (of the GPU where there is one) while it was trained."""
+    metrics: dict[str, Any]
+    """By split: accuracy, accuracy_interval, loss, num_images."""
+    largest_changes: dict[str, float]
+    """Of any weight of the first convolutions, by layer."""
+
+
+def _trial_key(
+    dataset: DatasetManifest,
+    views: ViewsConfig,
+    backbone: BackboneConfig,
+    dtype: str,
+    trial: Trial,
+    tuning: TuningConfig,
+    head: HeadConfig,
+    evaluation: EvaluationConfig,
+    log_dir: Path,
+) -> dict[str, Any]:
+    network = open_backbone(backbone, views.image_size)
+    if trial.starts:
+        recipes = recipes_at(network, views, trial.starts[-1], dtype)
+    else:
+        recipes = pooled_recipes(network, views, trial.end, dtype)
+    return {
+        "labels": dataset.labels_digest,
+        "rows": recipes,
+        "backbone": network.fingerprint(TOP),
+        "trial": trial.model_dump(mode="json", exclude={"name"}),
+        "tuning": tuning.model_dump(mode="json", exclude={"rate_decay"}),
+        "head": head.model_dump(include={"seed", "dropout", "label_smoothing", "class_weights"}),
+        "evaluation": evaluation,
+        **versions(),
+    }
+
+
+def _run_trial(
+    folder: Path,
+    dataset: DatasetManifest,
+    views: ViewsConfig,
+    backbone: BackboneConfig,
+    dtype: str,
+    trial: Trial,
+    tuning: TuningConfig,
+    head: HeadConfig,
+    evaluation: EvaluationConfig,
+    log_dir: Path,
+) -> Made:
+    wanted = ("train", *JUDGED)
+    if trial.starts:
+        rows = open_rows_at(dataset, views, backbone, trial.starts[-1], dtype, wanted)
+    else:
+        rows = pooled_rows(dataset, views, backbone, trial.end, dtype, wanted)
+    require_validation(rows)
+    source = open_backbone(backbone, views.image_size)
+    num_classes = len(dataset.class_names)
+    network = build_network(source, trial, head, num_classes)
+    layers = first_convolutions(source)
+    before = [kernel_of(layer, network.model, source) for layer in layers]
+    peak = start_measuring()
+    trained = train_network(
+        network,
+        trial.factors,
+        rows["train"],
+        rows["val"],
+        tuning,
+        head,
+        num_classes,
+        log_dir,
+        watchers(),
+    )
+    peak_bytes = peak()
+    changes = [
+        KernelChange(layer, start, kernel_of(layer, trained.model, source))
+        for layer, start in zip(layers, before, strict=True)
+    ]
+    _save_kernels(folder / "kernels.npz", changes)
+    shutil.copytree(log_dir, folder / "tensorboard")
+    metrics = {}
+    for split in JUDGED:
+        if split in rows:
+            logits = predict_logits(trained.model, rows[split])
+            judged = evaluate(logits, rows[split].labels, dataset.class_names, evaluation)
+            names = {"accuracy", "accuracy_interval", "loss", "num_images"}
+            metrics[split] = judged.model_dump(mode="json", include=names)
+    num_images = len(rows["train"])
+    return Made(
+        num_rows=num_images,
+        num_rows_computed=num_images,
+        fields={
+            "num_classes": num_classes,
+            "history": trained.history,
+            "best_epoch": trained.best_epoch,
+            "stopped_early": trained.stopped_early,
+            "has_val": True,
+            "num_trained": network.num_trained,
+            "flops": len(trained.history) * num_images * step_flops(source, trial, num_classes),
+            "train_s": sum(epoch.duration_s for epoch in trained.history),
+            "peak_bytes": peak_bytes,
+            "metrics": metrics,
+            "largest_changes": {change.layer: change.largest_change for change in changes},
+        },
+    )
+
+
+def build_network(backbone: Backbone, trial: Trial, head: HeadConfig, num_classes: int) -> Network:
+    """Build what a trial trains, with its initial weights.
+
+    Args:
+        backbone: Whose layers it has.
+        trial: How much of it.
+        head: Seed and dropout.
+        num_classes: Number of classes.
+
+    Returns:
+        The network: a dense layer, and the layers before it that train.
+    """
+    shape = backbone.resolve_cut(trial.end).activation_shape
+    if not trial.starts:
+        shape = shape[-1:]  # the rows are averaged already
+    dense = build_head(head.model_copy(update={"kind": "linear"}), shape, num_classes)
+    network = Network(dense, (("logits",),))
+    end = trial.end
+    for start in trial.starts:
+        seed = head.seed if trial.fresh else None
+        network = extend(network.model, network.groups, backbone, start, end, seed)
+        end = start
+    return network
+
+
+def step_flops(backbone: Backbone, trial: Trial, num_classes: int) -> int:
+    """Count the FLOPs of one training step for one image, 1 multiply-add as 2.
+
+    Args:
+        backbone: The network.
+        trial: What of it trains.
+        num_classes: Of the head.
+
+    Returns:
+        Forward and backward. Backward counts the gradient of each trained layer's weights and
+        that of its input as one forward pass each; the first trained layer has no input gradient,
+        which is left out at cuts and, being small, not at pixels.
+    """
+    end = backbone.resolve_cut(trial.end)
+    dense = 2 * end.activation_shape[-1] * num_classes
+    if not trial.starts:
+        return 2 * dense
+    start = trial.starts[-1]
+    if start == PIXELS:
+        return 3 * (end.flops_before + dense)
+    cut = backbone.resolve_cut(start)
+    skipped = end.flops_after + end.flops_backward_after
+    return cut.flops_after + cut.flops_backward_after - skipped + 3 * dense
+
+
+def open_kernels(trial: TrialManifest) -> list[KernelChange]:
+    """Read the kernels of the first convolutions before and after a trial."""
+    with np.load(artefact(trial, "kernels.npz"), allow_pickle=False) as arrays:
+        layers = [str(name) for name in arrays["layers"]]
+        return [
+            KernelChange(layer, arrays[f"start_{number}"], arrays[f"end_{number}"])
+            for number, layer in enumerate(layers)
+        ]
+
+
+def _save_kernels(path: Path, changes: list[KernelChange]) -> None:
+    arrays: dict[str, Any] = {"layers": np.array([change.layer for change in changes])}
+    for number, change in enumerate(changes):
+        arrays |= {f"start_{number}": change.start, f"end_{number}": change.end}
+    np.savez_compressed(path, **arrays)
+
+
+def _describe_trial(trial: TrialManifest) -> str:
+    best = trial.history[trial.best_epoch - 1]
+    return (
+        f"{trial.num_trained:,} numbers trained, epoch {trial.best_epoch} of "
+        f"{len(trial.history)}, val accuracy {best.val_accuracy:.4f}"
+    )
+
+
+trial = Stage("trial", 1, TrialManifest, _run_trial, _trial_key, _describe_trial, uses_gpu=True)
+
+
+def interval_over_seeds(values: list[float], confidence: float) -> tuple[float, float] | None:
+    """Return the interval of the mean of a figure over seeds.
+
+    Args:
+        values: One a seed.
+        confidence: Coverage.
+
+    Returns:
+        Student's t interval; None for fewer than two seeds.
+
+    Source:
+        Student, "The Probable Error of a Mean", Biometrika 6, 1908.
+    """
+    from scipy.special import stdtrit
+
+    if len(values) < 2:
+        return None
+    half = (
+        float(stdtrit(len(values) - 1, 0.5 + confidence / 2))
+        * float(np.std(values, ddof=1))
+        / math.sqrt(len(values))
+    )
+    mean = float(np.mean(values))
+    return mean - half, mean + half
