@@ -42,6 +42,9 @@ def main(folder: Path, result_file: Path) -> None:
     result = _Result(bundle, None if result_file.exists() else result_file)
     start = _StartHere(bundle)
     model.run_eagerly = bool(bundle.facts["run_eagerly"])
+    # One by one, so that the step is found and not just the call of several that holds it; what
+    # Keras logs after each step is the same mean.
+    model.steps_per_execution = 1
     try:
         model.fit(
             (batch for batch in bundle.batches),

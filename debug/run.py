@@ -120,7 +120,7 @@ class Ladder:
         Returns:
             What they showed.
         """
-        watched = self._run("watch")
+        watched = self.run_stage("watch")
         if watched.status == "unrunnable":
             return self._result([], "unrunnable", watched.message)
         diagnoses = [Diagnosis.from_dict(fields) for fields in watched.diagnoses]
@@ -141,20 +141,28 @@ class Ladder:
         from headstart.debug.rootcause import diagnose_dump
         from headstart.errors import RecordError
 
-        dumped = self._run("dump")
+        dumped = self.run_stage("dump")
         try:
             found = diagnose_dump(read_dump(self.folder / "dump"))
         except RecordError:
             found = []
         if not found and self.dropped:
-            checked = self._run("check")
+            checked = self.run_stage("check")
             found = [Diagnosis.from_dict(fields) for fields in checked.diagnoses]
         place = dumped.sign or sign
         warning = NumpyWarning(**heard) if heard else None
         found = [explained(_in_training(diagnosis, place), warning) for diagnosis in found]
         return found or [_of_sign(sign)]
 
-    def _run(self, stage: Stage) -> Outcome:
+    def run_stage(self, stage: Stage) -> Outcome:
+        """Run one rung and return what became of it.
+
+        Args:
+            stage: The rung.
+
+        Returns:
+            The outcome that the child process wrote, or what its end tells where it wrote none.
+        """
         self.stages.append(stage)
         outcome_file = self.folder / f"{stage}.json"
         spec = RunSpec(
@@ -284,13 +292,22 @@ def run_script(
     with tempfile.TemporaryDirectory(prefix="headstart-debug-") as scratch:
         folder = keep_dump or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        launch = _subprocess_launcher(output)
+        launch = subprocess_launcher(output)
         ladder = Ladder(str(script.resolve()), arguments, folder, launch, dump_mode, cap_bytes)
         result = ladder.climb()
     return result if keep_dump else replace(result, dump_folder=None)
 
 
-def _subprocess_launcher(output: TextIO | None) -> Launch:
+def subprocess_launcher(output: TextIO | None) -> Launch:
+    """Return what runs a specification in a new Python process.
+
+    Args:
+        output: Where the script's own output goes in the first run; None discards it.
+
+    Returns:
+        A `Launch`.
+    """
+
     def launch(spec: RunSpec, cap_bytes: int) -> Ended:
         spec_file = Path(spec.outcome_file).with_suffix(".spec.json")
         spec_file.write_text(json.dumps(asdict(spec)), encoding="utf-8")

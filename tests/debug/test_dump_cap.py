@@ -5,7 +5,13 @@ import time
 import pytest
 
 from headstart.debug.dump import read_dump
-from headstart.debug.run import Ladder, folder_bytes, run_script, wait_within_cap
+from headstart.debug.run import (
+    Ladder,
+    folder_bytes,
+    run_script,
+    subprocess_launcher,
+    wait_within_cap,
+)
 from headstart.errors import ConfigError, RecordError
 
 CAP_BYTES = 4_000_000
@@ -39,6 +45,35 @@ def test_a_process_within_its_cap_ends_by_itself(tmp_path):
     ended = write_in_child(tmp_path / "dump", chunks=10)
     assert (ended.exit_code, ended.dropped) == (0, "")
     assert folder_bytes(tmp_path / "dump") == 100_000
+
+
+LARGE_TENSORS = """
+import tensorflow as tf
+
+@tf.function
+def grow(x):
+    return tf.sqrt(x + 1.0)
+
+x = tf.ones([1_000_000])
+for _ in range(200):
+    x = grow(x)
+"""
+
+
+def test_the_fullest_dump_stays_within_its_cap_and_says_what_it_dropped(tmp_path, monkeypatch):
+    cap_bytes = 40_000_000
+    seen = []
+    monkeypatch.setattr(
+        "headstart.debug.run.folder_bytes", lambda path: seen.append(folder_bytes(path)) or seen[-1]
+    )
+    script = tmp_path / "large.py"
+    script.write_text(LARGE_TENSORS)  # 1.6 GB of tensors
+    ladder = Ladder(str(script), (), tmp_path, subprocess_launcher(None), "FULL_TENSOR", cap_bytes)
+    ladder.run_stage("dump")
+    assert max(seen) <= cap_bytes
+    assert folder_bytes(tmp_path / "dump") <= cap_bytes
+    assert f"its cap of {cap_bytes:,}: what the script did after that" in ladder.dropped
+    assert read_dump(tmp_path / "dump").ops  # what was written until then can be read
 
 
 def test_a_folder_without_a_dump_is_refused(tmp_path):

@@ -147,3 +147,34 @@ def test_exception_in_a_step_is_bundled_and_raised_on(tmp_path):
 def test_exception_text_loses_its_absolute_paths():
     text = 'File "/home/ann/project/train.py", line 3: a/b is fine'
     assert without_paths(text) == 'File "train.py", line 3: a/b is fine'
+
+
+LAYER = """
+import keras
+import tensorflow as tf
+
+class Root(keras.layers.Layer):
+    def call(self, x):
+        return tf.sqrt(x)
+"""
+
+
+def test_replay_finds_the_step_within_a_call_of_several(tmp_path, monkeypatch):
+    (tmp_path / "my_root.py").write_text(LAYER)
+    monkeypatch.syspath_prepend(tmp_path)
+    from my_root import Root
+
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).uniform(0.5, 1.0, (100, 2)).astype(np.float32)
+    x[2 * 21] = -1.0  # in step 21, the second of the call that ends with step 24
+    model = keras.Sequential([keras.Input([2]), Root(), keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=False, steps_per_execution=5)
+    data = tf.data.Dataset.from_tensor_slices((x, np.ones((100, 1), np.float32))).batch(2)
+    recorder = FlightRecorder(tmp_path / "run", stops_on_nan=True)
+    with pytest.raises(NonFiniteLossError, match="step 24 is nan"):
+        model.fit(data, verbose=0, callbacks=[recorder])
+    assert read_bundle(tmp_path / "run").first_step == 16
+    done = replay(tmp_path / "run")
+    first = done.diagnoses[0]
+    assert done.is_exact, done.message
+    assert (first.symptom, first.op_type, first.line, first.step) == ("nan", "Sqrt", 7, 21)
