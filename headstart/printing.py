@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -203,12 +202,25 @@ def print_holdings(console: Console, holdings: "Sequence[Holding]") -> None:
     console.print(table)
 
 
-def print_usage(console: Console, root: Path, totals: Mapping[str, int]) -> None:
+def print_usage(console: Console, location: str, totals: Mapping[str, int]) -> None:
     """Print the bytes that each kind of artefact takes."""
     for kind, num_bytes in totals.items():
         console.print(f"{num_bytes / 1e6:>12,.1f} MB  {kind}", highlight=False)
     total = sum(totals.values()) / 1e6
-    console.print(f"{total:>12,.1f} MB  in {root}", highlight=False, soft_wrap=True)
+    console.print(f"{total:>12,.1f} MB  in {location}", highlight=False, soft_wrap=True)
+
+
+def print_removed(
+    console: Console, removed: Sequence[tuple[str, int]], num_fewer: int, dry_run: bool
+) -> None:
+    """Print what was removed, or would be, and by how many shards fewer there are."""
+    for path, num_bytes in removed:
+        console.print(f"  {num_bytes / 1e6:>10,.1f} MB  {path}", highlight=False, soft_wrap=True)
+    verb = "would be removed" if dry_run else "removed"
+    total_mb = sum(num_bytes for _, num_bytes in removed) / 1e6
+    console.print(f"{total_mb:,.1f} MB {verb}", highlight=False)
+    if num_fewer:
+        console.print(f"small shards merged: {num_fewer:,} files of rows fewer", highlight=False)
 
 
 def _table(*columns: str) -> Table:

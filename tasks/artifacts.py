@@ -21,15 +21,19 @@ import tempfile
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Self, TypeVar
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from headstart.errors import RecordError
-from headstart.tasks.fingerprint import file_digest
+from headstart.tasks.disk_space import explain_full_disk
+from headstart.tasks.fingerprint import digest, file_digest
+from headstart.tasks.locking import hold_alone, hold_shared, try_exclusive
 
 STORE_LAYOUT = 1
+IN_USE = "in-use.lock"
+"""File under locks/ that every run holds, together with the others."""
 
 M = TypeVar("M", bound="Manifest")
 
@@ -93,17 +97,26 @@ class Manifest(BaseModel):
     duration_s: float = 0.0
     """Seconds it took to make: what a hit saves."""
 
+    @property
+    def content_digest(self) -> str:
+        """SHA-256 of what was made, whenever, wherever and by however many workers."""
+        # An index repeats what its shard holds, and its shard's modification time.
+        files = [[entry.path, entry.sha256] for entry in self.files if not _is_index(entry.path)]
+        return digest([self.stage, self.key, sorted(files)])
+
     @model_validator(mode="after")
     def _check_disk(self) -> Self:
-        root = current_store().root
+        store = current_store()
         for entry in self.files:
-            if not entry.is_intact(root):
+            if not store.holds(entry):
                 raise ValueError(f"{entry.path} is missing or is not what was written")
         return self
 
 
 class Store:
     """A store folder, made where it does not exist.
+
+    A store that cannot be written serves whatever is in it.
 
     Args:
         root: Where the store is or shall be.
@@ -140,9 +153,44 @@ class Store:
                 "choose another folder with --store or HEADSTART_STORE",
             )
 
+    @property
+    def location(self) -> str:
+        """What `remote_store.open_store` takes to open this store again, in another process."""
+        return str(self.root)
+
     def relative(self, path: Path) -> str:
         """Return a path inside the store relative to its root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
+
+    def holds(self, entry: FileEntry, *, thorough: bool = False) -> bool:
+        """Say whether a file still holds what was published; see `FileEntry.is_intact`."""
+        return entry.is_intact(self.root, thorough=thorough)
+
+    def pull(self, path: Path) -> None:
+        """Fetch a small file from where the store really lies; nothing to do for a folder."""
+
+    def refresh(self, folder: Path) -> None:
+        """Fetch a folder's small files from where the store really lies; nothing to do here."""
+
+    def folders(self, pattern: str) -> list[Path]:
+        """List the folders that match a pattern relative to the root, by name."""
+        return sorted(path for path in self.root.glob(pattern) if path.is_dir())
+
+    def num_bytes(self, path: Path) -> int:
+        """Add up the bytes of a file or folder; of what is removed meanwhile, nothing."""
+        total = 0
+        for inner in (path, *path.rglob("*")):
+            with contextlib.suppress(OSError):
+                stat = inner.stat()
+                total += stat.st_size if S_ISREG(stat.st_mode) else 0
+        return total
+
+    def remove(self, path: Path) -> None:
+        """Delete a file or folder of the store, within `unused`."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
     def entry(self, path: Path) -> FileEntry:
         """Describe a published file."""
@@ -154,14 +202,43 @@ class Store:
             mtime_ns=stat.st_mtime_ns,
         )
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether something can be added to the store."""
+        return os.access(self.root, os.W_OK)
+
+    def check_writable(self, what: str) -> None:
+        """Refuse to begin work whose result could not be kept.
+
+        Args:
+            what: What would be made, for instance "bottlenecks".
+
+        Raises:
+            RecordError: The store cannot be written.
+        """
+        if not self.is_writable:
+            raise RecordError(
+                f"The store can be written, or holds the {what} already.",
+                f"{self.root} is read-only and does not",
+                "choose another store with --store or HEADSTART_STORE, or copy this one",
+            )
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """Yield a new folder under tmp/ that is removed at the end with what is left in it."""
-        parent = self.root / "tmp"
-        parent.mkdir(exist_ok=True)
+        """Yield a new folder under tmp/ that is removed at the end with what is left in it.
+
+        Raises:
+            RecordError: The disk is full.
+        """
+        parent = self.root / "tmp" if self.is_writable else None
+        if parent is not None:
+            parent.mkdir(exist_ok=True)
+        # Of a store that cannot be written, the folder lies elsewhere: what is made in it may
+        # turn out to be there already.
         folder = Path(tempfile.mkdtemp(dir=parent))
         try:
-            yield folder
+            with explain_full_disk(self.root):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -184,11 +261,20 @@ class Store:
             self.publish(staged, path)
 
     def set_aside(self, path: Path) -> None:
-        """Move a damaged file out of the way, to set-aside/, for whoever wants to look at it."""
-        target = self.root / "set-aside" / self.relative(path)
+        """Move a damaged file or folder to set-aside/, for whoever wants to look at it.
+
+        In a store that cannot be written it stays where it is.
+        """
+        if not self.is_writable:
+            return
+        wanted = target = self.root / "set-aside" / self.relative(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while target.exists():
+            number += 1
+            target = wanted.with_name(f"{wanted.name}-{number}")
         with contextlib.suppress(FileNotFoundError):
-            path.replace(target)
+            path.rename(target)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -197,20 +283,47 @@ class Store:
         Args:
             name: Of the artefact, for instance "head/<key>".
         """
-        path = self.root / "locks" / (name.replace("/", "-") + ".lock")
-        path.parent.mkdir(exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0.5)
-        except Timeout:
-            from headstart.tasks.progress import reporter
-
-            reporter().note(f"waiting for another run that is making {name}")
-            lock.acquire()
-        try:
+        if not self.is_writable:  # nobody writes through this process
             yield
-        finally:
-            lock.release()
+            return
+        with hold_alone(self.root / "locks" / (name.replace("/", "-") + ".lock"), name):
+            yield
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep garbage collection away for the length of a with block."""
+        with hold_shared(self.root / "locks" / IN_USE):
+            yield
+
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[None]:
+        """Keep runs away for the length of a with block, in which things may be removed.
+
+        Raises:
+            RecordError: A run is using the store.
+        """
+        if not self.is_writable:
+            raise RecordError(
+                "A store that something is removed from can be written.",
+                f"{self.root} is read-only",
+                "give the command as someone who may write there",
+            )
+        with try_exclusive(self.root / "locks" / IN_USE) as held:
+            if not held:
+                raise RecordError(
+                    "No run uses the store while something is removed from it.",
+                    f"a run is using {self.root}",
+                    "give the same command again when it has finished",
+                )
+            yield
+
+    def note_use(self, manifest: Manifest) -> None:
+        """Note that a manifest, and the rows it refers to, were used now; for `cache gc`."""
+        folders = {self.root / Path(entry.path).parent for entry in manifest.files}
+        recipes = [folder / "recipe.json" for folder in folders]
+        for path in (self.manifest_path(manifest.stage, manifest.key), *recipes):
+            with contextlib.suppress(OSError):  # not every folder has a recipe
+                os.utime(path)
 
     def manifest_path(self, stage: str, key: str) -> Path:
         """Return where a stage's manifest lies or would lie."""
@@ -235,10 +348,16 @@ class Store:
     def manifests(self, stage: str) -> Iterator[dict[str, Any]]:
         """Yield the stored manifests of a stage as plain data, newest first, unchecked."""
         folder = self.root / "manifests" / stage
-        paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        for path in reversed(paths):
+        for path in sorted(folder.glob("*.json"), key=_time_ns, reverse=True):
             with contextlib.suppress(OSError, ValueError):
                 yield json.loads(path.read_text())
+
+
+def _time_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # removed meanwhile
+        return 0
 
 
 def default_root() -> Path:
@@ -259,10 +378,14 @@ def current_store() -> Store:
 
 @contextlib.contextmanager
 def use_store(store: Store) -> Iterator[Store]:
-    """Make a store the current one of this thread, for the length of a with block."""
+    """Make a store the current one of this thread, for the length of a with block.
+
+    Meanwhile nothing is removed from it by `headstart cache gc`.
+    """
     token = _current.set(store)
     try:
-        yield store
+        with store.in_use():
+            yield store
     finally:
         _current.reset(token)
 
@@ -270,3 +393,7 @@ def use_store(store: Store) -> Iterator[Store]:
 def artefact(manifest: Manifest, name: str) -> Path:
     """Return the path of a file that a stage made, in the current store."""
     return current_store().artefact_path(manifest.stage, manifest.key) / name
+
+
+def _is_index(path: str) -> bool:
+    return path.endswith(".index.npz")

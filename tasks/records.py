@@ -10,7 +10,6 @@ grow: a run that needs rows which are not there adds shards, and never writes a 
 import contextlib
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,35 +21,44 @@ import numpy.typing as npt
 from headstart.errors import DamagedShardError, RecordError
 from headstart.tasks.artifacts import FileEntry, Store
 from headstart.tasks.fingerprint import digest
+from headstart.tasks.row_index import (
+    RowId,
+    Shard,
+    ShardIndex,
+    keys_of,
+    locate,
+    read_index,
+    write_index,
+)
+from headstart.tasks.row_reader import RowReader
+from headstart.tasks.tfrecord import write_tfrecord
+
+__all__ = [
+    "RowCollection",
+    "RowId",
+    "RowReader",
+    "RowWriter",
+    "Shard",
+    "open_collection",
+    "shards_of",
+]
 
 MAX_SHARD_BYTES = 96 * 2**20
 """Shards of about 100 MB: "ideally … at least 10 MB+ (and ideally 100 MB+)" a file.
 Source: https://www.tensorflow.org/tutorials/load_data/tfrecord"""
-MIN_SHARD_ROWS = 128
-SHARDS_A_PASS = 64
+MIN_SHARD_ROWS = 512
+"""Several seconds of work for a core, which is what a shard is worth as a task of its own."""
+SHARDS_A_PASS = 256
 """A pass is cut into about this many shards where they would be larger otherwise, so that a
-killed run loses at most 1/64 of its work."""
-RESIDENT_BYTES = 2**30
-"""Rows of up to this many bytes are read into memory at once; more are read from the files'
-pages as they are needed. What is read is the same."""
+killed run loses little, and so many workers find something to do."""
 
 
-class RowId(NamedTuple):
-    """Address of a row in a collection."""
+class Compaction(NamedTuple):
+    """What merging the small shards of a collection came to."""
 
-    image_digest: str
-    """SHA-256 of the image file, 64 hexadecimal characters."""
-    view: int
-    """0 for the plain view, 1 and up for augmented ones."""
-
-
-class Shard(NamedTuple):
-    """One published shard and what its index says."""
-
-    entry: FileEntry
-    row_ids: tuple[RowId, ...]
-    offsets: npt.NDArray[np.int64]
-    """Where in the file each row's tensor begins, in bytes."""
+    old: tuple[FileEntry, ...]
+    """Shards and indexes whose rows all lie in the new ones."""
+    new: tuple[FileEntry, ...]
 
 
 class RowCollection:
@@ -81,28 +89,67 @@ class RowCollection:
         """Say in a few words what a row is."""
         return f"{self.dtype} {'x'.join(map(str, self.shape))}"
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the collection for writing: look what is missing, and write it, inside."""
-        return self.store.lock(f"{self.kind}/{self.digest}")
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the collection for writing: look what is missing, and write it, inside.
+
+        Damaged shards are set aside first, so that what is written takes their place.
+        """
+        with self.store.lock(f"{self.kind}/{self.digest}"):
+            self.set_damaged_aside()
+            yield
 
     def shards(self) -> list[Shard]:
-        """Return the intact shards, by name; a damaged one is set aside and left out."""
-        return list(self._published())
+        """Return the intact shards, by name; damaged ones are left out, and left where they are."""
+        return list(self._intact(self._indexes()))
+
+    def num_rows(self) -> int:
+        """Count the rows that the indexes name, without looking at the shards."""
+        indexes = [read_index(path) for path in self._indexes()]
+        return sum(len(index.keys) for index in indexes if index is not None)
 
     def missing(self, row_ids: Sequence[RowId]) -> list[RowId]:
         """Return those of the rows that no intact shard holds, in the order given."""
-        found = {row_id for shard in self.shards() for row_id in shard.row_ids}
-        return [row_id for row_id in row_ids if row_id not in found]
+        numbers, _ = locate(self.shards(), row_ids)
+        return [row_ids[position] for position in np.flatnonzero(numbers < 0).tolist()]
+
+    def shard_names(self, row_ids: Sequence[RowId]) -> list[str | None]:
+        """Return the name (`Shard.name`) of the intact shard that holds each of the rows."""
+        shards = self.shards()
+        numbers, _ = locate(shards, row_ids)
+        names = [*(shard.name for shard in shards), None]  # -1, where none holds it, is the last
+        return [names[number] for number in numbers.tolist()]
 
     def writer(self, num_rows: int) -> "RowWriter":
         """Return a writer for a pass over this many rows; use it under `lock`, in a with."""
         return RowWriter(self, num_rows)
 
-    def select(self, row_ids: Sequence[RowId]) -> "RowReader":
+    def shard_rows(self, num_rows: int) -> int:
+        """Return how many rows a full shard has in a pass over so many rows."""
+        fitting = max(1, MAX_SHARD_BYTES // max(1, self.row_bytes))
+        return min(fitting, max(MIN_SHARD_ROWS, -(-num_rows // SHARDS_A_PASS)))
+
+    def holds(self, row_ids: Sequence[RowId], num_rows: int) -> bool:
+        """Say whether a pass has written these rows, in shards of exactly these, without a search.
+
+        Args:
+            row_ids: Rows in the order in which they were or will be written.
+            num_rows: As given to `writer`.
+        """
+        size = self.shard_rows(num_rows)
+        parts = (row_ids[start : start + size] for start in range(0, len(row_ids), size))
+        shards = (self._read_index(self._index_path(_shard_name(part))) for part in parts)
+        return all(shard is not None and self.store.holds(shard.entry) for shard in shards)
+
+    def select(
+        self, row_ids: Sequence[RowId], shard_names: Sequence[str] | None = None
+    ) -> RowReader:
         """Open rows for reading, each shard's bytes checked in full.
 
         Args:
             row_ids: The rows wanted; position i of the reader is the i-th of them.
+            shard_names: Where they are, if that is known (`Shard.name`): spares looking into
+                every index of a large collection.
 
         Returns:
             A reader.
@@ -111,7 +158,11 @@ class RowCollection:
             DamagedShardError: A shard or its index is not what was written, or is gone. It has
                 been set aside, so that another extraction computes its rows, and only those.
         """
-        reader = RowReader(self, row_ids)
+        if shard_names is None:
+            shards = self.shards()
+        else:
+            shards = list(self._intact(map(self._index_path, shard_names)))
+        reader = RowReader(self, row_ids, shards)
         with contextlib.suppress(OSError):
             os.utime(self.folder / "recipe.json")  # when it was last used, for `cache gc`
         return reader
@@ -122,52 +173,95 @@ class RowCollection:
         Returns:
             The number of shards, and the paths of the damaged ones, which are set aside.
         """
-        indexes = list(self.folder.glob("*.index.npz"))
+        indexes = self._indexes()
+        return len(indexes), self.set_damaged_aside(thorough=True)
+
+    def set_damaged_aside(self, *, thorough: bool = False) -> list[str]:
+        """Move shards that are not what was written out of the way.
+
+        Args:
+            thorough: Hash every shard, rather than those whose size or time leaves a doubt.
+
+        Returns:
+            Their paths, relative to the store.
+        """
         damaged = []
-        for index in indexes:
-            path = index.with_name(index.name.replace(".index.npz", ".tfrecord"))
+        for index in self._indexes():
             shard = self._read_index(index)
-            if shard is None or not shard.entry.is_intact(self.store.root, thorough=True):
+            if shard is None or not self.store.holds(shard.entry, thorough=thorough):
+                path = _shard_path(index)
                 damaged.append(self.store.relative(path))
-                self._set_aside(path)
-        return len(indexes), damaged
+                self.set_aside(path)
+        return damaged
 
     def discard(self, row_ids: Sequence[RowId]) -> None:
         """Set aside the shards that hold any of some rows, so that they are computed again."""
-        for shard in self.shards():
-            if not set(row_ids).isdisjoint(shard.row_ids):
-                self._set_aside(self.store.root / shard.entry.path)
+        shards = self.shards()
+        numbers, _ = locate(shards, row_ids)
+        for number in set(numbers.tolist()) - {-1}:
+            self.set_aside(self.store.root / shards[number].entry.path)
 
-    def _published(self) -> Iterator[Shard]:
-        for index in sorted(self.folder.glob("*.index.npz")):
+    def write_merged(self) -> Compaction | None:
+        """Write the rows of small shards into larger ones; use it under `lock`.
+
+        Returns:
+            The shards and indexes that may be removed now, and those that hold their rows; None
+            where there are not two small shards.
+        """
+        fitting = min(MIN_SHARD_ROWS, MAX_SHARD_BYTES // max(1, self.row_bytes))
+        small = [shard for shard in self.shards() if len(shard.keys) < fitting]
+        if len(small) < 2:
+            return None
+        rows = sorted({row_id for shard in small for row_id in shard.row_ids})
+        with self.writer(len(rows)) as writer:
+            reader = self.select(rows, [shard.name for shard in small])
+            for position, row_id in enumerate(rows):
+                writer.write(row_id, reader.gather([position])[0])
+        merged = [shard for shard in self.shards() if shard.name in writer.names]
+        old = [shard for shard in small if shard.name not in writer.names]
+        return Compaction(tuple(self.files_of(old)), tuple(self.files_of(merged)))
+
+    def files_of(self, shards: Iterable[Shard]) -> Iterator[FileEntry]:
+        """Describe the files of shards: each shard, and its index."""
+        for shard in shards:
+            yield shard.entry
+            yield self.store.entry((self.store.root / shard.entry.path).with_suffix(".index.npz"))
+
+    def _indexes(self) -> list[Path]:
+        self.store.refresh(self.folder)
+        return sorted(self.folder.glob("*.index.npz"))
+
+    def _index_path(self, name: str) -> Path:
+        return self.folder / f"{name}.index.npz"
+
+    def _intact(self, indexes: Iterable[Path]) -> Iterator[Shard]:
+        for index in indexes:
             shard = self._read_index(index)
-            if shard is None or not shard.entry.is_intact(self.store.root):
-                self._set_aside(index.with_name(index.name.replace(".index.npz", ".tfrecord")))
-            else:
+            if shard is not None and self.store.holds(shard.entry):
                 yield shard
 
-    def _set_aside(self, path: Path) -> None:
+    def set_aside(self, path: Path) -> None:
+        """Move a damaged shard and its index out of the way."""
         # The shard first: an index without its shard reads as damaged, should this be cut short.
         self.store.set_aside(path)
         self.store.set_aside(path.with_suffix(".index.npz"))
 
-    def _read_index(self, index: Path) -> Shard | None:
-        name = index.name.replace(".index.npz", ".tfrecord")
-        try:
-            with np.load(index, allow_pickle=False) as arrays:
-                digests = [row.tobytes().hex() for row in arrays["digests"]]
-                views = arrays["views"].tolist()
-                offsets = arrays["offsets"]
-                entry = FileEntry(
-                    path=self.store.relative(index.with_name(name)),
-                    num_bytes=int(arrays["num_bytes"]),
-                    sha256=arrays["sha256"].tobytes().hex(),
-                    mtime_ns=int(arrays["mtime_ns"]),
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    def _read_index(self, path: Path) -> Shard | None:
+        self.store.pull(path)
+        index = read_index(path)
+        if index is None:
             return None
-        rows = tuple(RowId(*pair) for pair in zip(digests, views, strict=True))
-        return Shard(entry, rows, offsets)
+        entry = FileEntry(
+            path=self.store.relative(_shard_path(path)),
+            num_bytes=index.num_bytes,
+            sha256=index.sha256,
+            mtime_ns=index.mtime_ns,
+        )
+        return Shard(entry, index.keys, index.offsets)
+
+
+def _shard_path(index: Path) -> Path:
+    return index.with_name(index.name.replace(".index.npz", ".tfrecord"))
 
 
 def open_collection(store: Store, kind: str, folder: Path) -> RowCollection | None:
@@ -198,10 +292,10 @@ class RowWriter:
     """
 
     def __init__(self, collection: RowCollection, num_rows: int) -> None:
-        fitting = max(1, MAX_SHARD_BYTES // max(1, collection.row_bytes))
-        wanted = max(MIN_SHARD_ROWS, -(-num_rows // SHARDS_A_PASS))
         self._collection = collection
-        self._rows_a_shard = min(fitting, wanted)
+        self._rows_a_shard = collection.shard_rows(num_rows)
+        self.names: set[str] = set()
+        """Of the shards published so far."""
         self._rows: list[tuple[RowId, npt.NDArray[Any]]] = []
 
     def __enter__(self) -> Self:
@@ -218,7 +312,7 @@ class RowWriter:
         traceback: TracebackType | None,
     ) -> None:
         """Publish the last rows, also when the pass ends early: they are whole."""
-        self._flush()
+        self.flush()
 
     def write(self, row_id: RowId, tensor: npt.NDArray[Any]) -> None:
         """Add a row.
@@ -238,148 +332,52 @@ class RowWriter:
             )
         self._rows.append((row_id, tensor))
         if len(self._rows) >= self._rows_a_shard:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Publish the rows written so far, as a shard that is not full."""
         if not self._rows:
             return
         collection, rows = self._collection, self._rows
         self._rows = []
         with collection.store.staging() as folder:
             staged = folder / "shard"
-            offsets = _write_tfrecord(staged, rows)
-            name = digest([list(row_id) for row_id, _ in rows])[:16]
+            offsets = write_tfrecord(staged, rows)
+            name = _shard_name([row_id for row_id, _ in rows])
             target = collection.folder / f"{name}.tfrecord"
             collection.store.publish(staged, target)
             entry = collection.store.entry(target)
             index = folder / "index.npz"
-            np.savez(
-                index,
-                digests=np.array(
-                    [list(bytes.fromhex(row_id.image_digest)) for row_id, _ in rows], np.uint8
-                ),
-                views=np.array([row_id.view for row_id, _ in rows], np.int32),
-                offsets=offsets,
-                num_bytes=np.int64(entry.num_bytes),
-                sha256=np.frombuffer(bytes.fromhex(entry.sha256), np.uint8),
-                mtime_ns=np.int64(entry.mtime_ns),
+            keys = keys_of([row_id for row_id, _ in rows])
+            write_index(
+                index, ShardIndex(keys, offsets, entry.num_bytes, entry.sha256, entry.mtime_ns)
             )
             # The index comes last: a shard without one does not exist for any reader.
             collection.store.publish(index, target.with_name(f"{name}.index.npz"))
+        self.names.add(name)
 
 
-def _write_tfrecord(
-    path: Path, rows: Sequence[tuple[RowId, npt.NDArray[Any]]]
-) -> npt.NDArray[np.int64]:
-    import tensorflow as tf
-
-    offsets, position = [], 0
-    with tf.io.TFRecordWriter(os.fspath(path)) as writer:
-        for row_id, tensor in rows:
-            data = np.ascontiguousarray(tensor).tobytes()
-            feature = {
-                "image_digest": _bytes_feature(row_id.image_digest.encode()),
-                "view": tf.train.Feature(int64_list=tf.train.Int64List(value=[row_id.view])),
-                "tensor": _bytes_feature(data),
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=feature))
-            record = example.SerializeToString()
-            writer.write(record)
-            # A TFRecord frames each record with 12 bytes before and 4 behind. Source:
-            # https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
-            offsets.append(position + 12 + record.find(data))
-            position += 12 + len(record) + 4
-    return np.array(offsets, np.int64)
-
-
-def _bytes_feature(value: bytes) -> Any:
-    import tensorflow as tf
-
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-class RowReader:
-    """Random access to chosen rows of a collection; made by `RowCollection.select`."""
-
-    def __init__(self, collection: RowCollection, row_ids: Sequence[RowId]) -> None:
-        self.row_ids = list(row_ids)
-        self.shape = collection.shape
-        self.dtype = collection.dtype
-        self._row_bytes = collection.row_bytes
-        places: dict[RowId, tuple[int, int]] = {}
-        shards = collection.shards()
-        for number, shard in enumerate(shards):
-            places.update(
-                (row_id, (number, offset))
-                for row_id, offset in zip(shard.row_ids, shard.offsets.tolist(), strict=True)
-            )
-        if absent := [row_id for row_id in self.row_ids if row_id not in places]:
-            # A manifest vouched for them: an index was damaged, and its shard set aside above.
-            raise DamagedShardError(
-                f"The {collection.kind} of {len(self.row_ids)} rows are in the store.",
-                f"{len(absent)} are not, the first of image {absent[0].image_digest}",
-                "run the command again: it computes them",
-            )
-        self._places = [places[row_id] for row_id in self.row_ids]
-        self._files = self._open(collection, shards, {number for number, _ in self._places})
-        self._resident: npt.NDArray[Any] | None = None
-        if len(self) * self._row_bytes <= RESIDENT_BYTES:
-            self._resident = self._read(range(len(self)))
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.row_ids)
-
-    def gather(self, positions: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
-        """Read rows.
-
-        Args:
-            positions: Positions in `row_ids`, any order, repeats allowed; shape [n].
-
-        Returns:
-            A new array of shape [n, *shape] of the collection's dtype.
-        """
-        if self._resident is not None:
-            return self._resident[np.asarray(positions, np.int64)]
-        return self._read(positions)
-
-    def _read(self, positions: Any) -> npt.NDArray[Any]:
-        rows = np.empty((len(positions), self._row_bytes), np.uint8)
-        for row, position in enumerate(positions):
-            number, offset = self._places[position]
-            rows[row] = self._files[number][offset : offset + self._row_bytes]
-        return rows.view(self.dtype).reshape(len(positions), *self.shape)
-
-    @staticmethod
-    def _open(
-        collection: RowCollection, shards: Sequence[Shard], numbers: set[int]
-    ) -> dict[int, npt.NDArray[np.uint8]]:
-        files: dict[int, npt.NDArray[np.uint8]] = {}
-        damaged: list[str] = []
-        for number in sorted(numbers):
-            entry = shards[number].entry
-            path = collection.store.root / entry.path
-            if entry.is_intact(collection.store.root, thorough=True):
-                files[number] = np.memmap(path, np.uint8, "r")
-            else:
-                collection._set_aside(path)
-                damaged.append(entry.path)
-        if damaged:
-            raise DamagedShardError(
-                "A shard holds the bytes that were written.",
-                f"{', '.join(damaged)} in {collection.store.root} does not; it was set aside",
-                "run the command again: it computes the rows of this shard, and only those",
-            )
-        return files
+def _shard_name(row_ids: Sequence[RowId]) -> str:
+    return digest([list(row_id) for row_id in row_ids])[:16]
 
 
 def shards_of(wanted: Iterable[tuple[RowCollection, Iterable[RowId]]]) -> tuple[FileEntry, ...]:
-    """List the shards that hold rows and their indexes, so that a manifest vouches for them."""
-    entries = []
+    """List the shards that hold rows and their indexes, so that a manifest vouches for them.
+
+    Raises:
+        DamagedShardError: Rows are in no shard, for instance because they were removed while
+            the run that made them went on.
+    """
+    entries: list[FileEntry] = []
     for collection, rows in wanted:
-        needed, store = set(rows), collection.store
-        for shard in collection.shards():
-            if not needed.isdisjoint(shard.row_ids):
-                index = (store.root / shard.entry.path).with_suffix(".index.npz")
-                entries += [shard.entry, store.entry(index)]
+        row_ids, shards = list(rows), collection.shards()
+        numbers, _ = locate(shards, row_ids)
+        if len(absent := np.flatnonzero(numbers < 0)):
+            raise DamagedShardError(
+                f"The {collection.kind} of {len(row_ids)} rows are in the store.",
+                f"{len(absent)} are gone again, the first of image "
+                f"{row_ids[absent[0]].image_digest}",
+                "run the command again, and no `headstart cache gc` beside it",
+            )
+        entries += collection.files_of(shards[number] for number in sorted(set(numbers.tolist())))
     return tuple(entries)

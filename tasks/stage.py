@@ -7,7 +7,6 @@ Prefect has cached does not validate once its files are damaged or gone.
 """
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -164,6 +163,7 @@ class Stage(Generic[M]):
                 self._tell_hit(manifest, time.monotonic() - started_s)
                 return manifest
             reason = explain_miss(store, self.name, key, fields)
+            store.check_writable(self.name)
             with store.staging() as folder:
                 made = self._compute(folder, *arguments)
                 manifest = self._publish(store, folder, made, fields, started_s)
@@ -184,6 +184,7 @@ class Stage(Generic[M]):
                     self._tell_hit(manifest, seconds, made.num_rows_computed)
                     return manifest
                 reason = explain_miss(store, self.name, key, fields)
+                store.check_writable(self.name)
                 manifest = self._publish(store, folder, made, fields, started_s)
         self._tell_miss(manifest, reason)
         return manifest
@@ -211,8 +212,7 @@ class Stage(Generic[M]):
         return manifest
 
     def _tell_hit(self, manifest: M, seconds: float, computed: int = 0) -> None:
-        with contextlib.suppress(OSError):  # when it was last used, for `cache gc`
-            os.utime(current_store().manifest_path(self.name, manifest.key))
+        current_store().note_use(manifest)
         saved_s = max(0.0, manifest.duration_s - seconds)
         text = self.describe(manifest)
         if saved_s >= 0.05:

@@ -1,8 +1,9 @@
-"""Looking after the store: what is in it, how large it is, whether it is whole, what may go."""
+"""Looking after the store: what is in it, how large it is, whether it is whole.
+
+Listing and measuring change nothing, and may go on beside runs that add and remove files.
+"""
 
 import json
-import shutil
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,10 +12,6 @@ from typing import Any
 
 from headstart.tasks.artifacts import FileEntry, Store
 from headstart.tasks.records import open_collection
-
-STALE_S = 24 * 3600
-"""Half-written files this old belong to no run that is still going."""
-DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StoreCheck:
     """What a check of the whole store found."""
 
     num_files: int
@@ -64,117 +61,85 @@ def usage(store: Store, holdings: list[Holding]) -> dict[str, int]:
     totals: dict[str, int] = {}
     for holding in holdings:
         totals[holding.kind] = totals.get(holding.kind, 0) + holding.num_bytes
-    for name in ("runs", "set-aside", "tmp", "demo"):
-        if num_bytes := _size(store.root / name):
+    for name in ("runs", "set-aside", "tmp", "demo", "manifests", "index", "prefect"):
+        if num_bytes := store.num_bytes(store.root / name):
             totals[name] = num_bytes
-    totals["index and manifests"] = max(0, _size(store.root) - sum(totals.values()))
+    if rest := store.num_bytes(store.root) - sum(totals.values()):
+        totals["everything else"] = max(0, rest)
     return dict(sorted(totals.items(), key=lambda pair: -pair[1]))
 
 
-def verify(store: Store) -> Verdict:
+def verify(store: Store) -> StoreCheck:
     """Hash every file of the store that has a known digest, and set the damaged ones aside."""
     damaged: list[str] = []
     num_files = 0
-    for recipe in sorted((store.root / "rows").glob("*/*/recipe.json")):
-        collection = open_collection(store, recipe.parent.parent.name, recipe.parent)
+    for folder in store.folders("rows/*/*"):
+        collection = open_collection(store, folder.parent.name, folder)
         if collection is None:
-            damaged.append(store.relative(recipe.parent))
-            store.set_aside(recipe.parent)
+            damaged.append(store.relative(folder))
+            store.set_aside(folder)
             continue
         found, hurt = collection.verify()
         damaged += hurt
         num_files += found
-    for path, own in _manifests(store):
-        hurt = [entry.path for entry in own if not entry.is_intact(store.root, thorough=True)]
+    for path, files in read_manifests(store):
+        if files is None:
+            store.set_aside(path)
+            continue
+        own = [entry for entry in files if entry.path.startswith("artefacts/")]
+        hurt = [entry.path for entry in own if not store.holds(entry, thorough=True)]
         num_files += len(own)
         if hurt:
             damaged += hurt
             store.set_aside(path)
-    return Verdict(num_files, tuple(damaged))
+    return StoreCheck(num_files, tuple(damaged))
 
 
-def collect_garbage(
-    store: Store, *, views: bool, unused_days: float | None, dry_run: bool
-) -> list[tuple[str, int]]:
-    """Remove what no run needs any more.
+def read_manifests(store: Store) -> Iterator[tuple[Path, tuple[FileEntry, ...] | None]]:
+    """Yield each manifest's path and the files it vouches for; None where it cannot be read.
 
-    Args:
-        store: Where.
-        views: Remove all views: they are only read to compute bottlenecks.
-        unused_days: Remove collections and artefacts that no run has used for this long.
-        dry_run: Only say what would go.
-
-    Returns:
-        (path relative to the store, bytes) of what is removed.
+    Not as a Manifest, which would refuse to be read where a file is damaged.
     """
-    now_s = time.time()
-    staged = (store.root / "tmp").glob("*")
-    doomed = [path for path in staged if now_s - path.stat().st_mtime > STALE_S]
-    doomed += (store.root / "set-aside").glob("*")
-    for holding in list_holdings(store):
-        old = unused_days is not None and now_s - holding.used_s > unused_days * DAY_S
-        if old or (views and holding.kind == "views"):
-            doomed.append(holding.path)
-            manifest = store.manifest_path(holding.kind, holding.name)
-            if manifest.exists():
-                doomed.append(manifest)
-    removed = [(store.relative(path), _size(path)) for path in doomed]
-    if not dry_run:
-        for path in doomed:
-            _remove(path)
-    return removed
+    for folder in store.folders("manifests/*"):
+        for path in sorted(folder.glob("*.json")):
+            try:
+                entries = json.loads(path.read_text())["files"]
+                yield path, tuple(FileEntry(**entry) for entry in entries)
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except (OSError, ValueError, KeyError, TypeError):
+                yield path, None
 
 
 def _collections(store: Store) -> Iterator[Holding]:
-    for recipe in sorted((store.root / "rows").glob("*/*/recipe.json")):
-        folder, kind = recipe.parent, recipe.parent.parent.name
-        collection = open_collection(store, kind, folder)
-        num_rows = sum(len(shard.row_ids) for shard in collection.shards()) if collection else 0
+    for folder in store.folders("rows/*/*"):
+        collection = open_collection(store, folder.parent.name, folder)
         yield Holding(
-            kind,
+            folder.parent.name,
             folder.name,
             folder,
             collection.describe() if collection else "damaged",
-            num_rows,
-            _size(folder),
-            recipe.stat().st_mtime,
+            collection.num_rows() if collection else 0,
+            store.num_bytes(folder),
+            modified_s(folder / "recipe.json", folder),
         )
 
 
 def _artefacts(store: Store) -> Iterator[Holding]:
-    for folder in sorted((store.root / "artefacts").glob("*/*")):
+    for folder in store.folders("artefacts/*/*"):
         stage, key = folder.parent.name, folder.name
         path = store.manifest_path(stage, key)
         fields: dict[str, Any] = {}
         with suppress(OSError, ValueError):
             fields = json.loads(path.read_text())
-        used = path if path.exists() else folder
         num_rows = int(fields.get("num_rows", 0))
-        yield Holding(stage, key, folder, "", num_rows, _size(folder), used.stat().st_mtime)
+        used_s = modified_s(path, folder)
+        yield Holding(stage, key, folder, "", num_rows, store.num_bytes(folder), used_s)
 
 
-def _manifests(store: Store) -> Iterator[tuple[Path, tuple[FileEntry, ...]]]:
-    """Yield each manifest's path and the files of its own.
-
-    Not as a Manifest, which would refuse to be read where a file is damaged.
-    """
-    for path in sorted((store.root / "manifests").glob("*/*.json")):
-        try:
-            files = [FileEntry(**entry) for entry in json.loads(path.read_text())["files"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            store.set_aside(path)
-            continue
-        yield path, tuple(entry for entry in files if entry.path.startswith("artefacts/"))
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def modified_s(*paths: Path) -> float:
+    """Return the modification time of the first path that is there, in Unix seconds; else 0."""
+    for path in paths:
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0

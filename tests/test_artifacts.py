@@ -1,6 +1,8 @@
+import errno
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -136,3 +138,66 @@ def test_a_lock_dies_with_its_holder(store: Store) -> None:
     holder.join()
     with store.lock("stage/key"):
         pass
+
+
+@pytest.fixture
+def read_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return a store with a manifest in it that says it cannot be written.
+
+    Permissions would not keep the superuser, as whom tests may run, from writing.
+    """
+    make_manifest(store)
+    monkeypatch.setattr(Store, "is_writable", False)
+    return store
+
+
+def test_a_store_that_cannot_be_written_is_read_and_left_as_it_is(read_only: Store) -> None:
+    before = sorted(read_only.root.rglob("*"))
+    manifest = read_only.read_manifest("stage", "key", Manifest)
+    assert manifest is not None
+    with read_only.lock("stage/key"), read_only.staging() as folder:
+        (folder / "file").write_text("made for nothing")
+    read_only.set_aside(read_only.root / manifest.files[0].path)
+    assert sorted(read_only.root.rglob("*")) == before
+    with pytest.raises(RecordError, match="read-only"):
+        read_only.check_writable("head")
+    with pytest.raises(RecordError, match="read-only"), read_only.unused():
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("Can't write data (file write failed: errno = 28, error message = '...')"),
+        RuntimeError("/x/shard; No space left on device"),  # as TensorFlow's, which are no OSError
+    ],
+)
+def test_a_full_disk_is_told_in_plain_words(store: Store, error: Exception) -> None:
+    with pytest.raises(RecordError, match="MB free") as caught, store.staging() as folder:
+        (folder / "half").write_text("half")
+        raise error
+    assert caught.value.__cause__ is error
+    assert "headstart cache" in caught.value.next_step
+    assert not folder.exists()
+
+
+def test_other_failures_are_left_as_they_are(store: Store) -> None:
+    with pytest.raises(PermissionError), store.staging():
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_run_waits_while_garbage_is_collected(tmp_path: Path) -> None:
+    store = Store(tmp_path / "other")
+    begun = threading.Event()
+
+    def run() -> None:
+        with use_store(store):
+            begun.set()
+
+    with store.unused():
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert not begun.wait(0.2)
+    thread.join(60)
+    assert begun.is_set()

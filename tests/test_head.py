@@ -107,7 +107,7 @@ class TestBatches:
     ) -> None:
         config = HeadConfig(batch_size=16)
         in_memory = make_rows(tmp_path, *clusters(41), name="same")
-        monkeypatch.setattr("headstart.tasks.records.RESIDENT_BYTES", 0)
+        monkeypatch.setattr("headstart.tasks.row_reader.RESIDENT_BYTES", 0)
         reader = in_memory.readers[0]
         on_disk = LabelledRows(
             (

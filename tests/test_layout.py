@@ -11,10 +11,17 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("headstart", "flows", "tasks", "debug")
 GROUND = (
     "artifacts",
+    "disk_space",
     "fingerprint",
     "frozen_graph",
+    "locking",
     "progress",
     "records",
+    "row_index",
+    "row_reader",
+    "tfrecord",
+    "remote_store",
+    "spreading",
     "stage",
     "task_options",
 )
@@ -28,11 +35,20 @@ PACKAGES = (
     "export",
     "pages",
     "ranking",
+    "auditing",
     "finetuning",
     "explanation",
     "scratch",
 )
-TOP = ("planning", "promotion", "registry", "run_folder", "stages", "upkeep")
+TOP = (
+    "garbage",
+    "planning",
+    "promotion",
+    "registry",
+    "run_folder",
+    "stages",
+    "upkeep",
+)
 MAX_LINES = 500
 
 LAYERS = {

@@ -11,6 +11,7 @@ from headstart.config import TransferConfig
 from headstart.tasks import planning
 from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.garbage import Criteria, collect_garbage
 from headstart.tasks.planning import (
     RECORD_OVERHEAD_BYTES,
     Answer,
@@ -19,7 +20,6 @@ from headstart.tasks.planning import (
     explain,
     plan,
 )
-from headstart.tasks.upkeep import collect_garbage
 from tests.pipeline import NUM_IMAGES, SIDE, Pipeline, add_images, computed, statuses
 
 STAGES = ["dataset", "views", "bottlenecks", "head", "evaluation", "export"]
@@ -258,7 +258,7 @@ def test_a_damaged_artefact_is_explained(finished: Pipeline) -> None:
 
 
 def test_views_that_were_removed_are_not_missed(finished: Pipeline) -> None:
-    collect_garbage(finished.store, views=True, unused_days=None, dry_run=False)
+    collect_garbage(finished.store, Criteria(views=True))
     made = planned(finished)
     assert missing(made)["views"] == (0, NUM_IMAGES)
     assert explained(finished)["views"].status == "hit"

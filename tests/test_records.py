@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from headstart.errors import DamagedShardError, RecordError
-from headstart.tasks import records
+from headstart.tasks import records, row_reader
 from headstart.tasks.artifacts import Store
 from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.records import RowCollection, RowId, RowReader
@@ -44,7 +44,7 @@ def assert_holds(reader: RowReader, rows: Sequence[RowId]) -> None:
 @pytest.fixture(params=["resident", "paged"])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "paged":
-        monkeypatch.setattr(records, "RESIDENT_BYTES", 0)
+        monkeypatch.setattr(row_reader, "RESIDENT_BYTES", 0)
 
 
 @pytest.mark.usefixtures("memory")
@@ -183,3 +183,75 @@ def test_asking_for_a_row_that_is_not_there_is_an_error(store: Store) -> None:
     fill(collection, row_ids(2))
     with pytest.raises(RecordError, match="1 are not"):
         collection.select(row_ids(3))
+
+
+def test_a_reader_of_many_shards_keeps_few_files_open(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MIN_SHARD_ROWS", 1)
+    monkeypatch.setattr(records, "SHARDS_A_PASS", 1000)
+    monkeypatch.setattr(row_reader, "MAX_OPEN_SHARDS", 3)
+    collection, rows = make(store), row_ids(40)
+    fill(collection, rows)
+    assert len(collection.shards()) == 40
+
+    def num_open() -> int:
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return sum(link.readlink().suffix == ".tfrecord" for link in links)
+
+    in_memory = collection.select(rows)
+    assert num_open() == 0
+    monkeypatch.setattr(row_reader, "RESIDENT_BYTES", 0)
+    paged = collection.select(rows)
+    assert_holds(paged, rows)
+    assert num_open() <= 3
+    assert_holds(in_memory, rows)
+
+
+def test_a_shard_that_is_removed_under_a_reader_is_told_of(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_reader, "RESIDENT_BYTES", 0)
+    collection = make(store)
+    fill(collection, row_ids(5))
+    reader = collection.select(row_ids(5))
+    (path,) = collection.folder.glob("*.tfrecord")
+    path.unlink()
+    with pytest.raises(DamagedShardError, match="is gone"):
+        reader.gather([0])
+
+
+def test_looking_leaves_damage_where_it_is(store: Store) -> None:
+    collection = make(store)
+    fill(collection, row_ids(5))
+    (path,) = collection.folder.glob("*.tfrecord")
+    path.write_bytes(b"?")
+    assert collection.shards() == []
+    assert collection.missing(row_ids(5)) == row_ids(5)
+    assert collection.num_rows() == 5
+    assert path.read_bytes() == b"?"
+    assert not (store.root / "set-aside").exists()
+    with collection.lock():
+        assert not path.exists()
+
+
+def test_small_shards_are_merged_and_large_ones_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MIN_SHARD_ROWS", 4)
+    collection = make(store)
+    for first, count in ((0, 4), (4, 2), (6, 1), (7, 3)):
+        fill(collection, row_ids(count, first=first))
+    before = {shard.name for shard in collection.shards()}
+    with collection.lock():
+        compaction = collection.write_merged()
+    assert compaction is not None
+    assert len(compaction.old) == 2 * 3
+    for entry in compaction.old:
+        (store.root / entry.path).unlink()
+    after = {shard.name: shard.row_ids for shard in collection.shards()}
+    assert sorted(len(rows) for rows in after.values()) == [2, 4, 4]
+    assert len(before & after.keys()) == 1
+    assert_holds(collection.select(row_ids(10)), row_ids(10))
+    with collection.lock():
+        assert collection.write_merged() is None  # one small shard alone is left

@@ -1,5 +1,4 @@
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from headstart.tasks.artifacts import Manifest, Store
 from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.records import RowCollection, RowId
 from headstart.tasks.stage import Made, Stage
-from headstart.tasks.upkeep import collect_garbage, list_holdings, usage, verify
+from headstart.tasks.upkeep import list_holdings, usage, verify
 
 ROWS = [RowId(bytes_digest(bytes([number])), 0) for number in range(4)]
 
@@ -36,16 +35,6 @@ def full(store: Store) -> Store:
     fill(store, "bottlenecks")
     make_greeting(store)
     return store
-
-
-def age(path: Path, days: float) -> None:
-    then_s = time.time() - days * 24 * 3600
-    os.utime(path, (then_s, then_s))
-
-
-def removed(store: Store, **options: object) -> list[str]:
-    chosen = {"views": False, "unused_days": None, "dry_run": False, **options}
-    return [path for path, _ in collect_garbage(store, **chosen)]  # type: ignore[arg-type]
 
 
 def test_holdings_say_what_there_is(full: Store) -> None:
@@ -92,43 +81,29 @@ def test_a_manifest_that_cannot_be_read_is_set_aside(full: Store) -> None:
     assert not path.exists()
 
 
-def test_garbage_is_what_killed_runs_and_damage_left(full: Store) -> None:
-    (full.root / "tmp" / "old").mkdir()
-    age(full.root / "tmp" / "old", days=2)
-    (full.root / "tmp" / "of-a-run-that-goes-on").mkdir()
-    (full.root / "set-aside").mkdir()
-    (full.root / "set-aside" / "damaged").write_text("?")
-    assert removed(full, dry_run=True) == ["tmp/old", "set-aside/damaged"]
-    assert (full.root / "tmp" / "old").exists()
-    assert removed(full) == ["tmp/old", "set-aside/damaged"]
-    assert not (full.root / "tmp" / "old").exists()
-    assert (full.root / "tmp" / "of-a-run-that-goes-on").exists()
-    assert len(list_holdings(full)) == 3
+def test_a_damaged_folder_is_set_aside_as_often_as_it_is_damaged(full: Store) -> None:
+    for number in range(2):
+        fill(full, "views")
+        (recipe,) = (full.root / "rows" / "views").glob("*/recipe.json")
+        recipe.write_text("?")
+        assert verify(full).damaged == (full.relative(recipe.parent),)
+        assert len(list((full.root / "set-aside" / "rows" / "views").iterdir())) == number + 1
 
 
-def test_views_go_on_request_alone(full: Store) -> None:
-    assert removed(full) == []
-    (path,) = removed(full, views=True)
-    assert path.startswith("rows/views/")
-    assert {holding.kind for holding in list_holdings(full)} == {"bottlenecks", "greeting"}
+def test_listing_changes_nothing(full: Store) -> None:
+    (shard,) = (full.root / "rows" / "views").glob("*/*.tfrecord")
+    shard.write_bytes(b"?")
+    before = {path: path.stat().st_mtime_ns for path in full.root.rglob("*")}
+    usage(full, list_holdings(full))
+    assert {path: path.stat().st_mtime_ns for path in full.root.rglob("*")} == before
 
 
-def test_what_no_run_has_used_for_long_goes_with_its_manifest(full: Store) -> None:
-    (manifest,) = (full.root / "manifests" / "greeting").glob("*")
-    (recipe,) = (full.root / "rows" / "bottlenecks").glob("*/recipe.json")
-    age(manifest, days=10)
-    age(recipe, days=10)
-    assert removed(full, unused_days=20) == []
-    assert len(removed(full, unused_days=5)) == 3
-    assert not manifest.exists()
-    assert {holding.kind for holding in list_holdings(full)} == {"views"}
+def test_listing_goes_on_where_files_vanish(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Path.rglob
 
+    def rglob(self: Path, pattern: str) -> list[Path]:
+        return [*original(self, pattern), self / "gone.json"]
 
-def test_a_hit_and_a_read_count_as_use(full: Store) -> None:
-    (manifest,) = (full.root / "manifests" / "greeting").glob("*")
-    (recipe,) = (full.root / "rows" / "bottlenecks").glob("*/recipe.json")
-    age(manifest, days=10)
-    age(recipe, days=10)
-    make_greeting(full)
-    fill(full, "bottlenecks").select(ROWS)
-    assert removed(full, unused_days=5) == []
+    monkeypatch.setattr(Path, "rglob", rglob)
+    sizes = {holding.kind: holding.num_bytes for holding in list_holdings(full)}
+    assert sizes["greeting"] == len("hello")

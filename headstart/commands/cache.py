@@ -1,11 +1,13 @@
 """Commands that look after the store."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
+from headstart.errors import RecordError
 
 app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 
@@ -16,7 +18,7 @@ def cache_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
     from headstart.printing import print_holdings
     from headstart.tasks.upkeep import list_holdings
 
-    holdings = list_holdings(open_store(store))
+    holdings = list_holdings(_open_existing(store))
     if as_json:
         print_json({"holdings": [holding.to_dict() for holding in holdings]})
     else:
@@ -29,12 +31,12 @@ def cache_du(store: StoreFolder = None, as_json: AsJson = False) -> None:
     from headstart.printing import print_usage
     from headstart.tasks.upkeep import list_holdings, usage
 
-    opened = open_store(store)
+    opened = _open_existing(store)
     totals = usage(opened, list_holdings(opened))
     if as_json:
-        print_json({"store": str(opened.root), "bytes": totals})
+        print_json({"store": opened.location, "bytes": totals})
     else:
-        print_usage(Console(), opened.root, totals)
+        print_usage(Console(), opened.location, totals)
 
 
 @app.command("verify")
@@ -42,14 +44,14 @@ def cache_verify(store: StoreFolder = None, as_json: AsJson = False) -> None:
     """Hash every file; damaged ones are set aside, and made again when they are needed."""
     from headstart.tasks.upkeep import verify
 
-    verdict = verify(open_store(store))
+    check = verify(_open_existing(store))
     if as_json:
-        print_json({"files": verdict.num_files, "damaged": list(verdict.damaged)})
+        print_json({"files": check.num_files, "damaged": list(check.damaged)})
     else:
-        print(f"{verdict.num_files:,} files checked, {len(verdict.damaged):,} damaged")
-        for path in verdict.damaged:
+        print(f"{check.num_files:,} files checked, {len(check.damaged):,} damaged")
+        for path in check.damaged:
             print(f"  set aside: {path}")
-    if verdict.damaged:
+    if check.damaged:
         raise typer.Exit(code=4)
 
 
@@ -64,14 +66,41 @@ def cache_gc(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     store: StoreFolder = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Remove left-overs of killed runs and damaged files, and on request views or old artefacts."""
-    from headstart.tasks.upkeep import collect_garbage
+    """Remove left-overs of killed runs and damaged files, and on request views or old artefacts.
 
-    removed = collect_garbage(
-        open_store(store), views=views, unused_days=unused_days, dry_run=dry_run
+    Small shards, as runs over a few new images each leave them behind, are merged.
+    """
+    from headstart.printing import print_removed
+    from headstart.tasks.garbage import (
+        Criteria,
+        collect_garbage,
+        list_garbage,
+        merge_small_shards,
     )
-    verb = "would be removed" if dry_run else "removed"
-    for path, num_bytes in removed:
-        print(f"  {num_bytes / 1e6:>10,.1f} MB  {path}")
-    print(f"{sum(size for _, size in removed) / 1e6:,.1f} MB {verb}")
+
+    opened, criteria = _open_existing(store), Criteria(views, unused_days)
+    removed = list_garbage(opened, criteria) if dry_run else collect_garbage(opened, criteria)
+    merged = [] if dry_run else merge_small_shards(opened)
+    num_fewer = sum(len(one.old) - len(one.new) for one in merged) // 2
+    if as_json:
+        entries = [{"path": path, "bytes": num_bytes} for path, num_bytes in removed]
+        print_json({"dry_run": dry_run, "removed": entries, "shards_fewer": num_fewer})
+    else:
+        print_removed(Console(), removed, num_fewer, dry_run)
+
+
+def _open_existing(folder: Path | None) -> Any:
+    """Open the store of the option, or the default one, and make none where there is none."""
+    from headstart.tasks.artifacts import default_root
+
+    place = (folder or default_root()).expanduser()
+    is_url = ":/" in str(place)  # a Path has taken one of the two slashes away
+    if not is_url and not (place / "store.json").exists():
+        raise RecordError(
+            "There is a store to look at.",
+            f"{place.absolute()} is none",
+            "name it with --store or HEADSTART_STORE; `headstart train` makes one",
+        )
+    return open_store(place)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from headstart.tasks.records import RowCollection, Shard
-from headstart.tasks.upkeep import collect_garbage
+from headstart.tasks.garbage import Criteria, collect_garbage
 from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import (
     COLOURS,
@@ -50,7 +50,7 @@ def test_ten_new_images_compute_ten_rows(finished: Pipeline) -> None:
 def test_a_new_image_makes_its_own_views_alone_where_the_others_are_gone(
     finished: Pipeline,
 ) -> None:
-    collect_garbage(finished.store, views=True, unused_days=None, dry_run=False)
+    collect_garbage(finished.store, Criteria(views=True))
     next((finished.images / "red").iterdir()).unlink()
     assert computed(finished.run())["views"] == 0
     add_images(finished.images, "red", [600, 601])

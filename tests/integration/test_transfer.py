@@ -20,7 +20,7 @@ from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.head.training import train_head
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.run_folder import RunSummary
-from headstart.tasks.upkeep import collect_garbage
+from headstart.tasks.garbage import Criteria, collect_garbage
 from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
 
@@ -76,7 +76,7 @@ def test_a_tail_trains_from_its_cut(finished: Pipeline) -> None:
 
 
 def test_views_that_were_removed_are_not_needed_for_another_head(finished: Pipeline) -> None:
-    assert collect_garbage(finished.store, views=True, unused_days=None, dry_run=False)
+    assert collect_garbage(finished.store, Criteria(views=True))
     assert not list((finished.store.root / "rows" / "views").glob("*/*"))
     summary = finished.run("head.seed=5")
     assert statuses(summary)["head"] == "miss"
@@ -85,7 +85,7 @@ def test_views_that_were_removed_are_not_needed_for_another_head(finished: Pipel
 
 
 def test_views_that_were_removed_are_made_again_where_they_are_needed(finished: Pipeline) -> None:
-    collect_garbage(finished.store, views=True, unused_days=None, dry_run=False)
+    collect_garbage(finished.store, Criteria(views=True))
     summary = finished.run("bottlenecks.dtype=float32")
     assert computed(summary)["views"] == computed(summary)["bottlenecks"] == NUM_IMAGES
 

@@ -1,0 +1,162 @@
+"""What may go from the store, what must stay, and that runs and removal keep out of each other."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.errors import RecordError
+from headstart.tasks import records
+from headstart.tasks.artifacts import Manifest, Store, use_store
+from headstart.tasks.fingerprint import bytes_digest
+from headstart.tasks.garbage import (
+    Criteria,
+    collect_garbage,
+    list_garbage,
+    merge_small_shards,
+)
+from headstart.tasks.records import RowCollection, RowId, shards_of
+from headstart.tasks.stage import Made, Stage
+from headstart.tasks.upkeep import list_holdings
+
+ROWS = [RowId(bytes_digest(bytes([number])), 0) for number in range(4)]
+
+
+def fill(store: Store, kind: str, rows: list[RowId] = ROWS) -> RowCollection:
+    collection = RowCollection(store, kind, {"made": "so"}, (2,), "float16")
+    with collection.lock(), collection.writer(len(rows)) as writer:
+        for row_id in rows:
+            writer.write(row_id, np.full(2, row_id.image_digest[0] > "7", np.float16))
+    return collection
+
+
+def make_greeting(store: Store) -> Manifest:
+    def compute(folder: Path) -> Made:
+        (folder / "greeting.txt").write_text("hello")
+        return Made(num_rows=1, num_rows_computed=1)
+
+    with use_store(store):
+        return Stage("greeting", 1, Manifest, compute, lambda: {})()
+
+
+def make_rows(store: Store, rows: list[RowId] = ROWS) -> Manifest:
+    """Run a stage that refers to rows, as the bottlenecks stage does."""
+
+    def compute(folder: Path) -> Made:
+        collection = RowCollection(store, "bottlenecks", {"made": "so"}, (2,), "float16")
+        return Made(len(rows), 0, shards_of([(collection, rows)]))
+
+    with use_store(store):
+        return Stage("bottlenecks", 1, Manifest, compute, lambda: {"num": len(rows)})()
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    fill(store, "views")
+    fill(store, "bottlenecks")
+    make_greeting(store)
+    make_rows(store)
+    return store
+
+
+def age(path: Path, days: float) -> None:
+    then_s = time.time() - days * 24 * 3600
+    os.utime(path, (then_s, then_s))
+
+
+def removed(store: Store, views: bool = False, unused_days: float | None = None) -> list[str]:
+    criteria = Criteria(views, unused_days)
+    listed = list_garbage(store, criteria)
+    assert collect_garbage(store, criteria) == listed
+    return [path for path, _ in listed if not path.startswith("locks/")]
+
+
+def test_what_is_in_use_is_no_garbage(full: Store) -> None:
+    assert removed(full) == []
+    assert len(list_holdings(full)) == 3
+    assert [path.name for path in (full.root / "locks").iterdir()] == ["in-use.lock"]
+
+
+def test_garbage_is_what_killed_runs_and_damage_left(full: Store) -> None:
+    for folder in ("tmp", "set-aside", "prefect"):
+        (full.root / folder).mkdir(exist_ok=True)
+        (full.root / folder / "left").write_text("?")
+    (collection,) = (full.root / "rows" / "views").iterdir()
+    (collection / "never-indexed.tfrecord").write_text("?")
+    name = full.relative(collection)
+    expected = ["tmp/left", "set-aside/left", f"{name}/never-indexed.tfrecord", "prefect/left"]
+    assert removed(full) == expected
+    assert removed(full) == []
+    assert len(list_holdings(full)) == 3
+
+
+def test_nothing_is_removed_while_a_run_goes_on(full: Store) -> None:
+    (full.root / "tmp" / "of-a-run-that-goes-on").mkdir()
+    with use_store(Store(full.root)):
+        with pytest.raises(RecordError, match="a run is using"):
+            collect_garbage(full, Criteria(views=True))
+        with pytest.raises(RecordError, match="a run is using"):
+            merge_small_shards(full)
+        assert list_garbage(full, Criteria())[0][0] == "tmp/of-a-run-that-goes-on"
+    assert removed(full) == ["tmp/of-a-run-that-goes-on"]
+
+
+def test_views_go_on_request_alone(full: Store) -> None:
+    assert removed(full) == []
+    (path,) = removed(full, views=True)
+    assert path.startswith("rows/views/")
+    assert {holding.kind for holding in list_holdings(full)} == {"bottlenecks", "greeting"}
+
+
+def test_what_no_run_has_used_for_long_goes_with_its_manifest(full: Store) -> None:
+    manifests = [*(full.root / "manifests").glob("*/*")]
+    (recipe,) = (full.root / "rows" / "bottlenecks").glob("*/recipe.json")
+    for path in (*manifests, recipe):
+        age(path, days=10)
+    assert removed(full, unused_days=20) == []
+    assert len(removed(full, unused_days=5)) == 4
+    assert not any(path.exists() for path in manifests)
+    assert {holding.kind for holding in list_holdings(full)} == {"views"}
+
+
+def test_a_hit_and_a_read_count_as_use(full: Store) -> None:
+    recipes = [*(full.root / "rows").glob("*/*/recipe.json")]
+    for path in (*recipes, *(full.root / "manifests").glob("*/*")):
+        age(path, days=10)
+    make_greeting(full)
+    make_rows(full)  # a hit, of rows that are not read
+    fill(full, "views").select(ROWS)
+    assert removed(full, unused_days=5) == []
+
+
+def test_a_manifest_whose_rows_are_gone_goes_too(full: Store) -> None:
+    for path in (full.root / "rows" / "bottlenecks").glob("*/*.tfrecord"):
+        path.unlink()
+    (path,) = removed(full)
+    assert path.startswith("manifests/bottlenecks/")
+
+
+def test_merging_many_small_shards_makes_nothing_a_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MIN_SHARD_ROWS", 30)
+    store = Store(tmp_path / "store")
+    rows = [RowId(bytes_digest(b"%d" % number), 0) for number in range(50)]
+    for night in range(10):
+        collection = fill(store, "bottlenecks", rows[5 * night : 5 * night + 5])
+        manifest = make_rows(store, rows[: 5 * night + 5])
+    before = collection.select(rows).gather(range(50))
+    assert len(collection.shards()) == 10
+    (merged,) = merge_small_shards(store)
+    assert (len(merged.old), len(merged.new)) == (2 * 10, 2 * 2)
+    assert len(collection.shards()) == 2
+    np.testing.assert_array_equal(collection.select(rows).gather(range(50)), before)
+    with use_store(store):
+        kept = store.read_manifest("bottlenecks", manifest.key, Manifest)
+    assert kept is not None
+    assert kept.num_rows == 50
+    assert removed(store) == []
+    assert merge_small_shards(store) == []
