@@ -7,7 +7,14 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
-from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, HeadConfig
+from headstart.config import (
+    BackboneConfig,
+    BottleneckConfig,
+    DatasetConfig,
+    HeadConfig,
+    NetworkConfig,
+    ScratchDatasetConfig,
+)
 from headstart.errors import ConfigError
 
 GPU_TAG = "gpu"
@@ -91,8 +98,10 @@ def describe_work(values: Iterable[Any]) -> str:
     words = []
     for value in values:
         match value:
-            case DatasetConfig():
-                words.append(value.images.name)
+            case DatasetConfig() | ScratchDatasetConfig():
+                words.append(Path(value.images).name)
+            case NetworkConfig():
+                words.append(value.name)
             case BackboneConfig():
                 words.append(Path(value.name).name)
             case BottleneckConfig():

@@ -12,6 +12,7 @@ class Flip(Config):
 
     kind: Literal["flip"] = "flip"
     probability: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of the views that are mirrored."""
 
 
 class PadAndRandomCrop(Config):
@@ -38,8 +39,11 @@ class ColorJitter(Config):
 
     kind: Literal["color_jitter"] = "color_jitter"
     brightness: float = Field(0.2, ge=0.0, le=1.0)
+    """The factor is drawn from [1 - this, 1 + this]."""
     contrast: float = Field(0.2, ge=0.0, le=1.0)
+    """Likewise, about each channel's mean."""
     saturation: float = Field(0.2, ge=0.0, le=1.0)
+    """Likewise, of the saturation in HSV."""
 
 
 class Rotation(Config):
@@ -47,6 +51,7 @@ class Rotation(Config):
 
     kind: Literal["rotation"] = "rotation"
     max_degrees: float = Field(15.0, ge=0.0, le=180.0)
+    """The angle is drawn from [-this, this]."""
 
 
 class Cutout(Config):
@@ -54,9 +59,13 @@ class Cutout(Config):
 
     kind: Literal["cutout"] = "cutout"
     probability: float = Field(1.0, ge=0.0, le=1.0)
+    """Share of the views that lose a rectangle."""
     min_area: float = Field(0.02, gt=0.0, lt=1.0)
+    """Smallest share of the view's area that is overwritten."""
     max_area: float = Field(0.15, gt=0.0, lt=1.0)
+    """Largest share of the view's area that is overwritten."""
     fill: Literal["gray", "noise"] = "gray"
+    """What it is overwritten with: one gray, or random colours."""
 
     @model_validator(mode="after")
     def _order_areas(self) -> "Cutout":

@@ -24,6 +24,7 @@ class TuningConfig(Config):
     batch_size: int = Field(32, ge=1)
     """Rows a training step."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """adamw is adam with decoupled weight decay; sgd has Nesterov momentum."""
     learning_rate: float = Field(1e-3, gt=0.0)
     """Peak learning rate of the head; each group of layers below has less."""
     rate_decay: float = Field(3.0, ge=1.0, le=100.0)

@@ -44,6 +44,7 @@ class BaselineConfig(Config):
     """A small network trained from scratch, which a transfer has to beat."""
 
     enabled: bool = True
+    """Whether it is trained at all."""
     max_seconds: float = Field(120.0, gt=0.0)
     """It trains as long as the best transfer took from its views to its head, and this long at
     the most."""

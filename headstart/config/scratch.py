@@ -46,6 +46,7 @@ class NetworkConfig(Config):
     """The network that is trained."""
 
     name: Literal["resnet9", "lenet5", "alexnet"] = "resnet9"
+    """Which of the built-in networks."""
     width: Annotated[float, Field(gt=0.0, le=4.0)] | Literal["auto"] = 1.0
     """Factor of resnet9's channels: 1 is the published network with 6.5 M parameters. auto: the
     widest that a time budget allows enough epochs for."""
@@ -63,6 +64,7 @@ class ScratchTrainingConfig(Config):
     """Seconds for the training, measuring the machine included: it chooses width and epochs, and
     anneals by the clock, so that training ends on time with the learning rate at its end."""
     batch_size: int = Field(512, ge=2, le=65_536)
+    """Views a training step."""
     learning_rate: float = Field(0.4, gt=0.0)
     """Peak learning rate of the cycle; `headstart lr-find` suggests one."""
     warmup: float = Field(0.2, ge=0.0, lt=1.0)
@@ -74,6 +76,7 @@ class ScratchTrainingConfig(Config):
     weight_decay: float = Field(5e-4, ge=0.0, le=1.0)
     """L2 penalty on kernels; biases and batch normalisation are exempt."""
     label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share of a label that is spread evenly over all classes while training."""
     ema: float = Field(0.0, ge=0.0, lt=1.0)
     """Decay of an exponential moving average of the weights, which is then what is kept; 0 keeps
     the weights themselves."""

@@ -93,6 +93,7 @@ class HeadConfig(Config):
     batch_size: int = Field(128, ge=1)
     """Rows a training step."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    """adamw is adam with decoupled weight decay; sgd has Nesterov momentum."""
     learning_rate: float = Field(5e-3, gt=0.0)
     """Peak learning rate. The default suits new dense layers; a tail does better with 1e-3."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
@@ -105,6 +106,7 @@ class HeadConfig(Config):
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the features dropped before each dense layer while training."""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of a label that is spread evenly over all classes while training."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weigh each class by num_images / (num_classes * images of the class)."""
     patience: int = Field(8, ge=0)
