@@ -166,12 +166,15 @@ def stock_layers(model: Any) -> Any:
 
 
 def seed_dropout(model: Any, seed: int) -> None:
-    """Give each layer that draws at random numbers of its own, from one seed."""
-    for index, layer in enumerate(model.layers):
-        generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            state = np.random.SeedSequence((seed, 3, index)).generate_state(1)[0] >> 1
-            generator.state.assign([int(state), 0])
+    """Give each layer that draws at random numbers of its own, from one seed.
+
+    The layers are counted among themselves, so that the numbers are the same whatever else
+    stands in the model.
+    """
+    generators = [getattr(layer, "seed_generator", None) for layer in model.layers]
+    for index, generator in enumerate(filter(None, generators)):
+        state = np.random.SeedSequence((seed, 3, index)).generate_state(1)[0] >> 1
+        generator.state.assign([int(state), 0])
 
 
 def _replace(model: Any, old: type, new: type) -> Any:
