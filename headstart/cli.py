@@ -12,6 +12,7 @@ from rich.console import Console
 
 from headstart import __version__
 from headstart.commands import (
+    audit,
     cache,
     explain,
     finetune,
@@ -36,6 +37,7 @@ app.add_typer(transfer.app)
 app.add_typer(finetune.app)
 app.add_typer(models.app)
 app.add_typer(rank.app)
+app.add_typer(audit.app)
 app.add_typer(scratch.app)
 app.add_typer(explain.app)
 app.add_typer(service.app)

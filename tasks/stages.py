@@ -4,6 +4,8 @@ Each package's ``stage.py`` is thin: it opens what earlier stages made, calls th
 the work, and says what came out. What a stage's result depends on is all in its key function.
 """
 
+from headstart.tasks.auditing.pictures import stage as pictures
+from headstart.tasks.auditing.stage import stage as audit
 from headstart.tasks.bottlenecks.stage import stage as bottlenecks
 from headstart.tasks.dataset.stage import stage as dataset
 from headstart.tasks.evaluation.stage import stage as evaluation
@@ -15,6 +17,7 @@ from headstart.tasks.ranking.stage import stage as scores
 from headstart.tasks.views.stage import stage as views
 
 __all__ = [
+    "audit",
     "baseline",
     "bottlenecks",
     "dataset",
@@ -22,6 +25,7 @@ __all__ = [
     "export",
     "head",
     "pace",
+    "pictures",
     "scores",
     "views",
 ]

@@ -45,6 +45,10 @@ NumViews = Annotated[
     int | None, typer.Option("--views", help="Augmented views an image, besides the plain one.")
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Most epochs trained.")]
+Exclude = Annotated[
+    Path | None,
+    typer.Option("--exclude", help="List of images to leave out, as `headstart audit` writes it."),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results.")]
 StoreFolder = Annotated[
     Path | None,

@@ -12,6 +12,7 @@ from headstart.commands.options import (
     ConfigFile,
     CutName,
     Epochs,
+    Exclude,
     ImagesOrConfigs,
     NumViews,
     Out,
@@ -36,13 +37,15 @@ def train(
     cut: CutName = None,
     views: NumViews = None,
     epochs: Epochs = None,
+    exclude: Exclude = None,
     out: Out = None,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
     """Train, evaluate and export a classifier."""
-    run_config = _load(images, config, settings, backbone, cut, views, epochs)
+    more = {"dataset.exclude": exclude}
+    run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
     _run(run_config, store, out, record, as_json)
 
 
@@ -140,6 +143,7 @@ def _load(
     cut: str | None,
     views: int | None,
     epochs: int | None,
+    more: dict[str, Any] | None = None,
 ) -> Any:
     from headstart.config import load_config
 
@@ -148,6 +152,7 @@ def _load(
         "bottlenecks.cut": cut,
         "views.num_augmented": views,
         "head.epochs": epochs,
+        **(more or {}),
     }
     return load_config(images, file, tuple(settings or ()), overrides)
 

@@ -4,6 +4,7 @@ The same models are the CLI's options (``--set head.kind=mlp``), the YAML file
 (``--config``) and the form of a Prefect deployment. They import nothing heavy.
 """
 
+from headstart.config.auditing import AuditConfig, ChecksConfig
 from headstart.config.augmentations import (
     Augmentation,
     ColorJitter,
@@ -51,11 +52,13 @@ from headstart.config.transfer import (
 
 __all__ = [
     "SPLITS",
+    "AuditConfig",
     "Augmentation",
     "BackboneConfig",
     "BaselineConfig",
     "BottleneckConfig",
     "CandidatesConfig",
+    "ChecksConfig",
     "ColorJitter",
     "CompareConfig",
     "Config",

@@ -25,6 +25,9 @@ class DatasetConfig(Config):
     """Refuse the whole data set where a file cannot be used, rather than list it and go on."""
     max_pixels: int = Field(89_478_485, gt=0)
     """Images with more pixels than this are refused as decompression bombs (Pillow's limit)."""
+    exclude: Path | None = None
+    """A list of images to leave out, as `headstart audit` writes it: CSV with the column digest or
+    path, or text with one of them a line. Images it names are listed as left out."""
 
     @model_validator(mode="after")
     def _leave_something_to_train_on(self) -> "DatasetConfig":

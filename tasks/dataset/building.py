@@ -10,6 +10,7 @@ from pathlib import Path
 
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
+from headstart.tasks.dataset.exclusion import read_exclusions
 from headstart.tasks.dataset.file_cache import FileCache
 from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES, list_manifest
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow, natural_key
@@ -49,6 +50,7 @@ def build_index(
     config: DatasetConfig,
     cache: FileCache | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    for_training: bool = True,
 ) -> DatasetIndex:
     """Find, hash, decode, de-duplicate and split the images of a data set.
 
@@ -56,6 +58,8 @@ def build_index(
         config: Where the images are and how they are split.
         cache: What earlier runs found out; None looks into every file.
         on_progress: Called with (files done, files in all) now and then.
+        for_training: Ask for what training needs: two classes, images to train on, and a
+            warning where a split lacks a class. Else any usable image will do.
 
     Returns:
         The index. Whatever is not in it has a line in its problems.
@@ -70,14 +74,19 @@ def build_index(
     problems = listing.problems + inspection.problems
     if not inspection.images:
         raise _no_usable_image(config, problems)
-    images, duplicates = resolve_duplicates(inspection.images)
+    usable = inspection.images
+    if config.exclude is not None:
+        usable, excluded = read_exclusions(config.exclude).apply(usable)
+        problems += excluded
+    images, duplicates = resolve_duplicates(usable)
     problems += duplicates
     class_names = tuple(sorted({image.listed.label for image in images}, key=natural_key))
     problems += _empty_classes(listing, class_names)
-    if len(class_names) < 2:
+    if for_training and len(class_names) < 2:
         raise _too_few_classes(config, class_names, problems)
     rows = _make_rows(images, class_names, config)
-    problems += _thin_splits(rows, class_names, config)
+    if for_training:
+        problems += _thin_splits(rows, class_names, config)
     index = DatasetIndex(
         class_names=class_names,
         rows=rows,
@@ -87,9 +96,9 @@ def build_index(
         num_hashed=inspection.num_hashed,
         num_decoded=inspection.num_decoded,
     )
-    if not index.rows_of("train"):
+    if for_training and not index.rows_of("train"):
         raise _nothing_to_train_on(config, index)
-    if config.strict and index.left_out:
+    if config.strict and any(problem.kind != "excluded" for problem in index.left_out):
         raise _refused(config, index)
     return index
 

@@ -18,6 +18,7 @@ ProblemKind = Literal[
     "straddling_duplicate",  # one content in two given splits
     "listed_twice",
     "few_images",  # a class or split left thin by the split
+    "excluded",  # named by a list of the user's
 ]
 """What can be wrong with a file, a folder, a manifest line or a class."""
 
@@ -43,6 +44,7 @@ KIND_WORDS: dict[ProblemKind, str] = {
     "straddling_duplicate": "duplicate in a held-out split",
     "listed_twice": "listed twice",
     "few_images": "thin class or split",
+    "excluded": "excluded by a list",
 }
 """Each kind in words that follow a number."""
 

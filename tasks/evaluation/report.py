@@ -281,15 +281,23 @@ def _thumbnails(images: Sequence[HardImage], max_pixels: int) -> list[Thumbnail]
 
     def thumbnail(one: HardImage) -> Thumbnail:
         name = one.path if folder is None else one.path.relative_to(folder)
-        return Thumbnail(one, str(name), *_small_picture(one.path, max_pixels))
+        return Thumbnail(one, str(name), *small_picture(one.path, max_pixels))
 
     # Pillow lets go of the interpreter lock while it decodes and encodes.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         return list(pool.map(thumbnail, images))
 
 
-def _small_picture(path: Path, max_pixels: int) -> tuple[str, str]:
-    """Return the picture as an address and "", or "" and why there is none."""
+def small_picture(path: Path, max_pixels: int) -> tuple[str, str]:
+    """Make a thumbnail of an image file, at most `THUMBNAIL_SIDE` pixels a side.
+
+    Args:
+        path: The file.
+        max_pixels: Files with more pixels are not decoded.
+
+    Returns:
+        The picture as an address and "", or "" and why there is none.
+    """
     try:
         if not path.is_file():  # opening a pipe or a device could wait for ever
             return "", "the file is gone"

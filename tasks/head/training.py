@@ -181,14 +181,15 @@ def predict_logits(
     size = batch_size or evaluation_batch_size(rows)
     reader = rows.readers[0]
     # Not Model.predict, which compiles an uncompiled model by XLA first.
+    # One concrete function, or TensorFlow takes a flow's many heads for one that is retraced.
     forward = tf.function(
         lambda batch: model(tf.cast(batch, tf.float32), training=False),
         input_signature=[tf.TensorSpec((None, *reader.shape), tf.dtypes.as_dtype(reader.dtype))],
-    )
+    ).get_concrete_function()
     logits = np.empty((len(rows), int(model.output_shape[-1])), np.float32)
     for start in range(0, len(rows), size):
         images = np.arange(start, min(start + size, len(rows)))
-        logits[images] = forward(rows.gather(images, 0)).numpy()
+        logits[images] = forward(tf.constant(rows.gather(images, 0))).numpy()
     return logits
 
 

@@ -1,0 +1,95 @@
+"""The audit flow: what may be wrong with the images and their labels, at the cost of a head.
+
+Run by ``headstart audit``, from a Prefect deployment, or from Python. It reads cached bottlenecks
+and views; where an earlier run has written the cut, no image goes through the backbone.
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+from prefect import flow
+
+from headstart.config import AuditConfig
+from headstart.errors import DamagedShardError
+from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.steps import make_bottlenecks, publish_page
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, artefact, default_root, use_store
+from headstart.tasks.auditing.report import AuditSummary, markdown, write_audit
+from headstart.tasks.auditing.stage import EXCLUDE, FINDINGS, LABELS, read_findings
+from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.dataset.building import dataset_root
+from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
+from headstart.tasks.progress import reporter
+from headstart.tasks.stage import collect_outcomes
+
+
+@flow(name="audit", flow_run_name=run_name, persist_result=False)
+def audit(config: AuditConfig, store: Path | None = None, out: Path | None = None) -> AuditSummary:
+    """Look for label errors, leaks, near-duplicates and images that stand out.
+
+    Args:
+        config: What to look at, and what counts as suspicious.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Folder for the results; a new one under the store's runs/ where not given.
+
+    Returns:
+        Where the results are, and the counts.
+    """
+    with use_store(Store(store or default_root())) as current, shown_in_ui():
+        folder = open_folder(current, "audit", config, out)
+        try:
+            return _run(config, folder)
+        except DamagedShardError as error:
+            # It has been set aside, so now its rows, and only those, are missing.
+            reporter().note(f"     {error.received}: computing its rows again")
+            return _run(config, folder)
+
+
+def _run(config: AuditConfig, folder: Path) -> AuditSummary:
+    started_s = time.monotonic()
+    source, views, backbone, cut = (
+        config.dataset, config.views, config.backbone, config.bottlenecks
+    )  # fmt: skip
+    with collect_outcomes() as outcomes:
+        dataset = stages.dataset(source)
+        make_bottlenecks(dataset, source, views, backbone, cut)
+        size = open_backbone(backbone, views.image_size).image_size
+        pictures = stages.pictures.find(dataset, views, size)
+        if pictures is None:  # the views may be gone since, and only these checks need them
+            stages.views(dataset, source, views, size, None)
+        pictures = stages.pictures(dataset, views, size)
+        made = stages.audit(dataset, pictures, views, backbone, cut, config.checks)
+    for name in (FINDINGS, LABELS, EXCLUDE):
+        shutil.copyfile(artefact(made, name), folder / name)
+    title = f"Audit of {source.images.resolve().name}"
+    page = write_audit(
+        folder / "audit.html",
+        title,
+        dataset_root(source),
+        read_findings(made),
+        made.num_rows,
+        config.num_shown,
+        source.max_pixels,
+        str(folder / EXCLUDE),
+        outcomes,
+    )
+    summary = AuditSummary(
+        run_dir=str(folder),
+        report=str(page),
+        findings=str(folder / FINDINGS),
+        labels=str(folder / LABELS),
+        exclude=str(folder / EXCLUDE),
+        stages=tuple(outcomes),
+        metrics={
+            "counts": made.counts,
+            "num_images": made.num_rows,
+            "num_excluded": made.num_excluded,
+        },
+        seconds=seconds_since(started_s),
+    )
+    close_folder(folder, summary.model_dump(mode="json"))
+    text = markdown(made.counts, made.num_rows, made.num_excluded)
+    publish_page("audit", title, text, summary.report, outcomes)
+    return summary

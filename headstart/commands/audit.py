@@ -1,0 +1,73 @@
+"""The command that looks for what is wrong with images and labels."""
+
+import shlex
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headstart.commands.options import (
+    AsJson,
+    BackboneName,
+    ConfigFile,
+    CutName,
+    ImagesOrConfigs,
+    Out,
+    Record,
+    Settings,
+    StoreFolder,
+    print_json,
+    run_recorded_or_plain,
+)
+
+if TYPE_CHECKING:
+    from headstart.tasks.auditing.report import AuditSummary
+
+app = typer.Typer()
+
+
+@app.command()
+def audit(
+    images: ImagesOrConfigs = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    backbone: BackboneName = None,
+    cut: CutName = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find wrong labels, leaks between splits, near-duplicates and odd images."""
+    from headstart.config import AuditConfig, build_config
+
+    overrides = {"backbone.name": backbone, "bottlenecks.cut": cut}
+    run_config = build_config(AuditConfig, images, config, tuple(settings or ()), overrides)
+    summary = run_recorded_or_plain("audit", run_config, store, out, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        print_audit(Console(), summary)
+
+
+def print_audit(console: Console, summary: "AuditSummary") -> None:
+    """Print how many findings of each kind there are, and where they can be looked at."""
+    from headstart.tasks.auditing.findings import KINDS, TITLES
+
+    table = Table("finding", box=None, header_style="bold", pad_edge=False)
+    table.add_column("images", justify="right")
+    for kind in KINDS:
+        table.add_row(TITLES[kind], f"{summary.metrics['counts'][kind]:,}")
+    console.print()
+    console.print(table)
+    lines = (
+        "",
+        f"  report   {summary.report}",
+        f"  labels   {summary.labels} (all images, the most suspicious first)",
+        f"  exclude  {summary.metrics['num_excluded']:,} of {summary.metrics['num_images']:,} "
+        f"images: headstart train IMAGES --exclude {shlex.quote(summary.exclude)}",
+        f"  {summary.seconds:,.1f} s in all",
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

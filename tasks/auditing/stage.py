@@ -1,0 +1,181 @@
+"""The audit stage: findings about images and labels, from cached features and pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.config import BackboneConfig, BottleneckConfig, ChecksConfig, ViewsConfig
+from headstart.tasks.artifacts import Manifest, artefact, current_store
+from headstart.tasks.auditing.duplicates import find_pairs
+from headstart.tasks.auditing.findings import (
+    KINDS,
+    Finding,
+    Images,
+    class_findings,
+    duplicate_findings,
+    label_findings,
+    measured_findings,
+)
+from headstart.tasks.auditing.labels import LabelQuality, judge_labels
+from headstart.tasks.auditing.oddities import blur, isolation, robust_deviations, size_ratios
+from headstart.tasks.auditing.pictures import PicturesManifest, open_pictures
+from headstart.tasks.bottlenecks.rows import (
+    LabelledRows,
+    bottleneck_collections,
+    open_backbone,
+    versions,
+)
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.pages.rendering import write_csv
+from headstart.tasks.progress import reporter
+from headstart.tasks.ranking.features import pooled_features
+from headstart.tasks.ranking.probes import probe_probabilities
+from headstart.tasks.stage import Made, Stage
+from headstart.tasks.views.addresses import plain_rows
+
+FINDINGS, LABELS, EXCLUDE = "findings.csv", "labels.csv", "exclude.csv"
+NUM_CHECKS = 5
+
+
+class AuditManifest(Manifest):
+    """What an audit found; its CSV files are those of the artefact."""
+
+    counts: dict[str, int]
+    """Findings of each kind."""
+    num_excluded: int
+    """Images that it suggests to leave out."""
+
+
+def read_findings(audit: AuditManifest) -> list[Finding]:
+    """Read an audit's findings, by kind, the most suspicious first."""
+    path = artefact(audit, "findings.json")
+    return [Finding.model_validate(one) for one in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def _audit_key(
+    dataset: DatasetManifest,
+    pictures: PicturesManifest,
+    views: ViewsConfig,
+    backbone: BackboneConfig,
+    bottlenecks: BottleneckConfig,
+    config: ChecksConfig,
+) -> dict[str, Any]:
+    network = open_backbone(backbone, views.image_size)
+    cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
+    # Findings name paths, so a renamed file is another audit.
+    return {
+        "dataset": dataset.key,
+        "pictures": pictures.key,
+        "bottlenecks": next(iter(cuts.values())).plain.recipe,
+        "checks": config,
+        **versions(),
+    }
+
+
+def _audit(
+    folder: Path,
+    dataset: DatasetManifest,
+    pictures: PicturesManifest,
+    views: ViewsConfig,
+    backbone: BackboneConfig,
+    bottlenecks: BottleneckConfig,
+    config: ChecksConfig,
+) -> Made:
+    index = index_of(dataset)
+    images = Images(index)
+    network = open_backbone(backbone, views.image_size)
+    cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
+    reader = next(iter(cuts.values())).plain.select(plain_rows(index.digests))
+    order = np.arange(len(images))
+    features = pooled_features(LabelledRows((reader,), order[:, None], images.labels), order)
+    looked = open_pictures(pictures)
+    found: list[Finding] = []
+    with reporter().track("auditing", NUM_CHECKS, "checks") as advance:
+        probabilities = probe_probabilities(features, images.labels, config.num_folds, config.seed)
+        quality = judge_labels(probabilities, images.labels)
+        found += label_findings(images, quality)
+        advance(1)
+        pairs = find_pairs(features, looked.hashes, looked.mirrored_hashes, config)
+        found += duplicate_findings(images, pairs)
+        advance(1)
+        alone = np.log(np.maximum(isolation(features, config.num_neighbours), 1e-6))
+        found += measured_findings(
+            images, "outlier", robust_deviations(alone), config.max_deviations,
+            "{value:.1f} robust deviations farther from its neighbours than the median image",
+        )  # fmt: skip
+        advance(1)
+        found += _picture_findings(images, looked.sharpness, looked.brightness, config)
+        advance(1)
+        found += class_findings(index, config)
+        advance(1)
+    found.sort(key=lambda one: KINDS.index(one.kind))  # stable: the order within a kind stays
+    _write(folder, images, quality, found)
+    counts = {kind: sum(one.kind == kind for one in found) for kind in KINDS}
+    excluded = {one.digest for one in found if one.exclude}
+    return Made(
+        len(images),
+        len(images),
+        fields={"counts": counts, "num_excluded": len(excluded)},
+    )
+
+
+def _picture_findings(
+    images: Images, sharpness: Any, brightness: Any, config: ChecksConfig
+) -> list[Finding]:
+    widths = np.array([row.width for row in images.rows], np.int64)
+    heights = np.array([row.height for row in images.rows], np.int64)
+    return [
+        *measured_findings(
+            images, "blurred", blur(sharpness), config.max_deviations,
+            "{value:.1f} robust deviations less sharp than the median image",
+        ),
+        *measured_findings(
+            images, "dark", 1.0 - brightness, 1.0 - config.max_dark,
+            "99 % of its pixels are darker than white by {value:.0%}",
+        ),
+        *measured_findings(
+            images, "odd_size", size_ratios(widths, heights), config.max_size_ratio,
+            "its side or aspect ratio differs {value:.1f}-fold from the median image's",
+        ),
+    ]  # fmt: skip
+
+
+def _write(folder: Path, images: Images, quality: LabelQuality, found: list[Finding]) -> None:
+    rows = [one.model_dump(mode="json") for one in found]
+    (folder / "findings.json").write_text(json.dumps(rows), encoding="utf-8")
+    write_csv(folder / FINDINGS, rows, tuple(Finding.model_fields))
+    write_csv(folder / LABELS, _label_rows(images, quality), _LABEL_COLUMNS)
+    reasons: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["exclude"]:
+            reasons.setdefault(row["digest"], {**row, "reason": f"{row['kind']}: {row['detail']}"})
+    write_csv(folder / EXCLUDE, list(reasons.values()), ("digest", "path", "reason"))
+
+
+_LABEL_COLUMNS = ("path", "digest", "split", "label", "suggested_label", "margin", "is_error")
+
+
+def _label_rows(images: Images, quality: LabelQuality) -> list[dict[str, Any]]:
+    """Lay out all images, the most suspicious label first."""
+    return [
+        {
+            "path": images.rows[position].path,
+            "digest": images.rows[position].digest,
+            "split": images.rows[position].split,
+            "label": images.class_names[images.rows[position].label],
+            "suggested_label": images.class_names[int(quality.suggested[position])],
+            "margin": f"{quality.margin[position]:.6f}",
+            "is_error": bool(quality.is_error[position]),
+        }
+        for position in np.argsort(quality.margin, kind="stable").tolist()
+    ]
+
+
+def _describe_audit(audit: AuditManifest) -> str:
+    told = [f"{count:,} {kind.replace('_', ' ')}" for kind, count in audit.counts.items() if count]
+    return ", ".join(told) or "nothing suspicious"
+
+
+stage = Stage("audit", 1, AuditManifest, _audit, _audit_key, _describe_audit)

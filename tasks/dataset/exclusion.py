@@ -1,0 +1,90 @@
+"""Files that the user leaves out by a list, such as the one that `headstart audit` writes."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.inspection import InspectedImage
+from headstart.tasks.dataset.problems import Problem
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_COLUMNS = {"digest", "path"}
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """What a list names.
+
+    Attributes:
+        name: Of the list's file.
+        digests: SHA-256 of images' bytes, which stay right when files are moved or renamed.
+        paths: Relative to the root, POSIX style, from lines without a digest.
+    """
+
+    name: str
+    digests: frozenset[str]
+    paths: frozenset[str]
+
+    def apply(self, images: Iterable[InspectedImage]) -> tuple[list[InspectedImage], list[Problem]]:
+        """Leave images out.
+
+        Args:
+            images: All usable ones.
+
+        Returns:
+            Those that stay, a problem for each of the others, and a warning where lines name no
+            image that is there.
+        """
+        kept, problems = [], []
+        unmet = self.digests | self.paths
+        for image in images:
+            names = {image.digest, image.listed.path} & (self.digests | self.paths)
+            if names:
+                unmet -= names
+                problems.append(Problem(image.listed.path, "excluded", f"excluded by {self.name}"))
+            else:
+                kept.append(image)
+        if unmet:
+            reason = f"{len(unmet):,} of its lines name no image that is here, as {min(unmet)}"
+            problems.append(Problem(self.name, "excluded", reason, left_out=False))
+        return kept, problems
+
+
+def read_exclusions(path: Path) -> Exclusions:
+    """Read a list of images to leave out.
+
+    Args:
+        path: CSV with the column digest or path (where a line has both, the digest counts), or
+            plain text with one digest or path a line.
+
+    Returns:
+        What it names.
+
+    Raises:
+        DatasetError: The file cannot be read.
+    """
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            "A list of images to leave out is a CSV or text file in UTF-8.",
+            f"{path}: {error}",
+            "give a file with one path or digest a line, as `headstart audit` writes it",
+        ) from None
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if _COLUMNS & set(header):
+        lines = [dict(zip(header, row, strict=False)) for row in rows[1:]]
+        entries = [(line.get("digest") or line.get("path") or "").strip() for line in lines]
+    else:
+        entries = [line.strip() for line in text.splitlines()]
+    entries = [entry for entry in entries if entry]
+    digests = frozenset(entry.lower() for entry in entries if _DIGEST.fullmatch(entry.lower()))
+    paths = frozenset(
+        entry.removeprefix("./") for entry in entries if not _DIGEST.fullmatch(entry.lower())
+    )
+    return Exclusions(path.name, digests, paths)

@@ -1,0 +1,73 @@
+"""Leaving images out by a list."""
+
+from pathlib import Path
+
+import pytest
+
+from headstart.config import DatasetConfig, load_config
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.building import build_index
+from headstart.tasks.dataset.exclusion import read_exclusions
+from tests.pipeline import Pipeline, write_images
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images")
+
+
+def listed(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "leave.csv"
+    path.write_text(text)
+    return path
+
+
+def test_images_named_by_path_or_digest_are_left_out(images: Path, tmp_path: Path) -> None:
+    whole = build_index(DatasetConfig(images=images))
+    by_path, by_digest = whole.rows[0], whole.rows[20]
+    exclude = listed(tmp_path, f"digest,path,reason\n,{by_path.path},a\n{by_digest.digest},x,b\n")
+    index = build_index(DatasetConfig(images=images, exclude=exclude))
+    assert {row.path for row in whole.rows} - {row.path for row in index.rows} == {
+        by_path.path,
+        by_digest.path,
+    }
+    assert [problem.reason for problem in index.left_out] == ["excluded by leave.csv"] * 2
+    assert "2 excluded by a list" in index.summary_lines()[0]
+
+
+def test_plain_lines_do_as_well(images: Path, tmp_path: Path) -> None:
+    path = build_index(DatasetConfig(images=images)).rows[0].path
+    index = build_index(DatasetConfig(images=images, exclude=listed(tmp_path, f"./{path}\n\n")))
+    assert path not in {row.path for row in index.rows}
+
+
+def test_lines_that_name_nothing_are_told_of(images: Path, tmp_path: Path) -> None:
+    index = build_index(DatasetConfig(images=images, exclude=listed(tmp_path, "path\ngone.png\n")))
+    (problem,) = index.problems
+    assert not problem.left_out
+    assert "1 of its lines name no image that is here, as gone.png" in problem.reason
+
+
+def test_what_was_asked_for_is_no_reason_to_refuse(images: Path, tmp_path: Path) -> None:
+    path = build_index(DatasetConfig(images=images)).rows[0].path
+    exclude = listed(tmp_path, path)
+    assert build_index(DatasetConfig(images=images, exclude=exclude, strict=True)).left_out
+
+
+def test_a_list_that_cannot_be_read_is_an_error(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"nowhere\.csv"):
+        build_index(DatasetConfig(images=images, exclude=tmp_path / "nowhere.csv"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DatasetError, match="UTF-8"):
+        read_exclusions(tmp_path / "binary")
+
+
+def test_excluding_an_image_retrains_the_head_alone(finished: Pipeline, tmp_path: Path) -> None:
+    path = finished.index().rows_of("train")[0].path
+    exclude = listed(tmp_path, path)
+    outcome = finished.extract(f"dataset.exclude={exclude}")
+    assert outcome.rows_computed == 0
+    assert finished.num_passed() == 0
+    summary = finished.run(f"dataset.exclude={exclude}")
+    config = load_config(file=Path(summary.run_dir) / "config.yaml")
+    assert config.dataset.exclude == exclude
