@@ -11,18 +11,19 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import TransferConfig
-from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import publish, run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.bottlenecks.stage import images_to_extract
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.doubts import check_classes, doubts
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.progress import reporter
+from headstart.tasks.remote_store import open_store
 from headstart.tasks.run_folder import (
+    LEFT_OUT_FILE,
     RunSummary,
     finish_run,
     make_report,
@@ -30,7 +31,8 @@ from headstart.tasks.run_folder import (
     tensorboard_command,
     write_config,
 )
-from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.spreading import use_spreading
+from headstart.tasks.stage import collect_outcomes, mending_damage
 
 
 @flow(
@@ -55,15 +57,10 @@ def transfer(
     Returns:
         Where the results are, and the figures.
     """
-    with use_store(Store(store or default_root())) as current, shown_in_ui():
+    with use_store(open_store(store)) as current, use_spreading(config.spread), shown_in_ui():
         folder = open_run_folder(current, config, out)
         write_config(folder, config)
-        try:
-            return _run(config, folder)
-        except DamagedShardError as error:
-            # It has been set aside, so now its rows, and only those, are missing.
-            reporter().note(f"     {error.received}: computing its rows again")
-            return _run(config, folder)
+        return mending_damage(lambda: _run(config, folder))
 
 
 def _run(config: TransferConfig, folder: Path) -> RunSummary:
@@ -71,6 +68,8 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
     source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
     with collect_outcomes() as outcomes:
         dataset = stages.dataset(source)
+        for line in index_of(dataset).summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
+            reporter().note(f"     {line}")
         check_classes(index_of(dataset))
         # Views are only needed to compute bottlenecks: those of images that have all theirs may
         # be gone (`headstart cache gc --views`), and are not made again.

@@ -4,6 +4,8 @@ Its files are copies of the store's artefacts, so that nothing a user does to th
 cache, and what `cache gc` removes is not missed here.
 """
 
+import contextlib
+import itertools
 import json
 import shlex
 import shutil
@@ -18,10 +20,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import Config, TransferConfig, build_config
-from headstart.errors import ConfigError
+from headstart.errors import ConfigError, RecordError
 from headstart.tasks.artifacts import Store, artefact
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.problems import printable
+from headstart.tasks.disk_space import explain_full_disk
 from headstart.tasks.evaluation.findings import (
     Command,
     DatasetSummary,
@@ -37,6 +41,8 @@ from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.stage import Outcome
 
+LEFT_OUT_FILE = "left_out.json"
+"""Every file that is not in the data set, and why."""
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
 VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
@@ -59,6 +65,8 @@ class RunSummary(BaseModel):
     seconds: float
     diagnoses: tuple[dict[str, Any], ...] = ()
     """What the debugger saw go wrong in this run's training, most likely first."""
+    left_out: tuple[dict[str, str], ...] = ()
+    """Files that are not in the data set: path and reason."""
 
 
 def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> Path:
@@ -96,14 +104,7 @@ def make_run_folder(store: Store, title: str, model: type[Config], out: Path | N
     """
     if out is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{title}-{stamp}"
-        folder = store.root / "runs" / name
-        number = 1
-        while folder.exists():  # two runs in one second
-            number += 1
-            folder = store.root / "runs" / f"{name}-{number}"
-        folder.mkdir(parents=True)
-        return folder
+        return _make_new(store.root / "runs" / f"{title}-{stamp}")
     folder = out.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,9 +120,9 @@ def make_run_folder(store: Store, title: str, model: type[Config], out: Path | N
             "choose another folder",
         )
     # What the new run may not write again must not be taken for its own, models above all.
-    for name in (RUN_FILE, FILE_NAMES["keras"], FILE_NAMES["litert"]):
+    for name in (RUN_FILE, LEFT_OUT_FILE, FILE_NAMES["keras"], FILE_NAMES["litert"]):
         (folder / name).unlink(missing_ok=True)
-    for name in ("tensorboard", FILE_NAMES["saved_model"]):
+    for name in ("tensorboard", "crash", FILE_NAMES["saved_model"]):
         shutil.rmtree(folder / name, ignore_errors=True)
     return folder
 
@@ -178,11 +179,12 @@ def finish_run(
     """
     from headstart.tasks.evaluation.report import write_report
 
-    for manifest in (export, evaluation):
-        shutil.copytree(artefact(manifest, "."), folder, dirs_exist_ok=True)
-    if not (folder / "tensorboard").exists():  # the head was a hit: show how it was trained
-        shutil.copytree(artefact(head, "tensorboard"), folder / "tensorboard")
-    page = write_report(folder, report)
+    with explain_full_disk(folder):
+        for manifest in (export, evaluation):
+            shutil.copytree(artefact(manifest, "."), folder, dirs_exist_ok=True)
+        if not (folder / "tensorboard").exists():  # the head was a hit: show how it was trained
+            shutil.copytree(artefact(head, "tensorboard"), folder / "tensorboard")
+        page = write_report(folder, report)
     summary = RunSummary(
         run_dir=str(folder),
         model=str(folder / "model.keras"),
@@ -192,10 +194,39 @@ def finish_run(
         metrics={split: _headline(metrics) for split, metrics in evaluation.metrics.items()},
         seconds=round(time.monotonic() - started_s, 3),
         diagnoses=tuple(diagnoses),
+        left_out=tuple(
+            {"path": printable(file.path), "reason": printable(file.reason)}
+            for file in report.dataset.left_out
+        ),
     )
-    text = json.dumps(summary.model_dump(mode="json"), indent=1)
-    (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
+    _write_json(folder / LEFT_OUT_FILE, summary.left_out)
+    _write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     return summary
+
+
+def _make_new(wanted: Path) -> Path:
+    """Make a folder that was not there; runs that begin in one second get a number each."""
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise RecordError(
+            "The store can be written, or --out says where the results go.",
+            f"{wanted.parent}: {error.strerror or error}",
+            "give a folder with --out",
+        ) from None
+    raise AssertionError("there are numbers left")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Write JSON aside, then rename it, so that a file that is there is whole."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    aside.replace(path)
 
 
 def make_report(

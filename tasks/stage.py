@@ -18,12 +18,16 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from headstart.errors import DamagedShardError
 from headstart.tasks.artifacts import FileEntry, Manifest, Store, current_store
 from headstart.tasks.fingerprint import changed_fields, digest
 from headstart.tasks.progress import reporter
 from headstart.tasks.task_options import task_options, title
 
 M = TypeVar("M", bound=Manifest)
+R = TypeVar("R")
+MAX_MENDED = 20
+"""Collections found damaged, one after the other, before a run gives up: a disk that fails."""
 NUM_COMPARED = 50
 """Earlier manifests of a stage among which the nearest is looked for to explain a miss."""
 NUM_REASONS = 3
@@ -297,6 +301,31 @@ class Stage(Generic[M]):
             # Prefect replayed it without calling the function, which tells of itself.
             self._tell_hit(manifest, time.monotonic() - started_s)
         return manifest
+
+
+def mending_damage(work: Callable[[], R]) -> R:
+    """Do work over the store again and again while it finds new damage in it.
+
+    What is damaged has been set aside by then, so now its rows, and only those, are missing.
+
+    Args:
+        work: Called without arguments; what it has finished, it finds.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        DamagedShardError: The same damage twice, or more than `MAX_MENDED` times.
+    """
+    told: set[str] = set()
+    while True:
+        try:
+            return work()
+        except DamagedShardError as error:
+            if error.received in told or len(told) == MAX_MENDED:
+                raise
+            told.add(error.received)
+            reporter().note(f"     {error.received}: computing its rows again")
 
 
 def explain_miss(store: Store, name: str, key: str, fields: dict[str, Any]) -> str:

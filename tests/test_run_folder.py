@@ -48,6 +48,24 @@ def test_runs_in_one_second_get_a_folder_each(
     assert all(folder.is_dir() for folder in folders)
 
 
+def test_another_run_may_make_the_folder_first(
+    store: Store, config: TransferConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "datetime", _Noon)
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # as if it were made a moment later
+    folders = {open_run_folder(store, config, None) for _ in range(3)}
+    assert len(folders) == 3
+
+
+def test_files_that_are_left_out_are_listed(finished: Pipeline, tmp_path: Path) -> None:
+    (finished.images / "red" / "broken.png").write_bytes(b"no image")
+    transfer.fn(finished.config(), finished.store.root, tmp_path / "out")
+    listed = json.loads((tmp_path / "out" / "left_out.json").read_text())
+    assert [entry["path"] for entry in listed] == ["red/broken.png"]
+    assert "not an image" in listed[0]["reason"]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["left_out"] == listed
+
+
 def test_a_chosen_folder_is_made_with_its_parents(
     store: Store, config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +114,7 @@ def test_the_folder_of_an_earlier_run_loses_what_that_run_left_and_no_more(
 ) -> None:
     folder = open_run_folder(store, config, tmp_path / "out")
     write_config(folder, config)
-    for name in ("tensorboard/train/events", "saved_model/saved_model.pb"):
+    for name in ("tensorboard/train/events", "crash/bundle.json", "saved_model/saved_model.pb"):
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text("old")
     for name in ("run.json", "model.keras", "model.tflite", "my notes.txt"):

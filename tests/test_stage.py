@@ -1,9 +1,18 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from headstart.errors import DamagedShardError
 from headstart.tasks.artifacts import Manifest, Store
-from headstart.tasks.stage import Made, Outcome, Stage, collect_outcomes
+from headstart.tasks.stage import (
+    MAX_MENDED,
+    Made,
+    Outcome,
+    Stage,
+    collect_outcomes,
+    mending_damage,
+)
 
 
 class GreetingManifest(Manifest):
@@ -104,3 +113,27 @@ def test_a_stage_that_always_looks_hits_when_it_finds_nothing_new(store: Store) 
     assert outcomes[2].reason == "seen 1 -> 2"
     assert first == again
     assert (store.root / changed.files[0].path).read_text() == "2"
+
+
+def failing(damage: list[str]) -> Callable[[], int]:
+    """Return work that finds one damage after the other, and then none."""
+
+    def work() -> int:
+        if damage:
+            raise DamagedShardError("Shards are whole.", damage.pop(0))
+        return 7
+
+    return work
+
+
+def test_damage_after_damage_is_mended() -> None:
+    assert mending_damage(failing(["one", "two", "three"])) == 7
+
+
+def test_damage_that_comes_back_is_not_mended_for_ever() -> None:
+    with pytest.raises(DamagedShardError, match="one"):
+        mending_damage(failing(["one", "two", "one", "four"]))
+    again = [str(number) for number in range(2 * MAX_MENDED)]
+    with pytest.raises(DamagedShardError):
+        mending_damage(failing(again))
+    assert len(again) == MAX_MENDED - 1
