@@ -75,7 +75,7 @@ def load_model(bundle: Bundle) -> Any:
 
 
 def _definitions(bundle: Bundle, entry: dict[str, str]) -> dict[str, Any]:
-    """Run only what a module defines: imports, classes, functions and plain assignments."""
+    """Run only what a module defines: imports, classes, functions and what these refer to."""
     copy, original = bundle.folder / "sources" / entry["name"], Path(entry["original"])
     same = original.is_file() and _digest(original) == entry["sha256"]
     file = original.resolve() if same else copy.resolve()
@@ -83,11 +83,10 @@ def _definitions(bundle: Bundle, entry: dict[str, str]) -> dict[str, Any]:
     module.__file__ = str(file)
     if entry["module"] != "__main__":
         sys.modules[entry["module"]] = module
-    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
-        if _defines(statement):
-            code = compile(ast.Module([statement], []), str(file), "exec")
-            with contextlib.suppress(Exception):  # what needs the user's data is not needed here
-                exec(code, module.__dict__)
+    for statement in defining_statements(ast.parse(file.read_text(encoding="utf-8"))):
+        code = compile(ast.Module([statement], []), str(file), "exec")
+        with contextlib.suppress(Exception):  # what needs the user's data is not needed here
+            exec(code, module.__dict__)
     return {
         name: value
         for name, value in vars(module).items()
@@ -95,14 +94,56 @@ def _definitions(bundle: Bundle, entry: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _defines(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Import | ast.ImportFrom | ast.ClassDef | ast.FunctionDef):
-        return True
-    if not isinstance(statement, ast.Assign | ast.AnnAssign):
-        return False
-    calls = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
-    names = {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
-    return not names & _WITH_EFFECT
+def defining_statements(tree: ast.Module) -> list[ast.stmt]:
+    """Return the statements of a script that its classes and functions need, and no others.
+
+    A script trains at its top level (``history = train()``): that must not happen again here. So
+    an assignment counts only where a class or function refers to its name, and never where it
+    calls, by any of the script's own functions, what trains, loads, saves or runs a flow.
+
+    Args:
+        tree: The script.
+
+    Returns:
+        Imports, definitions, and assignments of that kind, in order.
+    """
+    made = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    needed = {node.id for part in made for node in ast.walk(part) if isinstance(node, ast.Name)}
+    barred = set(_WITH_EFFECT)
+    functions = [node for node in made if isinstance(node, ast.FunctionDef)]
+    for _ in functions:  # what calls a function that trains, trains too
+        barred |= {f.name for f in functions if _called(f) & barred or _is_flow(f)}
+    return [
+        node
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef | ast.FunctionDef)
+        or (
+            isinstance(node, ast.Assign | ast.AnnAssign)
+            and _targets(node) & needed
+            and not _called(node) & barred
+        )
+    ]
+
+
+def _called(tree: ast.AST) -> set[str]:
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
+
+
+def _targets(node: ast.Assign | ast.AnnAssign) -> set[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return {
+        name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
+    }
+
+
+def _is_flow(function: ast.FunctionDef) -> bool:
+    names = {
+        getattr(node, "attr", getattr(node, "id", ""))
+        for decorator in function.decorator_list
+        for node in ast.walk(decorator)
+    }
+    return bool(names & {"flow", "task"})
 
 
 def _digest(file: Path) -> str:

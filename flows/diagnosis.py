@@ -85,7 +85,20 @@ def watching(folder: Path, *, stops_on_nan: bool = True) -> Iterator[Watch]:
             bundle = shlex.quote(str(recorder.bundle))
             reporter().note(f"     `headstart debug replay {bundle}` looks closer")
         raise
+    except BaseException:  # cancelled: no hook will ask for it
+        _release(recorder)
+        raise
+    _release(recorder)
     _tell(watch.diagnoses)
+
+
+def _release(recorder: FlightRecorder) -> None:
+    """Let go of a recorder that a failure hook has nothing to ask of: sweeps arm many."""
+    for run_id, recorders in list(_recorders.items()):
+        kept = [other for other in recorders if other is not recorder]
+        _recorders.pop(run_id)
+        if kept:
+            _recorders[run_id] = kept
 
 
 def _tell(found: list[Diagnosis]) -> None:

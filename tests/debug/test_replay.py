@@ -12,6 +12,7 @@ import tensorflow as tf
 from headstart.debug.bundle import find_bundle, read_bundle, without_paths
 from headstart.debug.recorder import FlightRecorder, NonFiniteLossError
 from headstart.debug.replay import explain_failure, replay
+from headstart.debug.replay_child import defining_statements
 from headstart.errors import RecordError
 
 # TensorFlow's variables do not know NumPy 2's copy keyword yet; Keras copies them when it saves.
@@ -178,3 +179,41 @@ def test_replay_finds_the_step_within_a_call_of_several(tmp_path, monkeypatch):
     first = done.diagnoses[0]
     assert done.is_exact, done.message
     assert (first.symptom, first.op_type, first.line, first.step) == ("nan", "Sqrt", 7, 21)
+
+
+TRAINING_SCRIPT = """
+import sys
+from pathlib import Path
+WIDTH = 3 * 2
+ACTIVATION = make_activation = lambda x: x
+class Layer:
+    width = WIDTH
+def data():
+    return read(WIDTH)
+def train():
+    return model.fit(ACTIVATION)
+@flow(name="mine")
+def run():
+    return ROWS
+def main():
+    return train()
+ROWS = data()
+history = train()
+LOSS = main()
+state = run()
+print(history)
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_replaying_a_script_runs_its_definitions_and_not_its_training():
+    import ast
+
+    kept = [ast.unparse(node).splitlines()[0] for node in
+            defining_statements(ast.parse(TRAINING_SCRIPT))]  # fmt: skip
+    assert kept == [
+        "import sys", "from pathlib import Path", "WIDTH = 3 * 2",
+        "ACTIVATION = make_activation = lambda x: x", "class Layer:", "def data():",
+        "def train():", "@flow(name='mine')", "def main():", "ROWS = data()",
+    ]  # fmt: skip

@@ -57,6 +57,37 @@ def test_stuck_loss_is_explained_by_what_the_steps_show(more, expected):
     assert symptoms(run_of(FLAT, **more))[0] == expected
 
 
+def test_weights_that_never_move_need_no_stuck_loss():
+    samples = [sample(step=step, ratio=1e-11) for step in (0, 1, 20)]
+    assert symptoms(run_of(FALLING[:12], samples=samples)) == ["learning-rate-too-low"]
+    settled = [sample(gradients=(1e-9, 1e-9, 1e-9), ratio=1e-11)] * 3
+    assert symptoms(run_of(FALLING[:12], samples=settled)) == []
+
+
+def test_accuracy_of_a_guess_is_at_chance_only_after_a_while():
+    flat = [math.log(4.0) + 0.001 * math.sin(step) for step in range(120)]
+    labels = dict.fromkeys(range(4), 100)
+    epochs = [{"accuracy": 0.26}] * 4
+    assert "accuracy-at-chance" in symptoms(run_of(flat, 4, epochs=epochs, label_counts=labels))
+    learning = [{"accuracy": 0.4}] * 4
+    assert symptoms(run_of(FALLING, 4, epochs=learning, label_counts=labels)) == []
+    early = run_of(flat[:30], 4, epochs=epochs, label_counts=labels)
+    assert "accuracy-at-chance" not in symptoms(early)
+
+
+def test_difference_between_batches_is_no_oscillation():
+    rng = np.random.default_rng(0)
+    noisy = [float(value) for value in rng.exponential(2.0, 48)]
+    assert "oscillation" not in symptoms(run_of(noisy, 0))
+
+
+def test_one_prediction_more_or_less_does_not_hide_an_imbalance():
+    flat = [0.1 + 0.001 * math.sin(step) for step in range(100)]
+    seen = Probe(99, 64, predicted_counts={0: 61, 1: 3})
+    trace = run_of(flat, 2, probes=[seen], label_counts={0: 392, 1: 8}, epochs=[{"accuracy": 0.98}])
+    assert symptoms(trace) == ["class-imbalance"]
+
+
 @pytest.mark.parametrize("end", [[], [math.nan] * 5])
 def test_growing_loss_is_divergence(end):
     assert symptoms(run_of([2.3 * 1.1**step for step in range(60)] + end)) == ["divergence"]
