@@ -20,6 +20,15 @@ os.environ["PREFECT_HOME"] = _PREFECT_HOME.name
 os.environ.pop("PREFECT_API_URL", None)
 
 
+MAX_WORKERS = 4
+"""Processes that `pytest -n auto` spreads the tests over: each holds a TensorFlow (1 to 2 GB)."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes `-n auto` starts."""
+    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+
+
 @pytest.fixture(autouse=True)
 def _private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a test away from the user's own store, Prefect server and Prefect database."""
