@@ -23,7 +23,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.artifacts import FileEntry, M, Store, default_root
@@ -211,8 +211,7 @@ class RemoteStore(Store):
             except FileNotFoundError:
                 return 0
 
-    @contextlib.contextmanager
-    def unused(self) -> Iterator[None]:
+    def unused(self) -> NoReturn:
         """Refuse: nobody can know whether another machine is using the bucket.
 
         Raises:
@@ -220,11 +219,10 @@ class RemoteStore(Store):
         """
         raise RecordError(
             "A store that something is removed from lies in a folder.",
-            self.url,
+            f"{self.url} may be in use by any machine",
             "when no run uses it, remove what `headstart cache ls` names with the bucket's own "
             "tools, for instance all of rows/views; what is missing is computed again",
         )
-        yield
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"

@@ -66,7 +66,7 @@ def source(
 
 
 def all_of(collection: RowCollection, output: int = 0) -> Target:
-    return Target(output, collection, frozenset(ROWS))
+    return Target(output, collection, frozenset(ROWS), NUM_ROWS)
 
 
 def test_rows_hold_what_the_keras_model_computes(
@@ -94,7 +94,10 @@ def test_a_pass_writes_for_each_cut_what_that_cut_lacks(store: Store, views: Row
         return [number, -number]
 
     plus, minus = numbers(store, "plus"), numbers(store, "minus")
-    targets = [Target(0, plus, frozenset(ROWS[:10])), Target(1, minus, frozenset(ROWS[5:12]))]
+    targets = [
+        Target(0, plus, frozenset(ROWS[:10]), NUM_ROWS),
+        Target(1, minus, frozenset(ROWS[5:12]), NUM_ROWS),
+    ]
     assert run_pass(extract, source(views, *targets, rows=ROWS[:12]), 5) == 12
     assert contents(plus) == {row_id: [number] for number, row_id in enumerate(ROWS[:10])}
     assert contents(minus) == {ROWS[number]: [-number] for number in range(5, 12)}
@@ -103,8 +106,8 @@ def test_a_pass_writes_for_each_cut_what_that_cut_lacks(store: Store, views: Row
 def test_each_source_fills_its_own_targets(store: Store, views: RowCollection) -> None:
     first, second = numbers(store, "first"), numbers(store, "second")
     sources = [
-        (views.select(ROWS[:7]), [Target(0, first, frozenset(ROWS[:7]))]),
-        (views.select(ROWS[7:]), [Target(0, second, frozenset(ROWS[7:]))]),
+        (views.select(ROWS[:7]), [Target(0, first, frozenset(ROWS[:7]), NUM_ROWS)]),
+        (views.select(ROWS[7:]), [Target(0, second, frozenset(ROWS[7:]), NUM_ROWS)]),
     ]
     sizes: list[int] = []
 
@@ -214,7 +217,7 @@ def test_a_pass_that_breaks_off_keeps_whole_rows_and_the_next_does_the_rest(
 
     rest = collection.missing(ROWS)
     assert len(rest) == NUM_ROWS - len(kept)
-    target = Target(0, collection, frozenset(rest))
+    target = Target(0, collection, frozenset(rest), NUM_ROWS)
     assert run_pass(extract_numbers, source(views, target, rows=rest), BATCH_SIZE) == len(rest)
     assert contents(collection) == expected
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("headstart", "flows", "tasks", "debug")
 GROUND = (
     "artifacts",
+    "devices",
     "disk_space",
     "fingerprint",
     "frozen_graph",

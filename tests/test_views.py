@@ -19,13 +19,13 @@ from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.fingerprint import digest
 from headstart.tasks.progress import Advance, Reporter, use_reporter
 from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.spreading import available_cores
 from headstart.tasks.views import writing as views
 from headstart.tasks.views.augment import augmented_view, plain_view, view_seed
 from headstart.tasks.views.writing import (
     ViewCounts,
     augmented_collection,
     augmented_recipe,
-    available_cores,
     plain_collection,
     plain_recipe,
     write_views,

@@ -52,7 +52,23 @@ Exclude = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results.")]
 StoreFolder = Annotated[
     Path | None,
-    typer.Option("--store", help="Folder of the store.", envvar="HEADSTART_STORE"),
+    typer.Option(
+        "--store",
+        help="Folder of the store, or s3:// or gs:// and so on.",
+        envvar="HEADSTART_STORE",
+    ),
+]
+Runner = Annotated[
+    str | None,
+    typer.Option(
+        "--runner",
+        help="Who makes views and bottlenecks: inline, thread, process, dask, dask://HOST:PORT, "
+        "ray or ray://HOST:PORT.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Workers to start on this machine; one a core by default."),
 ]
 Record = Annotated[
     bool, typer.Option("--record", help="Start a temporary Prefect server if none is running.")
@@ -113,9 +129,9 @@ def in_store(store: Path | None, work: Callable[[], Any]) -> Any:
 
 def open_store(folder: Path | None) -> Any:
     """Open the store of an option, or the default one."""
-    from headstart.tasks.artifacts import Store, default_root
+    from headstart.tasks import remote_store
 
-    return Store(folder or default_root())
+    return remote_store.open_store(folder)
 
 
 def make_reporter(as_json: bool) -> Any:

@@ -17,10 +17,13 @@ from headstart.commands.options import (
     NumViews,
     Out,
     Record,
+    Runner,
     Settings,
     StoreFolder,
+    Workers,
     in_store,
     make_reporter,
+    open_store,
     print_json,
     run_recorded_or_plain,
 )
@@ -38,13 +41,16 @@ def train(
     views: NumViews = None,
     epochs: Epochs = None,
     exclude: Exclude = None,
+    runner: Runner = None,
+    workers: Workers = None,
     out: Out = None,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
     """Train, evaluate and export a classifier."""
-    more = {"dataset.exclude": exclude}
+    spread = {"spread.runner": runner, "spread.num_workers": workers}
+    more = {**spread, "dataset.exclude": exclude}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
     _run(run_config, store, out, record, as_json)
 
@@ -60,9 +66,8 @@ def demo(
 ) -> None:
     """Run the whole flow on scikit-learn's handwritten digits, offline."""
     from headstart.demo import demo_config, write_digits
-    from headstart.tasks.artifacts import Store, default_root
 
-    folder = Store(store or default_root()).root / "demo" / "digits"
+    folder = open_store(store).root / "demo" / "digits"
     make_reporter(as_json).note(f"digits of scikit-learn as PNG files in {folder}")
     _run(demo_config(write_digits(folder)), store, out, record, as_json)
 
@@ -76,11 +81,14 @@ def plan(
     cut: CutName = None,
     views: NumViews = None,
     epochs: Epochs = None,
+    runner: Runner = None,
+    workers: Workers = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what `train` would compute, write and take, without doing it."""
-    run_config = _load(images, config, settings, backbone, cut, views, epochs)
+    spread = {"spread.runner": runner, "spread.num_workers": workers}
+    run_config = _load(images, config, settings, backbone, cut, views, epochs, spread)
 
     def work() -> Any:
         from headstart.tasks.planning import plan

@@ -39,6 +39,7 @@ from headstart.config.scratch import (
     ScratchDatasetConfig,
     ScratchTrainingConfig,
 )
+from headstart.config.spread import SpreadConfig
 from headstart.config.transfer import (
     BackboneConfig,
     BottleneckConfig,
@@ -84,6 +85,7 @@ __all__ = [
     "ScratchTrainingConfig",
     "SourceConfig",
     "Split",
+    "SpreadConfig",
     "StudyConfig",
     "TransferConfig",
     "TransferabilityConfig",

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from headstart.config.augmentations import Augmentation, ColorJitter, Flip, RandomResizedCrop
 from headstart.config.base import Config
+from headstart.config.spread import SpreadConfig
 
 
 class DatasetConfig(Config):
@@ -155,3 +156,4 @@ class TransferConfig(Config):
     head: HeadConfig = HeadConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
+    spread: SpreadConfig = SpreadConfig()

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,13 @@ import tensorflow as tf
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.devices import num_replicas, replicate, strategy
 from headstart.tasks.frozen_graph import fold_variables
 from headstart.tasks.progress import reporter
 from headstart.tasks.records import RowCollection, RowId, RowReader, RowWriter
 
 BATCHES_AHEAD = 3
-"""Batches read before, and left to write behind, the one that is computed."""
+"""Batches a device that are read before, and left to write behind, the one that is computed."""
 
 Extract = Callable[[Any], Sequence[Any]]
 
@@ -35,11 +37,26 @@ class Target:
         output: Which output of the backbone, counted from 0.
         collection: Where they are kept.
         rows: The rows that are missing there.
+        num_wanted: How many the data set needs there, missing or not, which decides the size of
+            a shard.
     """
 
     output: int
     collection: RowCollection
     rows: frozenset[RowId]
+    num_wanted: int
+
+
+def piece_rows(targets: Sequence[Target]) -> int:
+    """Return how many views make a piece: a shard at the cut whose shards have fewest rows."""
+    return min(target.collection.shard_rows(target.num_wanted) for target in targets)
+
+
+class _Batch(NamedTuple):
+    reader: RowReader
+    targets: Sequence[Target]
+    positions: range
+    ends_piece: bool
 
 
 def freeze(backbone: Backbone, cuts: Sequence[str]) -> Extract:
@@ -70,6 +87,9 @@ def run_pass(
 ) -> int:
     """Send views through the backbone once, and write what is missing at each cut.
 
+    Neither a batch nor a shard has rows of two pieces, so that what is written does not depend
+    on whether the pieces go through one process as a stream or through many.
+
     Args:
         extract: From `freeze`.
         sources: Readers of views, each with the targets that want its rows.
@@ -82,10 +102,11 @@ def run_pass(
         BackboneError: An activation is NaN or infinite, or too large for the storage type.
     """
     total = sum(len(reader) for reader, _ in sources)
+    over = strategy()
     with ExitStack() as stack:
         writers = {
             target.collection.digest: stack.enter_context(
-                target.collection.writer(len(target.rows))
+                target.collection.writer(target.num_wanted)
             )
             for _, targets in sources
             for target in targets
@@ -95,51 +116,61 @@ def run_pass(
         reading = stack.enter_context(ThreadPoolExecutor(1, "read"))
         writing = stack.enter_context(ThreadPoolExecutor(1, "write"))
         written: deque[Future[None]] = deque()
-        for row_ids, pixels, targets in _read_ahead(reading, sources, batch_size):
+        compute, size = replicate(extract, over), num_replicas(over)
+        batches = _read_ahead(reading, _batches(sources, batch_size), BATCHES_AHEAD * size)
+        while some := list(islice(batches, size)):
             # On a GPU this returns before the result is there; the writing thread waits for it.
-            activations = extract(tf.constant(pixels))
-            written.append(writing.submit(_write, activations, row_ids, targets, writers, advance))
-            if len(written) > BATCHES_AHEAD:
+            activations = compute([pixels for _, pixels in some])
+            for (batch, _), outputs in zip(some, activations, strict=True):
+                written.append(writing.submit(_write, outputs, batch, writers, advance))
+            while len(written) > BATCHES_AHEAD * size:
                 written.popleft().result()
         for future in written:
             future.result()
     return total
 
 
+def _batches(
+    sources: Sequence[tuple[RowReader, Sequence[Target]]], batch_size: int
+) -> Iterator[_Batch]:
+    for reader, targets in sources:
+        size = piece_rows(targets)
+        for first in range(0, len(reader), size):
+            end = min(first + size, len(reader))
+            for start in range(first, end, batch_size):
+                stop = min(start + batch_size, end)
+                yield _Batch(reader, targets, range(start, stop), ends_piece=stop == end)
+
+
 def _read_ahead(
-    reading: ThreadPoolExecutor,
-    sources: Sequence[tuple[RowReader, Sequence[Target]]],
-    batch_size: int,
-) -> Iterator[tuple[list[RowId], npt.NDArray[np.uint8], Sequence[Target]]]:
-    batches = (
-        (reader, targets, range(start, min(start + batch_size, len(reader))))
-        for reader, targets in sources
-        for start in range(0, len(reader), batch_size)
-    )
-    ahead: deque[tuple[Future[Any], list[RowId], Sequence[Target]]] = deque()
-    for reader, targets, positions in batches:
-        row_ids = [reader.row_ids[position] for position in positions]
-        ahead.append((reading.submit(reader.gather, positions), row_ids, targets))
-        if len(ahead) > BATCHES_AHEAD:
-            future, row_ids, targets = ahead.popleft()
-            yield row_ids, future.result(), targets
-    for future, row_ids, targets in ahead:
-        yield row_ids, future.result(), targets
+    reading: ThreadPoolExecutor, batches: Iterator[_Batch], num_ahead: int
+) -> Iterator[tuple[_Batch, npt.NDArray[np.uint8]]]:
+    ahead: deque[tuple[_Batch, Future[Any]]] = deque()
+    for batch in batches:
+        ahead.append((batch, reading.submit(batch.reader.gather, batch.positions)))
+        if len(ahead) > num_ahead:
+            ready, future = ahead.popleft()
+            yield ready, future.result()
+    for ready, future in ahead:
+        yield ready, future.result()
 
 
 def _write(
     activations: Sequence[Any],
-    row_ids: Sequence[RowId],
-    targets: Sequence[Target],
+    batch: _Batch,
     writers: dict[str, RowWriter],
     advance: Callable[[int], None],
 ) -> None:
-    for target in targets:
+    row_ids = [batch.reader.row_ids[position] for position in batch.positions]
+    for target in batch.targets:
         values = activations[target.output].numpy()
         stored = _store_as(values, target.collection.dtype, row_ids)
+        writer = writers[target.collection.digest]
         for row_id, row in zip(row_ids, stored, strict=True):
             if row_id in target.rows:
-                writers[target.collection.digest].write(row_id, row)
+                writer.write(row_id, row)
+        if batch.ends_piece:
+            writer.flush()
     advance(len(row_ids))
 
 

@@ -1,6 +1,6 @@
 """The bottlenecks stage: its manifest, its key, its function."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from headstart.config import (
     ViewsConfig,
 )
 from headstart.errors import BackboneError
-from headstart.tasks.artifacts import Manifest, Store, current_store
+from headstart.tasks.artifacts import Manifest, current_store
 from headstart.tasks.backbones.backbone import Backbone
-from headstart.tasks.bottlenecks.extraction import Target, freeze, run_pass
+from headstart.tasks.bottlenecks.extraction import freeze, run_pass
 from headstart.tasks.bottlenecks.parity import Sample, check_parity
+from headstart.tasks.bottlenecks.pieces import cut_into_pieces, extract_piece, find_sources
 from headstart.tasks.bottlenecks.rows import (
     CutCollections,
     LabelledRows,
@@ -30,22 +31,19 @@ from headstart.tasks.bottlenecks.rows import (
 )
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
-from headstart.tasks.records import RowCollection, RowId, RowReader, shards_of
+from headstart.tasks.progress import reporter
+from headstart.tasks.records import RowCollection, RowId, shards_of
+from headstart.tasks.spreading import is_spread, map_pieces
 from headstart.tasks.stage import Made, Stage
 from headstart.tasks.views.stage import views_key
-from headstart.tasks.views.writing import (
-    ImageJob,
-    ViewMaker,
-    augmented_collection,
-    plain_collection,
-)
+from headstart.tasks.views.writing import ImageJob, ViewMaker
 
 
 class BottlenecksManifest(Manifest):
     """Bottlenecks that lie in the store."""
 
     cuts: dict[str, tuple[int, ...]]
-    """Activation shape of each cut, the head's own first."""
+    """Activation shape of each cut, by name."""
     parity: float
     """Largest difference that the parity gate found, as a share of a row's largest value."""
 
@@ -110,9 +108,19 @@ def _extract_bottlenecks(
         for collection in sorted((pair[0] for pair in wanted), key=lambda one: one.digest):
             locks.enter_context(collection.lock())
         missing = [(collection, collection.missing(rows)) for collection, rows in wanted]
-        if any(rows for _, rows in missing):
-            sources = _sources(store, views, network, list(cuts.values()), dict(missing))
-            run_pass(freeze(network, list(cuts)), sources, config.batch_size)
+        num_images = len(index.digests)
+        sources = find_sources(
+            store, views, network, list(cuts.values()), dict(missing), num_images
+        )
+        if sources and is_spread():
+            total = sum(len(source.row_ids) for source in sources)
+            pieces = cut_into_pieces(sources, store, views, backbone, config)
+            with reporter().track("bottlenecks", total, "images") as advance:
+                for count in map_pieces(extract_piece, pieces):
+                    advance(count)
+        elif sources:
+            opened = [(one.views.select(one.row_ids), one.targets) for one in sources]
+            run_pass(freeze(network, list(cuts)), opened, config.batch_size)
         make_views = ViewMaker(views, network.image_size, source.max_pixels)
         files = {row.digest: dataset_root(source) / row.path for row in index.rows}
         parity = _check(files, make_views, network, config, wanted, dict(missing), cuts)
@@ -124,29 +132,6 @@ def _extract_bottlenecks(
     )
 
 
-def _sources(
-    store: Store,
-    views: ViewsConfig,
-    network: Backbone,
-    cuts: Sequence[CutCollections],
-    missing: Mapping[RowCollection, Sequence[RowId]],
-) -> list[tuple[RowReader, list[Target]]]:
-    """Pair the views that must go through the backbone with the cuts that lack them."""
-    pixels = [plain_collection(views, network.image_size, store)]
-    if views.num_augmented:
-        pixels.append(augmented_collection(views, network.image_size, store))
-    sources = []
-    for number, collection in enumerate(pixels):
-        targets = [
-            Target(output, cut.collections[number], frozenset(missing[cut.collections[number]]))
-            for output, cut in enumerate(cuts)
-        ]
-        rows = sorted(frozenset().union(*(target.rows for target in targets)))
-        if rows:
-            sources.append((collection.select(rows), targets))
-    return sources
-
-
 def _check(
     files: Mapping[str, Path],
     make_views: ViewMaker,
@@ -156,26 +141,51 @@ def _check(
     computed: Mapping[RowCollection, Sequence[RowId]],
     cuts: Mapping[str, CutCollections],
 ) -> float:
-    """Run the parity gate, and discard the rows if it fails."""
+    """Run the parity gate; if it fails, look into every shard and discard those that are wrong."""
     worst = 0.0
     rows_of = {collection.digest: rows for collection, rows in wanted}
+
+    def sample(chosen: Sequence[RowId]) -> Sample:
+        jobs = [ImageJob(files[row.image_digest], row.image_digest, (row.view,)) for row in chosen]
+        return Sample(chosen, np.stack([make_views(job)[0] for job in jobs]))
+
     for number in range(len(next(iter(cuts.values())).collections)):
         collections = {name: cut.collections[number] for name, cut in cuts.items()}
         rows = rows_of[next(iter(collections.values())).digest]
         fresh = {row for collection in collections.values() for row in computed[collection]}
         chosen = _draw(rows, fresh, config.num_parity_rows)
-        jobs = [ImageJob(files[row.image_digest], row.image_digest, (row.view,)) for row in chosen]
-        pixels = np.stack([make_views(job)[0] for job in jobs])
         try:
-            worst = max(worst, check_parity(network, Sample(chosen, pixels), collections))
+            worst = max(worst, check_parity(network, sample(chosen), collections))
         except BackboneError:
-            for collection in collections.values():
-                collection.discard(rows)
+            for name, collection in collections.items():
+                _discard_wrong(network, name, collection, rows, chosen, sample)
             raise
     return worst
 
 
-def _draw(rows: Sequence[RowId], fresh: Set[RowId], count: int) -> list[RowId]:
+def _discard_wrong(
+    network: Backbone,
+    cut: str,
+    collection: RowCollection,
+    rows: Sequence[RowId],
+    chosen: Sequence[RowId],
+    sample: Callable[[Sequence[RowId]], Sample],
+) -> None:
+    """Discard the shards that hold a wrong row, among the chosen ones or as many drawn anew."""
+    known = set(rows)
+    for shard in collection.shards():
+        held = [row for row in shard.row_ids if row in known]
+        drawn = _draw(held, held, len(chosen)) if held else []
+        suspects = [*drawn, *(row for row in chosen if row in held and row not in drawn)]
+        if not suspects:
+            continue
+        try:
+            check_parity(network, sample(suspects), {cut: collection})
+        except BackboneError:
+            collection.discard(suspects)
+
+
+def _draw(rows: Sequence[RowId], fresh: Collection[RowId], count: int) -> list[RowId]:
     """Draw rows at random from those just computed, and as many from those that were there.
 
     From the former, or a few new rows among many would hardly ever be looked at; from the
@@ -216,9 +226,10 @@ def open_rows(
 
 def _describe_bottlenecks(bottlenecks: BottlenecksManifest) -> str:
     cuts = ", ".join(
-        f"{name} {'x'.join(map(str, shape))}" for name, shape in bottlenecks.cuts.items()
+        f"{'x'.join(map(str, shape))} values (cut: {name})"
+        for name, shape in sorted(bottlenecks.cuts.items())
     )
-    return f"{bottlenecks.num_rows:,} rows at {cuts}"
+    return f"{bottlenecks.num_rows:,} rows of {cuts}"
 
 
 stage = Stage(

@@ -5,11 +5,11 @@ view 0 depends on the size and the way of resizing alone, views 1 and up on the 
 and the seed besides. The number of views is in neither, so more of them computes the new ones.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,12 +19,15 @@ import tensorflow as tf
 
 from headstart.config import ViewsConfig
 from headstart.errors import DatasetError
-from headstart.tasks.artifacts import Store
+from headstart.tasks.artifacts import Store, use_store
+from headstart.tasks.dataset.codecs import codecs_digest
 from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.fingerprint import bytes_digest, digest
-from headstart.tasks.progress import reporter
+from headstart.tasks.progress import Advance, reporter
 from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.remote_store import open_store
+from headstart.tasks.spreading import available_cores, is_spread, map_pieces
 from headstart.tasks.views.augment import augmented_view, check_augmentations, plain_view, view_seed
 
 VIEWS_VERSION = 1
@@ -67,6 +70,26 @@ class ImageJob(NamedTuple):
     views: tuple[int, ...]
 
 
+class ViewsPiece(NamedTuple):
+    """Images whose views a worker makes: as many as fill a shard of plain ones.
+
+    Attributes:
+        store: Where the views are kept.
+        config: How images become pixels.
+        image_size: Side of a view in pixels.
+        max_pixels: Images with more pixels are refused.
+        num_images: Distinct images of the data set, which decides the size of a shard.
+        jobs: The images, by digest.
+    """
+
+    store: str
+    config: ViewsConfig
+    image_size: int
+    max_pixels: int
+    num_images: int
+    jobs: tuple[ImageJob, ...]
+
+
 def plain_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
     """Return everything that decides the pixels of a plain view, besides the image.
 
@@ -80,6 +103,7 @@ def plain_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
     return {
         "version": VIEWS_VERSION,
         "decoder": DECODER_VERSION,
+        "codecs": codecs_digest(),
         "tensorflow": tf.__version__,
         "image_size": image_size,
         "resize": config.resize,
@@ -140,21 +164,58 @@ def write_views(
         DatasetError: A file is gone, or is not the one that was indexed.
     """
     check_augmentations(config.augmentations, image_size)
-    collections = [plain_collection(config, image_size, store)]
-    if config.num_augmented:
-        collections.append(augmented_collection(config, image_size, store))
+    collections = _collections(config, image_size, store)
     with ExitStack() as locks:
         for collection in collections:
             locks.enter_context(collection.lock())
         jobs = _missing_jobs(index, root, config.num_augmented, collections)
-        if jobs:
+        advance = locks.enter_context(reporter().track("views", len(jobs), "images"))
+        num_images = len(index.digests)
+        size = collections[0].shard_rows(num_images)
+        parts = [tuple(jobs[start : start + size]) for start in range(0, len(jobs), size)]
+        if jobs and is_spread():
+            common = (store.location, config, image_size, max_pixels, num_images)
+            for count in map_pieces(write_piece, [ViewsPiece(*common, part) for part in parts]):
+                advance(count)
+        elif jobs:
             maker = ViewMaker(config, image_size, max_pixels)
-            _write(jobs, maker, collections, num_workers or available_cores())
+            num_threads = num_workers or available_cores()
+            counts = _num_wanted(num_images, config.num_augmented)
+            _write(parts, maker, collections, counts, num_threads, advance)
     return ViewCounts(
         num_rows=len(index.digests) * (1 + config.num_augmented),
         num_rows_computed=sum(len(job.views) for job in jobs),
         num_images_read=len(jobs),
     )
+
+
+def write_piece(piece: ViewsPiece) -> int:
+    """Make the views of a piece's images, unless its shards are there, and write them.
+
+    Args:
+        piece: What to make.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        DatasetError: A file is gone, or is not the one that was indexed.
+    """
+    with use_store(open_store(piece.store)) as store:
+        collections = _collections(piece.config, piece.image_size, store)
+        rows = _rows_of(piece.jobs)
+        counts = _num_wanted(piece.num_images, piece.config.num_augmented)
+        if not all(map(RowCollection.holds, collections, rows, counts)):
+            maker = _maker(piece.config, piece.image_size, piece.max_pixels)
+            cores = available_cores()
+            _write([piece.jobs], maker, collections, counts, cores, lambda count: None)
+    return len(piece.jobs)
+
+
+@lru_cache(maxsize=2)
+def _maker(config: ViewsConfig, image_size: int, max_pixels: int) -> "ViewMaker":
+    """Trace a maker once a process."""
+    return ViewMaker(config, image_size, max_pixels)
 
 
 class ViewMaker:
@@ -230,13 +291,6 @@ class ViewMaker:
             raise DatasetError("An indexed image can be decoded.", received, next_step) from None
 
 
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: also right inside a container or under taskset
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _randomness(config: ViewsConfig) -> dict[str, Any]:
     augmentations = [operation.model_dump(mode="json") for operation in config.augmentations]
     return {"augmentations": augmentations, "seed": config.seed}
@@ -244,6 +298,24 @@ def _randomness(config: ViewsConfig) -> dict[str, Any]:
 
 def _collection(recipe: dict[str, Any], image_size: int, store: Store) -> RowCollection:
     return RowCollection(store, "views", recipe, (image_size, image_size, 3), "uint8")
+
+
+def _collections(config: ViewsConfig, image_size: int, store: Store) -> list[RowCollection]:
+    collections = [plain_collection(config, image_size, store)]
+    if config.num_augmented:
+        collections.append(augmented_collection(config, image_size, store))
+    return collections
+
+
+def _num_wanted(num_images: int, num_augmented: int) -> tuple[int, int]:
+    """Return how many rows a data set has in each collection, there or missing."""
+    return num_images, num_images * num_augmented
+
+
+def _rows_of(jobs: Sequence[ImageJob]) -> tuple[list[RowId], list[RowId]]:
+    """List the rows that jobs write into each collection, in the order of writing."""
+    rows = [RowId(job.digest, view) for job in jobs for view in job.views]
+    return [row for row in rows if not row.view], [row for row in rows if row.view]
 
 
 def _missing_jobs(
@@ -261,24 +333,28 @@ def _missing_jobs(
 
 
 def _write(
-    jobs: Sequence[ImageJob],
+    parts: Sequence[Sequence[ImageJob]],
     maker: Callable[[ImageJob], list[Pixels]],
     collections: Sequence[RowCollection],
+    num_wanted: Sequence[int],
     num_workers: int,
+    advance: Advance,
 ) -> None:
-    num_plain = sum(job.views[0] == 0 for job in jobs)
-    num_augmented = sum(len(job.views) for job in jobs) - num_plain
-    counts = (num_plain, num_augmented)
+    """Write parts of the jobs as one stream; no shard has rows of two parts."""
+    jobs = [job for part in parts for job in part]
+    ends = {part[-1].digest for part in parts}
     with ExitStack() as stack:
         writers = [
             stack.enter_context(collection.writer(count))
-            for collection, count in zip(collections, counts, strict=False)
+            for collection, count in zip(collections, num_wanted, strict=False)
         ]
-        advance = stack.enter_context(reporter().track("views", len(jobs), "images"))
         made = stack.enter_context(closing(_map_in_order(maker, jobs, num_workers)))
         for job, views in zip(jobs, made, strict=True):
             for view, pixels in zip(job.views, views, strict=True):
                 writers[min(view, 1)].write(RowId(job.digest, view), pixels)
+            if job.digest in ends:
+                for writer in writers:
+                    writer.flush()
             advance(1)
 
 
