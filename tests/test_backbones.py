@@ -41,8 +41,13 @@ FAMILIES = {
     "efficientnet_b0": 32,
     "efficientnet_v2_b0": 32,
     "convnext_tiny": 32,
+    "resnet9": 32,
 }
-KERAS_NAMES = [name for name in BACKBONES if "lite" not in name]
+KERAS_NAMES = [
+    name
+    for name, entry in BACKBONES.items()
+    if entry.family not in ("efficientnet_lite", "classic")
+]
 
 
 def random_backbone(name: str, seed: int = 0) -> Backbone:

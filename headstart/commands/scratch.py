@@ -76,6 +76,42 @@ def scratch(
         print_summary(Console(), summary)
 
 
+@app.command("lr-find")
+def lr_find(
+    data_set: DataSet = None,
+    data: DataFolder = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    steps: Annotated[
+        int, typer.Option("--steps", min=10, max=10_000, help="Steps of the range test.")
+    ] = 100,
+    width: Width = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find a learning rate for `scratch`: raise it step by step until the loss breaks away."""
+    run_config = _load(data_set, data, config, settings, False, None, None, width)
+
+    def work() -> Any:
+        from headstart.tasks.scratch.lr_find import find_learning_rate
+
+        return find_learning_rate(run_config, steps, out)
+
+    found = in_store(store, work)
+    if as_json:
+        print_json(found)
+        return
+    console = Console()
+    suggested = f"--set training.learning_rate={found['suggested']:g}"
+    console.print(f"suggested peak: {found['suggested']:g}   {suggested}", highlight=False)
+    if not found["broke_away"]:
+        console.print("the loss never broke away: a higher rate may do as well", highlight=False)
+    for name in ("picture", "run_dir"):
+        text = f"{name:<9} {found[name]}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def _load(
     data_set: str | None,
     data: Path | None,

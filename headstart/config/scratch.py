@@ -34,7 +34,7 @@ class EpochViewsConfig(Config):
     padding: int | None = Field(None, ge=0, le=64)
     """Pixels of reflection added on each side before a crop back to size at a random place; an
     eighth of the side where not given (4 at 32 pixels, 3 at 28)."""
-    flip: Literal["auto", "on", "off"] = "auto"
+    flip: bool | Literal["auto"] = "auto"
     """Mirror half of the views. auto: all data sets but the digits of mnist."""
     cutout: int = Field(8, ge=0, le=256)
     """Side in pixels of a square painted over with the data set's mean; 0 for none."""
@@ -80,7 +80,7 @@ class ScratchTrainingConfig(Config):
     ema: float = Field(0.0, ge=0.0, lt=1.0)
     """Decay of an exponential moving average of the weights, which is then what is kept; 0 keeps
     the weights themselves."""
-    mixed_precision: Literal["auto", "on", "off"] = "auto"
+    mixed_precision: bool | Literal["auto"] = "auto"
     """Compute in 16 bits. auto: on a GPU with tensor cores, never on a CPU."""
     flip_test: bool = True
     """Judge the mean of each test image's and its mirror image's logits as well, as split

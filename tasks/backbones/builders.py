@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from headstart.errors import BackboneError
+from headstart.tasks.backbones.classic import build_classic
 from headstart.tasks.backbones.efficientnet_lite import (
     build_efficientnet_lite,
     load_imagenet_weights,
@@ -44,6 +45,8 @@ def build_backbone(entry: BackboneEntry, weights: str, seed: int, image_size: in
             model = build_efficientnet_lite(entry.builder, image_size)
             if weights == "pretrained":
                 load_imagenet_weights(model, entry.builder)
+        elif entry.family == "classic":
+            model = _build_classic(entry, weights, image_size)
         else:
             model = _build_keras_application(entry, weights == "pretrained", image_size)
     if weights not in ("pretrained", "random"):
@@ -92,6 +95,16 @@ def seeded_initializers(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
+
+
+def _build_classic(entry: BackboneEntry, weights: str, image_size: int) -> Any:
+    if weights == "pretrained":
+        raise BackboneError(
+            f"{entry.name} is there to be trained: headstart knows no pretrained weights for it.",
+            "backbone.weights=pretrained",
+            "train it with `headstart scratch`, or --set backbone.weights=random",
+        )
+    return build_classic(entry.name, (image_size, image_size, 3))
 
 
 def _build_keras_application(entry: BackboneEntry, pretrained: bool, image_size: int) -> Any:

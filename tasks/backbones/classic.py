@@ -4,13 +4,12 @@ Each is built up to its features [N, C], as every backbone is; a classifier goes
 stock Keras layers are used.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from headstart.errors import BackboneError
 
-ClassicName = Literal["resnet9", "lenet5", "alexnet"]
 RESNET9_CHANNELS = (64, 128, 256, 512)
 """Channels of the published network's four stages. Source: Page, "How to train your ResNet",
 2018, https://github.com/davidcpage/cifar10-fast (net of the post on bags of tricks)."""
@@ -24,7 +23,7 @@ _MIN_SIDES = {"resnet9": 8, "lenet5": 20, "alexnet": 67}
 
 
 def build_classic(
-    name: ClassicName,
+    name: str,
     image_shape: tuple[int, int, int],
     width: float = 1.0,
     pool_first: bool = False,
@@ -32,7 +31,7 @@ def build_classic(
     """Build a network up to its features.
 
     Args:
-        name: Which one.
+        name: resnet9, lenet5 or alexnet.
         image_shape: Height, width and channels of its input.
         width: Factor of ResNet9's channels; the others have none.
         pool_first: ResNet9 only: max-pool before batch normalisation and ReLU.
@@ -54,9 +53,7 @@ def build_classic(
     return {"lenet5": _lenet5, "alexnet": _alexnet}[name](image_shape)
 
 
-def build_classic_classifier(
-    name: ClassicName, image_shape: tuple[int, int, int], num_classes: int
-) -> Any:
+def build_classic_classifier(name: str, image_shape: tuple[int, int, int], num_classes: int) -> Any:
     """Build a network with its classifier, as published.
 
     Args:
@@ -71,7 +68,7 @@ def build_classic_classifier(
     return keras.Model(features.inputs[0], classify(name, features.outputs[0], num_classes))
 
 
-def classify(name: ClassicName, features: Any, num_classes: int) -> Any:
+def classify(name: str, features: Any, num_classes: int) -> Any:
     """Put a network's own classifier on its features.
 
     Args:
@@ -140,9 +137,9 @@ def _lenet5(image_shape: tuple[int, int, int]) -> Any:
     images = keras.Input(image_shape, name="preprocessed")
     padding = "same" if min(image_shape[:2]) < 32 else "valid"
     x = keras.layers.Conv2D(6, 5, padding=padding, activation="tanh", name="c1")(images)
-    x = keras.layers.AveragePooling2D(name="s2")(x)
+    x = keras.layers.AveragePooling2D(2, name="s2")(x)
     x = keras.layers.Conv2D(16, 5, activation="tanh", name="c3")(x)
-    x = keras.layers.AveragePooling2D(name="s4")(x)
+    x = keras.layers.AveragePooling2D(2, name="s4")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     x = keras.layers.Dense(120, activation="tanh", name="c5")(x)
     x = keras.layers.Dense(84, activation="tanh", name="f6")(x)

@@ -16,8 +16,9 @@ class BackboneEntry:
     Attributes:
         name: What `BackboneConfig.name` calls it.
         family: Networks of one family share code and preprocessing.
-        builder: Function of `keras.applications`, or, for the family efficientnet_lite, the
-            variant that `headstart.tasks.backbones.efficientnet_lite` builds.
+        builder: Function of `keras.applications`; for the family efficientnet_lite, the variant
+            that `headstart.tasks.backbones.efficientnet_lite` builds; for the family classic,
+            the name in `headstart.tasks.backbones.classic`.
         preprocessing: What the network's weights expect of their input; "none" where the
             network does it in its own first layers.
         image_size: Side of the images the pretrained weights were trained on, in pixels.
@@ -127,5 +128,12 @@ _LITE = (
     BackboneEntry("efficientnet_lite4", "efficientnet_lite", "lite4", "lite", 300, "none"),
 )
 
-BACKBONES: dict[str, BackboneEntry] = {entry.name: entry for entry in (*_LITE, *_KERAS)}
+# For training from scratch (headstart scratch); sizes: their publications.
+_CLASSIC = (
+    BackboneEntry("resnet9", "classic", "resnet9", "tf", 32, "none"),
+    BackboneEntry("lenet5", "classic", "lenet5", "tf", 32, "none"),
+    BackboneEntry("alexnet", "classic", "alexnet", "tf", 227, "none"),
+)
+
+BACKBONES: dict[str, BackboneEntry] = {entry.name: entry for entry in (*_LITE, *_KERAS, *_CLASSIC)}
 """Every backbone by name; the default first."""

@@ -4,15 +4,15 @@ A copy on this machine is used first: in the folder the user names, or where Deb
 and earlier downloads put them. Otherwise each file is downloaded once by Keras's ``get_file``,
 which refuses bytes that do not have the SHA-256 that stands here.
 
-The hashes are those that are published for these files by many projects that read them
-(torchvision and tensorflow-datasets among others pin the same files). Debian's copy of
-Fashion-MNIST has the same values under other gzip headers, so files of a local copy are read by
-their format, not by their hash.
+The hashes are those under which many projects publish these files. Debian's copy of Fashion-MNIST
+holds the same values under other gzip headers, so a local copy is read by its format, not by its
+hash.
 """
 
 import contextlib
 import os
 import sys
+import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,11 @@ class NamedSource:
 
     def find(self, folder: Path) -> Path | None:
         """Return the folder that holds all files, this one or one below it; None without any."""
-        if not self.is_idx:
-            return find_cifar(folder, LAYOUTS[self.name])
-        return folder if find_idx(folder) else None
+        if self.is_idx:
+            return folder if find_idx(folder) else None
+        places = (folder, *sorted(folder.glob("*_extracted")))  # get_file's name for an archive
+        found = (find_cifar(place, LAYOUTS[self.name]) for place in places)
+        return next((place for place in found if place is not None), None)
 
 
 _IDX_FILES = (
@@ -156,6 +158,15 @@ def locate(source: NamedSource, data: Path | None = None) -> Path:
 
 def _download(source: NamedSource, parent: Path) -> Path:
     folder = parent / source.name
+    try:
+        # get_file falls back to a folder in /tmp where this one is not there.
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(
+            f"The files of {source.name} are kept in {folder}.",
+            error.strerror or str(error),
+            "give a folder that holds them with --data",
+        ) from None
     for name, sha256 in source.sha256.items():
         _fetch(source, name, sha256, parent)
     found = source.find(folder)
@@ -184,6 +195,8 @@ def _fetch(source: NamedSource, name: str, sha256: str, parent: Path) -> None:
         raise
     except Exception as error:  # get_file raises a bare Exception or ValueError
         target.unlink(missing_ok=True)
+        if isinstance(error.__context__, urllib.error.HTTPError):
+            error.__context__.close()  # its connection is open still
         raise _download_error(source, name, sha256, error) from None
 
 

@@ -66,11 +66,11 @@ def dtype_policy(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def choose_policy(wanted: Literal["auto", "on", "off"]) -> str:
+def choose_policy(wanted: bool | Literal["auto"]) -> str:
     """Choose the precision that this machine computes in.
 
     Args:
-        wanted: auto takes 16 bits where a GPU has tensor cores; on takes them in any case.
+        wanted: auto takes 16 bits where a GPU has tensor cores; True takes them in any case.
 
     Returns:
         Name of a Keras dtype policy.
@@ -80,7 +80,7 @@ def choose_policy(wanted: Literal["auto", "on", "off"]) -> str:
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     least = min(capabilities, default=(0, 0))
-    if wanted == "off" or (wanted == "auto" and least < TENSOR_CORES):
+    if not wanted or (wanted == "auto" and least < TENSOR_CORES):
         return "float32"
     # On a CPU bfloat16 is the one that oneDNN knows.
     return "mixed_float16" if TENSOR_CORES <= least < BFLOAT16 else "mixed_bfloat16"

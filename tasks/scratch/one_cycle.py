@@ -75,6 +75,7 @@ class CycledSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.momentum = self.add_variable((), initializer="zeros", name="momentum")
         self.momentum.assign(momentum)
         self.velocities: list[Any] = []
+        self.decays: list[bool] = []
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make a velocity for each variable."""
@@ -85,13 +86,16 @@ class CycledSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
             self.add_variable_from_reference(reference_variable=variable, name="velocity")
             for variable in variables
         ]
+        # Told now: a step is handed TensorFlow's variables, whose names are others.
+        self.decays = [variable.name.endswith("kernel") for variable in variables]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move one variable."""
-        velocity = self.velocities[self._get_variable_index(variable)]
+        index = self._get_variable_index(variable)
+        velocity = self.velocities[index]
         gradient = keras.ops.cast(gradient, variable.dtype)
         momentum = keras.ops.cast(self.momentum, variable.dtype)
-        if self.l2 and variable.name.endswith("kernel"):
+        if self.l2 and self.decays[index]:
             gradient = gradient + self.l2 * variable
         self.assign(velocity, momentum * velocity + gradient)
         step = gradient + momentum * velocity

@@ -1,0 +1,145 @@
+"""The learning-rate range test: the rate rises from step to step until the loss breaks away.
+
+Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017, section 3.3,
+https://arxiv.org/abs/1506.01186; with an exponential rise and a smoothed loss as in Gugger's
+"How Do You Find A Good Learning Rate", 2018.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from headstart.config import ScratchTrainingConfig
+from headstart.errors import TrainingError
+from headstart.tasks.progress import reporter
+from headstart.tasks.scratch.training import compile_network
+
+LOW, HIGH = 1e-4, 10.0
+"""Rates that are passed through."""
+SMOOTHING = 0.95
+"""Weight of the past in the smoothed loss, at each step (bias-corrected)."""
+BREAK_AWAY = 3.0
+"""The test ends where the smoothed loss is this many times its lowest."""
+FALLING_SHARE = 0.25
+"""The suggestion is where the loss is lowest times this: the lowest loss itself is on the brink.
+A peak that the cycle passes in a few steps bears more than the tenth that is usual for a
+constant rate."""
+
+
+class RangeTest(NamedTuple):
+    """What a range test saw.
+
+    Attributes:
+        rates: Learning rate of each step, rising.
+        losses: Smoothed loss after it.
+        suggested: A peak for the one-cycle schedule.
+        broke_away: Whether the loss broke away before the highest rate.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggested: float
+    broke_away: bool
+
+
+def range_test(
+    model: Any, batches: tf.data.Dataset, config: ScratchTrainingConfig, num_steps: int
+) -> RangeTest:
+    """Train with a rising rate; the model's weights are spoilt by it.
+
+    Args:
+        model: From `headstart.tasks.scratch.network.build_network`.
+        batches: Endless, of training images.
+        config: Momentum (the one at the peak), weight decay and smoothing are taken from it.
+        num_steps: Steps from the lowest to the highest rate.
+
+    Returns:
+        The curve and a suggestion.
+
+    Raises:
+        TrainingError: The loss was not a finite number at the first steps already.
+    """
+    optimizer = compile_network(model, config)
+    optimizer.momentum.assign(config.min_momentum)
+    rates: list[float] = []
+    losses: list[float] = []
+    broke_away = False
+    with reporter().track("range test", num_steps, "steps") as advance:
+        smoothed = _smoothed(model, optimizer, batches, num_steps)
+        for rate, loss in smoothed:
+            if not math.isfinite(loss) or (losses and loss > BREAK_AWAY * min(losses)):
+                broke_away = True
+                break
+            rates.append(rate)
+            losses.append(loss)
+            advance(1)
+    if len(rates) < 2:
+        raise TrainingError(
+            "The loss is a finite number at the lowest learning rates.",
+            f"it was not at {LOW:g}",
+            "look at the data, or with `headstart debug`",
+        )
+    return RangeTest(tuple(rates), tuple(losses), suggest(rates, losses), broke_away)
+
+
+def suggest(rates: list[float], losses: list[float]) -> float:
+    """Suggest a peak: a share of the rate at which the smoothed loss is lowest.
+
+    Args:
+        rates: Rising learning rates.
+        losses: Smoothed loss at each.
+
+    Returns:
+        A learning rate, rounded to two digits.
+    """
+    best = rates[int(np.argmin(losses))]
+    return float(f"{FALLING_SHARE * best:.2g}")
+
+
+def write_curve(folder: Path, test: RangeTest) -> Path:
+    """Write the curve as range_test.png and for TensorBoard.
+
+    Args:
+        folder: Of the results.
+        test: What was seen.
+
+    Returns:
+        The picture's path. In TensorBoard the step is the rate in millionths.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(test.rates, test.losses)
+    axes.axvline(test.suggested, linestyle="--", color="tab:orange")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+    axes.set_title(f"suggested peak {test.suggested:g}")
+    path = folder / "range_test.png"
+    figure.savefig(path, dpi=120)
+    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+    with writer.as_default():
+        for rate, loss in zip(test.rates, test.losses, strict=True):
+            tf.summary.scalar("range_test/loss", loss, step=round(rate * 1e6))
+        for step, rate in enumerate(test.rates):
+            tf.summary.scalar("range_test/learning_rate", rate, step=step)
+    writer.close()
+    return path
+
+
+def _smoothed(
+    model: Any, optimizer: Any, batches: tf.data.Dataset, num_steps: int
+) -> Iterator[tuple[float, float]]:
+    mean = 0.0
+    for step, (images, targets) in enumerate(batches.take(num_steps)):
+        rate = LOW * (HIGH / LOW) ** (step / max(1, num_steps - 1))
+        optimizer.learning_rate.assign(rate)
+        model.reset_metrics()  # else Keras's loss is the mean since the first step
+        loss = float(model.train_on_batch(images, targets)[0])
+        mean = SMOOTHING * mean + (1.0 - SMOOTHING) * loss
+        yield rate, mean / (1.0 - SMOOTHING ** (step + 1))

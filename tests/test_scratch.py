@@ -1,0 +1,246 @@
+"""The scratch flow on a tiny data set: what it makes, reuses, resumes and refuses."""
+
+import io
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from headstart.cli import app
+from headstart.config import ScratchConfig, build_config
+from headstart.errors import ConfigError, DatasetError, TrainingError
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, use_store
+from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
+from headstart.tasks.dataset.pixels import open_images, open_labels
+from headstart.tasks.dataset.pixels import stage as make_pixels
+from headstart.tasks.export.predict import Predictor
+from headstart.tasks.run_folder import RunSummary
+from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
+from headstart.tasks.views.epoch_stage import layout_of
+from headstart.tasks.views.epoch_stage import stage as make_views
+from tests.pipeline import statuses
+from tests.scratch_data import NUM_CLASSES, SIDE, bars, write_idx
+
+QUICK = (
+    "network.name=lenet5",
+    "training.epochs=6",
+    "training.batch_size=32",
+    "training.learning_rate=0.1",
+    "views.padding=1",
+    "views.cutout=2",
+    "views.flip=off",
+    "evaluation.num_bootstrap=10",
+    "evaluation.num_top_losses=2",
+    "export.formats=[keras]",
+    "export.num_proof_images=2",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_idx(tmp_path_factory.mktemp("data") / "bars")
+
+
+def config(data: Path, *settings: str) -> ScratchConfig:
+    return build_config(ScratchConfig, str(data), settings=(*QUICK, *settings))
+
+
+def run(data: Path, store: Path, *settings: str) -> RunSummary:
+    from headstart.flows.scratch import scratch
+
+    summary = scratch.fn(config(data, *settings), store)
+    assert isinstance(summary, RunSummary)
+    return summary
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSummary]:
+    """Run once; return the store and what came out."""
+    store = tmp_path_factory.mktemp("finished") / "store"
+    return store, run(data, store)
+
+
+def test_it_learns_and_says_so(finished: tuple[Path, RunSummary]) -> None:
+    _, summary = finished
+    assert [outcome.name for outcome in summary.stages] == [
+        "pixels",
+        "schedule",
+        "epoch_views",
+        "training",
+        "evaluation",
+        "export",
+    ]
+    assert summary.metrics["test"]["accuracy"] > 0.9
+    assert set(summary.metrics) == {"test"}
+    assert Path(summary.report).read_text().count("baked in") >= 1
+    folder = Path(summary.run_dir)
+    assert (folder / "config.yaml").exists()
+    assert len(list((folder / "hard").rglob("*.png"))) == 2
+    assert list((folder / "tensorboard").rglob("*tfevents*"))
+
+
+def test_the_exported_model_classifies_gray_and_colour_files(
+    finished: tuple[Path, RunSummary],
+) -> None:
+    _, summary = finished
+    images, labels = bars(30, seed=5)
+    predictor = Predictor.load(Path(summary.run_dir))
+    files = []
+    for number, image in enumerate(images):
+        picture = Image.fromarray(image)
+        file = Path(summary.run_dir) / f"new-{number}.png"
+        (picture if number % 2 else picture.convert("RGB")).save(file)
+        files.append(file)
+    predicted = [one.top[0][0] for one in predictor.stream(files, lambda *_: None)]
+    right = np.mean([int(name) == label for name, label in zip(predicted, labels, strict=True)])
+    assert right > 0.9
+    assert predictor.card.class_names == tuple(str(n) for n in range(NUM_CLASSES))
+    assert predictor.card.image_size == SIDE
+
+
+def test_a_second_run_computes_nothing(data: Path, finished: tuple[Path, RunSummary]) -> None:
+    store, first = finished
+    again = run(data, store)
+    assert set(statuses(again).values()) == {"hit"}
+    assert again.metrics == first.metrics
+
+
+def test_a_training_by_epochs_is_the_same_again(
+    data: Path, finished: tuple[Path, RunSummary], tmp_path: Path
+) -> None:
+    again = run(data, tmp_path / "store")
+    assert set(statuses(again).values()) == {"miss"}
+    assert again.metrics == finished[1].metrics
+
+
+def test_a_budget_ends_annealed_and_mirrors_are_judged_too(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = itertools.count(0.0, 0.05)  # each look at the clock takes this long
+    monkeypatch.setattr("headstart.tasks.scratch.clock.time.monotonic", lambda: next(now_s))
+    settings = ("training.budget_s=4", "views.num_views=2", "views.flip=true")
+    summary = run(data, tmp_path / "store", *settings)
+    manifests = (tmp_path / "store" / "manifests").glob("training/*.json")
+    (manifest,) = [json.loads(path.read_text()) for path in manifests]
+    assert manifest["final_share"] > 0.9
+    assert 10 < manifest["num_steps"] < 40
+    assert "ms a step" in Path(summary.report).read_text()
+    assert set(summary.metrics) == {"test", "test_flip"}
+
+
+def test_a_rate_that_is_too_high_is_told_as_such(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="finite") as caught:
+        run(data, tmp_path / "store", "training.learning_rate=1e12", "training.warmup=0.0")
+    assert "lr-find" in caught.value.next_step
+
+
+def test_a_folder_of_images_is_resized_and_split(tmp_path: Path, store: Store) -> None:
+    images, labels = bars(60, seed=3)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / "images" / f"class {label}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).resize((30, 30)).save(path)
+    source = config(tmp_path / "images", "dataset.image_size=8").dataset
+    assert is_image_folder(source)
+    pixels = make_pixels(source, stages.dataset(folder_config(source)))
+    assert pixels.image_shape == (8, 8, 3)
+    assert pixels.class_names == ("class 0", "class 1", "class 2")
+    counts = {split: sum(of_class) for split, of_class in pixels.counts.items()}
+    assert sum(counts.values()) == 60
+    assert 0 < counts["test"] < counts["train"]
+    rows = open_images(pixels, "train")
+    assert pixels.mean == pytest.approx(rows.mean(axis=(0, 1, 2)).tolist())
+    assert pixels.std == pytest.approx(rows.std(axis=(0, 1, 2)).tolist())
+
+
+# Batches
+
+
+def test_an_epoch_has_each_image_once_at_most_and_drops_less_than_a_batch(
+    data: Path, store: Store
+) -> None:
+    cfg = config(data)
+    pixels = make_pixels(cfg.dataset, None)
+    views = make_views(pixels, cfg.views, 2)
+    labels = open_labels(pixels, "train")
+    marked = np.arange(len(labels), dtype=np.int32)  # each image a class of its own
+    batches = training_batches(views, layout_of(pixels), marked, 300, 32, 0.0, 0)
+    steps = steps_an_epoch(32, 300)
+    assert steps == 9
+    epochs = []
+    for epoch in range(4):
+        chosen = batches.skip(epoch * steps).take(steps)
+        seen = np.concatenate([targets.numpy().argmax(axis=1) for _, targets in chosen])
+        assert len(seen) == len(set(seen.tolist())) == 288
+        assert max(Counter(labels[seen].tolist()).values()) <= 100
+        epochs.append(seen.tolist())
+    dropped = [frozenset(range(300)) - set(epoch) for epoch in epochs]
+    assert dropped[0] != dropped[1]  # not always the same images
+    assert epochs[0] != epochs[2]  # view 1 again, in another order
+
+
+def test_batches_are_no_larger_than_the_data_set() -> None:
+    assert steps_an_epoch(512, 300) == 1
+
+
+# The command
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def settings() -> list[str]:
+    return [part for setting in QUICK for part in ("--set", setting)]
+
+
+def test_plan_says_the_bytes_and_refuses_a_short_disk(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["scratch", str(data), *settings(), "--plan", "--json"]
+    result = invoke(*arguments, "--store", str(tmp_path / "store"))
+    plan = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert plan["num_views"] == plan["num_missing"] == 6
+    assert plan["missing_bytes"] == 6 * plan["view_bytes"]
+    assert plan["view_bytes"] > 300 * SIDE * SIDE
+
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr("headstart.tasks.scratch.planning.shutil.disk_usage", lambda _: Usage)
+    assert invoke(*arguments[:-1], "--store", str(tmp_path / "store")).exit_code == 4
+
+
+def test_lr_find_draws_a_curve(data: Path, tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    result = invoke("lr-find", str(data), *settings(), "--steps", "12", "--json", "--store", store)
+    found = json.loads(result.stdout)
+    assert found["rates"] == sorted(found["rates"])
+    assert len(found["rates"]) == len(found["losses"]) > 2
+    assert found["suggested"] > 0
+    picture = Image.open(io.BytesIO(Path(found["picture"]).read_bytes()))
+    assert picture.size[0] > 300
+    assert list(Path(found["run_dir"]).rglob("*tfevents*"))
+
+
+def test_quick_and_a_name_are_enough_to_configure() -> None:
+    from headstart.commands.scratch import _load
+
+    made = _load("mnist", None, None, None, True, None, None, None)
+    assert made.training.budget_s == 45.0
+    with pytest.raises(ConfigError, match="by time or by epochs"):
+        _load("mnist", None, None, None, False, 10.0, 3, None)
+    with pytest.raises(ConfigError, match="width=auto"):
+        _load("mnist", None, None, None, False, None, None, "auto")
+
+
+def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
+    with use_store(Store(tmp_path / "store")), pytest.raises(DatasetError, match="fashion-mnist"):
+        make_pixels(ScratchConfig.model_validate({"dataset": {"images": "nmist"}}).dataset, None)
