@@ -94,9 +94,14 @@ def lr_find(
     run_config = _load(data_set, data, config, settings, False, None, None, width)
 
     def work() -> Any:
+        from headstart.config import ScratchConfig
+        from headstart.tasks.artifacts import current_store
+        from headstart.tasks.run_folder import make_run_folder
         from headstart.tasks.scratch.lr_find import find_learning_rate
 
-        return find_learning_rate(run_config, steps, out)
+        title = f"{Path(run_config.dataset.images).name}-lr-find"
+        folder = make_run_folder(current_store(), title, ScratchConfig, out)
+        return find_learning_rate(run_config, steps, folder)
 
     found = in_store(store, work)
     if as_json:

@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from headstart.config import ScratchConfig
-from headstart.tasks.artifacts import current_store
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import stage as make_index
-from headstart.tasks.run_folder import make_run_folder
 from headstart.tasks.scratch.batches import training_batches
 from headstart.tasks.scratch.lr_range import range_test, write_curve
 from headstart.tasks.scratch.network import build_network, choose_policy
@@ -17,13 +15,13 @@ from headstart.tasks.views.epoch_stage import layout_of
 from headstart.tasks.views.epoch_stage import stage as make_views
 
 
-def find_learning_rate(config: ScratchConfig, num_steps: int, out: Path | None) -> dict[str, Any]:
+def find_learning_rate(config: ScratchConfig, num_steps: int, folder: Path) -> dict[str, Any]:
     """Run a range test and write its curve.
 
     Args:
         config: Data, views, network and training; the width auto counts as 1.
         num_steps: Steps from the lowest to the highest rate.
-        out: Folder for the results; one under the store's runs/ where None.
+        folder: For the results.
 
     Returns:
         JSON data: suggested, broke_away, picture, run_dir, and the curve's rates and losses.
@@ -45,8 +43,6 @@ def find_learning_rate(config: ScratchConfig, num_steps: int, out: Path | None) 
         training.seed,
     )
     found = range_test(model, batches, training, num_steps)
-    title = f"{Path(source.images).name}-lr-find"
-    folder = make_run_folder(current_store(), title, ScratchConfig, out)
     return {
         "suggested": found.suggested,
         "broke_away": found.broke_away,

@@ -16,8 +16,8 @@ from headstart.tasks.scratch.batches import batch_size_of, steps_an_epoch
 from headstart.tasks.scratch.budget import WIDTHS, Choice, choose, time_call
 from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.training import PREDICT_ROWS, compile_network
+from headstart.tasks.spreading import available_cores
 from headstart.tasks.stage import Made, Stage
-from headstart.tasks.views.writing import available_cores
 
 
 class ScheduleManifest(Manifest):

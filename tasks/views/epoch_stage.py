@@ -20,11 +20,11 @@ from headstart.errors import ConfigError, RecordError
 from headstart.tasks.artifacts import FileEntry, Manifest, current_store
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images
 from headstart.tasks.progress import Reporter, reporter, use_reporter
+from headstart.tasks.spreading import available_cores
 from headstart.tasks.stage import Made, Stage, collect_outcomes
 from headstart.tasks.views.epoch_augment import EpochRecipe
 from headstart.tasks.views.epoch_draws import image_keys
 from headstart.tasks.views.epoch_shards import Layout, ViewWriter, recipe_fields
-from headstart.tasks.views.writing import available_cores
 
 DISK_RESERVE_BYTES = 256 * 2**20
 """Left free on the disk besides what is written, for the model, the report and the system."""
