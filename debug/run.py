@@ -312,7 +312,8 @@ def subprocess_launcher(output: TextIO | None) -> Launch:
         spec_file = Path(spec.outcome_file).with_suffix(".spec.json")
         spec_file.write_text(json.dumps(asdict(spec)), encoding="utf-8")
         stream: Any = output if spec.stage == "watch" and output is not None else subprocess.DEVNULL
-        environment = {**os.environ}
+        # Else TensorFlow fills a screen before the first line of the script's own.
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
         if spec.stage != "watch":
             environment["TF_XLA_FLAGS"] = (
                 environment.get("TF_XLA_FLAGS", "") + " --tf_xla_auto_jit=-1"
@@ -321,7 +322,7 @@ def subprocess_launcher(output: TextIO | None) -> Launch:
             [sys.executable, "-m", "headstart.debug.child", str(spec_file)],
             stdin=subprocess.DEVNULL,
             stdout=stream,
-            stderr=stream,
+            stderr=None if stream is output and output is not None else subprocess.DEVNULL,
             env=environment,
         )
         folder = Path(spec.dump_folder) if spec.dump_folder else None
