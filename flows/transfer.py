@@ -15,7 +15,7 @@ from headstart.flows.artifacts import publish, run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
-from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.bottlenecks.rows import check_names, open_backbone
 from headstart.tasks.bottlenecks.stage import images_to_extract
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.doubts import check_classes, doubts
@@ -67,6 +67,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
     started_s = time.monotonic()
     source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
     with collect_outcomes() as outcomes:
+        check_names(backbone, views.image_size, cut)
         dataset = stages.dataset(source)
         for line in index_of(dataset).summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
             reporter().note(f"     {line}")

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from headstart.tasks.run_folder import RunSummary
     from headstart.tasks.upkeep import Holding
 
+NUMBERS = {
+    *("rows", "to compute", "MB", "seconds"),
+    *("kB", "MFLOPs", "after", "limit", "image size"),
+    *("images", "precision", "recall", "F1"),
+}
+"""Columns whose cells are aligned on the right."""
+
 
 def default_yaml() -> str:
     """Return a configuration file with every field at its default."""
@@ -143,7 +150,7 @@ def cut_rows(backbone: "Backbone") -> list[dict[str, Any]]:
 
 def print_cuts(console: Console, backbone: "Backbone") -> None:
     """Print the cuts of a backbone."""
-    table = _table("cut", "activation", "kB an image", "MFLOPs before", "after", "speed-up limit")
+    table = _table("cut", "activation", "kB", "MFLOPs", "after", "limit")
     for cut in backbone.cuts:
         table.add_row(
             cut.name,
@@ -155,8 +162,9 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
         )
     console.print(table)
     console.print(
-        f"{backbone.name} at {backbone.image_size}x{backbone.image_size}; stored as float16; "
-        "1 multiply-add is 2 FLOPs; the limit is that of training the tail behind the cut",
+        f"{backbone.name} at {backbone.image_size}x{backbone.image_size}. kB: an image's, stored "
+        "as float16. MFLOPs: before the cut, and after it; 1 multiply-add is 2. limit: the "
+        "largest speed-up of training what lies behind the cut.",
         highlight=False,
         soft_wrap=True,
     )
@@ -226,9 +234,10 @@ def print_removed(
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, column in enumerate(columns):
-        right = column in (
-            "rows", "to compute", "MB", "seconds", "kB an image", "MFLOPs before", "after",
-            "speed-up limit", "image size", "images", "precision", "recall", "F1",
-        )  # fmt: skip
-        table.add_column(column, justify="right" if right else "left", no_wrap=number == 0)
+        right = column in NUMBERS
+        table.add_column(
+            column,
+            justify="right" if right else "left",
+            no_wrap=number == 0 or column == "activation",
+        )
     return table

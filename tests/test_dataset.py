@@ -542,3 +542,10 @@ def test_labels_digest_of_some_splits_ignores_the_others(tmp_path):
     assert before.labels_digest != after.labels_digest
     assert before.labels_digest_of(("train", "val")) == after.labels_digest_of(("train", "val"))
     assert before.labels_digest_of(("test",)) != after.labels_digest_of(("test",))
+
+
+def test_images_that_are_only_judged_may_be_of_one_class_or_held_out(tmp_path):
+    write(tmp_path, {f"test/cat/{number}.png": png(number) for number in range(3)})
+    source = DatasetConfig(images=tmp_path, val_fraction=0.0, test_fraction=0.0)
+    index = build_index(source, for_training=False)
+    assert (len(index.rows), index.class_names, index.problems) == (3, ("cat",), ())

@@ -67,6 +67,15 @@ def test_csv_manifest_gives_rows_with_text_labels(tmp_path):
     assert dataset_root(DatasetConfig(images=file)) == tmp_path
 
 
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_semicolons_and_tabs_are_understood(tmp_path, sign):
+    text = "path,label\n" + LINES.replace("7", '"seven, or so"')
+    comma = index_of(manifest(pool(tmp_path), text))
+    other = text.replace('"seven, or so"', "SEVEN").replace(",", sign)
+    other = other.replace("SEVEN", "seven, or so")
+    assert index_of(manifest(tmp_path, other)).rows == comma.rows
+
+
 def test_manifest_split_holds(tmp_path):
     text = "label,path,split,extra\na,images/0.png,train,x\nb,images/1.png,Train,x\n"
     text += "a,images/2.png,validation,x\nb,images/3.png,val,x\n"

@@ -1,14 +1,18 @@
 """How a configuration is read: a YAML file, then dotted settings, then named options."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from headstart.config.base import Config
 from headstart.config.transfer import TransferConfig
 from headstart.errors import ConfigError
+
+MAX_SHOWN = 120
+"""Characters of a wrong value that are shown."""
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -123,4 +127,28 @@ def _explain(item: Any) -> str:
         return f"  {name}: is required"
     if item["type"] == "extra_forbidden":
         return f"  {name}: there is no such field"
-    return f"  {name}: {item['msg']} (received {item['input']!r})"
+    return f"  {name}: {_in_words(item)} (received {_shown(item['input'])})"
+
+
+def _in_words(item: Any) -> str:
+    """Say what is wrong without pydantic's own vocabulary."""
+    if item["type"] == "value_error":  # one of ours: pydantic puts "Value error, " before it
+        return str(item["ctx"]["error"])
+    return str(item["msg"]).replace("Input should be", "should be")
+
+
+def _shown(value: Any) -> str:
+    """Write what was received as a user would: in YAML's words, on one line, not too long."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    plain = yaml.safe_dump(_plain(value), default_flow_style=True, allow_unicode=True, width=1000)
+    text = " ".join(plain.removesuffix("...\n").split())
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)

@@ -6,6 +6,7 @@ Keras model, so the gate covers decoding, views, freezing, cutting, storing and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -72,6 +73,15 @@ def check_parity(
         tolerance = TOLERANCE[collection.dtype.name]
         if not relative.max() <= tolerance:  # also where it is NaN
             row = int(np.argmax(relative))
+            if _rounds_too_much(live.numpy()[row], collection.dtype, tolerance):
+                raise BackboneError(
+                    f"The activations at {cut} can be stored as {collection.dtype} within "
+                    f"{tolerance:g} of their largest.",
+                    f"{float(largest[row]):.3g} is the largest of image "
+                    f"{sample.row_ids[row].image_digest}, where {collection.dtype} has too few "
+                    "steps or no such number",
+                    "store them as float32: --set bottlenecks.dtype=float32",
+                )
             raise BackboneError(
                 f"A stored bottleneck at {cut} is what the backbone computes, within "
                 f"{tolerance:g} of its largest activation.",
@@ -81,3 +91,12 @@ def check_parity(
                 "this with the backbone's name, since its graph and its layers disagree",
             )
     return worst
+
+
+def _rounds_too_much(row: npt.NDArray[np.float32], dtype: np.dtype[Any], tolerance: float) -> bool:
+    """Say whether rounding a right row to the storage type is what makes it differ."""
+    if not np.isfinite(row).all():
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite: more than the tolerance
+        difference = np.abs(row.astype(dtype).astype(np.float32) - row).max()
+    return not difference <= tolerance * np.abs(row).max()

@@ -151,6 +151,19 @@ def bottleneck_collections(
     return result
 
 
+def check_names(
+    backbone: BackboneConfig, image_size: int | None, bottlenecks: BottleneckConfig
+) -> None:
+    """Refuse names of backbones and cuts that there are not, before any image is read.
+
+    Raises:
+        BackboneError: There is no such backbone or cut; the message has the closest names.
+    """
+    network = open_backbone(backbone, image_size)
+    for name in (bottlenecks.cut, *bottlenecks.extra_cuts):
+        network.resolve_cut(name)
+
+
 def versions() -> dict[str, str]:
     """Return the versions whose arithmetic is in a bottleneck."""
     return {"tensorflow": tf.__version__, "keras": keras.__version__}

@@ -69,7 +69,7 @@ def build_index(
             than two classes or nothing to train on, or, where `config.strict`, if anything had
             to be left out.
     """
-    listing = _list(config.images.expanduser())
+    listing = _list(config.images.expanduser(), min_classes=2 if for_training else 1)
     inspection = inspect_files(listing.images, config.max_pixels, cache, on_progress)
     problems = listing.problems + inspection.problems
     if not inspection.images:
@@ -103,9 +103,9 @@ def build_index(
     return index
 
 
-def _list(images: Path) -> Listing:
+def _list(images: Path, min_classes: int) -> Listing:
     if images.is_dir():
-        return list_folder(images)
+        return list_folder(images, min_classes)
     if not images.exists():
         raise DatasetError("An image folder or manifest was expected.", *_missing(images))
     if images.suffix.lower() in MANIFEST_SUFFIXES and images.is_file():

@@ -38,7 +38,8 @@ def list_manifest(file: Path) -> Listing:
     """List the images that a manifest names.
 
     Args:
-        file: An existing CSV file (UTF-8, with a header) or Parquet file.
+        file: An existing CSV file (UTF-8, with a header; commas, semicolons or tabs between the
+            cells) or Parquet file.
 
     Returns:
         One entry a path. Lines that cannot be used are problems that give their number: the line
@@ -123,7 +124,11 @@ def _relative(text: str, root: Path) -> str | None:
 def _read_csv(file: Path) -> Iterator[_Line]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
+            header = stream.readline()
+            stream.seek(0)
+            # The header has no cell with a comma in it, or the columns would not be found.
+            delimiter = max(",;\t", key=header.count)
+            reader = csv.DictReader(stream, strict=True, delimiter=delimiter)
             names = _columns(file, list(reader.fieldnames or ()))
             for row in reader:
                 path, label, split = (row.get(name) if name else "" for name in names)
@@ -154,7 +159,7 @@ def _columns(file: Path, names: list[str]) -> tuple[str, str, str | None]:
         raise DatasetError(
             "A manifest has the columns path and label, and if wanted split.",
             f"{file}: the columns {', '.join(names) or '(none)'}",
-            "name the columns in the first line of the file",
+            "name them in the first line of the file, with commas, semicolons or tabs between",
         )
     return path, label, split
 

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from headstart.config import Split
 from headstart.errors import DatasetError
@@ -79,20 +79,21 @@ def class_name(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, min_classes: int = 2) -> Listing:
     """List the images of a class folder tree.
 
     Symbolic links that stay inside the root are followed; no folder is entered twice.
 
     Args:
         root: An existing folder.
+        min_classes: Fewer class folders than this are refused.
 
     Returns:
         Every file below a class folder, whatever its extension.
 
     Raises:
-        DatasetError: If split folders and class folders stand side by side, or there are fewer
-            than two class folders.
+        DatasetError: If split folders and class folders stand side by side, or there are too few
+            class folders.
     """
     walk = _Walk(os.path.realpath(root))
     folders, files = walk.entries(walk.root, "")
@@ -117,15 +118,14 @@ def list_folder(root: Path) -> Listing:
     else:
         for folder in folders:
             walk.list_class(folder, None)
-    _require_two_class_folders(root, walk, [] if split_folders else folders)
+    if len(walk.listing.class_places) < min_classes:
+        _refuse_too_few(root, walk, [] if split_folders else folders)
     return walk.listing
 
 
-def _require_two_class_folders(root: Path, walk: "_Walk", folders: list["_Place"]) -> None:
+def _refuse_too_few(root: Path, walk: "_Walk", folders: list["_Place"]) -> NoReturn:
     """Refuse a tree without classes, before any file is read."""
     classes = walk.listing.class_places
-    if len(classes) >= 2:
-        return
     next_step = "make one sub-folder for each class, with the images of that class in it"
     if len(folders) == 1 and walk.has_folders(folders[0]):
         inner = printable(str(root / folders[0].name))

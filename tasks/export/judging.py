@@ -34,7 +34,7 @@ def judge(model: Path, images: Path) -> SplitMetrics:
     names = predictor.card.class_names
     source = DatasetConfig(images=images, val_fraction=0.0, test_fraction=0.0)
     with reporter().track_to("reading images", "files") as on_progress:
-        index = build_index(source, None, on_progress)
+        index = build_index(source, None, on_progress, for_training=False)
     for line in index.summary_lines():
         reporter().note(line)
     if unknown := sorted(set(index.class_names) - set(names)):

@@ -121,5 +121,8 @@ stage = Stage(
     ExportManifest,
     _export_model,
     _export_key,
-    lambda made: f"{', '.join(made.formats)}, equal to {made.largest_difference:.1g}",
+    lambda made: (
+        f"{', '.join(made.formats)}, whose predictions are within {made.largest_difference:.1g} "
+        "of the pipeline's"
+    ),
 )
