@@ -6,6 +6,7 @@ run, so that ``--help`` and a mistyped option answer at once.
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -46,6 +47,28 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(debug_app, name="debug")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"headstart {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+    traceback: Annotated[
+        bool,
+        typer.Option("--traceback", help="Show where an error arose; may follow the command too."),
+    ] = False,
+) -> None:
+    """Begin every command; `main` looks for --traceback itself, wherever it stands."""
+
+
 CODE_OF_SIGPIPE = 128 + 13
 """What a shell reports of a program that a closed pipe ended."""
 
@@ -54,9 +77,6 @@ def main() -> None:
     """Run the command line; errors that headstart raises on purpose end without a traceback."""
     show_traceback = "--traceback" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
-    if arguments == ["--version"]:
-        print(f"headstart {__version__}")
-        return
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         app(args=arguments)

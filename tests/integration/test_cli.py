@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,10 @@ def test_evaluate_judges_a_model_on_labelled_images(finished: Pipeline) -> None:
     assert metrics["num_images"] == NUM_IMAGES
     assert metrics["accuracy"] > 0.9
     assert "accuracy" in call("evaluate", run_dir, finished.images).output
+    shutil.rmtree(finished.images / "blue")
+    shutil.rmtree(finished.images / "green")
+    metrics = json.loads(call("evaluate", run_dir, finished.images, "--json").stdout)
+    assert metrics["num_images"] == NUM_IMAGES // 3
 
 
 def test_evaluate_refuses_classes_that_the_model_does_not_know(
@@ -269,7 +274,9 @@ def test_version_is_told(
     import headstart
 
     monkeypatch.setattr(sys, "argv", ["headstart", "--version"])
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
     assert capsys.readouterr().out == f"headstart {headstart.__version__}\n"
 
 
