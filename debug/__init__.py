@@ -9,6 +9,7 @@ from typing import Any
 _HOMES = {
     "Diagnosis": "headstart.debug.diagnosis",
     "FlightRecorder": "headstart.debug.recorder",
+    "Preflight": "headstart.debug.preflight_callback",
     "RetraceCounter": "headstart.debug.retraces",
     "StepProfiler": "headstart.debug.profile",
     "SymptomRules": "headstart.debug.rules",
@@ -18,6 +19,7 @@ _HOMES = {
 __all__ = [
     "Diagnosis",
     "FlightRecorder",
+    "Preflight",
     "RetraceCounter",
     "StepProfiler",
     "SymptomRules",

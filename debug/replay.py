@@ -4,7 +4,9 @@ Every rung of the debugger's ladder runs in a process of its own, so this may be
 anywhere, a Prefect failure hook included.
 """
 
+import hashlib
 import json
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,7 +72,8 @@ def replay(folder: Path, keep_dump: Path | None = None) -> Replay:
                 "see that what the model's own classes import is installed here",
             )
         result = json.loads(result_file.read_text(encoding="utf-8"))
-    shown = tuple(_numbered(found, bundle) for found in run.diagnoses)
+    originals = _originals(bundle)
+    shown = tuple(_as_recorded(found, bundle, originals) for found in run.diagnoses)
     dump = Path(run.dump_folder) if run.dump_folder else None
     return Replay(bundle.folder, shown, result["is_exact"], _message(bundle, result), dump)
 
@@ -122,11 +125,31 @@ def _message(bundle: Bundle, result: dict[str, Any]) -> str:
     return f"{text} Possible reason: {reason}."
 
 
-def _numbered(found: Diagnosis, bundle: Bundle) -> Diagnosis:
-    """Count steps as the failed run did, not from the snapshot."""
+def _as_recorded(found: Diagnosis, bundle: Bundle, originals: dict[str, str]) -> Diagnosis:
+    """Count steps as the failed run did, not from the snapshot, and name the user's own file."""
+    if found.file in originals:
+        found = replace(found, file=originals[found.file])
     if found.step is None:
         return found
     return replace(found, step=found.step + bundle.first_step, batch=None)
+
+
+def _originals(bundle: Bundle) -> dict[str, str]:
+    """Return copied source -> the file it was copied from, where this process runs that file.
+
+    So it is in a failure hook, which runs in the process that failed; a bundle itself holds no
+    absolute path.
+    """
+    found = {}
+    for entry in bundle.facts["sources"]:
+        module = sys.modules.get(entry["module"])
+        file = getattr(module, "__file__", None)
+        if file is None or not Path(file).is_file():
+            continue
+        if hashlib.sha256(Path(file).read_bytes()).hexdigest() == entry["sha256"]:
+            copy = bundle.folder / "sources" / entry["name"]
+            found[str(copy.resolve())] = str(Path(file).resolve())
+    return found
 
 
 def _first_cause(diagnoses: tuple[Diagnosis, ...]) -> str:

@@ -270,7 +270,7 @@ class Watch:
         if name == "fit" and self.with_rules:
             from headstart.debug.rules import SymptomRules, worth_telling
 
-            rules = SymptomRules()
+            rules = SymptomRules(logs=False)  # they are told at the end
             callbacks.insert(0, rules)
             self._sources.append(
                 lambda: [_at_layer(found, model) for found in worth_telling(rules.diagnoses)]

@@ -179,6 +179,7 @@ def test_replay_finds_the_step_within_a_call_of_several(tmp_path, monkeypatch):
     first = done.diagnoses[0]
     assert done.is_exact, done.message
     assert (first.symptom, first.op_type, first.line, first.step) == ("nan", "Sqrt", 7, 21)
+    assert first.file == str(tmp_path / "my_root.py")  # the user's own, and not the copy
 
 
 TRAINING_SCRIPT = """
