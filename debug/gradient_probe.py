@@ -29,6 +29,7 @@ class GradientProbe:
         self.every = every
         self.variables: list[Any] = []
         self._stats: Any = None
+        self._is_traced = False
         self._before: list[Any] = []
         # A loss-scaling optimizer hands unscaled gradients to the one it wraps.
         inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -39,7 +40,7 @@ class GradientProbe:
     @property
     def is_ready(self) -> bool:
         """True once the train step was traced, and so there is something to read."""
-        return self._stats is not None
+        return self._is_traced
 
     def iteration(self) -> int:
         """Return the number of the step about to be taken, as the optimizer counts."""
@@ -55,6 +56,21 @@ class GradientProbe:
             A boolean, or a boolean tensor.
         """
         return (iteration % self.every == 0) | (iteration == 1)
+
+    def prepare(self, variables: list[Any]) -> None:
+        """Make room for the norms.
+
+        Best before the first trace: one that makes variables is taken a second time.
+
+        Args:
+            variables: Those that the optimizer will be handed gradients of.
+        """
+        if list(map(id, variables)) == list(map(id, self.variables)):
+            return
+        self.variables = variables
+        with tf.init_scope():
+            shape = [len(variables), _NUM_STATS]
+            self._stats = tf.Variable(tf.fill(shape, _NO_GRADIENT), name="headstart_gradient_norms")
 
     def remember_weights(self) -> None:
         """Keep the weights as they are before a sampled step.
@@ -96,13 +112,9 @@ class GradientProbe:
 
     def _measured_apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         grads, variables = list(grads), list(trainable_variables or self.variables)
-        if self._stats is None and variables:
-            self.variables = variables
-            with tf.init_scope():
-                shape = [len(variables), _NUM_STATS]
-                self._stats = tf.Variable(
-                    tf.fill(shape, _NO_GRADIENT), name="headstart_gradient_norms"
-                )
+        if not self._is_traced and variables:
+            self.prepare(variables)
+            self._is_traced = True
         place = {id(variable): i for i, variable in enumerate(self.variables)}
         known = [
             (place[id(variable)], gradient, variable)
@@ -137,6 +149,8 @@ def install(model: Any, every: int) -> GradientProbe:
     if probe is None:
         probe = GradientProbe(model.optimizer, every)
         _probes[model.optimizer] = probe
+        if model.built:
+            probe.prepare(list(model.trainable_variables))
     return probe
 
 

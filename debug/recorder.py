@@ -102,6 +102,7 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
         self.stops_on_nan = stops_on_nan
         self.flight = Flight()
         self.bundle: Path | None = None
+        self._num_bytes_since = 0
 
     def __enter__(self) -> "FlightRecorder":
         """Arm the recorder; the callback does the rest."""
@@ -137,10 +138,12 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
         flight = self.flight
         flight.step += 1
         flight.batches.append((flight.step, batch))
+        self._num_bytes_since += _num_bytes(batch)
         if flight.step == 0:
             _build(self.model, batch)
         if not flight.snapshots or flight.step % self.every == 0 or self._is_full():
             flight.snapshots.append(self._snapshot())
+            self._num_bytes_since = _num_bytes(batch)
             oldest = flight.snapshots[0].step
             while flight.batches and flight.batches[0][0] < oldest:
                 flight.batches.popleft()
@@ -179,9 +182,7 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _is_full(self) -> bool:
         """Whether the batches since the last snapshot take half of what is allowed."""
-        last = self.flight.snapshots[-1].step
-        since = sum(_num_bytes(batch) for step, batch in self.flight.batches if step >= last)
-        return 2 * since > self.max_bytes
+        return 2 * self._num_bytes_since > self.max_bytes
 
     def _snapshot(self) -> Snapshot:
         state = np.random.get_state(legacy=False)  # noqa: NPY002

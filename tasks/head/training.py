@@ -143,6 +143,7 @@ def train_head(
     val = val if val is not None and len(val) else None
     head = build_head(config, train.readers[0].shape, num_classes, tail)
     _compile(head, config, len(train), one_by_one=bool(callbacks) or tail is not None)
+    _make_variables(head, num_classes)
     batches = TrainingBatches(train, config, num_classes)
     guard = LossGuard()
     best = keras.callbacks.EarlyStopping(
@@ -240,6 +241,16 @@ def _compile(head: keras.Model, config: HeadConfig, num_images: int, *, one_by_o
         jit_compile=False,  # XLA made an epoch on 2 cores 40 times as long: 2.5 s, not 0.06 s
         steps_per_execution=1 if one_by_one else STEPS_A_CALL,
     )
+
+
+def _make_variables(head: keras.Model, num_classes: int) -> None:
+    """Make all variables of a training step now, or its first trace would, and have to be redone.
+
+    The metrics are reset when the first epoch begins.
+    """
+    head.optimizer.build(head.trainable_variables)
+    nothing = np.zeros((1, num_classes), np.float32)
+    head.compute_metrics(None, nothing, nothing)
 
 
 def _summarise(trained: TrainedHead, config: HeadConfig) -> str:
