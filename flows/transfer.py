@@ -75,10 +75,11 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         # Views are only needed to compute bottlenecks: those of images that have all theirs may
         # be gone (`headstart cache gc --views`), and are not made again.
         needed = images_to_extract(dataset, views, backbone, cut)
+        size = open_backbone(backbone, views.image_size).image_size
         if needed == ():
-            stages.views.skip("not needed: all bottlenecks are there")
+            reason = "not needed: all bottlenecks are there"
+            stages.views.skip(reason, dataset, source, views, size)
         else:
-            size = open_backbone(backbone, views.image_size).image_size
             stages.views(dataset, source, views, size, needed)
         stages.bottlenecks(dataset, source, views, backbone, cut)
         reporter().note(f"     {tensorboard_command(folder)}")

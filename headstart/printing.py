@@ -10,7 +10,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from headstart.tasks.backbones.backbone import Backbone
     from headstart.tasks.evaluation.metrics import SplitMetrics
-    from headstart.tasks.planning import Answer, Plan
+    from headstart.tasks.planning import Plan
+    from headstart.tasks.reasons import StageReason
     from headstart.tasks.run_folder import RunSummary
     from headstart.tasks.upkeep import Holding
 
@@ -74,7 +75,7 @@ def print_plan(console: Console, plan: "Plan") -> None:
     console.print(plan.dataset, highlight=False, soft_wrap=True)
     table = _table("stage", "", "rows", "to compute", "MB", "seconds")
     for line in plan.stages:
-        seconds = "" if line.seconds is None else f"{line.seconds:,.1f}"
+        seconds = "?" if line.seconds is None else f"{line.seconds:,.1f}"
         table.add_row(
             line.name,
             line.status.upper(),
@@ -104,19 +105,19 @@ def print_plan(console: Console, plan: "Plan") -> None:
     )
 
 
-def print_answers(console: Console, answers: "Iterable[Answer]") -> None:
+def print_reasons(console: Console, reasons: "Iterable[StageReason]") -> None:
     """Print why each stage would hit or miss."""
     from headstart.tasks.stage import short
 
-    for answer in answers:
-        style = "green" if answer.status == "hit" else "yellow"
+    for reason in reasons:
+        style = "green" if reason.status == "hit" else "yellow"
         console.print(
-            f"[{style}]{answer.status.upper():<4}[/] [bold]{answer.name:<12}[/] ",
+            f"[{style}]{reason.status.upper():<4}[/] [bold]{reason.name:<12}[/] ",
             end="",
             highlight=False,
         )
-        console.print(answer.text, markup=False, highlight=False, soft_wrap=True)
-        for field, old, new in answer.changes:
+        console.print(reason.text, markup=False, highlight=False, soft_wrap=True)
+        for field, old, new in reason.changes:
             line = f"       {field}: {short(old)} -> {short(new)}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -60,6 +60,11 @@ def changed_fields(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any,
         (dotted name, old value, new value) a leaf, sorted by name; None where it is absent.
     """
     old, new = _fields(old), _fields(new)
+    # A mapping that is on one side alone is told leaf by leaf, too.
+    if isinstance(old, Mapping) and new is None:
+        new = {}
+    if isinstance(new, Mapping) and old is None:
+        old = {}
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         changes: list[tuple[str, Any, Any]] = []
         for name in sorted({*old, *new}):

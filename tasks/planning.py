@@ -7,7 +7,7 @@ some of the images themselves.
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,13 @@ import tensorflow as tf
 
 from headstart.config import TransferConfig
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Manifest, current_store
+from headstart.tasks.artifacts import current_store
 from headstart.tasks.bottlenecks.extraction import freeze
-from headstart.tasks.bottlenecks.rows import (
-    CutCollections,
-    bottleneck_collections,
-    open_backbone,
-    wanted_rows,
-)
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.evaluation.stage import JUDGED
-from headstart.tasks.records import RowCollection, RowId
-from headstart.tasks.stage import Stage
-from headstart.tasks.views.stage import wanted_views
+from headstart.tasks.outlook import Outlook, look_ahead
 from headstart.tasks.views.writing import ImageJob, ViewMaker
 
 NUM_MEASURED = 32
@@ -40,6 +32,8 @@ MIN_MEASURED_S = 1.0
 """A speed is measured over at least this long."""
 RECORD_OVERHEAD_BYTES = 150
 """A TFRecord's frame and the names and address in it, beside the tensor."""
+EXTRACTING = ("views", "bottlenecks")
+"""Stages whose cost the cache has to pay back."""
 MAX_SPEEDUP = 300.0
 """Where hardly any FLOPs are left behind the cut, starting a step sets the pace."""
 
@@ -56,7 +50,8 @@ class StagePlan:
     num_bytes: int
     """That would be written."""
     seconds: float | None
-    """None where it is not known beforehand."""
+    """Of views and bottlenecks as measured here; of later stages as they took the last time in
+    this store, None where they never ran. Of the data set, what reading it just took."""
     reason: str = ""
 
 
@@ -94,126 +89,36 @@ def plan(config: TransferConfig) -> Plan:
     Returns:
         The plan.
     """
-    source, views, backbone = config.dataset, config.views, config.backbone
-    store = current_store()
-    dataset = stages.dataset(source)
-    index = index_of(dataset)
-    network = open_backbone(backbone, views.image_size)
-    cuts = bottleneck_collections(store, network, views, config.bottlenecks)
-    wanted = _wanted(cuts, index, views.num_augmented)
-    missing = [(collection, collection.missing(rows)) for collection, rows in wanted]
-    view_rows = sorted(frozenset().union(*(rows for _, rows in missing)))
-    pixels = wanted_views(store, index, views, network.image_size)
-    view_misses = [collection.missing(rows) for collection, rows in pixels] if view_rows else []
-    num_views = sum(len(rows) for rows in view_misses)
-    speeds = _measure(config, index, network) if view_rows else None
-    row_bytes = network.image_size**2 * 3 + RECORD_OVERHEAD_BYTES
+    outlook = look_ahead(config)
+    extracted, row_side = outlook.extracted, outlook.network.image_size
+    speeds = _measure(config, outlook.index, outlook.network) if extracted else None
+    num_views = sum(len(rows.missing) for rows in outlook.views)
+    reading = outlook.reading
     lines = [
-        _line("dataset", len(index.rows), 0, 0, 0.0),
+        StagePlan(
+            "dataset", reading.status, reading.rows, reading.rows_computed, 0, reading.seconds
+        ),
         _line(
             "views",
-            sum(len(rows) for _, rows in pixels),
+            sum(rows.num_wanted for rows in outlook.views),
             num_views,
-            num_views * row_bytes,
+            num_views * (row_side**2 * 3 + RECORD_OVERHEAD_BYTES),
             num_views * speeds.view_s if speeds else 0.0,
         ),
         _line(
             "bottlenecks",
-            sum(len(rows) for _, rows in wanted),
-            sum(len(rows) for _, rows in missing),
-            sum(len(rows) * (one.row_bytes + RECORD_OVERHEAD_BYTES) for one, rows in missing),
-            len(view_rows) * speeds.frozen_s if speeds else 0.0,
-            _why(config, dataset) if view_rows else "",
+            sum(rows.num_wanted for rows in outlook.bottlenecks),
+            sum(len(rows.missing) for rows in outlook.bottlenecks),
+            sum(
+                len(rows.missing) * (rows.collection.row_bytes + RECORD_OVERHEAD_BYTES)
+                for rows in outlook.bottlenecks
+            ),
+            len(extracted) * speeds.frozen_s if speeds else 0.0,
+            _why(config, outlook.dataset) if extracted else "",
         ),
-        *_later_stages(config, dataset, bool(view_rows)),
+        *_later_stages(config, outlook.dataset, bool(extracted)),
     ]
-    return _assemble(config, dataset.headline, index, lines, network, speeds, len(view_rows))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Whether one stage would be a hit, and if not, what changed.
-
-    Attributes:
-        name: Of the stage.
-        status: hit or miss.
-        text: What there is, or how much is missing.
-        changes: (field of the key, old, new) against the nearest earlier artefact.
-    """
-
-    name: str
-    status: str
-    text: str
-    changes: tuple[tuple[str, Any, Any], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON data."""
-        return asdict(self)
-
-
-def explain(config: TransferConfig) -> list[Answer]:
-    """Say for each stage of a run whether it would hit, and if not, which fields changed.
-
-    Args:
-        config: Of the run.
-
-    Returns:
-        One answer a stage, as far as the keys are known before anything is computed.
-    """
-    source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
-    store = current_store()
-    dataset = stages.dataset(source)
-    index = index_of(dataset)
-    network = open_backbone(backbone, views.image_size)
-    answers = [Answer("dataset", "hit", dataset.headline)]
-    arguments: tuple[Any, ...] = (dataset, source, views, network.image_size)
-    pixels = wanted_views(store, index, views, network.image_size)
-    of_views = _answer_rows(stages.views, arguments, pixels)
-    arguments = (dataset, source, views, backbone, cut)
-    cuts = bottleneck_collections(store, network, views, cut)
-    rows = _wanted(cuts, index, views.num_augmented)
-    of_bottlenecks = _answer_rows(stages.bottlenecks, arguments, rows)
-    if of_views.status == "miss" and of_bottlenecks.status == "hit":
-        of_views = Answer(stages.views.name, "hit", "not needed: all bottlenecks are there")
-    answers += [of_views, of_bottlenecks]
-    arguments = (dataset, views, backbone, cut, config.head, Path())
-    head = stages.head.find(*arguments)
-    answers.append(_answer(stages.head, arguments, head))
-    if head is None:
-        follows = "follows the head"
-        return [*answers, Answer("evaluation", "miss", follows), Answer("export", "miss", follows)]
-    arguments = (dataset, head, views, backbone, cut, config.evaluation)
-    answers.append(_answer(stages.evaluation, arguments, stages.evaluation.find(*arguments)))
-    arguments = (dataset, source, head, views, backbone, cut, config.export)
-    answers.append(_answer(stages.export, arguments, stages.export.find(*arguments)))
-    return answers
-
-
-def _wanted(
-    cuts: Mapping[str, CutCollections], index: DatasetIndex, num_augmented: int
-) -> list[tuple[RowCollection, list[RowId]]]:
-    return [pair for cut in cuts.values() for pair in wanted_rows(cut, index, num_augmented)]
-
-
-def _answer_rows(
-    stage: Stage[Any],
-    arguments: tuple[Any, ...],
-    wanted: Sequence[tuple[RowCollection, list[RowId]]],
-) -> Answer:
-    num_rows = sum(len(rows) for _, rows in wanted)
-    num_missing = sum(len(collection.missing(rows)) for collection, rows in wanted)
-    if not num_missing:
-        return Answer(stage.name, "hit", f"all {num_rows:,} rows are there")
-    text = f"{num_missing:,} of {num_rows:,} rows are missing"
-    return Answer(stage.name, "miss", text, stage.changes(*arguments))
-
-
-def _answer(stage: Stage[Any], arguments: tuple[Any, ...], found: Manifest | None) -> Answer:
-    if found is not None:
-        return Answer(stage.name, "hit", f"saves {found.duration_s:,.1f} s")
-    if changes := stage.changes(*arguments):
-        return Answer(stage.name, "miss", f"{len(changes)} fields of its key changed", changes)
-    return Answer(stage.name, "miss", stage.explain(*arguments) or "there is no earlier one")
+    return _assemble(config, outlook, lines, speeds)
 
 
 @dataclass(frozen=True)
@@ -286,7 +191,7 @@ def _later_stages(
         reason = stages.head.explain(*arguments)
         counts = (("head", num_train), ("evaluation", num_judged), ("export", 1))
         return [
-            StagePlan(name, "miss", rows, rows, 0, None, reason if name == "head" else "")
+            StagePlan(name, "miss", rows, rows, 0, _seconds(name), reason if name == "head" else "")
             for name, rows in counts
         ]
     evaluation = (dataset, head, views, backbone, cut, config.evaluation)
@@ -299,30 +204,34 @@ def _later_stages(
         if stage.find(*own) is not None:
             lines.append(StagePlan(stage.name, "hit", rows, 0, 0, 0.0))
         else:
-            lines.append(StagePlan(stage.name, "miss", rows, rows, 0, None, stage.explain(*own)))
+            seconds, reason = _seconds(stage.name), stage.explain(*own)
+            lines.append(StagePlan(stage.name, "miss", rows, rows, 0, seconds, reason))
     return lines
 
 
+def _seconds(name: str) -> float | None:
+    """Return how long a stage took the last time in this store; None where it never ran."""
+    for manifest in current_store().manifests(name):
+        return float(manifest.get("duration_s", 0.0))
+    return None
+
+
 def _assemble(
-    config: TransferConfig,
-    headline: str,
-    index: DatasetIndex,
-    lines: list[StagePlan],
-    network: Any,
-    speeds: _Speeds | None,
-    num_extracted: int,
+    config: TransferConfig, outlook: Outlook, lines: list[StagePlan], speeds: _Speeds | None
 ) -> Plan:
+    index = outlook.index
     uncached_s = cached_s = break_even = None
     if speeds is not None:
         # Without a cache every epoch sends the training and validation images through.
         per_epoch = len(index.rows_of("train")) + len(index.rows_of("val"))
         uncached_s = per_epoch * (speeds.uncached_s + speeds.view_s)
-        cut = network.resolve_cut(config.bottlenecks.cut)
+        cut = outlook.network.resolve_cut(config.bottlenecks.cut)
         cached_s = uncached_s / min(cut.speedup_limit, MAX_SPEEDUP)
-        paid_s = sum(line.seconds or 0.0 for line in lines)
+        # The head has to be trained either way.
+        paid_s = sum(line.seconds or 0.0 for line in lines if line.name in EXTRACTING)
         break_even = math.ceil(paid_s / max(1e-9, uncached_s - cached_s))
     return Plan(
-        dataset=headline,
+        dataset=outlook.dataset.headline,
         stages=tuple(lines),
         bytes_needed=sum(line.num_bytes for line in lines),
         bytes_free=shutil.disk_usage(current_store().root).free,

@@ -9,7 +9,7 @@ Prefect has cached does not validate once its files are damaged or gone.
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +32,8 @@ NUM_COMPARED = 50
 """Earlier manifests of a stage among which the nearest is looked for to explain a miss."""
 NUM_REASONS = 3
 """Changed fields named in a stage's line."""
+DATA_FIELDS = {"images", "labels", "dataset"}
+"""Fields of keys that say which data set it is."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,20 @@ class Stage(Generic[M]):
         fields = self.key_fields(*arguments)
         return tuple(nearest_changes(current_store(), self.name, fields) or ())
 
-    def skip(self, reason: str) -> None:
-        """Note that the stage did not have to be called."""
-        self._tell(Outcome(name=self.name, status="hit", reason=reason), reason)
+    def skip(self, reason: str, *arguments: Any) -> None:
+        """Note that the stage did not have to be called.
+
+        Args:
+            reason: Why not.
+            *arguments: Of the call that is spared; what it took the first time is what is saved.
+        """
+        manifest = self.find(*arguments) if arguments else None
+        saved_s = manifest.duration_s if manifest is not None else 0.0
+        text = f"{reason}, {saved_s:,.1f} s saved" if saved_s >= 0.05 else reason
+        outcome = Outcome(
+            name=self.name, status="hit", reason=reason, seconds_saved=round(saved_s, 3)
+        )
+        self._tell(outcome, text)
 
     def run(self, *arguments: Any) -> M:
         """Do what a call does, without Prefect."""
@@ -235,7 +248,9 @@ class Stage(Generic[M]):
     def _tell_miss(self, manifest: M, reason: str) -> None:
         num, computed = manifest.num_rows, manifest.num_rows_computed
         text = f"{self.describe(manifest)}, {manifest.duration_s:,.1f} s"
-        if computed < num:
+        if computed == 0:
+            text += ", all rows were there"
+        elif computed < num:
             text += f", {computed:,} of {num:,} rows computed"
         if reason:
             text += f" ({reason})"
@@ -367,6 +382,9 @@ def nearest_changes(
     best: list[tuple[str, Any, Any]] | None = None
     for _, manifest in zip(range(NUM_COMPARED), store.manifests(name), strict=False):
         changes = changed_fields(manifest.get("key_fields", {}), fields)
+        # Of another data set only what is like this in nearly all else says anything.
+        if len(changes) > NUM_REASONS and {field for field, _, _ in changes} & DATA_FIELDS:
+            continue
         if best is None or len(changes) < len(best):
             best = changes
     return best
@@ -374,10 +392,21 @@ def nearest_changes(
 
 def short(value: Any) -> str:
     """Write a key's value in a few characters; a digest by its first eight."""
-    text = str(value)
+    text = _written(value)
     if len(text) == 64 and all(c in "0123456789abcdef" for c in text):
         return text[:8]
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _written(value: Any) -> str:
+    """Write a key's value without brackets of Python's: lists and tuples are one in a key."""
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={_written(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    return str(value)
 
 
 def in_flow_run() -> bool:

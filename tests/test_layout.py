@@ -35,6 +35,7 @@ PACKAGES = (
     "evaluation",
     "export",
     "pages",
+    "surveying",
     "ranking",
     "auditing",
     "finetuning",
@@ -43,8 +44,10 @@ PACKAGES = (
 )
 TOP = (
     "garbage",
+    "outlook",
     "planning",
     "promotion",
+    "reasons",
     "registry",
     "run_folder",
     "stages",

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,3 +138,37 @@ def test_damage_that_comes_back_is_not_mended_for_ever() -> None:
     with pytest.raises(DamagedShardError):
         mending_damage(failing(again))
     assert len(again) == MAX_MENDED - 1
+
+
+def test_a_call_that_is_spared_says_what_it_took(store: Store) -> None:
+    stage = make_stage()
+    with collect_outcomes() as outcomes:
+        stage.skip("not needed")
+        stage.skip("not needed", "Ada", False)  # never called
+        manifest = stage("Ada", False)
+        store.write_manifest(manifest.model_copy(update={"duration_s": 7.5}))
+        stage.skip("not needed", "Ada", False)
+    assert [outcome.seconds_saved for outcome in outcomes if outcome.reason == "not needed"] == [
+        0.0,
+        0.0,
+        7.5,
+    ]
+
+
+def test_a_miss_is_compared_with_what_is_like_it(store: Store) -> None:
+    def compute(folder: Path) -> Made:
+        return Made(1, 1)
+
+    def run_with(**fields: Any) -> str:
+        stage = Stage("head", 1, Manifest, compute, lambda: fields)
+        with collect_outcomes() as outcomes:
+            stage()
+        return outcomes[0].reason
+
+    settings = {"rate": 1, "size": [1, 2], "kind": {"name": "a", "depth": 2}}
+    assert run_with(labels="x", **settings) == ""
+    assert run_with(labels="y", **settings) == "labels x -> y"
+    assert run_with(labels="z", rate=2, size=(3,), kind={"name": "b", "depth": 3}) == ""
+    assert run_with(labels="x", rate=1, size=(1, 2), kind=None) == (
+        "kind.depth 2 -> none, kind.name a -> none"
+    )

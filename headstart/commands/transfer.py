@@ -122,17 +122,17 @@ def why(
     run_config = _load(images, config, settings, backbone, cut, views, epochs)
 
     def work() -> Any:
-        from headstart.tasks.planning import explain
+        from headstart.tasks.reasons import explain
 
         return explain(run_config)
 
-    answers = in_store(store, work)
+    reasons = in_store(store, work)
     if as_json:
-        print_json({"stages": [answer.to_dict() for answer in answers]})
+        print_json({"stages": [reason.to_dict() for reason in reasons]})
     else:
-        from headstart.printing import print_answers
+        from headstart.printing import print_reasons
 
-        print_answers(Console(), answers)
+        print_reasons(Console(), reasons)
 
 
 @app.command()
