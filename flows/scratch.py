@@ -19,6 +19,7 @@ from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.progress import reporter
 from headstart.tasks.run_folder import RunSummary, finish_run, make_run_folder, tensorboard_command
 from headstart.tasks.scratch import stage as scratch_stages
+from headstart.tasks.scratch.comparison import PLAIN_VIEWS, compare
 from headstart.tasks.scratch.run import make_scratch_report, write_scratch_config
 from headstart.tasks.scratch.schedule import stage as make_schedule
 from headstart.tasks.stage import collect_outcomes
@@ -74,6 +75,16 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         flip_test = training_config.flip_test and bool(views.recipe["flip"])
         evaluation = scratch_stages.evaluation(pixels, training, flip_test, config.evaluation)
         export = scratch_stages.export(pixels, training, network, config.export)
+        notes: list[str] = []
+        if config.compare:
+            plain_views = make_views(pixels, PLAIN_VIEWS, 1)
+            log_dir = folder / "tensorboard-without-augmentation"
+            plain = scratch_stages.training(
+                pixels, plain_views, schedule, network, training_config, log_dir
+            )
+            judged = scratch_stages.evaluation(pixels, plain, False, config.evaluation)
+            notes.append(compare(folder, pixels, (training, evaluation), (plain, judged)))
+            reporter().note(f"     {notes[-1]}")
     report = make_scratch_report(
         folder,
         config,
@@ -84,6 +95,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         evaluation,
         outcomes,
         tensorboard_command(folder),
+        notes,
     )
     found = [diagnosis.to_dict() for diagnosis in watch.diagnoses]
     summary = finish_run(folder, report, training, evaluation, export, outcomes, started_s, found)

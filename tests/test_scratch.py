@@ -114,9 +114,14 @@ def test_a_second_run_computes_nothing(data: Path, finished: tuple[Path, RunSumm
 def test_a_training_by_epochs_is_the_same_again(
     data: Path, finished: tuple[Path, RunSummary], tmp_path: Path
 ) -> None:
-    again = run(data, tmp_path / "store")
+    again = run(data, tmp_path / "store", "compare=true")
     assert set(statuses(again).values()) == {"miss"}
     assert again.metrics == finished[1].metrics
+    # A network without augmentation is trained beside it, and both are shown.
+    assert len([outcome for outcome in again.stages if outcome.name == "training"]) == 2
+    with Image.open(Path(again.run_dir) / "heatmaps.png") as sheet:
+        assert sheet.size[0] > 1000
+    assert "with augmentation" in Path(again.report).read_text()
 
 
 def test_a_budget_ends_annealed_and_mirrors_are_judged_too(

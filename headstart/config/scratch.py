@@ -104,6 +104,9 @@ class ScratchConfig(Config):
     training: ScratchTrainingConfig = ScratchTrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig(formats=("keras",))
+    compare: bool = False
+    """Train once more without augmentation, for as long again, and show both: accuracies, and
+    heatmaps of the same test images side by side."""
 
     @model_validator(mode="after")
     def _need_a_budget_for_auto(self) -> "ScratchConfig":

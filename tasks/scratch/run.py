@@ -48,6 +48,7 @@ def make_scratch_report(
     evaluation: EvaluationManifest,
     outcomes: Sequence[Outcome],
     tensorboard: str,
+    more_notes: Sequence[str] = (),
 ) -> Report:
     """Gather what the report page shows; the hardest test images are written as PNG files.
 
@@ -61,6 +62,7 @@ def make_scratch_report(
         evaluation: Manifest of the stage.
         outcomes: How each stage went.
         tensorboard: The command that shows the training.
+        more_notes: Further sentences for the page.
 
     Returns:
         The report.
@@ -100,7 +102,7 @@ def make_scratch_report(
         ),
         config=config.model_dump(mode="json"),
         versions={name: version(name) for name in VERSIONED},
-        notes=_notes(schedule, views, training),
+        notes=(*_notes(schedule, views, training), *more_notes),
     )
 
 

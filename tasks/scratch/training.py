@@ -154,9 +154,9 @@ def predict_logits(
         return tf.cast(logits, tf.float32)
 
     spec = tf.TensorSpec((None, *images.shape[1:]), tf.uint8)
-    compiled = tf.function(forward, input_signature=[spec], autograph=False)
+    compiled = tf.function(forward, autograph=False).get_concrete_function(spec)
     parts = [
-        compiled(np.asarray(images[start : start + PREDICT_ROWS])).numpy()
+        compiled(tf.constant(np.asarray(images[start : start + PREDICT_ROWS]))).numpy()
         for start in range(0, len(images), PREDICT_ROWS)
     ]
     return np.concatenate(parts)

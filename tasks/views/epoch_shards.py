@@ -115,13 +115,11 @@ class ViewWriter:
         self._digest = digest(fields)
         shape = [None, *images.shape[1:]]
         self._augment = tf.function(
-            lambda block, keys, view: epoch_views(block, keys, view, recipe),
-            input_signature=[
-                tf.TensorSpec(shape, tf.uint8),
-                tf.TensorSpec([None], tf.uint64),
-                tf.TensorSpec([], tf.uint64),
-            ],
-            autograph=False,
+            lambda block, keys, view: epoch_views(block, keys, view, recipe), autograph=False
+        ).get_concrete_function(
+            tf.TensorSpec(shape, tf.uint8),
+            tf.TensorSpec([None], tf.uint64),
+            tf.TensorSpec([], tf.uint64),
         )
 
     def write(self, folder: Path, view: int) -> None:
@@ -140,7 +138,8 @@ class ViewWriter:
         with tf.device("CPU:0"):
             for start in range(0, len(order), CHUNK_ROWS):
                 positions = order[start : start + CHUNK_ROWS]
-                made = self._augment(self._images[positions], self._keys[positions], key).numpy()
+                block = tf.constant(np.asarray(self._images[positions]))
+                made = self._augment(block, as_uint64(self._keys[positions]), key).numpy()
                 for row in range(0, len(positions), BLOCK_ROWS):
                     yield positions[row : row + BLOCK_ROWS], made[row : row + BLOCK_ROWS]
 
