@@ -18,6 +18,7 @@ from headstart.launch import (
     process_seconds,
     run_flow,
 )
+from headstart.service.record import ServiceRecord, Started
 from headstart.tasks.progress import Reporter
 from tests.pipeline import Pipeline, statuses
 
@@ -64,6 +65,64 @@ def test_the_environment_beats_the_profile(monkeypatch: pytest.MonkeyPatch) -> N
     assert prefect_url() == "http://c/api"
 
 
+def test_files_of_the_working_folder_name_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each beats those before it: the order in which Prefect itself reads them."""
+    monkeypatch.chdir(tmp_path)
+    write_profile('active = "a"\n[profiles.a]\nPREFECT_API_URL = "http://profile/api"\n')
+    assert prefect_url() == "http://profile/api"
+    Path("pyproject.toml").write_text('[tool.prefect.api]\nurl = "http://pyproject/api"\n')
+    assert prefect_url() == "http://pyproject/api"
+    Path("prefect.toml").write_text('[api]\nurl = "http://prefect-toml/api"\n')
+    assert prefect_url() == "http://prefect-toml/api"
+    Path(".env").write_text("PREFECT_API_URL=http://dotenv/api\n")
+    assert prefect_url() == "http://dotenv/api"
+    monkeypatch.setenv("PREFECT_API_URL", "http://variable/api")
+    assert prefect_url() == "http://variable/api"
+
+
+def test_prefect_reads_the_files_in_the_same_order(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.prefect.api]\nurl = "http://a/api"\n')
+    (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://b/api"\n')
+    code = "from prefect.settings import get_current_settings as s; print(s().api.url)"
+    told = []
+    for dotenv in ("", "PREFECT_API_URL=http://c/api\n"):
+        (tmp_path / ".env").write_text(dotenv)
+        result = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        told.append(result.stdout.strip())
+    assert told == ["http://b/api", "http://c/api"]
+
+
+@pytest.mark.parametrize("text", ["[api", "[api]", "api = 1", "[api]\nurl = 1"])
+def test_a_prefect_toml_that_names_none_is_passed_over(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prefect.toml").write_text(text)
+    assert prefect_url() is None
+
+
+def test_a_running_up_over_the_store_is_known_where_nothing_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = ServiceRecord(
+        up=Started.of("headstart up", os.getpid()),
+        api_url="http://up/api",
+        dashboard_url="http://up",
+        tensorboard_url="http://board",
+        runs_url="http://runs",
+        pool="local",
+    )
+    record.write(tmp_path)
+    assert prefect_url(tmp_path) == "http://up/api"
+    assert prefect_url(tmp_path / "other") is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://variable/api")
+    assert prefect_url(tmp_path) == "http://variable/api"
+
+
 @pytest.mark.parametrize("text", ["", "active = 1", "not toml [", 'active = "gone"\n[profiles]'])
 def test_a_profile_that_cannot_be_read_names_no_server(text: str) -> None:
     write_profile(text)
@@ -89,6 +148,7 @@ def test_a_run_goes_on_plainly_where_the_server_does_not_answer(
     reporter = Reporter(Console(file=heard, width=100))
     summary = run_flow("transfer", finished.config(), finished.store.root, None, False, reporter)
     assert set(statuses(summary).values()) == {"hit"}
+    assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:9/api"  # the caller's, as it was
     told = [line for line in heard.getvalue().splitlines() if "Prefect" in line]
     assert told == [
         "not recorded: no Prefect server (none answers at http://127.0.0.1:9/api); "

@@ -1,0 +1,51 @@
+"""The Dockerfile: linted, and made of commands that are run elsewhere too."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from headstart import __version__
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = ROOT / "Dockerfile"
+
+
+def instructions() -> list[str]:
+    lines = re.sub(r"\\\n\s*", "", DOCKERFILE.read_text(encoding="utf-8")).splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_the_dockerfile_passes_the_linter() -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    result = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True)
+    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
+
+
+def test_it_installs_as_the_readme_and_so_ci_does() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    install = next(line for line in readme.splitlines() if line.startswith("python3 -m venv"))
+    venv, pip, _ = install.split(" && ")
+    (run,) = (line for line in instructions() if "pip install" in line)
+    assert venv.replace(".venv", "/opt/headstart") in run
+    program, _, arguments = pip.partition(" install ")
+    assert program.replace(".venv", "/opt/headstart") in run
+    assert f'"{arguments}${{EXTRAS}}"' in run
+
+
+def test_the_image_runs_the_command_line_without_root_over_a_volume() -> None:
+    lines = instructions()
+    assert 'CMD ["headstart", "--help"]' in lines
+    assert "VOLUME /store" in lines
+    assert any("HEADSTART_STORE=/store" in line for line in lines)
+    user = [line for line in lines if line.startswith("USER")]
+    assert user == ["USER 1000"]
+
+
+def test_the_gpu_build_argument_names_an_extra() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    (extra,) = re.findall(r"EXTRAS='\[(\w+)\]'", DOCKERFILE.read_text())
+    assert extra in project["optional-dependencies"]

@@ -1,0 +1,173 @@
+"""The parts of `headstart up` that need no server."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headstart.cli import app
+from headstart.errors import ServiceError
+from headstart.service.children import LOOPBACK, Child, answers, choose_port, end_all
+from headstart.service.record import (
+    ServiceRecord,
+    Started,
+    birth_of,
+    descendants,
+    read_record,
+    running_service,
+)
+from headstart.service.runs_page import RunsServer
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, subprocess, sys, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+    " start_new_session=True)\n"
+    "print('ready', flush=True)\n"
+    "time.sleep(600)\n",
+]
+
+
+def make_record(pid: int) -> ServiceRecord:
+    return ServiceRecord(
+        up=Started.of("headstart up", pid),
+        api_url="http://127.0.0.1:4200/api",
+        dashboard_url="http://127.0.0.1:4200",
+        tensorboard_url="http://127.0.0.1:6006",
+        runs_url="http://127.0.0.1:4280",
+        pool="local",
+    )
+
+
+def test_a_record_counts_while_its_process_runs(tmp_path: Path) -> None:
+    assert running_service(tmp_path) is None
+    record = make_record(os.getpid())
+    record.write(tmp_path)
+    assert running_service(tmp_path) == record
+    # The number of the process is in use again, by another one that was started later.
+    later = record.up.model_copy(update={"birth": record.up.birth - 1})
+    record.model_copy(update={"up": later}).write(tmp_path)
+    assert running_service(tmp_path) is None
+    assert read_record(tmp_path) is not None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "no json"])
+def test_a_damaged_record_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "service.json").write_text(text)
+    assert read_record(tmp_path) is None
+
+
+def test_a_process_that_has_ended_was_never_born() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert birth_of(process.pid) is None
+    assert birth_of(os.getpid()) == birth_of(os.getpid()) is not None
+
+
+def test_stopping_a_child_ends_what_it_started_in_other_sessions_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.service.children.STOP_LIMIT_S", 0.2)
+    child = Child("stubborn", STUBBORN, dict(os.environ), tmp_path / "logs" / "child.log")
+    child.start()
+    while "ready" not in child.tail():
+        assert not child.has_ended(), child.tail()
+    assert child.pid is not None
+    (grandchild,) = descendants([child.pid])
+    child.stop()
+    assert child.has_ended()
+    assert not grandchild.is_alive()
+
+
+def test_a_child_that_does_not_start_leaves_its_last_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such database')"]
+    child = Child("server", command, dict(os.environ), tmp_path / "server.log")
+    child.start()
+    while not child.has_ended():
+        pass
+    assert child.tail() == "no such database"
+    child.stop()
+
+
+def test_ending_processes_tells_which_still_ran() -> None:
+    ended, running = subprocess.Popen(["true"]), subprocess.Popen(SLEEP)
+    processes = [Started.of("a", ended.pid), Started.of("b", running.pid)]
+    ended.wait()
+    assert [process.name for process in end_all(processes)] == ["b"]
+    assert running.wait() < 0
+
+
+def test_a_port_that_is_taken_is_passed_over_or_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        chosen: set[int] = set()
+        assert choose_port(None, port, "a page", chosen) > port
+        with pytest.raises(ServiceError, match=f"{port} is taken"):
+            choose_port(port, 0, "a page", chosen)
+    promised = choose_port(None, port, "a page", chosen)
+    assert choose_port(None, port, "another", chosen) > promised
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[RunsServer]:
+    folder = tmp_path / "runs"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "report.html").write_text("<h1>report</h1>")
+    (tmp_path / "secret").write_text("secret")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    served = RunsServer(folder, 0)
+    yield served
+    served.stop()
+
+
+def ask(served: RunsServer, path: str, method: str = "GET", host: str | None = None) -> int:
+    address = served.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.request(method, path, headers={"Host": host or address})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_reports_are_served_and_nothing_outside_their_folder(runs: RunsServer) -> None:
+    assert answers(f"{runs.url}/a/report.html")
+    assert ask(runs, "/a/report.html", "HEAD") == 200
+    assert ask(runs, "/../secret") == 404
+    assert ask(runs, "/%2e%2e/secret") == 404
+    assert ask(runs, "/link") == 404
+
+
+def test_reports_cannot_be_changed(runs: RunsServer) -> None:
+    assert [ask(runs, "/a/report.html", method) for method in ("PUT", "POST", "DELETE")] == [
+        501
+    ] * 3
+
+
+def test_reports_are_not_served_under_a_strangers_name(runs: RunsServer) -> None:
+    assert ask(runs, "/a/report.html", host="localhost:1") == 200
+    assert ask(runs, "/a/report.html", host="rebound.example") == 403
+
+
+def test_check_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["up", "--check", "--store", str(tmp_path / "store")])
+    assert result.exit_code == ServiceError.exit_code
+    assert "headstart up" in result.stdout
+
+
+def test_a_data_set_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["up", "--images", str(tmp_path / "gone"), "--store", str(tmp_path / "store")]
+    )
+    assert isinstance(result.exception, ServiceError)
