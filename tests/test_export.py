@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from headstart.errors import ExportError
 from headstart.tasks.export.joining import join
 from headstart.tasks.export.model_files import (
     ModelCard,
+    _without_info_lines,
     load_network,
     read_card,
     read_keras,
@@ -200,6 +202,12 @@ def test_each_format_loads_with_its_card_wherever_it_is_moved(
     received = network(IMAGES[1][np.newaxis])
     assert received.dtype == np.float32
     np.testing.assert_allclose(received, softmax(logits[1:2]), atol=1e-5)
+
+
+def test_what_litert_chose_is_no_news_but_its_warnings_are(capfd: pytest.CaptureFixture) -> None:
+    with _without_info_lines():
+        os.write(2, b"INFO: Created a delegate.\nWARNING: It is slow.\n")
+    assert capfd.readouterr().err == "WARNING: It is slow.\n"
 
 
 def test_labels_are_one_a_line_and_the_card_is_json(run: Path) -> None:

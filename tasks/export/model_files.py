@@ -6,9 +6,13 @@ as the TFLite metadata convention has it; a SavedModel has the folder ``assets.e
 files. Keras, LiteRT and TensorFlow Serving all ignore the addition.
 """
 
+import contextlib
+import os
+import sys
+import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -191,8 +195,27 @@ def _open_litert(path: Path) -> Any:
         # releases that still have it, so a user can do nothing about that.
         warnings.simplefilter("ignore", UserWarning)
         interpreter = tf.lite.Interpreter(model_path=str(path))
-    interpreter.allocate_tensors()
+    with _without_info_lines():
+        interpreter.allocate_tensors()
     return interpreter
+
+
+@contextlib.contextmanager
+def _without_info_lines() -> Iterator[None]:
+    """Keep LiteRT's C++ from telling on file descriptor 2 which delegate it chose."""
+    with tempfile.TemporaryFile() as aside:
+        sys.stderr.flush()
+        real = os.dup(2)
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            aside.seek(0)
+            for line in aside.read().decode(errors="replace").splitlines():
+                if not line.startswith("INFO:"):
+                    print(line, file=sys.stderr)
 
 
 def _locate(path: Path) -> tuple[Path, Format]:

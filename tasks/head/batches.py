@@ -218,7 +218,8 @@ def _batches(
         images = order[start : start + batch_size]
         return rows.gather(images, view), rows.labels[images]
 
-    @tf.autograph.experimental.do_not_convert  # half a second to find nothing to convert
+    # Autograph would take half a second to find nothing to convert.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def load(start: Any) -> tuple[Any, ...]:
         dtypes = (tf.dtypes.as_dtype(reader.dtype), tf.int32)
         bottlenecks, labels = tf.numpy_function(read, (start,), dtypes)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from headstart.config import HeadConfig
+from headstart.config import SPLITS, HeadConfig, Split
 from headstart.errors import TrainingError
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.problems import printable
@@ -23,7 +23,7 @@ def check_classes(index: DatasetIndex) -> None:
         TrainingError: A class has no training image.
     """
     nothing = (0,) * len(index.class_names)
-    counts = {split: index.split_counts.get(split, nothing) for split in ("train", "val", "test")}
+    counts = {split: index.split_counts.get(split, nothing) for split in SPLITS}
     missing = [label for label, count in enumerate(counts["train"]) if count == 0]
     if not missing:
         return
@@ -49,7 +49,7 @@ def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[
         with an accuracy that one answer to everything would reach is a training that diverged.
     """
     best = head.history[head.best_epoch - 1]
-    split = "val" if head.has_val else "train"
+    split: Split = "val" if head.has_val else "train"
     loss = best.val_loss if head.has_val else best.train_loss
     accuracy = best.val_accuracy if head.has_val else best.train_accuracy
     counts = index.split_counts[split]
