@@ -57,6 +57,9 @@ def collect_garbage(store: Store, criteria: Criteria) -> list[tuple[str, int]]:
         removed = list_garbage(store, criteria)
         for name, _ in removed:
             store.remove(store.root / name)
+        for path in (store.root / "locks").glob("*"):  # empty files, and nobody holds them now
+            if path.name != IN_USE:
+                store.remove(path)
     return removed
 
 
@@ -118,7 +121,6 @@ def _garbage(store: Store, criteria: Criteria) -> list[Path]:
     doomed += _stray_manifests(store, criteria, going)
     # Prefect's copies of manifests: where it has none, it asks the store.
     doomed += sorted((store.root / "prefect").glob("*"))
-    doomed += (path for path in sorted((store.root / "locks").glob("*")) if path.name != IN_USE)
     return doomed
 
 

@@ -72,6 +72,7 @@ def cache_gc(
 
     Small shards, as runs over a few new images each leave them behind, are merged.
     """
+    from headstart.launch import quiet_tensorflow
     from headstart.printing import print_removed
     from headstart.tasks.garbage import (
         Criteria,
@@ -82,7 +83,8 @@ def cache_gc(
 
     opened, criteria = _open_existing(store), Criteria(views, unused_days)
     removed = list_garbage(opened, criteria) if dry_run else collect_garbage(opened, criteria)
-    merged = [] if dry_run else merge_small_shards(opened)
+    with quiet_tensorflow():  # shards are written with it
+        merged = [] if dry_run else merge_small_shards(opened)
     num_fewer = sum(len(one.old) - len(one.new) for one in merged) // 2
     if as_json:
         entries = [{"path": path, "bytes": num_bytes} for path, num_bytes in removed]
