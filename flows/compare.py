@@ -15,12 +15,11 @@ from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import CompareConfig, StudyConfig, TuningConfig
-from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.finetuning.network import PIXELS
@@ -30,10 +29,13 @@ from headstart.tasks.finetuning.study_page import compare_page
 from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.finetuning.trial import Trial, TrialManifest, open_kernels
 from headstart.tasks.finetuning.trial import trial as train_trial
+from headstart.tasks.head.doubts import check_classes
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
 from headstart.tasks.progress import reporter
-from headstart.tasks.stage import Outcome, collect_outcomes
+from headstart.tasks.remote_store import open_store
+from headstart.tasks.spreading import use_spreading
+from headstart.tasks.stage import Outcome, collect_outcomes, mending_damage
 
 REPORT = "report.html"
 
@@ -74,20 +76,21 @@ def compare(
     Returns:
         Where the page is, and the figures.
     """
-    with use_store(Store(store or default_root())) as current, shown_in_ui(), many_models():
+    with (
+        use_store(open_store(store)) as current,
+        use_spreading(config.spread),
+        shown_in_ui(),
+        many_models(),
+    ):
         folder = open_folder(current, "compare", config, out)
-        try:
-            return _run(config, folder)
-        except DamagedShardError as error:
-            # It has been set aside, so now its rows, and only those, are missing.
-            reporter().note(f"     {error.received}: computing its rows again")
-            return _run(config, folder)
+        return mending_damage(lambda: _run(config, folder))
 
 
 def _run(config: CompareConfig, folder: Path) -> StudySummary:
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
         dataset = stages.dataset(config.dataset)
+        check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         network = open_backbone(config.backbone, config.views.image_size)
         wanted = compare_trials(network, config)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from prefect import flow
@@ -17,13 +18,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from headstart.config import FinetuneConfig
-from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import publish, run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.steps import make_bottlenecks
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
-from headstart.tasks.bottlenecks.stage import images_to_extract
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.finetuning import stage as rungs
 from headstart.tasks.finetuning.ladder import (
@@ -37,18 +37,21 @@ from headstart.tasks.finetuning.ladder_page import ladder_page
 from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.page import markdown_page, write_page
 from headstart.tasks.finetuning.training import many_models, require_validation
+from headstart.tasks.head.doubts import check_classes
 from headstart.tasks.head.stage import HeadManifest, watched_by
 from headstart.tasks.progress import reporter
+from headstart.tasks.remote_store import open_store
 from headstart.tasks.run_folder import (
     RUN_FILE,
     RunSummary,
     finish_run,
     make_report,
-    open_run_folder,
+    make_run_folder,
     tensorboard_command,
     write_config,
 )
-from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.spreading import use_spreading
+from headstart.tasks.stage import collect_outcomes, mending_damage
 
 LADDER_PAGE = "ladder.html"
 
@@ -84,15 +87,16 @@ def finetune(
     Returns:
         Where the results are, the figures, and the rungs.
     """
-    with use_store(Store(store or default_root())) as current, shown_in_ui(), many_models():
-        folder = open_run_folder(current, config, out)
+    with (
+        use_store(open_store(store)) as current,
+        use_spreading(config.spread),
+        shown_in_ui(),
+        many_models(),
+    ):
+        name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-ladder"
+        folder = make_run_folder(current, name, FinetuneConfig, out)
         write_config(folder, config)
-        try:
-            return _run(config, folder)
-        except DamagedShardError as error:
-            # It has been set aside, so now its rows, and only those, are missing.
-            reporter().note(f"     {error.received}: computing its rows again")
-            return _run(config, folder)
+        return mending_damage(lambda: _run(config, folder))
 
 
 def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
@@ -102,19 +106,23 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
     with collect_outcomes() as outcomes:
         dataset = stages.dataset(source)
         index = index_of(dataset)
+        check_classes(index)
         require_validation(index.split_counts)
         network = open_backbone(backbone, views.image_size)
         cuts = plan_cuts(network, config)
-        make_bottlenecks(config, dataset, cuts)
+        every = (*config.bottlenecks.extra_cuts, *cuts)  # in one pass of the backbone
+        wanted = config.bottlenecks.model_copy(update={"extra_cuts": every})
+        make_bottlenecks(dataset, source, views, backbone, wanted)
         reporter().note(f"     {tensorboard_command(folder)}")
-        with _watched(folder, "head"):
+        found: list[dict[str, Any]] = []
+        with _watched(folder, "head", found):
             log_dir = folder / "tensorboard" / "0-head"
             head = stages.head(dataset, views, backbone, config.bottlenecks, config.head, log_dir)
         climbed = [first_rung(head, head_cut, config.head.kind)]
         starts = (*cuts, PIXELS) if trains_end_to_end(config) else cuts
         if PIXELS in starts:
             stages.views(dataset, source, views, network.image_size)
-        kept = _climb(config, dataset, folder, head, starts, climbed)
+        kept = _climb(config, dataset, folder, head, starts, climbed, found)
         if PIXELS not in starts:
             reason = "not tried: " + _why_not(config)
             num_train = sum(index.split_counts["train"])
@@ -126,7 +134,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
             dataset, source, kept, head_cut, views, backbone, dtype, config.export
         )
     report = make_report(folder, config, index, kept, evaluation, outcomes)
-    summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s)
+    summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
     page = ladder_page(
         f"Ladder · {report.title}", climbed, sum(index.split_counts["val"]), summary.seconds
     )
@@ -140,22 +148,6 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
     return whole
 
 
-def make_bottlenecks(
-    config: FinetuneConfig, dataset: DatasetManifest, cuts: tuple[str, ...]
-) -> None:
-    """Write the bottlenecks of the head and of all cached rungs in one pass of the backbone."""
-    source, views, backbone = config.dataset, config.views, config.backbone
-    extra = (*config.bottlenecks.extra_cuts, *cuts)
-    wanted = config.bottlenecks.model_copy(update={"extra_cuts": extra})
-    needed = images_to_extract(dataset, views, backbone, wanted)
-    if needed == ():
-        stages.views.skip("not needed: all bottlenecks are there")
-    else:
-        size = open_backbone(backbone, views.image_size).image_size
-        stages.views(dataset, source, views, size, needed)
-    stages.bottlenecks(dataset, source, views, backbone, wanted)
-
-
 def _climb(
     config: FinetuneConfig,
     dataset: DatasetManifest,
@@ -163,12 +155,13 @@ def _climb(
     head: HeadManifest,
     starts: tuple[str, ...],
     climbed: list[Rung],
+    found: list[dict[str, Any]],
 ) -> HeadManifest:
     """Train rung after rung, each from what was kept before; return what is kept at the end."""
     kept = head
     for number, start in enumerate(starts, 1):
         reporter().note(f"     rung {number} of {len(starts)}: everything from {start} on trains")
-        with _watched(folder, f"rung-{number}"):
+        with _watched(folder, f"rung-{number}", found):
             trained = rungs.rung(
                 dataset,
                 config.views,
@@ -190,12 +183,13 @@ def _climb(
 
 
 @contextmanager
-def _watched(folder: Path, name: str) -> Iterator[None]:
+def _watched(folder: Path, name: str, found: list[dict[str, Any]]) -> Iterator[None]:
     with (
         watching(folder / "crash" / name, stops_on_nan=False) as watch,
         watched_by(*watch.callbacks),
     ):
         yield
+    found += [diagnosis.to_dict() for diagnosis in watch.diagnoses]
 
 
 def trains_end_to_end(config: FinetuneConfig) -> bool:

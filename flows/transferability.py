@@ -14,7 +14,6 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import TransferabilityConfig
-from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.compare import (
     StudySummary,
@@ -25,7 +24,7 @@ from headstart.flows.compare import (
 )
 from headstart.flows.diagnosis import diagnose_failure, forget
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.finetuning.network import PIXELS
@@ -37,9 +36,11 @@ from headstart.tasks.finetuning.studies import (
 )
 from headstart.tasks.finetuning.study_page import transferability_page
 from headstart.tasks.finetuning.training import many_models, require_validation
+from headstart.tasks.head.doubts import check_classes
 from headstart.tasks.pages.folder import cold_seconds, open_folder
-from headstart.tasks.progress import reporter
-from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.remote_store import open_store
+from headstart.tasks.spreading import use_spreading
+from headstart.tasks.stage import collect_outcomes, mending_damage
 
 
 @flow(
@@ -64,14 +65,14 @@ def transferability(
     Returns:
         Where the page is, and the figures.
     """
-    with use_store(Store(store or default_root())) as current, shown_in_ui(), many_models():
+    with (
+        use_store(open_store(store)) as current,
+        use_spreading(config.spread),
+        shown_in_ui(),
+        many_models(),
+    ):
         folder = open_folder(current, "transferability", config, out)
-        try:
-            return _run(config, folder)
-        except DamagedShardError as error:
-            # It has been set aside, so now its rows, and only those, are missing.
-            reporter().note(f"     {error.received}: computing its rows again")
-            return _run(config, folder)
+        return mending_damage(lambda: _run(config, folder))
 
 
 def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
@@ -79,6 +80,7 @@ def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
     views, backbone, dtype = config.views, config.backbone, config.bottlenecks.dtype
     with collect_outcomes() as outcomes:
         dataset = stages.dataset(config.dataset)
+        check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         network = open_backbone(backbone, views.image_size)
         names = transferability_cuts(network, config)

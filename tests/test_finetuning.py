@@ -258,6 +258,23 @@ class TestTraining:
         assert np.ptp(one[:, 1]) > 0.02  # it learns
         np.testing.assert_allclose(one, other, rtol=2e-3)
 
+    def test_a_mirrored_strategy_trains_the_same(
+        self, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = make_rows(tmp_path / "rows", pictures(), np.arange(12) % NUM_CLASSES)
+        tuning = TuningConfig(epochs=1, batch_size=4, learning_rate=0.01)
+        losses = []
+        for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["/cpu:0"])):
+            monkeypatch.setattr("headstart.tasks.devices.strategy", lambda over=strategy: over)
+            head = build_head(HeadConfig(), (8,), NUM_CLASSES)
+            network = extend(head, (("logits",),), backbone, PIXELS, "top")
+            folder = tmp_path / type(strategy).__name__
+            trained = train_network(
+                network, [1.0, 0.3], rows, rows, tuning, HeadConfig(), NUM_CLASSES, folder
+            )
+            losses.append(trained.history[0].val_loss)
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
     def test_the_best_epoch_is_stepped_back_to(self) -> None:
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
         best = BestEpoch(patience=2)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from headstart.config.base import Config
+from headstart.config.spread import SpreadConfig
 from headstart.config.transfer import (
     BackboneConfig,
     BottleneckConfig,
@@ -19,7 +20,7 @@ from headstart.config.transfer import (
 class TuningConfig(Config):
     """How layers of the backbone are trained on."""
 
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(6, ge=1)
     """Most epochs; early stopping may end sooner."""
     batch_size: int = Field(32, ge=1)
     """Rows a training step."""
@@ -76,6 +77,7 @@ class StudyConfig(Config):
     tuning: TuningConfig = TuningConfig(patience=0)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
     """Each strategy is trained once a seed (initial weights, order, dropout)."""
+    spread: SpreadConfig = SpreadConfig()
 
 
 Strategy = Literal["scratch", "last_layer", "last_block", "full"]

@@ -26,10 +26,12 @@ from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone, versio
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.evaluation.stage import JUDGED, EvaluationManifest, judge
+from headstart.tasks.evaluation.stage import stage as evaluation_of_head
 from headstart.tasks.export.joining import join
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.stage import ExportManifest
+from headstart.tasks.export.stage import stage as export_of_head
 from headstart.tasks.export.writing import export_model
 from headstart.tasks.finetuning.network import Network, extend, falling, group_layers
 from headstart.tasks.finetuning.rows import (
@@ -205,8 +207,8 @@ def _evaluate(
 
 
 evaluation = Stage(
-    "evaluation",
-    1,
+    evaluation_of_head.name,
+    evaluation_of_head.version,
     EvaluationManifest,
     _evaluate,
     _evaluation_key,
@@ -276,10 +278,14 @@ def _export(
 
 
 export = Stage(
-    "export",
-    1,
+    export_of_head.name,
+    export_of_head.version,
     ExportManifest,
     _export,
     _export_key,
-    lambda made: f"{', '.join(made.formats)}, equal to {made.largest_difference:.1g}",
+    lambda made: (
+        f"{', '.join(made.formats)}, whose predictions are within {made.largest_difference:.1g} "
+        "of the pipeline's"
+    ),
 )
+"""The transfer run's stage likewise."""

@@ -15,6 +15,7 @@ import keras
 
 from headstart.config import HeadConfig, TuningConfig
 from headstart.errors import TrainingError
+from headstart.tasks import devices
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.finetuning.group_rates import make_group_optimizer, warm_up_then_cosine
 from headstart.tasks.finetuning.network import Network, hold_statistics, seed_dropout, stock_layers
@@ -98,11 +99,11 @@ def train_network(
     settings = head.model_copy(
         update={"batch_size": tuning.batch_size, "learning_rate": tuning.learning_rate}
     )
-    model = network.model
-    if tuning.batch_norm == "inference":
-        model = hold_statistics(model)
-    seed_dropout(model, head.seed)
-    _compile(Network(model, network.groups), factors, tuning, len(train))
+    copy = hold_statistics if tuning.batch_norm == "inference" else stock_layers
+    with devices.strategy().scope():  # with several GPUs, each has a copy
+        model = copy(network.model)
+        seed_dropout(model, head.seed)
+        _compile(Network(model, network.groups), factors, tuning, len(train))
     batches = TrainingBatches(train, settings, num_classes)
     guard, best = LossGuard(), BestEpoch(tuning.patience)
     with contextlib.closing(EpochLog(log_dir, len(train), has_val=True)) as log:
