@@ -103,7 +103,7 @@ class FileCache:
         """
         row = self._select(
             "SELECT digest FROM files WHERE file = ? AND stat = ?",
-            (_file_key(file), _fingerprint(stat)),
+            (_file_key(file), _stat_text(stat)),
         )
         return None if row is None else bytes(row[0]).hex()
 
@@ -120,7 +120,7 @@ class FileCache:
         """
         if hashed_at_ns <= max(stat.st_mtime_ns, stat.st_ctime_ns) + RACY_WINDOW_NS:
             return
-        entry = (_file_key(file), _fingerprint(stat), bytes.fromhex(digest))
+        entry = (_file_key(file), _stat_text(stat), bytes.fromhex(digest))
         with self._lock:
             self._new_files.append(entry)
 
@@ -266,7 +266,7 @@ def _file_key(file: str) -> bytes:
     return hashlib.sha256(os.fsencode(os.path.abspath(file))).digest()  # noqa: PTH100 - a million
 
 
-def _fingerprint(stat: os.stat_result) -> str:
+def _stat_text(stat: os.stat_result) -> str:
     # ctime is what tells an edit in place whose size and mtime were put back. As text: the inode
     # numbers of some file systems exceed SQLite's signed integers.
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
