@@ -42,6 +42,9 @@ QUICK = (
 )
 
 
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_idx(tmp_path_factory.mktemp("data") / "bars")
@@ -239,11 +242,27 @@ def test_quick_and_a_name_are_enough_to_configure() -> None:
     from headstart.commands.scratch import _load
 
     made = _load("mnist", None, None, None, True, None, None, None)
-    assert made.training.budget_s == 45.0
+    assert made.training.budget_s == 70.0
+    assert _load("mnist", None, None, None, True, None, 3, None).training.budget_s is None
     with pytest.raises(ConfigError, match="by time or by epochs"):
         _load("mnist", None, None, None, False, 10.0, 3, None)
     with pytest.raises(ConfigError, match="width=auto"):
         _load("mnist", None, None, None, False, None, None, "auto")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_can_be_read_and_gives_its_own_command(path: Path) -> None:
+    build_config(ScratchConfig, file=path)
+    header = path.read_text().split("\ndataset:")[0]
+    assert f"headstart scratch --config configs/{path.name}" in header
+    assert all(word in header for word in ("Hardware", "Accuracy", "Training"))
+
+
+def test_the_quick_recipe_is_what_quick_sets() -> None:
+    from headstart.commands.scratch import _load
+
+    file = build_config(ScratchConfig, file=CONFIGS / "fashion_mnist_quick.yaml")
+    assert file == _load("fashion-mnist", None, None, None, True, None, None, None)
 
 
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class ScratchConfig(Config):
 QUICK: dict[str, Any] = {
     "network.width": 0.125,
     "network.pool_first": True,
-    "training.budget_s": 45.0,
+    "training.budget_s": 70.0,
     "training.batch_size": 256,
     "training.learning_rate": 0.2,
     "views.cutout": 0,

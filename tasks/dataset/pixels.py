@@ -156,7 +156,8 @@ def _classes_without_images(labels: Labels, num_classes: int) -> Iterator[int]:
 def _describe(made: PixelsManifest) -> str:
     height, width, channels = made.image_shape
     kind = "gray" if channels == 1 else "colour"
-    splits = " / ".join(f"{split} {sum(counts):,}" for split, counts in made.counts.items())
+    # In this order also where the manifest was read from its sorted JSON.
+    splits = " / ".join(f"{split} {sum(made.counts[split]):,}" for split in SPLITS)
     return f"{made.name}, {height} x {width} {kind}, {len(made.class_names)} classes, {splits}"
 
 
