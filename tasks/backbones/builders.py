@@ -130,8 +130,10 @@ def _build_keras_application(entry: BackboneEntry, pretrained: bool, image_size:
         raise BackboneError(
             f"The ImageNet weights of {entry.name} are downloaded once, by Keras.",
             f"the download failed: {error}",
-            "use efficientnet_lite0, whose weights are installed; or --set "
-            "backbone.weights=random; or give the path of a .weights.h5 file there",
+            "give the command again with an internet connection (once: Keras keeps the file "
+            "under ~/.keras/models, and a copy of that folder will do); or leave --backbone out: "
+            "the weights of efficientnet_lite0 are installed; or name a file with --set "
+            "backbone.weights=PATH.weights.h5",
         ) from None
     _renumber_automatic_names(model)
     return model
