@@ -312,8 +312,20 @@ def _construction_site(frame: FrameType) -> CallSite | None:
     attributes = getattr(found, "__dict__", {})
     if found is None or COMPILE_SITE in attributes:
         return None  # a model as a whole is at work in all of its layers
+    if hasattr(found, "apply_gradients") and not _is_in_fit(frame):
+        return None  # an own loop hands the optimizer what it fails on
     site = attributes.get(SITE)
     return site if isinstance(site, CallSite) else None
+
+
+def _is_in_fit(frame: FrameType) -> bool:
+    """Tell whether Keras's own training loop runs a frame."""
+    current: FrameType | None = frame
+    while current is not None:
+        if COMPILE_SITE in getattr(current.f_locals.get("self"), "__dict__", {}):
+            return True
+        current = current.f_back
+    return False
 
 
 def _layer_path(frame: FrameType) -> str | None:
