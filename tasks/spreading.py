@@ -16,6 +16,7 @@ processes is begun anew.
 """
 
 import contextlib
+import logging
 import os
 import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -210,6 +211,7 @@ def _dask_cluster_options(config: SpreadConfig) -> dict[str, Any]:
         "n_workers": num_local_workers(config),
         "threads_per_worker": 1,  # one piece at a time a worker: its own threads use its cores
         "dashboard_address": None,
+        "silence_logs": logging.ERROR,  # that it stops its own workers at the end is no news
         "env": worker_environment(config),
     }
 
@@ -273,10 +275,23 @@ def _recorded(
         retry_condition_fn=_is_worth_a_retry,
     )(call)
     with _task_runner(config) as runner:
-        futures = [runner.submit(piece, {"data": data}) for data in calls]
+        # The stage's own task does not travel: its function is made anew in each process.
+        with _without_task_run():
+            futures = [runner.submit(piece, {"data": data}) for data in calls]
         positions = {future.task_run_id: position for position, future in enumerate(futures)}
         for future in completed(futures):
             yield positions[future.task_run_id], future.result()
+
+
+@contextlib.contextmanager
+def _without_task_run() -> Iterator[None]:
+    from prefect.context import TaskRunContext
+
+    token = TaskRunContext.__var__.set(None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        TaskRunContext.__var__.reset(token)
 
 
 def _is_worth_a_retry(task: Any, run: Any, state: Any) -> bool:
