@@ -51,7 +51,11 @@ def progress_artifact(title: str, total: int, unit: str) -> Iterator[Advance]:
 
     def tell() -> None:
         artifact_id: Any = None
-        while not ended.wait(PERIOD_S) or artifact_id is not None:
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(PERIOD_S)
+            if is_last and artifact_id is None:
+                return
             percent = 100.0 if finished else min(100.0, 100.0 * done / total)
             text = f"{title}: {done:,} of {total:,} {unit}{', finished' if finished else ''}"
             with contextlib.suppress(Exception):  # a bar is no reason for a run to fail
@@ -59,8 +63,6 @@ def progress_artifact(title: str, total: int, unit: str) -> Iterator[Advance]:
                     artifact_id = create_progress_artifact(percent, _key(title), text)
                 else:
                     update_progress_artifact(artifact_id, percent, text)
-            if ended.is_set():
-                return
 
     # The thread sees the task that it works for, and so does the artifact.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(tell,), daemon=True)
