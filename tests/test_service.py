@@ -23,6 +23,7 @@ from headstart.service.record import (
     running_service,
 )
 from headstart.service.runs_page import RunsServer
+from headstart.service.up import NUM_RESTARTS, Service
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = [
@@ -97,6 +98,24 @@ def test_a_child_that_does_not_start_leaves_its_last_words(tmp_path: Path) -> No
         pass
     assert child.tail() == "no such database"
     child.stop()
+
+
+def test_a_part_that_keeps_ending_is_started_again_and_given_up_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.service.up.WATCH_PERIOD_S", 0.05)
+    command = [sys.executable, "-c", "raise SystemExit('broken')"]
+    child = Child("worker", command, dict(os.environ), tmp_path / "worker.log")
+    service = Service(tmp_path, make_record(os.getpid()), [child])
+    child.start()
+    told: list[str] = []
+    with pytest.raises(ServiceError, match=r"broken(.|\n)*broken"):
+        service.watch(told.append)
+    assert len(told) == NUM_RESTARTS
+    assert str(child.log) in told[0]
+    noted = read_record(tmp_path)
+    assert noted is not None
+    assert [(one.name, one.pid) for one in noted.children] == [("worker", child.pid)]
 
 
 def test_ending_processes_tells_which_still_ran() -> None:

@@ -65,10 +65,12 @@ class Service:
     """The running parts.
 
     Attributes:
+        store_root: The store.
         record: Who they are and where they answer.
         children: The processes, in the order they were started.
     """
 
+    store_root: Path
     record: ServiceRecord
     children: list[Child]
     _offspring: dict[str, list[Started]] = field(default_factory=dict)
@@ -111,11 +113,7 @@ class Service:
             Started.of(child.name, child.pid) for child in self.children if child.pid is not None
         )
         self.record = self.record.model_copy(update={"children": started})
-        self.record.write(Path(self._store_root))
-
-    @property
-    def _store_root(self) -> str:
-        return self.children[0].log.parent.parent.parent.as_posix()
+        self.record.write(self.store_root)
 
 
 @contextmanager
@@ -220,7 +218,7 @@ def _make(wishes: Wishes, stack: ExitStack) -> Service:
         runs_url=runs.url,
         pool=wishes.pool,
     )
-    return Service(record, _children(wishes, port, board_port))
+    return Service(wishes.store_root, record, _children(wishes, port, board_port))
 
 
 def _children(wishes: Wishes, port: int, board_port: int) -> list[Child]:
