@@ -22,6 +22,7 @@ from headstart.commands import (
     rank,
     scratch,
     service,
+    survey,
     transfer,
 )
 from headstart.debug.cli import app as debug_app
@@ -39,6 +40,7 @@ app.add_typer(finetune.app)
 app.add_typer(models.app)
 app.add_typer(rank.app)
 app.add_typer(audit.app)
+app.add_typer(survey.app)
 app.add_typer(scratch.app)
 app.add_typer(explain.app)
 app.add_typer(service.app)

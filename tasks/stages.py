@@ -14,9 +14,11 @@ from headstart.tasks.head.stage import stage as head
 from headstart.tasks.ranking.baseline import stage as baseline
 from headstart.tasks.ranking.pace import stage as pace
 from headstart.tasks.ranking.stage import stage as scores
+from headstart.tasks.surveying.stage import anatomy, measurements
 from headstart.tasks.views.stage import stage as views
 
 __all__ = [
+    "anatomy",
     "audit",
     "baseline",
     "bottlenecks",
@@ -24,6 +26,7 @@ __all__ = [
     "evaluation",
     "export",
     "head",
+    "measurements",
     "pace",
     "pictures",
     "scores",

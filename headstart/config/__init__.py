@@ -40,6 +40,7 @@ from headstart.config.scratch import (
     ScratchTrainingConfig,
 )
 from headstart.config.spread import SpreadConfig
+from headstart.config.surveying import MeasuringConfig, SurveyConfig
 from headstart.config.transfer import (
     BackboneConfig,
     BottleneckConfig,
@@ -72,6 +73,7 @@ __all__ = [
     "Flip",
     "HeadConfig",
     "LadderConfig",
+    "MeasuringConfig",
     "NetworkConfig",
     "PadAndRandomCrop",
     "PromotionConfig",
@@ -87,6 +89,7 @@ __all__ = [
     "Split",
     "SpreadConfig",
     "StudyConfig",
+    "SurveyConfig",
     "TransferConfig",
     "TransferabilityConfig",
     "TuningConfig",

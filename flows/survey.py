@@ -1,0 +1,138 @@
+"""The survey flow: what the backbones of the table cost, and what they bring, on this machine.
+
+Run by ``headstart survey``, from a Prefect deployment, or from Python. What is computed from the
+graphs, what is measured and what is trained are stages of their own, so that a second survey
+repeats none of it.
+"""
+
+import difflib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import flow
+
+from headstart.config import BackboneConfig, SurveyConfig
+from headstart.errors import ConfigError, DamagedShardError
+from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.steps import make_bottlenecks, publish_page
+from headstart.tasks import stages
+from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.backbones.table import BACKBONES
+from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.head.stage import watched_by
+from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
+from headstart.tasks.progress import reporter
+from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
+from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.surveying.plots import draw_survey
+from headstart.tasks.surveying.survey import Surveyed, SurveySummary, write_survey
+
+
+@flow(
+    name="survey",
+    flow_run_name=run_name,
+    persist_result=False,
+    on_failure=[diagnose_failure],
+    on_completion=[forget],
+    on_crashed=[forget],
+    on_cancellation=[forget],
+)
+def survey(
+    config: SurveyConfig, store: Path | None = None, out: Path | None = None
+) -> SurveySummary:
+    """Describe, measure and, given images, judge backbones.
+
+    Args:
+        config: Which, and how.
+        store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
+        out: Folder for the results; a new one under the store's runs/ where not given.
+
+    Returns:
+        Where the results are, and the figures.
+    """
+    with use_store(Store(store or default_root())) as current, shown_in_ui():
+        names = tuple(dict.fromkeys(config.backbones or BACKBONES))
+        for name in names:
+            _check_name(name)
+        folder = open_folder(current, "survey", config, out)
+        try:
+            return _run(config, names, folder)
+        except DamagedShardError as error:
+            # It has been set aside, so now its rows, and only those, are missing.
+            reporter().note(f"     {error.received}: computing its rows again")
+            return _run(config, names, folder)
+
+
+def _check_name(name: str) -> None:
+    if name not in BACKBONES:
+        close = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.4)
+        raise ConfigError(
+            "A survey is of backbones of the table.",
+            repr(name) + (f"; did you mean {' or '.join(close)}?" if close else ""),
+            "`headstart backbones` lists the names",
+        )
+
+
+def _run(config: SurveyConfig, names: tuple[str, ...], folder: Path) -> SurveySummary:
+    started_s = time.monotonic()
+    with collect_outcomes() as outcomes:
+        networks = stages.anatomy(names).networks
+        measured = {}
+        if config.measuring.enabled:
+            measured = {
+                name: stages.measurements(name, config.measuring).measurements for name in names
+            }
+        judged, accuracies = _judge(config, names, folder)
+    surveyed = [
+        Surveyed(
+            anatomy=one,
+            measurements=measured.get(one.name, ()),
+            accuracy=accuracies.get(one.name),
+        )
+        for one in networks
+    ]
+    title = f"Survey of {len(names)} backbones"
+    page, table, cuts = write_survey(
+        folder, title, surveyed, judged, draw_survey(surveyed), outcomes
+    )
+    summary = SurveySummary(
+        run_dir=str(folder),
+        report=str(page),
+        table=str(table),
+        cuts=str(cuts),
+        stages=tuple(outcomes),
+        metrics={
+            "backbones": [one.model_dump(mode="json") for one in surveyed],
+            "judged": judged,
+        },
+        seconds=seconds_since(started_s),
+    )
+    close_folder(folder, summary.model_dump(mode="json"))
+    publish_page("survey", title, f"{len(names)} backbones.", summary.report, outcomes)
+    return summary
+
+
+def _judge(
+    config: SurveyConfig, names: tuple[str, ...], folder: Path
+) -> tuple[str | None, Mapping[str, float]]:
+    """Train a head on the top of each backbone whose weights are installed."""
+    if config.dataset is None:
+        return None, {}
+    dataset = stages.dataset(config.dataset)
+    judged = judged_split(index_of(dataset))
+    views, cut = config.views, config.bottlenecks
+    accuracies = {}
+    for name in [name for name in names if name in backbones_at_hand()]:
+        backbone = BackboneConfig(name=name)
+        make_bottlenecks(dataset, config.dataset, views, backbone, cut)
+        with (
+            watching(folder / "crash" / name, stops_on_nan=False) as watch,
+            watched_by(*watch.callbacks),
+        ):
+            log_dir = folder / "tensorboard" / name
+            head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
+        made = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
+        accuracies[name] = float(made.metrics[judged]["accuracy"])
+    return judged, accuracies

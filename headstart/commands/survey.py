@@ -1,0 +1,107 @@
+"""The command that says what backbones cost on this machine."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headstart.commands.options import (
+    AsJson,
+    ConfigFile,
+    ImagesOrConfigs,
+    Out,
+    Record,
+    Settings,
+    StoreFolder,
+    print_json,
+    run_recorded_or_plain,
+)
+
+if TYPE_CHECKING:
+    from headstart.tasks.surveying.survey import SurveySummary
+
+app = typer.Typer()
+TABLE_WIDTH = 120
+"""Characters a line of the table; where the terminal has fewer, they wrap rather than vanish."""
+
+
+@app.command()
+def survey(
+    images: ImagesOrConfigs = None,
+    backbones: Annotated[
+        str | None,
+        typer.Option(help="Names from `headstart backbones`, separated by commas; all by default."),
+    ] = None,
+    measuring: Annotated[
+        bool | None,
+        typer.Option("--measure/--no-measure", help="Measure memory and throughput here."),
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    out: Out = None,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what backbones cost here: parameters, FLOPs, memory, images/s, bytes at each cut."""
+    from headstart.config import SurveyConfig, build_config
+
+    names = None if backbones is None else [name.strip() for name in backbones.split(",")]
+    overrides = {"backbones": names, "measuring.enabled": measuring}
+    run_config = build_config(SurveyConfig, images, config, tuple(settings or ()), overrides)
+    summary = run_recorded_or_plain("survey", run_config, store, out, record, as_json)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        print_survey(Console(), summary)
+
+
+def print_survey(console: Console, summary: "SurveySummary") -> None:
+    """Print a line for each backbone, the cheapest first."""
+    table = Table("backbone", box=None, header_style="bold", pad_edge=False)
+    columns = (
+        "params, M",
+        "GFLOPs",
+        "depth",
+        "MB fwd",
+        "MB train",
+        "kB top",
+        "images/s",
+        "MB used",
+    )
+    for title in (*columns, "accuracy"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in sorted(summary.metrics["backbones"], key=lambda one: one["anatomy"]["flops"]):
+        table.add_row(*_row(one))
+    console.print()
+    Console(file=console.file, width=max(console.width, TABLE_WIDTH)).print(table)
+    lines = (
+        "",
+        "  MB of float32 activations an image, computed: alive at once forward, and all for "
+        "training;",
+        "  images/s and MB used as measured at the fastest batch size; 1 multiply-add is 2 FLOPs",
+        f"  report   {summary.report}",
+        f"  tables   {summary.table}, {summary.cuts}",
+        f"  {summary.seconds:,.1f} s in all",
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    anatomy = one["anatomy"]
+    fastest = max(one["measurements"], key=lambda point: point["images_per_s"], default=None)
+    used = fastest and fastest["memory_bytes"]
+    return [
+        anatomy["name"],
+        f"{anatomy['num_parameters'] / 1e6:,.2f}",
+        f"{anatomy['flops'] / 1e9:,.2f}",
+        str(anatomy["depth"]),
+        f"{anatomy['inference_bytes'] / 1e6:,.1f}",
+        f"{anatomy['training_bytes'] / 1e6:,.1f}",
+        f"{anatomy['cuts'][-1]['bytes_per_image'] / 1e3:,.1f}",
+        f"{fastest['images_per_s']:,.1f} ({fastest['batch_size']})" if fastest else "",
+        f"{used / 1e6:,.0f}" if used is not None else "",
+        "" if one["accuracy"] is None else f"{one['accuracy']:.4f}",
+    ]

@@ -1,0 +1,1 @@
+"""What backbones cost: parameters, operations, memory and throughput, computed and measured."""

@@ -1,0 +1,135 @@
+"""Plots of a survey, in the manner of Canziani et al.
+
+Source: Canziani et al., "An Analysis of Deep Neural Network Models for Practical Applications",
+2016, https://arxiv.org/abs/1605.07678: accuracy against operations with the parameters as the
+area of each point, accuracy against throughput, memory against batch size.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from headstart.tasks.evaluation.report import data_uri
+from headstart.tasks.surveying.survey import Surveyed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+POINTS_PER_MILLION = 9.0
+"""Area of a point, in square points, for a million parameters."""
+MAX_MEMORY_LINES = 8
+"""Backbones in the plot of memory; more lines could not be told apart."""
+
+
+def draw_survey(surveyed: Sequence[Surveyed]) -> list[tuple[str, str]]:
+    """Draw what there are figures for.
+
+    Args:
+        surveyed: The backbones.
+
+    Returns:
+        (caption, ``data:`` URI of an SVG) each.
+    """
+    judged = [one for one in surveyed if one.accuracy is not None]
+    timed = [one for one in judged if one.images_per_s]
+    measured = [one for one in surveyed if len(one.measurements) > 1]
+    plots: list[tuple[str, Callable[[Axes], None]]] = []
+    if judged:
+        plots.append(
+            ("Accuracy against operations; the area is the number of parameters.",
+             lambda axes: _accuracy(axes, judged))
+        )  # fmt: skip
+    else:
+        plots.append(
+            ("Parameters against operations; the area is the number of parameters.",
+             lambda axes: _parameters(axes, surveyed))
+        )  # fmt: skip
+    if timed:
+        plots.append(
+            ("Accuracy against throughput.", lambda axes: _throughput_accuracy(axes, timed))
+        )
+    if measured:
+        fewest = sorted(measured, key=lambda one: one.anatomy.flops)[:MAX_MEMORY_LINES]
+        plots.append(("Throughput against batch size.", lambda axes: _throughput(axes, fewest)))
+        plots.append(
+            ("Memory of activations against batch size: measured (solid) and computed (dotted).",
+             lambda axes: _memory(axes, fewest))
+        )  # fmt: skip
+    return [(caption, _draw(draw)) for caption, draw in plots]
+
+
+def _draw(draw: Callable[["Axes"], None]) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # not the user's own, which may ask for LaTeX
+        figure = Figure(figsize=(8.4, 4.6), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return data_uri(file.getvalue(), "image/svg+xml")
+
+
+def _scatter(axes: "Axes", x: list[float], y: list[float], surveyed: Sequence[Surveyed]) -> None:
+    areas = [20 + POINTS_PER_MILLION * one.anatomy.num_parameters / 1e6 for one in surveyed]
+    axes.scatter(x, y, s=areas, alpha=0.55, color="#4a90d9", edgecolors="#1d5fa8")
+    for one, left, bottom in zip(surveyed, x, y, strict=True):
+        axes.annotate(one.anatomy.name, (left, bottom), fontsize=7, ha="center", va="center")
+
+
+def _accuracy(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
+    _scatter(
+        axes,
+        [one.anatomy.flops / 1e9 for one in surveyed],
+        [100 * (one.accuracy or 0.0) for one in surveyed],
+        surveyed,
+    )
+    axes.set(xlabel="operations, GFLOPs an image", ylabel="accuracy, %")
+
+
+def _parameters(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
+    _scatter(
+        axes,
+        [one.anatomy.flops / 1e9 for one in surveyed],
+        [one.anatomy.num_parameters / 1e6 for one in surveyed],
+        surveyed,
+    )
+    axes.set(
+        xlabel="operations, GFLOPs an image", ylabel="parameters, millions", xscale="log",
+        yscale="log",
+    )  # fmt: skip
+
+
+def _throughput_accuracy(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
+    _scatter(
+        axes,
+        [one.images_per_s or 0.0 for one in surveyed],
+        [100 * (one.accuracy or 0.0) for one in surveyed],
+        surveyed,
+    )
+    axes.set(xlabel="images/s at the fastest batch size", ylabel="accuracy, %")
+
+
+def _throughput(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
+    for one in surveyed:
+        sizes = [point.batch_size for point in one.measurements]
+        rates = [point.images_per_s for point in one.measurements]
+        axes.plot(sizes, rates, marker="o", label=one.anatomy.name)
+    axes.set(xlabel="batch size", ylabel="images/s", xscale="log")
+    axes.legend(fontsize=7, frameon=False)
+
+
+def _memory(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
+    for one in surveyed:
+        known = [point for point in one.measurements if point.memory_bytes is not None]
+        sizes = [point.batch_size for point in known]
+        used = [(point.memory_bytes or 0) / 1e6 for point in known]
+        (line,) = axes.plot(sizes, used, marker="o", label=one.anatomy.name)
+        computed = [one.anatomy.inference_bytes * size / 1e6 for size in sizes]
+        axes.plot(sizes, computed, linestyle="dotted", color=line.get_color())
+    axes.set(xlabel="batch size", ylabel="MB", xscale="log", yscale="symlog")
+    axes.legend(fontsize=7, frameon=False)
