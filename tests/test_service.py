@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -127,16 +128,21 @@ def test_ending_processes_tells_which_still_ran() -> None:
 
 
 def test_a_port_that_is_taken_is_passed_over_or_refused() -> None:
-    with socket.socket() as taken:
+    with socket.socket() as taken, ExitStack() as stack:
         taken.bind((LOOPBACK, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        chosen: set[int] = set()
-        assert choose_port(None, port, "a page", chosen) > port
+        assert choose_port(None, port, "a page", stack) > port
         with pytest.raises(ServiceError, match=f"{port} is taken"):
-            choose_port(port, 0, "a page", chosen)
-    promised = choose_port(None, port, "a page", chosen)
-    assert choose_port(None, port, "another", chosen) > promised
+            choose_port(port, 0, "a page", stack)
+
+
+def test_a_port_is_promised_once_until_it_is_given_back() -> None:
+    with ExitStack() as stack:
+        promised = choose_port(None, 20_000, "a page", stack)
+        assert choose_port(None, promised, "another", stack) > promised
+    with ExitStack() as stack:
+        assert choose_port(promised, 0, "a page", stack) == promised
 
 
 @pytest.fixture

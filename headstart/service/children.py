@@ -5,10 +5,14 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
+
+from filelock import FileLock, Timeout
 
 from headstart.errors import ServiceError
 from headstart.service.record import Started, descendants
@@ -112,14 +116,15 @@ def end_all(processes: Iterable[Started]) -> list[Started]:
     return alive
 
 
-def choose_port(wanted: int | None, default: int, what: str, taken: set[int]) -> int:
+def choose_port(wanted: int | None, default: int, what: str, stack: ExitStack) -> int:
     """Choose a TCP port on loopback.
 
     Args:
         wanted: The user's choice; None for the default or the next free one after it.
         default: Where to begin.
         what: What will listen there, for the error.
-        taken: Ports that were promised to others; the chosen one is added.
+        stack: At whose end the port is given back; until then no other `headstart up` of this
+            user takes it, even before anything listens there.
 
     Returns:
         A port that was free a moment ago.
@@ -129,9 +134,13 @@ def choose_port(wanted: int | None, default: int, what: str, taken: set[int]) ->
     """
     candidates = range(default, default + NUM_PORTS_TRIED) if wanted is None else (wanted,)
     for port in candidates:
-        if port not in taken and _is_free(port):
-            taken.add(port)
-            return port
+        lock = FileLock(Path(tempfile.gettempdir()) / f"headstart-{os.getuid()}-port-{port}.lock")
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+            if _is_free(port):
+                stack.callback(lock.release)
+                return port
+            lock.release()
     raise ServiceError(
         f"A free port on {LOOPBACK} is needed for {what}.",
         f"{candidates[0]} is taken" if wanted is not None else f"none from {default} on is free",

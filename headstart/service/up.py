@@ -204,10 +204,9 @@ def _end_leftovers(store_root: Path, tell: Callable[[str], None]) -> None:
 
 
 def _make(wishes: Wishes, stack: ExitStack) -> Service:
-    taken: set[int] = set()
-    port = choose_port(wishes.port, SERVER_PORT, "the Prefect server", taken)
-    board_port = choose_port(wishes.tensorboard_port, TENSORBOARD_PORT, "TensorBoard", taken)
-    runs_port = choose_port(wishes.runs_port, RUNS_PORT, "the reports", taken)
+    port = choose_port(wishes.port, SERVER_PORT, "the Prefect server", stack)
+    board_port = choose_port(wishes.tensorboard_port, TENSORBOARD_PORT, "TensorBoard", stack)
+    runs_port = choose_port(wishes.runs_port, RUNS_PORT, "the reports", stack)
     runs = RunsServer(wishes.store_root / "runs", runs_port)
     stack.callback(runs.stop)
     record = ServiceRecord(
