@@ -135,14 +135,19 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
         )
     report = make_report(folder, config, index, kept, evaluation, outcomes)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
-    page = ladder_page(
-        f"Ladder · {report.title}", climbed, sum(index.split_counts["val"]), summary.seconds
-    )
+    publish("finetune", report, summary)
+    return _tell_rungs(folder, report.title, climbed, sum(index.split_counts["val"]), summary)
+
+
+def _tell_rungs(
+    folder: Path, title: str, climbed: list[Rung], num_val: int, summary: RunSummary
+) -> FinetuneSummary:
+    """Write the page of the rungs, and add them to the run's summary."""
+    page = ladder_page(f"Ladder · {title}", climbed, num_val, summary.seconds)
     path = write_page(folder / LADDER_PAGE, page)
     whole = FinetuneSummary(**summary.model_dump(), ladder=str(path), rungs=tuple(climbed))
     text = json.dumps(whole.model_dump(mode="json"), indent=1)
     (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
-    publish("finetune", report, summary)
     if FlowRunContext.get() is not None:
         create_markdown_artifact(markdown_page(page), key="finetune-ladder", description=page.title)
     return whole

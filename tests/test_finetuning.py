@@ -241,7 +241,9 @@ class TestTraining:
         extractor = backbone.extractor(["one_relu"])
         cached = make_rows(tmp_path / "a", extractor(images).numpy().astype(np.float16), labels)
         pixels = make_rows(tmp_path / "b", images, labels)
-        tuning = TuningConfig(epochs=4, batch_size=8, learning_rate=0.01, patience=0)
+        tuning = TuningConfig(
+            epochs=4, batch_size=8, optimizer="adamw", learning_rate=0.01, patience=0
+        )
         head_config = HeadConfig(dropout=0.2, seed=5)
         histories = []
         for rows, is_whole in ((cached, False), (pixels, True)):

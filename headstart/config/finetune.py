@@ -32,11 +32,11 @@ class TuningConfig(Config):
     """How many times less each earlier group of layers has; 3 to 10 is usual, 1 makes all equal."""
     warm_up_share: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the steps in which the rate rises from 0, after each unfreezing."""
-    clip_norm: float | None = Field(1.0, gt=0.0)
+    clip_norm: float | None = Field(5.0, gt=0.0)
     """Largest norm of the gradient of all variables together; null for no limit."""
     momentum: float = Field(0.9, ge=0.0, lt=1.0)
     """Momentum of sgd (Nesterov)."""
-    weight_decay: float = Field(0.05, ge=0.0)
+    weight_decay: float = Field(5e-4, ge=0.0)
     """Decoupled weight decay of kernels: each step takes learning rate times this off them."""
     batch_norm: Literal["inference", "training"] = "inference"
     """inference: its statistics stay those of the pretrained network, and its scale and offset
@@ -93,7 +93,7 @@ class CompareConfig(StudyConfig):
     block_cut: str | None = None
     """Where the last block begins; a cut with about an eighth of the arithmetic behind it where
     not given."""
-    scratch_learning_rate: float = Field(3e-3, gt=0.0)
+    scratch_learning_rate: float = Field(0.05, gt=0.0)
     """Peak learning rate of scratch, all layers alike; `tuning.learning_rate` is for the others."""
     inner_rates: tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...] = ()
     """Sweep instead of the strategies: the last block is trained with its layers' rates this

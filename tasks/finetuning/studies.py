@@ -199,6 +199,7 @@ def order_sentence(lines: Mapping[str, Line]) -> str:
 def _of_dense_layer(config: StudyConfig) -> TuningConfig:
     # What suits new dense layers on fixed features, as `train` has it, for as many epochs.
     own: dict[str, Any] = {
+        "optimizer": "sgd" if config.head.optimizer == "sgd" else "adamw",
         "learning_rate": config.head.learning_rate,
         "batch_size": config.head.batch_size,
         "weight_decay": config.head.weight_decay,

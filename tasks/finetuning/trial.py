@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from headstart.config import (
     BackboneConfig,
     EvaluationConfig,
     HeadConfig,
+    Split,
     TuningConfig,
     ViewsConfig,
 )
 from headstart.tasks.artifacts import artefact
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
-from headstart.tasks.bottlenecks.rows import open_backbone, versions
+from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone, versions
 from headstart.tasks.dataset.stage import DatasetManifest
 from headstart.tasks.evaluation.metrics import evaluate
 from headstart.tasks.evaluation.stage import JUDGED
@@ -108,11 +110,7 @@ def _run_trial(
     evaluation: EvaluationConfig,
     log_dir: Path,
 ) -> Made:
-    wanted = ("train", *JUDGED)
-    if trial.starts:
-        rows = open_rows_at(dataset, views, backbone, trial.starts[-1], dtype, wanted)
-    else:
-        rows = pooled_rows(dataset, views, backbone, trial.end, dtype, wanted)
+    rows = _open_rows(dataset, views, backbone, dtype, trial)
     require_validation(rows)
     source = open_backbone(backbone, views.image_size)
     num_classes = len(dataset.class_names)
@@ -138,13 +136,6 @@ def _run_trial(
     ]
     _save_kernels(folder / "kernels.npz", changes)
     shutil.copytree(log_dir, folder / "tensorboard")
-    metrics = {}
-    for split in JUDGED:
-        if split in rows:
-            logits = predict_logits(trained.model, rows[split])
-            judged = evaluate(logits, rows[split].labels, dataset.class_names, evaluation)
-            names = {"accuracy", "accuracy_interval", "loss", "num_images"}
-            metrics[split] = judged.model_dump(mode="json", include=names)
     num_images = len(rows["train"])
     return Made(
         num_rows=num_images,
@@ -159,10 +150,35 @@ def _run_trial(
             "flops": len(trained.history) * num_images * step_flops(source, trial, num_classes),
             "train_s": sum(epoch.duration_s for epoch in trained.history),
             "peak_bytes": peak_bytes,
-            "metrics": metrics,
+            "metrics": _judge(trained.model, rows, dataset, evaluation),
             "largest_changes": {change.layer: change.largest_change for change in changes},
         },
     )
+
+
+def _judge(
+    model: Any,
+    rows: Mapping[Split, LabelledRows],
+    dataset: DatasetManifest,
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for split in JUDGED:
+        if split in rows:
+            logits = predict_logits(model, rows[split])
+            judged = evaluate(logits, rows[split].labels, dataset.class_names, config)
+            names = {"accuracy", "accuracy_interval", "loss", "num_images"}
+            metrics[split] = judged.model_dump(mode="json", include=names)
+    return metrics
+
+
+def _open_rows(
+    dataset: DatasetManifest, views: ViewsConfig, backbone: BackboneConfig, dtype: str, trial: Trial
+) -> Mapping[Split, LabelledRows]:
+    wanted: tuple[Split, ...] = ("train", *JUDGED)
+    if trial.starts:
+        return open_rows_at(dataset, views, backbone, trial.starts[-1], dtype, wanted)
+    return pooled_rows(dataset, views, backbone, trial.end, dtype, wanted)
 
 
 def build_network(backbone: Backbone, trial: Trial, head: HeadConfig, num_classes: int) -> Network:

@@ -20,6 +20,7 @@ LADDER = (
     "ladder.cuts=[second, first]",
     "tuning.epochs=2",
     "tuning.batch_size=8",
+    "tuning.optimizer=adamw",
     "tuning.learning_rate=0.01",
 )
 
