@@ -59,8 +59,8 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.fixture(params=["thread", "process", "dask"])
-def runner(request: pytest.FixtureRequest, scheduler: str) -> str:
-    return scheduler if request.param == "dask" else str(request.param)
+def runner(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("scheduler") if request.param == "dask" else request.param)
 
 
 def spread_over(runner: str) -> SpreadConfig:
