@@ -31,7 +31,8 @@ VISIBLE_TEXT = """(() => {
   const found = [];
   const walk = node => {
     if (node.nodeType === Node.TEXT_NODE) found.push(node.textContent);
-    if (["STYLE", "SCRIPT", "TEMPLATE"].includes(node.tagName)) return;
+    if (["STYLE", "SCRIPT", "TEMPLATE", "NOSCRIPT"].includes(node.tagName)) return;
+    if (node instanceof Element && getComputedStyle(node).display === "none") return;
     if (node.shadowRoot) walk(node.shadowRoot);
     if (node.tagName === "IFRAME" && node.contentDocument) walk(node.contentDocument.body);
     node.childNodes.forEach(walk);

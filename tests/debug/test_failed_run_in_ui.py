@@ -15,6 +15,8 @@ from tests.browser import Browser, needs_browser
 pytestmark = [pytest.mark.server, needs_browser]
 
 START_LIMIT_S = 240.0
+PAINTING_S = 1.0
+"""Before a picture is taken for a person: the text is there before it is painted."""
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -129,4 +131,5 @@ def test_the_page_of_a_failed_run_leads_to_layer_and_line(server, tmp_path):
             "step: 37", "layer: fragile", f"train_mine.py:{LINE}", "argument is negative",
             "headstart debug replay",
         )  # fmt: skip
+        time.sleep(PAINTING_S)
         browser.screenshot(tmp_path / "diagnosis.png")
