@@ -50,7 +50,9 @@ def fields(schema: dict[str, Any], node: dict[str, Any], path: str) -> Iterator[
             yield from fields(schema, part, path)
     for name, field in node.get("properties", {}).items():
         # A box bears the title and the description of its model where it has none of its own.
-        named = schema["definitions"].get(field.get("$ref", "").rpartition("/")[2], {})
+        boxes = [field, *field.get("anyOf", ())]  # a box that may be left out is one of two
+        reference = next((box["$ref"] for box in boxes if "$ref" in box), "")
+        named = schema["definitions"].get(reference.rpartition("/")[2], {})
         yield f"{path}.{name}", {**named, **field}
         yield from fields(schema, field, f"{path}.{name}")
 
