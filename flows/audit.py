@@ -15,13 +15,14 @@ from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, artefact, default_root, use_store
+from headstart.tasks.artifacts import artefact, use_store
 from headstart.tasks.auditing.report import AuditSummary, markdown, write_audit
 from headstart.tasks.auditing.stage import EXCLUDE, FINDINGS, LABELS, read_findings
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
 from headstart.tasks.progress import reporter
+from headstart.tasks.remote_store import open_store
 from headstart.tasks.stage import collect_outcomes
 
 
@@ -37,7 +38,7 @@ def audit(config: AuditConfig, store: Path | None = None, out: Path | None = Non
     Returns:
         Where the results are, and the counts.
     """
-    with use_store(Store(store or default_root())) as current, shown_in_ui():
+    with use_store(open_store(store)) as current, shown_in_ui():
         folder = open_folder(current, "audit", config, out)
         try:
             return _run(config, folder)

@@ -16,7 +16,7 @@ from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, current_store, default_root, use_store
+from headstart.tasks.artifacts import current_store, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.head.stage import watched_by
@@ -32,6 +32,7 @@ from headstart.tasks.ranking.candidates import (
 from headstart.tasks.ranking.report import RankSummary, markdown, write_ranking
 from headstart.tasks.ranking.sources import IMAGENET, REFERENCE, list_sources, seed_registry
 from headstart.tasks.ranking.verdict import Candidate, SourceLine, judge
+from headstart.tasks.remote_store import open_store
 from headstart.tasks.stage import Outcome, collect_outcomes
 
 
@@ -55,7 +56,7 @@ def rank(config: RankConfig, store: Path | None = None, out: Path | None = None)
     Returns:
         Where the results are, and the verdict.
     """
-    with use_store(Store(store or default_root())) as current, shown_in_ui():
+    with use_store(open_store(store)) as current, shown_in_ui():
         folder = open_folder(current, "rank", config, out)
         try:
             return _run(config, folder)

@@ -16,7 +16,7 @@ from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.steps import make_bottlenecks
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, current_store, default_root, use_store
+from headstart.tasks.artifacts import current_store, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.fingerprint import file_digest
@@ -24,6 +24,7 @@ from headstart.tasks.pages.folder import seconds_since
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking import reference
 from headstart.tasks.ranking.sources import REFERENCE, Source, add_source, check_name, seed_registry
+from headstart.tasks.remote_store import open_store
 from headstart.tasks.stage import Outcome, collect_outcomes
 
 
@@ -55,7 +56,7 @@ def sources(
     Returns:
         What was registered.
     """
-    with use_store(Store(store or default_root())), shown_in_ui():
+    with use_store(open_store(store)), shown_in_ui():
         check_name(config.name)
         try:
             return _run(config)

@@ -18,13 +18,14 @@ from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.artifacts import use_store
 from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
+from headstart.tasks.remote_store import open_store
 from headstart.tasks.stage import collect_outcomes
 from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.survey import Surveyed, SurveySummary, write_survey
@@ -52,7 +53,7 @@ def survey(
     Returns:
         Where the results are, and the figures.
     """
-    with use_store(Store(store or default_root())) as current, shown_in_ui():
+    with use_store(open_store(store)) as current, shown_in_ui():
         names = tuple(dict.fromkeys(config.backbones or BACKBONES))
         for name in names:
             _check_name(name)

@@ -73,7 +73,7 @@ def test_a_pair_needs_both_witnesses() -> None:
         [[1, 0, 0], [1, 0.2, 0], [0, 1, 0], [0, 0, 1], [0, 0.01, 1], [0, 0.01, 1]], float
     )
     far = np.random.default_rng(0).integers(0, 2, hashes.shape, np.uint8)
-    config = ChecksConfig(max_hash_distance=3)
+    config = ChecksConfig(sure_hash_distance=1, max_hash_distance=3)
     # 0, 1 and 2 share their hash, but 2 shows something else; 3 and 4 differ in four bits, which
     # their features excuse; 5 differs in too many for that.
     pairs = find_pairs(features, hashes, far, config)

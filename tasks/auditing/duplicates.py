@@ -37,7 +37,7 @@ def find_pairs(
     """Find near-duplicates by two witnesses: perceptual hash and the backbone's features.
 
     Hashes alone take pictures of one composition for duplicates, features alone pictures of one
-    thing; a pair needs both. Where the features are nearly equal, hashes may differ twice as much.
+    thing; a pair needs both, and the more of the one, the less of the other.
 
     Args:
         features: [n, d], one row a distinct image.
@@ -55,10 +55,18 @@ def find_pairs(
         hashes, mirrored_hashes, 2 * config.max_hash_distance
     ).tolist():
         similarity = float(unit[first] @ unit[second])
-        is_close = distance <= config.max_hash_distance
-        if similarity >= (config.min_similarity if is_close else config.min_similarity_of_crops):
+        if similarity >= _least_similarity(distance, config):
             found.append(Pair(first, second, similarity, distance, bool(is_mirrored)))
     return sorted(found, key=lambda pair: (-pair.similarity, pair))
+
+
+def _least_similarity(distance: int, config: ChecksConfig) -> float:
+    """Return how alike the features must be, the more so the less the hashes agree."""
+    if distance <= config.sure_hash_distance:
+        return config.min_similarity_if_sure
+    if distance <= config.max_hash_distance:
+        return config.min_similarity
+    return config.min_similarity_of_crops
 
 
 def group_pairs(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
