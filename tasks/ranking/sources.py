@@ -191,9 +191,9 @@ def p2l(source: Source, target: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Predict how well a source would serve a target: near it, and large.
 
     P2L = exp(-D) log10(n), with D the `divergence` of the target's mean features from the
-    source's and n the source's number of images. The two ingredients are the paper's, which
-    weighs them with constants fitted to its own tasks; here they are joined without a constant:
-    a source ten times as large counts for one more, and a divergence of one nat divides by e.
+    source's and n the source's number of images. The two ingredients are the paper's; its
+    weighting of them is not reproduced. Here they are joined without a constant: a source ten
+    times as large counts for one more, and a divergence of one nat divides by e.
 
     Args:
         source: From the registry.
