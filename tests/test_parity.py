@@ -152,7 +152,7 @@ def test_a_row_where_float16_has_few_steps_passes_among_others(store: Store, bia
 def test_a_backbone_that_is_too_faint_for_float16_throughout_fails(store: Store) -> None:
     backbone, values = with_bias(1e-7, scale=1e-7)
     assert 0 < np.abs(values).max() < 1e-6
-    with pytest.raises(BackboneError, match="bottlenecks.dtype=float32"):
+    with pytest.raises(BackboneError, match=r"bottlenecks.dtype=float32"):
         check_parity(backbone, FAINT, {"top": keep(store, values, "float16")})
     assert check_parity(backbone, FAINT, {"top": keep(store, values)}) <= TOLERANCE["float32"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from headstart.cli import app
@@ -49,7 +50,7 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
 
 @pytest.mark.usefixtures("images")
 def test_the_commands_for_ones_own_images_run() -> None:
-    lines = headstart_lines()
+    lines = [line for line in headstart_lines() if line.startswith("headstart train")]
     assert len(lines) == 3
     for line in lines:
         # Pretrained weights of ResNet50 would be downloaded; a small view keeps it quick.
@@ -64,14 +65,10 @@ def test_the_commands_for_ones_own_images_run() -> None:
 def test_every_command_that_is_mentioned_exists() -> None:
     mentioned = set(re.findall(r"`headstart ([a-z]+)", README))
     assert mentioned >= {"train", "plan", "why", "predict", "evaluate", "cuts", "cache", "demo"}
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    groups = {group.name for group in app.registered_groups}
-    assert mentioned <= known | groups
+    assert mentioned <= get_command(app).commands.keys()
 
 
 def test_every_option_that_is_mentioned_exists() -> None:
-    from typer.main import get_command
-
     options = set(re.findall(r"`(--[a-z-]+)", README))
     known = {
         option

@@ -45,9 +45,10 @@ def test_a_promoted_model_is_a_copy_and_earlier_versions_stay(store: Store, tmp_
     entry = registry.entry("roses")
     assert entry.in_use == second
     assert entry.versions == (first, second)
-    assert [
-        (registry.folder_of(one) / "model.keras").read_bytes() for one in entry.versions
-    ] == [b"one", b"two"]
+    assert [(registry.folder_of(one) / "model.keras").read_bytes() for one in entry.versions] == [
+        b"one",
+        b"two",
+    ]
 
 
 def test_an_earlier_version_is_promoted_again_by_its_folder(store: Store, tmp_path: Path) -> None:
@@ -163,9 +164,7 @@ def test_retraining_promotes_keeps_and_does_nothing(pipeline: Pipeline) -> None:
 
 def test_what_is_trained_is_what_the_transfer_flow_trains() -> None:
     config = build_config(RetrainConfig, "images", settings=("promotion.name=a", "head.epochs=3"))
-    assert config.training() == build_config(
-        TransferConfig, "images", settings=("head.epochs=3",)
-    )
+    assert config.training() == build_config(TransferConfig, "images", settings=("head.epochs=3",))
 
 
 def invoke(*arguments: str) -> tuple[int, str]:

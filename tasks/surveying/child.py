@@ -55,9 +55,6 @@ def run_child(*arguments: str) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Do what the command line says."""
-    from headstart.launch import import_tensorflow
-
-    import_tensorflow()
     task, *rest = arguments
     if task == "anatomy":
         from headstart.tasks.surveying.anatomy import dissect_all

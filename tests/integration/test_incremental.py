@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from headstart.tasks.records import RowCollection, Shard
 from headstart.tasks.garbage import Criteria, collect_garbage
+from headstart.tasks.records import RowCollection, Shard
 from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import (
     COLOURS,

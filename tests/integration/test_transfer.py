@@ -17,10 +17,10 @@ from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone
 from headstart.tasks.bottlenecks.stage import open_rows
+from headstart.tasks.garbage import Criteria, collect_garbage
 from headstart.tasks.head.training import train_head
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.run_folder import RunSummary
-from headstart.tasks.garbage import Criteria, collect_garbage
 from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
 
