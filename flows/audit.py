@@ -11,7 +11,6 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import AuditConfig
-from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
@@ -21,9 +20,8 @@ from headstart.tasks.auditing.stage import EXCLUDE, FINDINGS, LABELS, read_findi
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
-from headstart.tasks.progress import reporter
 from headstart.tasks.remote_store import open_store
-from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.stage import collect_outcomes, mending_damage
 
 
 @flow(name="audit", flow_run_name=run_name, persist_result=False)
@@ -40,12 +38,7 @@ def audit(config: AuditConfig, store: Path | None = None, out: Path | None = Non
     """
     with use_store(open_store(store)) as current, shown_in_ui():
         folder = open_folder(current, "audit", config, out)
-        try:
-            return _run(config, folder)
-        except DamagedShardError as error:
-            # It has been set aside, so now its rows, and only those, are missing.
-            reporter().note(f"     {error.received}: computing its rows again")
-            return _run(config, folder)
+        return mending_damage(lambda: _run(config, folder))
 
 
 def _run(config: AuditConfig, folder: Path) -> AuditSummary:

@@ -11,7 +11,6 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import BackboneConfig, RankConfig, Split
-from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.flows.steps import make_bottlenecks, publish_page
@@ -21,7 +20,6 @@ from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
-from headstart.tasks.progress import reporter
 from headstart.tasks.ranking import reference
 from headstart.tasks.ranking.candidates import (
     backbones_at_hand,
@@ -33,7 +31,7 @@ from headstart.tasks.ranking.report import RankSummary, markdown, write_ranking
 from headstart.tasks.ranking.sources import IMAGENET, REFERENCE, list_sources, seed_registry
 from headstart.tasks.ranking.verdict import Candidate, SourceLine, judge
 from headstart.tasks.remote_store import open_store
-from headstart.tasks.stage import Outcome, collect_outcomes
+from headstart.tasks.stage import Outcome, collect_outcomes, mending_damage
 
 
 @flow(
@@ -58,12 +56,7 @@ def rank(config: RankConfig, store: Path | None = None, out: Path | None = None)
     """
     with use_store(open_store(store)) as current, shown_in_ui():
         folder = open_folder(current, "rank", config, out)
-        try:
-            return _run(config, folder)
-        except DamagedShardError as error:
-            # It has been set aside, so now its rows, and only those, are missing.
-            reporter().note(f"     {error.received}: computing its rows again")
-            return _run(config, folder)
+        return mending_damage(lambda: _run(config, folder))
 
 
 def _run(config: RankConfig, folder: Path) -> RankSummary:

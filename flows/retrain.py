@@ -19,12 +19,13 @@ from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget
 from headstart.flows.transfer import transfer
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.artifacts import use_store
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.fingerprint import digest
 from headstart.tasks.progress import reporter
 from headstart.tasks.promotion import compare, promote_if_better
 from headstart.tasks.registry import Attempt, Registry, default_name
+from headstart.tasks.remote_store import open_store
 from headstart.tasks.run_folder import RunSummary
 
 
@@ -68,7 +69,7 @@ def retrain(
     """
     started_s = time.monotonic()
     name = config.promotion.name or default_name(config.dataset.images)
-    with use_store(Store(store or default_root())) as current, shown_in_ui():
+    with use_store(open_store(store)) as current, shown_in_ui():
         registry = Registry(current)
         index = index_of(stages.dataset(config.dataset))
         state = {

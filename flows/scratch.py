@@ -13,16 +13,17 @@ from headstart.config import ScratchConfig
 from headstart.flows.artifacts import publish, run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, default_root, use_store
+from headstart.tasks.artifacts import use_store
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.progress import reporter
+from headstart.tasks.remote_store import open_store
 from headstart.tasks.run_folder import RunSummary, finish_run, make_run_folder, tensorboard_command
 from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, compare
 from headstart.tasks.scratch.run import make_scratch_report, write_scratch_config
 from headstart.tasks.scratch.schedule import stage as make_schedule
-from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.stage import collect_outcomes, mending_damage
 from headstart.tasks.views.epoch_stage import stage as make_views
 
 
@@ -49,11 +50,11 @@ def scratch(
         Where the results are, and the figures.
     """
     started_s = time.monotonic()
-    with use_store(Store(store or default_root())) as current, shown_in_ui():
+    with use_store(open_store(store)) as current, shown_in_ui():
         title = f"{Path(config.dataset.images).name}-{config.network.name}"
         folder = make_run_folder(current, title, ScratchConfig, out)
         write_scratch_config(folder, config)
-        return _run(config, folder, started_s)
+        return mending_damage(lambda: _run(config, folder, started_s))
 
 
 def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:

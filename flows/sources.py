@@ -12,7 +12,6 @@ from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import SourceConfig
-from headstart.errors import DamagedShardError
 from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.steps import make_bottlenecks
 from headstart.tasks import stages
@@ -21,11 +20,10 @@ from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.fingerprint import file_digest
 from headstart.tasks.pages.folder import seconds_since
-from headstart.tasks.progress import reporter
 from headstart.tasks.ranking import reference
 from headstart.tasks.ranking.sources import REFERENCE, Source, add_source, check_name, seed_registry
 from headstart.tasks.remote_store import open_store
-from headstart.tasks.stage import Outcome, collect_outcomes
+from headstart.tasks.stage import Outcome, collect_outcomes, mending_damage
 
 
 class SourceSummary(BaseModel):
@@ -58,11 +56,7 @@ def sources(
     """
     with use_store(open_store(store)), shown_in_ui():
         check_name(config.name)
-        try:
-            return _run(config)
-        except DamagedShardError as error:
-            reporter().note(f"     {error.received}: computing its rows again")
-            return _run(config)
+        return mending_damage(lambda: _run(config))
 
 
 def _run(config: SourceConfig) -> SourceSummary:

@@ -13,7 +13,7 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import BackboneConfig, SurveyConfig
-from headstart.errors import ConfigError, DamagedShardError
+from headstart.errors import ConfigError
 from headstart.flows.artifacts import run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.flows.steps import make_bottlenecks, publish_page
@@ -23,10 +23,9 @@ from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
-from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
 from headstart.tasks.remote_store import open_store
-from headstart.tasks.stage import collect_outcomes
+from headstart.tasks.stage import collect_outcomes, mending_damage
 from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.survey import Surveyed, SurveySummary, write_survey
 
@@ -58,12 +57,7 @@ def survey(
         for name in names:
             _check_name(name)
         folder = open_folder(current, "survey", config, out)
-        try:
-            return _run(config, names, folder)
-        except DamagedShardError as error:
-            # It has been set aside, so now its rows, and only those, are missing.
-            reporter().note(f"     {error.received}: computing its rows again")
-            return _run(config, names, folder)
+        return mending_damage(lambda: _run(config, names, folder))
 
 
 def _check_name(name: str) -> None:

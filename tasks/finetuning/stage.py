@@ -21,7 +21,6 @@ from headstart.config import (
     ViewsConfig,
 )
 from headstart.tasks.artifacts import current_store
-from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone, versions
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
@@ -41,7 +40,7 @@ from headstart.tasks.finetuning.rows import (
     recipes_at,
 )
 from headstart.tasks.finetuning.training import require_validation, train_network
-from headstart.tasks.head.stage import HeadManifest, open_head, watchers
+from headstart.tasks.head.stage import TRAINED_ON, HeadManifest, open_head, watchers
 from headstart.tasks.head.training import predict_logits
 from headstart.tasks.stage import Made, Stage
 from headstart.tasks.views.addresses import plain_rows
@@ -81,9 +80,9 @@ def _rung_key(
     network = open_backbone(backbone, views.image_size)
     unused = {"momentum"} if tuning.optimizer != "sgd" else set()
     return {
-        "labels": dataset.labels_digest,
+        "labels": index_of(dataset).labels_digest_of(TRAINED_ON),
         "rows": recipes_at(network, views, start, dtype),
-        "backbone": network.fingerprint(TOP),
+        "backbone": network.training_fingerprint(),
         "below": below.key,
         "tuning": tuning.model_dump(mode="json", exclude=unused),
         "head": head.model_dump(include={"seed", "label_smoothing", "class_weights"}),

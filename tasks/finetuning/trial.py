@@ -89,7 +89,7 @@ def _trial_key(
     return {
         "labels": dataset.labels_digest,
         "rows": recipes,
-        "backbone": network.fingerprint(TOP),
+        "backbone": network.training_fingerprint(),
         "trial": trial.model_dump(mode="json", exclude={"name"}),
         "tuning": tuning.model_dump(mode="json", exclude={"rate_decay"}),
         "head": head.model_dump(include={"seed", "dropout", "label_smoothing", "class_weights"}),
