@@ -47,6 +47,19 @@ NUM_CLASSES = 3
 SIDE = 16
 
 
+def test_the_defaults_are_those_that_the_documentation_tells_of() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "finetuning.md").read_text(encoding="utf-8")
+    told: dict[str, str] = {}
+    for line in text.partition("How a rung trains")[2].partition("\n\nRates")[0].splitlines():
+        _, names, values, *_ = [*line.split("|"), "", ""]
+        if "`" in names:
+            told |= zip(names.replace("`", "").split(","), values.split(","), strict=True)
+    defaults = TuningConfig().model_dump()
+    found = {name.strip(): type(defaults[name.strip()])(told[name].strip()) for name in told}
+    assert found == {name: defaults[name] for name in found}
+    assert found.keys() == defaults.keys() - {"batch_size", "momentum"}
+
+
 def normalised_network() -> Any:
     """Build a network with batch normalisation and the cuts of two blocks."""
     keras.utils.set_random_seed(3)

@@ -24,10 +24,11 @@ class TuningConfig(Config):
     """Most epochs; early stopping may end sooner."""
     batch_size: int = Field(32, ge=1)
     """Rows a training step."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """adamw is adam with decoupled weight decay; sgd has Nesterov momentum."""
-    learning_rate: float = Field(1e-3, gt=0.0)
-    """Peak learning rate of the head; each group of layers below has less."""
+    optimizer: Literal["adamw", "sgd"] = "sgd"
+    """sgd has Nesterov momentum; adamw is adam with decoupled weight decay."""
+    learning_rate: float = Field(0.03, gt=0.0)
+    """Peak learning rate of the head; each group of layers below has less. The default suits sgd;
+    for adamw use 1e-3."""
     rate_decay: float = Field(3.0, ge=1.0, le=100.0)
     """How many times less each earlier group of layers has; 3 to 10 is usual, 1 makes all equal."""
     warm_up_share: float = Field(0.1, ge=0.0, lt=1.0)
