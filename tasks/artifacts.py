@@ -172,6 +172,9 @@ class Store:
     def refresh(self, folder: Path) -> None:
         """Fetch a folder's small files from where the store really lies; nothing to do here."""
 
+    def look_again(self) -> None:
+        """Forget what was seen of where the store really lies; nothing to do for a folder."""
+
     def folders(self, pattern: str) -> list[Path]:
         """List the folders that match a pattern relative to the root, by name."""
         return sorted(path for path in self.root.glob(pattern) if path.is_dir())

@@ -55,9 +55,27 @@ def open_store(location: Path | str | None = None) -> Store:
         ConfigError: The URL's protocol needs a package that is not installed.
         RecordError: The store cannot be used.
     """
-    place = str(location or default_root())
-    found = URL.match(place)
-    return RemoteStore(f"{found[1]}://{found[2]}") if found else Store(Path(place))
+    place = location or default_root()
+    url = url_of(place)
+    return RemoteStore(url) if url else Store(Path(place))
+
+
+def url_of(location: Path | str) -> str | None:
+    """Return the URL that a location is; None for a folder."""
+    found = URL.match(str(location))
+    return f"{found[1]}://{found[2]}".rstrip("/") if found else None
+
+
+def folder_here(location: Path | str | None = None) -> Path:
+    """Return the folder of a store on this machine, without opening it: of a URL, the mirror.
+
+    Args:
+        location: As for `open_store`.
+    """
+    place = location or default_root()
+    if url := url_of(place):
+        return mirrors_root() / bytes_digest(url.encode())[:16]
+    return Path(place).expanduser().absolute()
 
 
 def mirrors_root() -> Path:
@@ -77,18 +95,17 @@ class RemoteStore(Store):
             None. While one run reads more than that, what it has open stays until it ends.
 
     Raises:
-        ConfigError: The URL's protocol needs a package that is not installed.
+        ConfigError: The URL's protocol needs a package that is not installed, or
+            HEADSTART_MIRROR_BYTES is not a number.
         RecordError: The bucket cannot be used, or holds another layout.
     """
 
     def __init__(self, url: str, max_cache_bytes: int | None = None) -> None:
         self.url = url.rstrip("/")
         self._files, self._prefix = _connect(self.url)
-        self._max_cache_bytes = max_cache_bytes or int(
-            os.environ.get("HEADSTART_MIRROR_BYTES", DEFAULT_CACHE_BYTES)
-        )
+        self._max_cache_bytes = max_cache_bytes or _cache_bytes()
         self._listings: dict[str, tuple[float, dict[str, int]]] = {}
-        super().__init__(mirrors_root() / bytes_digest(self.url.encode())[:16])
+        super().__init__(folder_here(self.url))
         layout = self.root / "store.json"
         theirs = self._download("store.json")
         if theirs is None:
@@ -132,8 +149,7 @@ class RemoteStore(Store):
             return True
         name = _object_name(entry.path, lambda: entry.sha256)
         if path.suffix == ".tfrecord" and not thorough and not path.exists():
-            folder, _, file = name.rpartition("/")
-            return self._listing(folder).get(file) == entry.num_bytes
+            return self._is_there(name, entry.num_bytes)
         self._fetch(name, path)
         if not super().holds(entry, thorough=True):
             return False
@@ -150,12 +166,19 @@ class RemoteStore(Store):
     def refresh(self, folder: Path) -> None:
         """Fetch what a folder has in the bucket but shards, and forget what it has not there."""
         name = self.relative(folder)
-        theirs = {file for file in self._listing(name) if not file.endswith(".tfrecord")}
+        here = {path.name for path in folder.glob("*.index.npz")}
+        theirs = self._listing(name)
+        if not here <= theirs.keys():  # gone there, or put there by another process of this machine
+            theirs = self._listing(name, fresh=True)
         for file in theirs:
-            self.pull(folder / file)
-        for path in folder.glob("*.index.npz"):
-            if path.name not in theirs:
-                path.unlink(missing_ok=True)
+            if not file.endswith(".tfrecord"):
+                self.pull(folder / file)
+        for file in here - theirs.keys():
+            (folder / file).unlink(missing_ok=True)
+
+    def look_again(self) -> None:
+        """Forget what was seen of the bucket: workers have written there since."""
+        self._listings.clear()
 
     def read_manifest(self, stage: str, key: str, model: type[M]) -> M | None:
         """Return a stored manifest, or None; see `Store.read_manifest`."""
@@ -245,6 +268,19 @@ class RemoteStore(Store):
             self._listings[folder] = (time.monotonic(), sizes)
         return sizes
 
+    def _is_there(self, name: str, size: int) -> bool:
+        folder, _, file = name.rpartition("/")
+        if self._listing(folder).get(file) == size:
+            return True
+        # What is said to be gone is removed for good: a listing that is old, or was made while
+        # the shard arrived, is not asked about that.
+        with self._talking():
+            self._files.invalidate_cache()
+            try:
+                return bool(self._files.info(self._key(name))["size"] == size)
+            except FileNotFoundError:
+                return False
+
     def _upload(self, path: Path, name: str) -> None:
         """Put a file into the bucket, and make sure that it is what arrived."""
         key, size = self._key(name), path.stat().st_size
@@ -297,7 +333,10 @@ class RemoteStore(Store):
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
     def _evict(self) -> None:
-        stats = [(path, path.stat()) for path in (self.root / "rows").rglob("*.tfrecord")]
+        stats = []
+        for path in (self.root / "rows").rglob("*.tfrecord"):
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                stats.append((path, path.stat()))
         total = sum(stat.st_size for _, stat in stats)
         for path, stat in sorted(stats, key=lambda pair: pair[1].st_atime_ns):
             if total <= self._max_cache_bytes or time.time() - stat.st_atime < IN_USE_S:
@@ -316,6 +355,17 @@ class RemoteStore(Store):
                 "check the address, the credentials and the network; what is finished is kept, and "
                 "the same command does the rest",
             ) from error
+
+
+def _cache_bytes() -> int:
+    text = os.environ.get("HEADSTART_MIRROR_BYTES", str(DEFAULT_CACHE_BYTES))
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ConfigError(
+        "HEADSTART_MIRROR_BYTES is a number of bytes, at least 1.",
+        repr(text),
+        "for instance 53687091200, 50 GiB",
+    )
 
 
 def _connect(url: str) -> tuple[Any, str]:

@@ -11,12 +11,14 @@ import fsspec
 import numpy as np
 import pytest
 
+from headstart.config import SpreadConfig
 from headstart.errors import ConfigError, DamagedShardError, RecordError
 from headstart.tasks import remote_store
 from headstart.tasks.artifacts import Store, default_root
 from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.records import RowCollection, RowId
 from headstart.tasks.remote_store import RemoteStore, open_store
+from headstart.tasks.spreading import use_spreading
 from headstart.tasks.upkeep import list_holdings, usage, verify
 from tests.pipeline import NUM_IMAGES, Pipeline, computed
 
@@ -96,6 +98,41 @@ def test_rows_written_elsewhere_appear_here(url: str, elsewhere: Any, monkeypatc
     assert here.missing(ROWS) == ROWS
     write(elsewhere(url))
     assert here.missing(ROWS) == []
+
+
+def test_an_old_listing_is_forgotten_once_workers_have_written(url: str, elsewhere: Any) -> None:
+    here = open_store(url)
+    assert collection(here).missing(ROWS) == ROWS
+    write(elsewhere(url))
+    here.look_again()
+    assert collection(here).missing(ROWS) == []
+
+
+def test_an_old_listing_is_no_reason_to_forget_an_index_or_to_remove_a_shard(
+    url: str, elsewhere: Any
+) -> None:
+    here, same_machine = RemoteStore(url), RemoteStore(url)
+    assert collection(here).missing(ROWS) == ROWS  # which lists the folder
+    write(same_machine)
+    (path,) = collection(here).folder.glob("*.tfrecord")
+    assert collection(here).missing(ROWS) == []
+    there = elsewhere(url)
+    shard = collection(there).shards()[0]
+    assert not (there.root / shard.entry.path).exists()
+    for sizes in there._listings.values():  # made while the shard arrived, before its index
+        sizes[1].clear()
+    assert there.holds(shard.entry)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("text", ["50GB", "-1", "0", ""])
+def test_a_mirror_of_no_size_is_refused(
+    text: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(url)
+    monkeypatch.setenv("HEADSTART_MIRROR_BYTES", text)
+    with pytest.raises(ConfigError, match="number of bytes"):
+        open_store(url)
 
 
 @pytest.mark.parametrize("sent", ["half", "nothing", "wrong"])
@@ -239,6 +276,17 @@ def test_a_second_machine_computes_nothing(pipeline: Pipeline, url: str, elsewhe
     assert not index.exists() or len(kept.shards()) == 3
     outcome = pipeline.extract()
     assert (outcome.status, outcome.rows_computed, pipeline.num_passed()) == ("miss", 10, 10)
+
+
+def test_threads_that_open_the_bucket_themselves_are_seen_at_once(
+    pipeline: Pipeline, url: str
+) -> None:
+    # Each has a listing of its own; the one that gave out the pieces must look anew.
+    pipeline.store = open_store(url)
+    with use_spreading(SpreadConfig(runner="thread", num_workers=2)):
+        outcome = pipeline.extract()
+    assert (outcome.status, outcome.rows_computed) == ("miss", NUM_IMAGES)
+    assert pipeline.extract().status == "hit"
 
 
 def test_a_whole_run_is_a_hit_elsewhere(pipeline: Pipeline, url: str, elsewhere: Any) -> None:

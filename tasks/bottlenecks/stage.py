@@ -118,6 +118,7 @@ def _extract_bottlenecks(
             with reporter().track("bottlenecks", total, "images") as advance:
                 for count in map_pieces(extract_piece, pieces):
                     advance(count)
+            store.look_again()
         elif sources:
             opened = [(one.views.select(one.row_ids), one.targets) for one in sources]
             run_pass(freeze(network, list(cuts)), opened, config.batch_size)

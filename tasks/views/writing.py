@@ -177,6 +177,7 @@ def write_views(
             common = (store.location, config, image_size, max_pixels, num_images)
             for count in map_pieces(write_piece, [ViewsPiece(*common, part) for part in parts]):
                 advance(count)
+            store.look_again()
         elif jobs:
             maker = ViewMaker(config, image_size, max_pixels)
             num_threads = num_workers or available_cores()
