@@ -215,7 +215,7 @@ def finish_study(
     started_s: float,
 ) -> StudySummary:
     """Write a study's page and summary, and leave both in the Prefect UI."""
-    path = write_page(folder / REPORT, page)
+    path = write_page(folder / REPORT, page, outcomes)
     summary = StudySummary(
         run_dir=str(folder),
         report=str(path),

@@ -1,14 +1,14 @@
 """One self-contained HTML page of tables and pictures, for ladders, comparisons and curves."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from headstart.errors import RecordError
 from headstart.tasks.evaluation.findings import printable
 from headstart.tasks.evaluation.report import data_uri
+from headstart.tasks.pages.rendering import write_page as render_page
+from headstart.tasks.stage import Outcome
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,13 @@ class Page:
     created: datetime = field(default_factory=lambda: datetime.now().astimezone())
 
 
-def write_page(path: Path, page: Page) -> Path:
+def write_page(path: Path, page: Page, stages: Sequence[Outcome] = ()) -> Path:
     """Write a page, replacing an earlier one in a single step.
 
     Args:
         path: Of the file; its folder exists.
         page: What it says. Text is escaped, and may come from data sets.
+        stages: How the run's stages went, where no other page of the run tells.
 
     Returns:
         The path.
@@ -82,28 +83,8 @@ def write_page(path: Path, page: Page) -> Path:
     Raises:
         RecordError: The file cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    text = environment.get_template("page.html.j2").render(page=page)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise RecordError(
-            "A report is written into a folder that can be written to.",
-            f"{path}: {error.strerror or error}",
-            "choose another output folder, or free disk space",
-        ) from error
-    return path
+    template = Path(__file__).parent / "sections.html.j2"
+    return render_page(path, template, title=page.title, page=page, stages=stages)
 
 
 def markdown_page(page: Page) -> str:
