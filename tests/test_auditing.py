@@ -102,6 +102,15 @@ def test_an_unsure_prediction_is_no_label_error() -> None:
     assert not judge_labels(probabilities, np.array([0, 0, 0, 1, 1])).is_error.any()
 
 
+def test_a_label_that_is_itself_the_likeliest_class_is_no_error() -> None:
+    # The third image reaches the threshold of class 1, (0.3 + 0.4 + 0.2) / 3, and not its own.
+    probabilities = np.array(
+        [[0.95, 0.05], [0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.6, 0.4], [0.8, 0.2]]
+    )
+    quality = judge_labels(probabilities, np.array([0, 0, 0, 1, 1, 1]))
+    assert quality.is_error.tolist() == [False, False, False, False, False, False]
+
+
 def test_flipped_labels_are_found_among_clusters() -> None:
     from headstart.tasks.ranking.probes import probe_probabilities
 

@@ -33,7 +33,7 @@ def judge_labels(probabilities: npt.NDArray[np.float64], labels: Labels) -> Labe
     A class's threshold is the mean probability that its own images get for it. An image is
     confidently of class j where its probability of j reaches that threshold, the likeliest of
     such classes where there are several; where that is not its label, the label is counted as an
-    error.
+    error, unless it is the likeliest of all classes even so.
 
     Args:
         probabilities: float64 [n, K], out of sample.
@@ -45,7 +45,8 @@ def judge_labels(probabilities: npt.NDArray[np.float64], labels: Labels) -> Labe
     Source:
         Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR
         2021, https://arxiv.org/abs/1911.00068, equations 1 and 2 (the confident joint), with the
-        off-diagonal counts taken as the errors, and its normalised margin for the order.
+        off-diagonal counts taken as the errors, and its normalised margin for the order. That a
+        label which is predicted is no error is a step of the authors' cleanlab beside the paper.
     """
     num_images, num_classes = probabilities.shape
     images = np.arange(num_images)
@@ -61,8 +62,9 @@ def judge_labels(probabilities: npt.NDArray[np.float64], labels: Labels) -> Labe
     confident = np.where(probabilities >= thresholds, probabilities, -np.inf)
     confident_class = confident.argmax(axis=1)
     is_confident = np.isfinite(confident).any(axis=1)
+    likeliest = probabilities.argmax(axis=1)
     return LabelQuality(
         margin=own - others.max(axis=1),
-        suggested=probabilities.argmax(axis=1),
-        is_error=is_confident & (confident_class != labels),
+        suggested=likeliest,
+        is_error=is_confident & (confident_class != labels) & (likeliest != labels),
     )

@@ -178,4 +178,4 @@ def _describe_audit(audit: AuditManifest) -> str:
     return ", ".join(told) or "nothing suspicious"
 
 
-stage = Stage("audit", 1, AuditManifest, _audit, _audit_key, _describe_audit)
+stage = Stage("audit", 2, AuditManifest, _audit, _audit_key, _describe_audit)
