@@ -1,6 +1,7 @@
 """How a run is started: TensorFlow without its noise, Prefect where there is a server."""
 
 import contextlib
+import http.client
 import importlib
 import os
 import re
@@ -8,7 +9,6 @@ import sys
 import tempfile
 import time
 import tomllib
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +19,8 @@ from headstart.tasks.progress import Reporter, use_reporter
 
 SERVER_TIMEOUT_S = 1.0
 """A server on this machine or this network answers within milliseconds."""
+SERVER_START_LIMIT_S = 180
+"""A temporary server with a new database took 60 s on two busy cores; Prefect's default is 20."""
 CUDA_DEVICE = Path("/dev/nvidiactl")
 NOISE = re.compile(
     r"^(WARNING: All log messages before absl|I0000 |W0000 |"
@@ -160,7 +162,7 @@ def is_reachable(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S) as reply:
             return bool(reply.status == 200)
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, http.client.HTTPException):  # the last: no port, or no HTTP
         return False
 
 
@@ -186,9 +188,9 @@ def run_flow(
     Returns:
         What the flow returns: where the results are, and the figures.
     """
-    from headstart.tasks.artifacts import default_root
+    from headstart.tasks.remote_store import folder_here
 
-    url = prefect_url(store or default_root())
+    url = prefect_url(folder_here(store))
     reachable = url is not None and is_reachable(url)
     _quieten_prefect()
     if reachable:
@@ -217,10 +219,15 @@ def _prefect_at(url: str | None) -> Iterator[None]:
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
         temporary_settings,
     )
 
-    updates = {PREFECT_API_URL: url, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: url is None}
+    updates = {
+        PREFECT_API_URL: url,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: url is None,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START_LIMIT_S,
+    }
     with temporary_settings(updates):
         yield
 

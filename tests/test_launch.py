@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from headstart.config import Config
 from headstart.launch import (
     NOISE,
+    _prefect_at,
     absent,
     is_reachable,
     prefect_url,
@@ -20,6 +22,7 @@ from headstart.launch import (
 )
 from headstart.service.record import ServiceRecord, Started
 from headstart.tasks.progress import Reporter
+from headstart.tasks.remote_store import folder_here
 from tests.pipeline import Pipeline, statuses
 
 
@@ -135,9 +138,35 @@ def test_a_server_is_reachable_where_its_health_answers(server: str) -> None:
     assert not is_reachable(server.replace("/api", "/other"))
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "no address", ""])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/api", "no address", "", "http://host:no port/api", "http://[/api"]
+)
 def test_a_server_that_does_not_answer_is_not_reachable(url: str) -> None:
     assert not is_reachable(url)
+
+
+def test_a_temporary_server_gets_the_time_that_a_busy_machine_takes() -> None:
+    from prefect.settings import get_current_settings
+
+    with _prefect_at(None):
+        ephemeral = get_current_settings().server.ephemeral
+        assert (ephemeral.enabled, ephemeral.startup_timeout_seconds) == (True, 180)
+
+
+def test_a_run_over_a_bucket_finds_the_up_that_runs_over_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEADSTART_MIRROR", str(tmp_path / "mirrors"))
+    asked: list[Path | None] = []
+    monkeypatch.setattr("headstart.launch.prefect_url", asked.append)
+    monkeypatch.setattr("headstart.launch.import_tensorflow", lambda: 1 / 0)
+    for store in (Path("memory://bucket/prefix"), Path("memory://bucket/prefix/"), tmp_path):
+        with pytest.raises(ZeroDivisionError):
+            run_flow("transfer", Config(), store, None, False, Reporter(Console(quiet=True)))
+    assert asked[0] == asked[1] == folder_here("memory://bucket/prefix")
+    assert asked[0] is not None
+    assert asked[0].parent == tmp_path / "mirrors"
+    assert asked[2] == tmp_path
 
 
 def test_a_run_goes_on_plainly_where_the_server_does_not_answer(

@@ -3,6 +3,7 @@
 import http.client
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,6 +175,20 @@ def test_reports_are_served_and_nothing_outside_their_folder(runs: RunsServer) -
     assert ask(runs, "/link") == 404
 
 
+def test_what_is_no_request_is_answered_and_not_told_of_in_the_terminal(
+    runs: RunsServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(runs, "/%00") == 400
+    assert ask(runs, "/a/report.html", host="[") == 400
+    host, _, port = runs.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as gone:
+        # Reset, not closed, while the answer is under way.
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.send(b"GET /a/report.html HTTP/1.0\r\nHost: localhost\r\n")
+    assert ask(runs, "/a/report.html") == 200
+    assert capfd.readouterr().err == ""
+
+
 def test_reports_cannot_be_changed(runs: RunsServer) -> None:
     assert [ask(runs, "/a/report.html", method) for method in ("PUT", "POST", "DELETE")] == [
         501
@@ -189,6 +204,11 @@ def test_check_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["up", "--check", "--store", str(tmp_path / "store")])
     assert result.exit_code == ServiceError.exit_code
     assert "headstart up" in result.stdout
+
+
+@pytest.mark.parametrize("url", ["http://host:no port/", "http://127.0.0.1:9/", "no url"])
+def test_a_page_that_is_none_does_not_answer(url: str) -> None:
+    assert not answers(url)
 
 
 def test_a_data_set_that_is_not_there_is_refused(tmp_path: Path) -> None:

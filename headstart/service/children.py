@@ -1,6 +1,7 @@
 """The processes that `headstart up` starts: each in a session of its own, with a log file."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -164,5 +165,5 @@ def answers(url: str) -> bool:
     try:
         with urlopen(url, timeout=ANSWER_LIMIT_S) as reply:
             return bool(reply.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False

@@ -20,7 +20,7 @@ class RunsServer:
     def __init__(self, folder: Path, port: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         handler = functools.partial(_ReadOnly, directory=str(folder.resolve()))
-        self._server = http.server.ThreadingHTTPServer((LOOPBACK, port), handler)
+        self._server = _Server((LOOPBACK, port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}"
@@ -32,17 +32,28 @@ class RunsServer:
         self._thread.join()
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a browser that went away is no news, and the terminal is for what is."""
+
+
 class _ReadOnly(http.server.SimpleHTTPRequestHandler):
     """Answers GET and HEAD for what lies in the folder, and for nothing that a link leads to."""
 
     def send_head(self) -> object:  # type: ignore[override]
         """Refuse what is not for this machine's own browser, else do as the base class does."""
+        root = Path(self.directory)
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+            path = Path(self.translate_path(self.path)).resolve()
+        except ValueError:  # a bracket without its partner, a zero byte
+            self.send_error(http.HTTPStatus.BAD_REQUEST)
+            return None
         # A page from elsewhere can have its own name resolve to this address; then it shows here.
-        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (LOOPBACK, "localhost"):
+        if host not in (LOOPBACK, "localhost"):
             self.send_error(http.HTTPStatus.FORBIDDEN)
             return None
-        root = Path(self.directory)
-        if not Path(self.translate_path(self.path)).resolve().is_relative_to(root):
+        if not path.is_relative_to(root):
             self.send_error(http.HTTPStatus.NOT_FOUND)
             return None
         return super().send_head()
