@@ -5,7 +5,14 @@
 >>> run.predict("x.jpg").label
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+_here = Path(__file__).parent
+if not (_here / "flows").exists():
+    # A checkout, found because the working folder is first on the path (Prefect puts it there,
+    # `python -m` too), where it hides an installed package: flows, tasks and debug lie beside.
+    __path__.append(str(_here.parent))
 
 __version__ = "0.1.0"
 

@@ -64,6 +64,21 @@ def test_the_installed_package_is_the_wheels(python: Path, tmp_path: Path) -> No
     assert str(python.parent.parent) in result.stdout
 
 
+def test_a_checkout_that_hides_the_installed_package_is_whole(python: Path) -> None:
+    # As `prefect deploy` and flow runs find it, which put the working folder first on the path.
+    checkout = python.parent.parent.parent / "source"
+    code = (
+        "import headstart.flows, headstart.debug, headstart.tasks.records as r; print(r.__file__)\n"
+        "from headstart.service.provisioning import deployment_names; print(deployment_names())"
+    )
+    result = subprocess.run(
+        [python, "-c", code], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(str(checkout / "tasks" / "records.py"))
+    assert "transfer/transfer" in result.stdout
+
+
 def test_the_demo_runs_from_the_wheel(python: Path, tmp_path: Path) -> None:
     result = run(python, "demo", "--no-record", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
