@@ -1,11 +1,13 @@
 """The parts of `headstart up` that need no server."""
 
 import http.client
+import http.server
 import os
 import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from headstart.cli import app
-from headstart.errors import ServiceError
+from headstart.errors import ConfigError, ServiceError
+from headstart.service import provisioning
+from headstart.service.check import check
 from headstart.service.children import LOOPBACK, Child, answers, choose_port, end_all
 from headstart.service.record import (
     ServiceRecord,
@@ -25,7 +29,7 @@ from headstart.service.record import (
     running_service,
 )
 from headstart.service.runs_page import RunsServer
-from headstart.service.up import NUM_RESTARTS, Service
+from headstart.service.up import NUM_RESTARTS, Service, Wishes, environment_of, running
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = [
@@ -165,6 +169,85 @@ def ask(served: RunsServer, path: str, method: str = "GET", host: str | None = N
     status = connection.getresponse().status
     connection.close()
     return status
+
+
+def test_flow_runs_open_the_bucket_and_not_its_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_MIRROR", str(tmp_path / "mirrors"))
+    wished: list[Wishes] = []
+
+    def stop(wishes: Wishes, tell: object) -> None:
+        wished.append(wishes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headstart.service.up.running", stop)
+    url = f"memory://{tmp_path.name}/prefix"
+    assert CliRunner().invoke(app, ["up", "--store", url]).exit_code == 0
+    (wishes,) = wished
+    assert wishes.store_root.parent == tmp_path / "mirrors"
+    environment = environment_of(wishes.store_root, wishes.location, 4200)
+    assert environment["HEADSTART_STORE"] == url
+
+
+def test_the_servers_database_is_the_stores_whatever_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"):
+        monkeypatch.setenv(name, "postgresql+asyncpg://production")
+    environment = environment_of(tmp_path, str(tmp_path), 4200)
+    named = [value for name, value in environment.items() if "CONNECTION_URL" in name]
+    assert named == [f"sqlite+aiosqlite:///{tmp_path}/service/prefect.db"]
+
+
+def test_a_store_without_room_for_the_service_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "service").write_text("a file where a folder shall be")
+    wishes = Wishes(tmp_path, str(tmp_path), None, None, None, None, "local", 1)
+    with pytest.raises(ServiceError, match="can be written"), running(wishes, print):
+        pass
+
+
+@pytest.mark.parametrize("pool", ["", "a/b", "prefect-managed", "x" * 65])
+def test_a_pool_that_prefect_would_refuse_is_refused_first(tmp_path: Path, pool: str) -> None:
+    result = CliRunner().invoke(app, ["up", "--pool", pool, "--store", str(tmp_path / "store")])
+    assert isinstance(result.exception, ConfigError)
+    assert not (tmp_path / "store").exists()
+
+
+class Guarded(http.server.BaseHTTPRequestHandler):
+    """Answers that it is well, and asks for a password for all else."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/api/health" else 401)
+        self.end_headers()
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_check_says_that_a_server_wants_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with http.server.ThreadingHTTPServer((LOOPBACK, 0), Guarded) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        url = f"http://{LOOPBACK}:{served.server_address[1]}/api"
+        with temporary_settings({PREFECT_API_URL: url}):
+            (finding,) = check(tmp_path, url, "local")
+        served.shutdown()
+    assert not finding.is_well
+    assert "401" in finding.detail
+
+
+def test_a_registration_that_hangs_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning, "DEPLOY_LIMIT_S", 0.01)
+    with pytest.raises(ServiceError, match=r"not done after 0\.01 s"):
+        provisioning.deploy(tmp_path / "prefect.yaml", dict(os.environ))
 
 
 def test_reports_are_served_and_nothing_outside_their_folder(runs: RunsServer) -> None:

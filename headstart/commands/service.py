@@ -1,17 +1,20 @@
 """Commands that run headstart like production: up."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
-from headstart.errors import ServiceError
+from headstart.errors import ConfigError, ServiceError
 
 app = typer.Typer()
+POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Port = Annotated[
     int | None,
@@ -42,7 +45,15 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start a Prefect server, a worker, TensorBoard and the reports; stop them on Ctrl-C."""
-    root = open_store(store).root
+    if not POOL_NAME.fullmatch(pool) or pool.startswith("prefect"):
+        raise ConfigError(
+            "A work pool's name is of letters, digits, dots, dashes and underscores, 64 at most, "
+            "and does not begin with prefect.",
+            repr(pool),
+            "choose another --pool",
+        )
+    opened = open_store(store)
+    root = opened.root
     if check:
         _check(root, pool, as_json)
         return
@@ -55,7 +66,9 @@ def up(
     def tell(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    wishes = Wishes(root, port, tensorboard_port, runs_port, images, pool, num_runs)
+    wishes = Wishes(
+        root, opened.location, port, tensorboard_port, runs_port, images, pool, num_runs
+    )
     try:
         with stopping_on_signals(), running(wishes, tell) as service:
             if as_json:
@@ -91,7 +104,7 @@ def _check(root: Path, pool: str, as_json: bool) -> None:
         table = Table(box=None, pad_edge=False, show_header=False)
         for finding in findings:
             sign = "[green]ok[/]" if finding.is_well else "[bold red]missing[/]"
-            table.add_row(sign, finding.what, finding.detail)
+            table.add_row(sign, finding.what, escape(finding.detail))
         Console(soft_wrap=True).print(table)
     if not all(finding.is_well for finding in findings):
         raise typer.Exit(code=ServiceError.exit_code)

@@ -40,8 +40,18 @@ def check(store_root: Path, api_url: str | None, pool: str) -> list[Finding]:
     if not answers(f"{api_url.rstrip('/')}/health"):
         findings = [Finding("Prefect server", False, f"{api_url} does not answer")]
     else:
-        findings = [Finding("Prefect server", True, api_url), *_ask_server(pool)]
+        findings = _ask(api_url, pool)
     return findings + (_pages(record) if record is not None else [])
+
+
+def _ask(api_url: str, pool: str) -> list[Finding]:
+    import httpx
+
+    try:
+        return [Finding("Prefect server", True, api_url), *_ask_server(pool)]
+    except (httpx.HTTPError, ValueError) as error:  # wants a password, or is something else
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return [Finding("Prefect server", False, f"{api_url} answers, but: {reason}")]
 
 
 def worker_is_online(pool: str) -> bool:

@@ -5,6 +5,7 @@ PREFECT_API_URL before this module is imported.
 """
 
 import contextlib
+import shlex
 import subprocess
 import sys
 from datetime import timedelta
@@ -151,19 +152,26 @@ def deploy(project: Path, environment: dict[str, str]) -> None:
     """
     # -P: not the working folder's own `headstart` or `flows`, should it have any.
     command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    result = subprocess.run(
-        [*command, "--prefect-file", str(project)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEPLOY_LIMIT_S,
-        start_new_session=True,
-    )
+    try:
+        result = subprocess.run(
+            [*command, "--prefect-file", str(project)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEPLOY_LIMIT_S,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise _not_registered(project, f"not done after {DEPLOY_LIMIT_S} s") from None
     if result.returncode != 0:
         tail = (result.stdout + result.stderr).strip().splitlines()[-8:]
-        raise ServiceError(
-            "The deployments can be registered.",
-            "\n" + "\n".join(tail),
-            f"`prefect deploy --all --prefect-file {project}` by hand says more",
-        )
+        raise _not_registered(project, "\n" + "\n".join(tail))
+
+
+def _not_registered(project: Path, reason: str) -> ServiceError:
+    return ServiceError(
+        "The deployments can be registered.",
+        reason,
+        f"`prefect deploy --all --prefect-file {shlex.quote(str(project))}` by hand says more",
+    )

@@ -30,6 +30,12 @@ SERVER_PORT, TENSORBOARD_PORT, RUNS_PORT = 4200, 6006, 4280
 START_LIMIT_S = 180.0
 """Seconds in which a server must answer; on a fresh database and two busy cores Prefect's took
 60."""
+NOT_INHERITED = {
+    "PREFECT_UI_API_URL",
+    "PREFECT_SERVER_UI_API_URL",
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+}
+"""Variables that would make the page ask another server, or are an older name for one of ours."""
 WATCH_PERIOD_S = 1.0
 NUM_RESTARTS = 5
 """Times that one child is started again before `headstart up` gives up."""
@@ -42,7 +48,8 @@ class Wishes:
     """What the user chose.
 
     Attributes:
-        store_root: The store.
+        store_root: The store's folder on this machine.
+        location: The store as flow runs shall open it: the folder, or a URL.
         port: Of the Prefect server; None for the default or the next free one, as below.
         tensorboard_port: Of TensorBoard.
         runs_port: Of the page of the runs.
@@ -52,6 +59,7 @@ class Wishes:
     """
 
     store_root: Path
+    location: str
     port: int | None
     tensorboard_port: int | None
     runs_port: int | None
@@ -146,9 +154,9 @@ def running(wishes: Wishes, tell: Callable[[str], None]) -> Iterator[Service]:
         _register(wishes, service.record.api_url)
         stack.callback(worker.stop)
         worker.start()
+        service.note_children()  # before waiting: who is killed meanwhile must leave no stranger
         wait_until_answered(service.record.tensorboard_url, board)
         _wait_for_worker(wishes.pool, worker)
-        service.note_children()
         yield service
 
 
@@ -174,9 +182,9 @@ def stopping_on_signals() -> Iterator[None]:
 def _only_one(store_root: Path) -> Iterator[None]:
     """Hold the store's lock for `headstart up`; the system frees it when the process dies."""
     path = store_root / FOLDER / "up.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         record = read_record(store_root)
@@ -185,6 +193,12 @@ def _only_one(store_root: Path) -> Iterator[None]:
             "One `headstart up` runs over a store at a time.",
             f"one runs over {store_root}{where}",
             "use that one, end it with Ctrl-C, or choose another --store",
+        ) from None
+    except OSError as error:
+        raise ServiceError(
+            "`headstart up` keeps its database, its logs and its lock in the store.",
+            f"{error.filename or path}: {error.strerror}",
+            "choose a --store that can be written",
         ) from None
     try:
         yield
@@ -222,7 +236,7 @@ def _make(wishes: Wishes, stack: ExitStack) -> Service:
 
 def _children(wishes: Wishes, port: int, board_port: int) -> list[Child]:
     logs = wishes.store_root / FOLDER / "logs"
-    environment = environment_of(wishes.store_root, port)
+    environment = environment_of(wishes.store_root, wishes.location, port)
     prefect = [sys.executable, "-P", "-m", "prefect"]
     serve = ["server", "start", "--host", LOOPBACK, "--port", str(port)]
     work = ["worker", "start", "--pool", wishes.pool, "--limit", str(wishes.num_runs)]
@@ -240,22 +254,23 @@ def _children(wishes: Wishes, port: int, board_port: int) -> list[Child]:
     ]
 
 
-def environment_of(store_root: Path, port: int) -> dict[str, str]:
+def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]:
     """Return the variables of a server on a port, of its worker and of its flow runs.
 
     Args:
-        store_root: The store, which holds the server's database too.
+        store_root: The store's folder on this machine, which holds the server's database too.
+        location: The store as flow runs shall open it.
         port: Of the server.
     """
     database = store_root / FOLDER / "prefect.db"
     return {
-        **{name: value for name, value in os.environ.items() if name != "PREFECT_UI_API_URL"},
-        "HEADSTART_STORE": str(store_root),
+        **{name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
+        "HEADSTART_STORE": location,
         "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
         # Without it the page is served on one port and asks another.
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_API_HOST": LOOPBACK,
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_S),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
@@ -272,7 +287,7 @@ def _register(wishes: Wishes, api_url: str) -> None:
     folder = wishes.store_root / FOLDER
     project = write_project(folder, wishes.pool, wishes.images, Path.cwd())
     port = int(api_url.rpartition(":")[2].partition("/")[0])
-    deploy(project, environment_of(wishes.store_root, port))
+    deploy(project, environment_of(wishes.store_root, wishes.location, port))
 
 
 def wait_until_answered(url: str, child: Child) -> None:
