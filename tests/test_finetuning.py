@@ -14,6 +14,7 @@ from headstart.config import (
     CompareConfig,
     FinetuneConfig,
     HeadConfig,
+    TransferabilityConfig,
     TuningConfig,
     build_config,
 )
@@ -393,6 +394,20 @@ class TestStudies:
         # t of 2 degrees of freedom at 97.5 %: 4.3027; standard error 0.1 / sqrt(3)
         assert (low, high) == pytest.approx((0.9 - 0.24841, 0.9 + 0.24841), abs=1e-4)
         assert interval_over_seeds([0.8], 0.95) is None
+
+    @pytest.mark.parametrize(
+        "twice", ["seeds=[0, 0]", "strategies=[full, full]", "inner_rates=[0.1, 0.1]"]
+    )
+    def test_the_same_training_twice_is_refused(self, twice: str) -> None:
+        with pytest.raises(ConfigError, match="each once"):
+            build_config(CompareConfig, "images", settings=(twice,))
+
+    @pytest.mark.parametrize(
+        ("model", "nothing"), [(CompareConfig, "strategies=[]"), (TransferabilityConfig, "cuts=[]")]
+    )
+    def test_a_study_of_nothing_is_refused(self, model: Any, nothing: str) -> None:
+        with pytest.raises(ConfigError, match=nothing.partition("=")[0]):
+            build_config(model, "images", settings=(nothing,))
 
     def test_the_order_is_told_as_it_is(self) -> None:
         def line(accuracy: float) -> Line:

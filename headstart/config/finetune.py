@@ -1,8 +1,8 @@
 """The ladder, the comparison and the transferability curve: what they may be told."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from headstart.config.base import Config
 from headstart.config.spread import SpreadConfig
@@ -15,6 +15,16 @@ from headstart.config.transfer import (
     TransferConfig,
     ViewsConfig,
 )
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    # The same training twice is one result, not two that agree.
+    if len(set(values)) < len(values):
+        raise ValueError(f"each once, but {', '.join(map(str, values))} repeats one")
+    return values
+
+
+EachOnce = AfterValidator(_each_once)
 
 
 class TuningConfig(Config):
@@ -76,7 +86,9 @@ class StudyConfig(Config):
     head: HeadConfig = HeadConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tuning: TuningConfig = TuningConfig(patience=0)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], EachOnce] = Field(
+        (0, 1, 2), min_length=1
+    )
     """Each strategy is trained once a seed (initial weights, order, dropout)."""
     spread: SpreadConfig = SpreadConfig()
 
@@ -87,7 +99,9 @@ Strategy = Literal["scratch", "last_layer", "last_block", "full"]
 class CompareConfig(StudyConfig):
     """Everything that `headstart compare` can be told."""
 
-    strategies: tuple[Strategy, ...] = ("scratch", "last_layer", "last_block", "full")
+    strategies: Annotated[tuple[Strategy, ...], EachOnce] = Field(
+        ("scratch", "last_layer", "last_block", "full"), min_length=1
+    )
     """scratch: the whole network from random weights; last_layer: a dense layer on the frozen
     backbone; last_block: the layers behind `block_cut` too; full: the whole network from
     pretrained weights."""
@@ -96,7 +110,7 @@ class CompareConfig(StudyConfig):
     not given."""
     scratch_learning_rate: float = Field(0.05, gt=0.0)
     """Peak learning rate of scratch, all layers alike; `tuning.learning_rate` is for the others."""
-    inner_rates: tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...] = ()
+    inner_rates: Annotated[tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...], EachOnce] = ()
     """Sweep instead of the strategies: the last block is trained with its layers' rates this
     many times the head's."""
 
@@ -104,7 +118,7 @@ class CompareConfig(StudyConfig):
 class TransferabilityConfig(StudyConfig):
     """Everything that `headstart transferability` can be told."""
 
-    cuts: tuple[str, ...] | None = None
+    cuts: tuple[str, ...] | None = Field(None, min_length=1)
     """Cuts to try; `num_cuts` spread over the backbone where not given."""
     num_cuts: int = Field(6, ge=2, le=100)
     """Cuts to spread over the backbone, the top included."""

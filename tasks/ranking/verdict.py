@@ -136,6 +136,11 @@ def _warnings(
             "The val split also chose each head's epoch, so accuracies are a little optimistic, "
             "for all candidates alike."
         )
+    elif len(ordered) > 1:
+        found.append(
+            f"The pick was chosen by these {judged} images, so its accuracy on them is a little "
+            "optimistic: what it is worth, images that had no part in the choice tell."
+        )
     if baseline is not None:
         low = best.accuracy_interval[0] if best.accuracy_interval else best.accuracy
         if baseline[0] >= best.accuracy:
