@@ -265,6 +265,17 @@ def test_a_foreign_model_is_explained_by_class_numbers(tmp_path: Path, images: A
         explain_images(subject, [tmp_path / "one.png"], tmp_path / "out", class_name="tulip")
 
 
+def test_no_picture_replaces_an_image(tmp_path: Path, images: Any) -> None:
+    with_weights(nested(), images).save(tmp_path / "theirs.keras")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray((images[0] * 255).astype(np.uint8)).save(tmp_path / "photos" / "one.png")
+    before = (tmp_path / "photos" / "one.png").read_bytes()
+    subject = load_subject(tmp_path / "theirs.keras")
+    with pytest.raises(ConfigError, match=r"one\.png"):
+        explain_images(subject, [tmp_path / "photos"], tmp_path / "photos" / ".." / "photos")
+    assert (tmp_path / "photos" / "one.png").read_bytes() == before
+
+
 def test_what_cannot_be_explained_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no file"):
         load_subject(tmp_path / "nothing.keras")
@@ -281,8 +292,11 @@ def test_what_cannot_be_explained_is_refused_with_the_reason(tmp_path: Path) -> 
     assert load_subject(tmp_path / "any.keras", 32).image_size == 32
     x = keras.Input((5,))
     keras.Model(x, keras.layers.Dense(2)(x)).save(tmp_path / "table.keras")
-    with pytest.raises(ExportError, match="takes one batch of images"):
-        load_subject(tmp_path / "table.keras")
+    inputs = keras.Input((8, 8, 3))
+    keras.Model(inputs, keras.ops.mean(inputs, axis=(1, 2, 3))).save(tmp_path / "number.keras")
+    for name in ("table.keras", "number.keras"):
+        with pytest.raises(ExportError, match="takes one batch of images"):
+            load_subject(tmp_path / name)
 
 
 def test_no_image_at_all_is_an_error(tmp_path: Path, images: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from headstart.errors import DatasetError
+from headstart.errors import ConfigError, DatasetError
 from headstart.tasks.dataset.problems import printable
 from headstart.tasks.explanation.grad_cam import Method, choose_layer, heatmaps
 from headstart.tasks.explanation.overlay import Tile, contact_sheet, overlay
@@ -74,11 +74,12 @@ def explain_images(
 
     Raises:
         DatasetError: Not one image could be used.
-        ConfigError: There is no such layer or class.
+        ConfigError: There is no such layer or class, or an image lies where the pictures go.
     """
     wanted = None if class_name is None else subject.class_number(class_name)
-    out.mkdir(parents=True, exist_ok=True)
     found = list(find_images(paths))
+    _refuse_overwriting(out, found)
+    out.mkdir(parents=True, exist_ok=True)
     made: list[Explanation] = []
     rows: list[list[Tile]] = []
     taken = {SHEET_FILE}
@@ -99,6 +100,18 @@ def explain_images(
         )
     contact_sheet(rows, columns_wide=2 if len(rows) > 1 else 1).save(out / SHEET_FILE)
     return made
+
+
+def _refuse_overwriting(out: Path, found: Sequence[FoundFile]) -> None:
+    """Keep pictures, which are named after their images, from replacing images."""
+    folder = out.resolve()
+    inside = [file.path for file in found if Path(file.path).resolve().parent == folder]
+    if inside:
+        raise ConfigError(
+            "--out is a folder without images to explain: pictures are named after their images.",
+            f"{printable(str(out))}, where {printable(inside[0])} lies",
+            "choose another folder with --out",
+        )
 
 
 def _views(

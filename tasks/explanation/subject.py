@@ -132,7 +132,9 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
 def _foreign(model: keras.Model, file: Path, image_size: int | None) -> Subject:
     shapes = [tuple(each.shape) for each in getattr(model, "inputs", None) or []]
     outputs = [tuple(each.shape) for each in getattr(model, "outputs", None) or []]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] not in (1, 3) or len(outputs) != 1:
+    takes_images = len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][3] in (1, 3)
+    classifies = len(outputs) == 1 and len(outputs[0]) == 2 and outputs[0][1] is not None
+    if not takes_images or not classifies:
         raise ExportError(
             "A classifier takes one batch of images, [N, height, width, 1 or 3], and gives "
             "[N, num_classes].",
