@@ -5,6 +5,7 @@ runs the same body without Prefect.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import flow
@@ -14,11 +15,19 @@ from headstart.flows.artifacts import publish, run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
+from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import stage as make_pixels
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.progress import reporter
 from headstart.tasks.remote_store import open_store
-from headstart.tasks.run_folder import RunSummary, finish_run, make_run_folder, tensorboard_command
+from headstart.tasks.run_folder import (
+    LEFT_OUT_FILE,
+    RunSummary,
+    finish_run,
+    make_run_folder,
+    tensorboard_command,
+)
 from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, compare
 from headstart.tasks.scratch.run import make_scratch_report, write_scratch_config
@@ -51,7 +60,7 @@ def scratch(
     """
     started_s = time.monotonic()
     with use_store(open_store(store)) as current, shown_in_ui():
-        title = f"{Path(config.dataset.images).name}-{config.network.name}"
+        title = f"{Path(config.dataset.images).resolve().name}-{config.network.name}"
         folder = make_run_folder(current, title, ScratchConfig, out)
         write_scratch_config(folder, config)
         return mending_damage(lambda: _run(config, folder, started_s))
@@ -60,8 +69,10 @@ def scratch(
 def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     source, network, training_config = config.dataset, config.network, config.training
     with collect_outcomes() as outcomes:
-        index = stages.dataset(folder_config(source)) if is_image_folder(source) else None
-        pixels = make_pixels(source, index)
+        dataset = stages.dataset(folder_config(source)) if is_image_folder(source) else None
+        index = None if dataset is None else index_of(dataset)
+        _tell_left_out(index, folder)
+        pixels = make_pixels(source, dataset)
         schedule = make_schedule(pixels, network, training_config)
         num_views = config.views.num_views or schedule.num_views
         views = make_views(pixels, config.views, num_views)
@@ -89,6 +100,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     report = make_scratch_report(
         folder,
         config,
+        index,
         pixels,
         schedule,
         views,
@@ -102,3 +114,12 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     summary = finish_run(folder, report, training, evaluation, export, outcomes, started_s, found)
     publish("scratch", report, summary)
     return summary
+
+
+def _tell_left_out(index: DatasetIndex | None, folder: Path) -> None:
+    if index is None:
+        return
+    # Its warnings are of the validation split, which there is none of here.
+    told = replace(index, problems=index.left_out)
+    for line in told.summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
+        reporter().note(f"     {line}")

@@ -255,6 +255,20 @@ def test_a_view_has_two_shards_at_least_and_no_more_bytes_than_foretold(
     assert large.num_blocks == -(-60_000 // BLOCK_ROWS)
 
 
+def test_records_of_large_images_hold_fewer_of_them(tmp_path: Path) -> None:
+    assert Layout(10, (32, 32, 3)).block_rows == BLOCK_ROWS
+    assert Layout(10, (224, 224, 3)).block_rows == 6
+    assert Layout(10, (1024, 1024, 3)).block_rows == 1
+    images = np.random.default_rng(4).integers(0, 256, (50, 160, 160, 1), dtype=np.uint8)
+    recipe = EpochRecipe(padding=0, flip=False, cutout=0, fill=())
+    writer = epoch_shards.ViewWriter(images, image_keys(images), recipe, {})
+    writer.write(tmp_path, 1)
+    blocks = list(read_blocks(sorted(tmp_path.iterdir()), (160, 160, 1)).as_numpy_iterator())
+    assert sorted(len(positions) for _, positions in blocks) == [10, 40]
+    for pixels, positions in blocks:
+        np.testing.assert_array_equal(pixels, images[positions])
+
+
 def test_an_order_is_drawn_over_the_whole_set() -> None:
     order = block_order(1000, 1, "recipe")
     assert sorted(order.tolist()) == list(range(1000))

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from headstart.config import ScratchTrainingConfig
+from headstart.errors import ConfigError
 from headstart.tasks.scratch import budget, clock
 from headstart.tasks.scratch.budget import WANTED_EPOCHS, choose
 from headstart.tasks.scratch.clock import BudgetClock, StepClock
@@ -163,6 +164,12 @@ def test_measuring_and_judging_are_part_of_the_budget(time: Time) -> None:
     assert choice.measured_s == pytest.approx(1.0)
     assert choice.training_s == pytest.approx(100.0 - 1.0 - 30 * 0.2 / 3)
     assert choice.epochs == pytest.approx(choice.training_s / (50 * 0.2))
+
+
+def test_a_budget_that_measuring_uses_up_is_refused(time: Time) -> None:
+    with pytest.raises(ConfigError, match=r"3 s, of which they take 3\.0 s") as caught:
+        choose(3.0, (0.25,), 50, 30, machine(time, {0.25: 0.2}))
+    assert "--budget-s 30" in caught.value.next_step
 
 
 def test_the_suggested_rate_lies_below_the_lowest_loss() -> None:

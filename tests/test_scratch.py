@@ -3,12 +3,15 @@
 import io
 import itertools
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from headstart.cli import app
@@ -20,12 +23,17 @@ from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import open_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.export.predict import Predictor
+from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.run_folder import RunSummary
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
+from headstart.tasks.scratch.run import write_scratch_config
+from headstart.tasks.scratch.schedule import MOST_VIEWS
+from headstart.tasks.scratch.schedule import stage as make_schedule
+from headstart.tasks.scratch.training import predict_logits
 from headstart.tasks.views.epoch_stage import layout_of
 from headstart.tasks.views.epoch_stage import stage as make_views
 from tests.pipeline import statuses
-from tests.scratch_data import NUM_CLASSES, SIDE, bars, write_idx
+from tests.scratch_data import NUM_CLASSES, SIDE, bars, idx_bytes, write_idx
 
 QUICK = (
     "network.name=lenet5",
@@ -142,6 +150,14 @@ def test_a_budget_ends_annealed_and_mirrors_are_judged_too(
     assert set(summary.metrics) == {"test", "test_flip"}
 
 
+def test_mirror_images_are_judged_left_to_right() -> None:
+    inputs = keras.Input((2, 3, 1))
+    model = keras.Model(inputs, keras.layers.Flatten()(inputs))
+    images = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)
+    assert predict_logits(model, images).tolist() == images.reshape(2, 6).tolist()
+    assert predict_logits(model, images, mirrored=True)[0].tolist() == [2, 1, 0, 5, 4, 3]
+
+
 def test_a_rate_that_is_too_high_is_told_as_such(data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="finite") as caught:
         run(data, tmp_path / "store", "training.learning_rate=1e12", "training.warmup=0.0")
@@ -165,6 +181,107 @@ def test_a_folder_of_images_is_resized_and_split(tmp_path: Path, store: Store) -
     rows = open_images(pixels, "train")
     assert pixels.mean == pytest.approx(rows.mean(axis=(0, 1, 2)).tolist())
     assert pixels.std == pytest.approx(rows.std(axis=(0, 1, 2)).tolist())
+
+
+def write_split_folder(folder: Path, splits: dict[str, int]) -> Path:
+    """Write images under split folders: so many of each class, none twice."""
+    for seed, (split, number) in enumerate(splits.items()):
+        for count, (image, label) in enumerate(
+            zip(*bars(number * NUM_CLASSES, seed=seed), strict=True)
+        ):
+            path = folder / split / f"class {label}" / f"{count}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("splits", "train", "test"),
+    [
+        ({"train": 5, "val": 3, "test": 2}, 24, 6),
+        ({"train": 5, "val": 3}, 15, 9),
+    ],
+)
+def test_validation_images_are_trained_on_or_tested_on(
+    tmp_path: Path, store: Store, splits: dict[str, int], train: int, test: int
+) -> None:
+    source = config(write_split_folder(tmp_path / "images", splits)).dataset
+    pixels = make_pixels(source, stages.dataset(folder_config(source)))
+    assert {split: sum(counts) for split, counts in pixels.counts.items()} == {
+        "train": train,
+        "test": test,
+    }
+    assert len(open_labels(pixels, "train")) == len(open_images(pixels, "train")) == train
+
+
+def test_a_folder_without_images_to_test_on_says_how_to_bring_some(
+    tmp_path: Path, store: Store
+) -> None:
+    source = config(write_split_folder(tmp_path / "images", {"train": 4})).dataset
+    with pytest.raises(DatasetError, match="no test images") as caught:
+        make_pixels(source, stages.dataset(folder_config(source)))
+    assert "test/" in caught.value.next_step
+
+
+def test_files_that_are_left_out_are_told_and_listed(tmp_path: Path) -> None:
+    images = write_split_folder(tmp_path / "images", {"train": 8, "test": 4})
+    (images / "train" / "class 1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    told = io.StringIO()
+    with use_reporter(Reporter(Console(file=told, width=200))):
+        summary = run(images, tmp_path / "store", "training.epochs=1", "dataset.image_size=20")
+    assert [file["path"] for file in summary.left_out] == ["train/class 1/broken.png"]
+    assert "train/class 1/broken.png: " in told.getvalue()
+    assert "val_fraction" not in told.getvalue()  # nothing is validated here
+
+
+def test_images_that_are_not_square_are_refused(tmp_path: Path, store: Store) -> None:
+    folder = write_idx(tmp_path / "wide")
+    for split in ("train", "t10k"):
+        flat = np.zeros((30, 20, 16), np.uint8)
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(flat))
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(30) % 3))
+    with pytest.raises(DatasetError, match="20 x 16"):
+        make_pixels(config(folder).dataset, None)
+
+
+@pytest.mark.parametrize("is_folder_of_images", [False, True])
+def test_data_goes_with_a_name_alone(data: Path, tmp_path: Path, is_folder_of_images: bool) -> None:
+    source = config(tmp_path if is_folder_of_images else data, f"dataset.data={data}").dataset
+    with pytest.raises(DatasetError, match="data set that has a name"):
+        make_pixels(source, folder_config(source) if is_folder_of_images else None)
+
+
+def test_the_written_configuration_is_the_same_run_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mnist").mkdir()  # a name is a name, whatever lies here
+    monkeypatch.chdir(tmp_path)
+    made = ScratchConfig.model_validate({"dataset": {"images": "mnist", "data": "copies"}})
+    write_scratch_config(tmp_path, made)
+    again = build_config(ScratchConfig, file=tmp_path / "config.yaml")
+    assert again.dataset.images == "mnist"
+    assert again.dataset.data == tmp_path / "copies"
+
+
+def test_a_view_that_turns_out_damaged_is_made_again(data: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    settings = ("training.epochs=2",)
+    run(data, store, *settings)
+    shard = next((store / "artefacts" / "epoch_view").rglob("*.tfrecord"))
+    written, stat = shard.read_bytes(), shard.stat()
+    damaged = bytearray(written)
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a failing disk would
+    summary = run(data, store, *settings, "training.seed=1")
+    assert shard.read_bytes() == written
+    assert summary.metrics["test"]["num_images"] == 60
+
+
+def test_epochs_beyond_the_most_views_share_them(data: Path, store: Store) -> None:
+    cfg = config(data, f"training.epochs={MOST_VIEWS + 5}")
+    schedule = make_schedule(make_pixels(cfg.dataset, None), cfg.network, cfg.training)
+    assert (schedule.epochs, schedule.num_views) == (MOST_VIEWS + 5, MOST_VIEWS)
 
 
 # Batches

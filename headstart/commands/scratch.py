@@ -99,7 +99,7 @@ def lr_find(
         from headstart.tasks.run_folder import make_run_folder
         from headstart.tasks.scratch.lr_find import find_learning_rate
 
-        title = f"{Path(run_config.dataset.images).name}-lr-find"
+        title = f"{Path(run_config.dataset.images).resolve().name}-lr-find"
         folder = make_run_folder(current_store(), title, ScratchConfig, out)
         return find_learning_rate(run_config, steps, folder)
 

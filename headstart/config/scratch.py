@@ -30,7 +30,8 @@ class EpochViewsConfig(Config):
     """The augmented views that are computed beforehand, one an image for each epoch."""
 
     num_views: int | None = Field(None, ge=1, le=10_000)
-    """Views an image; one for each epoch where not given. With fewer, epochs share them."""
+    """Views an image; one for each epoch where not given, but no more than 300. With fewer, epochs
+    share them."""
     padding: int | None = Field(None, ge=0, le=64)
     """Pixels of reflection added on each side before a crop back to size at a random place; an
     eighth of the side where not given (4 at 32 pixels, 3 at 28)."""
@@ -52,7 +53,8 @@ class NetworkConfig(Config):
     widest that a time budget allows enough epochs for."""
     pool_first: bool = False
     """Pool before batch normalisation and activation rather than after them: a quarter of the
-    pixels to normalise, about a fifth less time on a CPU. Not the published order."""
+    pixels to normalise. A step on a CPU took about a fifth less time, in single readings. Not the
+    published order."""
 
 
 class ScratchTrainingConfig(Config):
@@ -61,8 +63,9 @@ class ScratchTrainingConfig(Config):
     epochs: int = Field(25, ge=1, le=10_000)
     """Epochs trained; with a time budget, as many as fit instead."""
     budget_s: float | None = Field(None, ge=1.0, le=1e7)
-    """Seconds for the training, measuring the machine included: it chooses width and epochs, and
-    anneals by the clock, so that training ends on time with the learning rate at its end."""
+    """Seconds for the training, measuring the machine and judging the test images included: it
+    chooses width and epochs, and anneals by the clock, so that training ends on time with the
+    learning rate at its end."""
     batch_size: int = Field(512, ge=2, le=65_536)
     """Views a training step."""
     learning_rate: float = Field(0.4, gt=0.0)

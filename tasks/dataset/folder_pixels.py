@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import ScratchDatasetConfig, Split
+from headstart.config import SPLITS, ScratchDatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.decode import decode_image
-from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.dataset.pixel_source import Images, Labels, Source, folder_config
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter
@@ -35,8 +35,8 @@ def folder_source(config: ScratchDatasetConfig, dataset: DatasetManifest, folder
     index = index_of(dataset)
     root = dataset_root(source)
     labels = {
-        split: _write_split(index, root, split, config.image_size, source.max_pixels, folder)
-        for split in ("train", "test")
+        split: _write_split(rows, root, split, config.image_size, source.max_pixels, folder)
+        for split, rows in _rows_by_split(index).items()
     }
 
     def read(split: str) -> tuple[Images, Labels]:
@@ -46,16 +46,30 @@ def folder_source(config: ScratchDatasetConfig, dataset: DatasetManifest, folder
     return Source(name, (), read, index.class_names)
 
 
+def _rows_by_split(index: DatasetIndex) -> dict[str, tuple[ImageRow, ...]]:
+    """Divide the images in two: what is meant for validation is trained on, or tested on.
+
+    No epoch is selected here, so nothing is validated; where the data brings no test images, its
+    validation images are those that nothing was trained on.
+    """
+    train, val, test = (index.rows_of(split) for split in SPLITS)
+    return {"train": train + val, "test": test} if test else {"train": train, "test": val}
+
+
 def _write_split(
-    index: DatasetIndex, root: Path, split: str, image_size: int, max_pixels: int, folder: Path
+    rows: tuple[ImageRow, ...],
+    root: Path,
+    split: str,
+    image_size: int,
+    max_pixels: int,
+    folder: Path,
 ) -> npt.NDArray[np.int32]:
-    name: Split = "train" if split == "train" else "test"
-    rows = index.rows_of(name)
     if not rows:
         raise DatasetError(
             "There are images to train on and images to test on.",
             f"{root}: no {split} images",
-            "add images, or change dataset.test_fraction",
+            "add a folder test/ beside train/; without either, add images or change "
+            "dataset.test_fraction",
         )
     shape = (len(rows), image_size, image_size, 3)
     out = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.uint8, shape)

@@ -67,6 +67,7 @@ def open_source(config: ScratchDatasetConfig) -> Source:
         if named.is_idx:
             return _idx_source(named.name, folder, named.class_names, named.flips)
         return _cifar_source(named.name, folder)
+    _refuse_data(config)
     folder = Path(config.images).expanduser()
     if find_idx(folder) is not None:
         return _idx_source(folder.resolve().name, folder, (), True)
@@ -99,10 +100,30 @@ def _cifar_source(name: str, folder: Path) -> Source:
 
 
 def folder_config(config: ScratchDatasetConfig) -> DatasetConfig:
-    """Return how a folder of image files is indexed: all that is not test is trained on."""
+    """Return how a folder of image files is indexed: all that is not test is trained on.
+
+    Args:
+        config: Which folder.
+
+    Returns:
+        The configuration of its index.
+
+    Raises:
+        DatasetError: A folder with a named data set's files is given besides.
+    """
+    _refuse_data(config)
     return DatasetConfig(
         images=Path(config.images),
         val_fraction=0.0,
         test_fraction=config.test_fraction,
         split_seed=config.split_seed,
     )
+
+
+def _refuse_data(config: ScratchDatasetConfig) -> None:
+    if config.data is not None:
+        raise DatasetError(
+            f"--data holds the files of a data set that has a name: {', '.join(SOURCES)}.",
+            f"--data {config.data} with {config.images!r}",
+            "give the name, or the folder alone",
+        )

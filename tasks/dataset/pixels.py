@@ -131,6 +131,13 @@ def _check(source: Source, splits: dict[str, tuple[Images, Labels]], num_classes
     shapes = {images.shape[1:] for images, _ in splits.values()}
     if len(shapes) > 1:
         raise DatasetError("Training and test images have one size.", f"{sorted(shapes)}")
+    height, width, _ = shapes.pop()
+    if height != width or not height:
+        raise DatasetError(
+            f"The images of {source.name} are square.",
+            f"{height} x {width} pixels",
+            "crop or pad them; image files of any shape in a folder are resized",
+        )
     for split, (images, labels) in splits.items():
         if len(images) == 0:
             raise DatasetError("Each split has images.", f"{split} of {source.name} has none")
@@ -161,4 +168,4 @@ def _describe(made: PixelsManifest) -> str:
     return f"{made.name}, {height} x {width} {kind}, {len(made.class_names)} classes, {splits}"
 
 
-stage = Stage("pixels", 1, PixelsManifest, _write_pixels, _pixels_key, _describe)
+stage = Stage("pixels", 2, PixelsManifest, _write_pixels, _pixels_key, _describe)

@@ -12,8 +12,8 @@ from headstart.tasks.views.epoch_shards import Layout, read_blocks
 from headstart.tasks.views.epoch_stage import EpochViewsManifest, shard_paths
 
 SHUFFLE_BLOCKS = 32
-"""Blocks (of 128 images) among which the next one is drawn. The images' order was drawn over the
-whole set when the view was written; this makes another order of a view that is read again."""
+"""Blocks (of up to 128 images) among which the next one is drawn. The images' order was drawn over
+the whole set when the view was written; this makes another order of a view that is read again."""
 PREFETCH_BATCHES = 4
 
 

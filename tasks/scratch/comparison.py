@@ -20,7 +20,8 @@ SHEET_NAME = "heatmaps.png"
 NUM_SHOWN = 12
 """Test images shown, spread over the classes."""
 RESNET9_LAYER = "layer2_relu"
-"""The last maps of 7 x 7 and more at 28 pixels; those behind it are 3 x 3."""
+"""Its maps are 14 x 14 at 28 pixels, 7 x 7 where pooling comes first, and the pictures show places;
+the last maps of all are 3 x 3."""
 
 
 def compare(

@@ -10,11 +10,14 @@ import numpy as np
 import yaml
 
 from headstart.config import ScratchConfig
+from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images
+from headstart.tasks.dataset.sources import SOURCES
 from headstart.tasks.evaluation.findings import (
     Command,
     DatasetSummary,
     HardImage,
+    LeftOut,
     Report,
     StageLine,
 )
@@ -31,9 +34,13 @@ VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
 def write_scratch_config(folder: Path, config: ScratchConfig) -> None:
     """Write the run's configuration, in the form that ``--config`` reads."""
     fields = config.model_dump(mode="json")
+    # So that it is the same run from any working folder. A name is a data set's, even where a
+    # folder of that name is there.
     images = Path(config.dataset.images).expanduser()
-    if images.is_dir():  # so that it is the same run from any working folder
+    if config.dataset.images not in SOURCES and images.is_dir():
         fields["dataset"]["images"] = str(images.absolute())
+    if config.dataset.data is not None:
+        fields["dataset"]["data"] = str(config.dataset.data.expanduser().absolute())
     text = yaml.safe_dump(fields, sort_keys=False)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
 
@@ -41,6 +48,7 @@ def write_scratch_config(folder: Path, config: ScratchConfig) -> None:
 def make_scratch_report(
     folder: Path,
     config: ScratchConfig,
+    index: DatasetIndex | None,
     pixels: PixelsManifest,
     schedule: ScheduleManifest,
     views: EpochViewsManifest,
@@ -55,6 +63,7 @@ def make_scratch_report(
     Args:
         folder: Of the run.
         config: Of the run.
+        index: Of a folder of images; it says which files were left out.
         pixels: Manifest of the stage.
         schedule: Manifest of the stage.
         views: Manifest of the stage.
@@ -81,6 +90,9 @@ def make_scratch_report(
                 split: dict(zip(pixels.class_names, counts, strict=True))
                 for split, counts in pixels.counts.items()
             },
+            left_out=[LeftOut(problem.path, problem.reason) for problem in index.left_out]
+            if index is not None
+            else (),
         ),
         history=training.history,
         best_epoch=training.best_epoch,

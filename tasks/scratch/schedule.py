@@ -15,9 +15,13 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.scratch.batches import batch_size_of, steps_an_epoch
 from headstart.tasks.scratch.budget import WIDTHS, Choice, choose, time_call
 from headstart.tasks.scratch.network import build_network, choose_policy
-from headstart.tasks.scratch.training import PREDICT_ROWS, compile_network
+from headstart.tasks.scratch.training import compile_network
 from headstart.tasks.spreading import available_cores
 from headstart.tasks.stage import Made, Stage
+
+MOST_VIEWS = 300
+"""Views an image where their number is not asked for; more epochs share them. A budget fits
+thousands of epochs of a few hundred images, and each view is some files of its own."""
 
 
 class ScheduleManifest(Manifest):
@@ -33,14 +37,14 @@ class ScheduleManifest(Manifest):
 
     @property
     def num_views(self) -> int:
-        """Views an image that give each epoch its own."""
-        return math.ceil(self.epochs)
+        """Views an image that give each epoch its own, up to `MOST_VIEWS`."""
+        return min(MOST_VIEWS, math.ceil(self.epochs))
 
 
 def _schedule_key(
     pixels: PixelsManifest, network: NetworkConfig, config: ScratchTrainingConfig
 ) -> dict[str, Any]:
-    training = config.model_dump(mode="json", exclude={"seed", "flip_test"})
+    training = config.model_dump(mode="json", exclude={"seed"})
     fields: dict[str, Any] = {"network": network, "training": training}
     if config.budget_s is not None:
         # What fits depends on the machine, and on the size of the data set.
@@ -76,12 +80,14 @@ def _make_schedule(
     if network.name != "resnet9":
         widths = (1.0,)
     num_train, num_test = (sum(pixels.counts[split]) for split in ("train", "test"))
+    # The mirror images too; whether views are mirrored, and so these judged, is not known here.
+    num_judged = 2 * num_test if config.flip_test else num_test
     reporter().note("     timing the first steps on this machine")
     choice = choose(
         config.budget_s,
         widths,
         steps_an_epoch(config.batch_size, num_train),
-        -(-num_test // PREDICT_ROWS),
+        num_judged / batch_size_of(config.batch_size, num_train),
         lambda width: _time_steps(pixels, network, config, width),
     )
     return Made(len(choice.timings), len(choice.timings), fields=_fields(choice))
@@ -114,5 +120,11 @@ def _noise(shape: tuple[int, ...]) -> Any:
 
 
 stage = Stage(
-    "schedule", 1, ScheduleManifest, _make_schedule, _schedule_key, lambda made: made.reason
+    "schedule",
+    2,
+    ScheduleManifest,
+    _make_schedule,
+    _schedule_key,
+    lambda made: made.reason,
+    uses_gpu=True,
 )

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from headstart.config import (
     EvaluationConfig,
@@ -19,6 +20,7 @@ from headstart.config import (
     NetworkConfig,
     ScratchTrainingConfig,
 )
+from headstart.errors import DamagedShardError
 from headstart.tasks.artifacts import artefact
 from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
@@ -36,7 +38,7 @@ from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.schedule import ScheduleManifest
 from headstart.tasks.scratch.training import predict_logits, train_network
 from headstart.tasks.stage import Made, Stage
-from headstart.tasks.views.epoch_stage import EpochViewsManifest, layout_of
+from headstart.tasks.views.epoch_stage import EpochViewsManifest, layout_of, remove_damaged
 
 MAX_PROOF_PIXELS = 2**26
 
@@ -93,9 +95,18 @@ def _train(
         config.seed,
     )
     num_batches = steps_an_epoch(config.batch_size, layout.num_rows)
-    trained = train_network(
-        model, batches, num_batches, config, schedule.training_s, log_dir, _watchers.get()
-    )
+    try:
+        trained = train_network(
+            model, batches, num_batches, config, schedule.training_s, log_dir, _watchers.get()
+        )
+    except (tf.errors.DataLossError, tf.errors.NotFoundError):
+        if damaged := remove_damaged(views):
+            raise DamagedShardError(
+                "Views are as they were written.",
+                f"{', '.join(damaged)}: damaged or gone",
+                "run the command again: they are made anew",
+            ) from None
+        raise
     # Without the optimizer, and computing in float32, as it is judged and exported.
     plain = build_network(network, schedule.width, pixels, config.seed)
     plain.set_weights(model.get_weights())
@@ -163,7 +174,8 @@ def _evaluate(
     images = open_images(pixels, "test")
     logits = {"test": predict_logits(model, images)}
     if flip_test:
-        logits["test_flip"] = predict_logits(model, images, mirrored=True)
+        mirrored = predict_logits(model, images, mirrored=True)
+        logits["test_flip"] = (logits["test"] + mirrored) * np.float32(0.5)
     metrics = {
         split: evaluate(of_split, labels, pixels.class_names, config).model_dump(mode="json")
         for split, of_split in logits.items()
@@ -243,7 +255,9 @@ def _describe_training(training: TrainingManifest) -> str:
     )
 
 
-training = Stage("training", 1, TrainingManifest, _train, _training_key, _describe_training)
+training = Stage(
+    "training", 1, TrainingManifest, _train, _training_key, _describe_training, uses_gpu=True
+)
 evaluation = Stage(
     "evaluation", 1, EvaluationManifest, _evaluate, _evaluation_key, _describe_evaluation
 )

@@ -1,7 +1,7 @@
 """TFRecord shards of one view of a whole data set, in the order in which an epoch reads it.
 
-A record is a tf.train.Example that holds a block of images, not one: at 28 x 28 pixels an Example
-an image costs more to parse than a step on it takes. Its features:
+A record is a tf.train.Example that holds a block of images, not one: at 28 x 28 pixels a record's
+own cost, in the pipeline and in parsing, is large beside its 784 bytes. Its features:
 
 - ``pixels``: bytes, uint8 [rows, height, width, channels];
 - ``positions``: bytes, little-endian int32 [rows], where in the data set each image stands.
@@ -28,12 +28,14 @@ from headstart.tasks.views.epoch_draws import as_uint64, block_order, view_key
 EPOCH_VIEWS_VERSION = 1
 """Bump by hand when the same recipe gives other bytes."""
 BLOCK_ROWS = 128
-"""Images a record: 100 kB at 28 x 28, so that a record's own cost is lost in its bytes, and fine
-enough to shuffle by."""
+"""Most images a record: 100 kB at 28 x 28, so that a record's own cost is lost in its bytes, and
+fine enough to shuffle by."""
+BLOCK_BYTES = 2**20
+"""Most bytes a record, unless one image has more: dozens of records are held to shuffle by."""
 SHARD_BYTES = 16 * 2**20
 """A view of 60,000 small images makes three shards to interleave, one of CIFAR-10 ten."""
-CHUNK_ROWS = 8 * BLOCK_ROWS
-"""Images augmented in one call."""
+CHUNK_BLOCKS = 8
+"""Blocks augmented in one call."""
 RECORD_OVERHEAD_BYTES = 64 + 4 * BLOCK_ROWS
 """TFRecord's framing (16 bytes), Example's own bytes and the positions, an upper bound."""
 
@@ -50,14 +52,19 @@ class Layout(NamedTuple):
     image_shape: tuple[int, int, int]
 
     @property
+    def block_rows(self) -> int:
+        """Images a record; the last has fewer."""
+        return max(1, min(BLOCK_ROWS, BLOCK_BYTES // int(np.prod(self.image_shape))))
+
+    @property
     def num_blocks(self) -> int:
         """Records of a view."""
-        return -(-self.num_rows // BLOCK_ROWS)
+        return -(-self.num_rows // self.block_rows)
 
     @property
     def blocks_a_shard(self) -> int:
         """Records of a shard; the last has fewer."""
-        block_bytes = BLOCK_ROWS * int(np.prod(self.image_shape))
+        block_bytes = self.block_rows * int(np.prod(self.image_shape))
         halves = -(-self.num_blocks // 2)  # two shards at least, so that there are some to mix
         return max(1, min(halves, SHARD_BYTES // block_bytes))
 
@@ -135,13 +142,15 @@ class ViewWriter:
     def _blocks(self, view: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
         order = block_order(self.layout.num_rows, view, self._digest)
         key = as_uint64([view_key(view, self._digest)])[0]
+        block_rows = self.layout.block_rows
+        chunk_rows = CHUNK_BLOCKS * block_rows
         with tf.device("CPU:0"):
-            for start in range(0, len(order), CHUNK_ROWS):
-                positions = order[start : start + CHUNK_ROWS]
+            for start in range(0, len(order), chunk_rows):
+                positions = order[start : start + chunk_rows]
                 block = tf.constant(np.asarray(self._images[positions]))
                 made = self._augment(block, as_uint64(self._keys[positions]), key).numpy()
-                for row in range(0, len(positions), BLOCK_ROWS):
-                    yield positions[row : row + BLOCK_ROWS], made[row : row + BLOCK_ROWS]
+                for row in range(0, len(positions), block_rows):
+                    yield positions[row : row + block_rows], made[row : row + block_rows]
 
 
 def read_blocks(paths: Sequence[Path] | Any, image_shape: tuple[int, int, int]) -> tf.data.Dataset:

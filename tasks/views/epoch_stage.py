@@ -84,6 +84,22 @@ def shard_paths(views: EpochViewsManifest, layout: Layout) -> list[list[Path]]:
     ]
 
 
+def remove_damaged(views: EpochViewsManifest) -> list[str]:
+    """Remove shards that are not what was written, so that their views are made again.
+
+    Args:
+        views: Whose shards are read through and compared with their digests.
+
+    Returns:
+        Their paths in the store, and those of shards that were gone.
+    """
+    root = current_store().root
+    damaged = [entry.path for entry in views.files if not entry.is_intact(root, thorough=True)]
+    for path in damaged:
+        (root / path).unlink(missing_ok=True)
+    return damaged
+
+
 def missing_views(pixels: PixelsManifest, config: EpochViewsConfig, num_views: int) -> list[int]:
     """List the views that are not in the store."""
     fields = fields_of(pixels, config)
@@ -216,8 +232,8 @@ def _describe(made: EpochViewsManifest) -> str:
     steps += [f"cutout {made.recipe['cutout']}"] if made.recipe["cutout"] else []
     megabytes = sum(entry.num_bytes for entry in made.files) / 1e6
     done = ", ".join(steps) or "plain"
-    return f"{made.num_views} views, one an epoch, with {done} baked in, {megabytes:,.0f} MB"
+    return f"{made.num_views} views an image, with {done} baked in, {megabytes:,.0f} MB"
 
 
-_view_stage = Stage("epoch_view", 1, Manifest, _write_view, _view_key)
+_view_stage = Stage("epoch_view", 2, Manifest, _write_view, _view_key)
 stage = Stage("epoch_views", 1, EpochViewsManifest, _write_views, _views_key, _describe)
