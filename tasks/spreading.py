@@ -32,6 +32,7 @@ from headstart.config import SpreadConfig
 from headstart.errors import ConfigError, HeadstartError, ServiceError
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.stage import in_flow_run
+from headstart.tasks.task_options import LOST_WORKER, is_retried
 
 NUM_TRIES = 4
 """Workers that may be lost over one piece before it, not the machine, is held to be at fault."""
@@ -272,15 +273,25 @@ def _recorded(
         persist_result=False,
         retries=NUM_TRIES - 1,
         retry_delay_seconds=RETRY_DELAY_S,
-        retry_condition_fn=_is_worth_a_retry,
+        retry_condition_fn=is_retried,
     )(call)
-    with _task_runner(config) as runner:
-        # The stage's own task does not travel: its function is made anew in each process.
-        with _without_task_run():
-            futures = [runner.submit(piece, {"data": data}) for data in calls]
+    with contextlib.ExitStack() as stack:
+        try:
+            runner = stack.enter_context(_task_runner(config))
+            # The stage's own task does not travel: its function is made anew in each process.
+            with _without_task_run():
+                futures = [runner.submit(piece, {"data": data}) for data in calls]
+        except OSError as error:  # a piece's own comes with its result
+            raise _unreachable(config.runner, error) from None
         positions = {future.task_run_id: position for position, future in enumerate(futures)}
         for future in completed(futures):
-            yield positions[future.task_run_id], future.result()
+            try:
+                result = future.result()
+            except Exception as error:
+                if type(error).__name__ in LOST_WORKER:  # Dask's and Ray's, which need not be there
+                    raise _gave_up(str(error)) from None
+                raise
+            yield positions[future.task_run_id], result
 
 
 @contextlib.contextmanager
@@ -292,11 +303,6 @@ def _without_task_run() -> Iterator[None]:
         yield
     finally:
         TaskRunContext.__var__.reset(token)
-
-
-def _is_worth_a_retry(task: Any, run: Any, state: Any) -> bool:
-    """Say whether another try could end otherwise: a file system's error could, ours could not."""
-    return isinstance(state.result(raise_on_failure=False), OSError)
 
 
 def _task_runner(config: SpreadConfig) -> Any:

@@ -15,7 +15,7 @@ from headstart.config import (
     NetworkConfig,
     ScratchDatasetConfig,
 )
-from headstart.errors import ConfigError
+from headstart.errors import ConfigError, RecordError
 
 GPU_TAG = "gpu"
 STAGE_LIMIT_S = 24 * 3600
@@ -40,9 +40,7 @@ _LASTING = frozenset(
     )
 )
 """Answers of a file system that stay the same until a person does something."""
-_LOST_WORKER = frozenset(
-    ("KilledWorker", "CommClosedError", "WorkerCrashedError", "ActorDiedError")
-)
+LOST_WORKER = frozenset(("KilledWorker", "CommClosedError", "WorkerCrashedError", "ActorDiedError"))
 """Errors of Dask and Ray, by name, since neither need be installed."""
 
 
@@ -56,10 +54,6 @@ def task_options(uses_gpu: bool) -> dict[str, Any]:
     Returns:
         Arguments of Prefect's ``task``.
     """
-
-    def is_retried(task: Any, run: Any, state: Any) -> bool:
-        return is_worth_retrying(state.result(raise_on_failure=False))
-
     return {
         "tags": [GPU_TAG] if uses_gpu and _has_gpu() else None,
         "retries": NUM_RETRIES,
@@ -67,6 +61,20 @@ def task_options(uses_gpu: bool) -> dict[str, Any]:
         "retry_condition_fn": is_retried,
         "timeout_seconds": timeout_s(),
     }
+
+
+def is_retried(task: Any, run: Any, state: Any) -> bool:
+    """Tell Prefect whether to run a failed task again.
+
+    Args:
+        task: The task.
+        run: Its run.
+        state: How that ended.
+
+    Returns:
+        What `is_worth_retrying` says of the error.
+    """
+    return is_worth_retrying(state.result(raise_on_failure=False))
 
 
 def is_worth_retrying(error: BaseException) -> bool:
@@ -79,10 +87,12 @@ def is_worth_retrying(error: BaseException) -> bool:
         True for trouble with reading, writing and connections, and for a lost worker. False for
         all else: a wrong configuration, a broken image or a loss that is NaN fails again.
     """
-    if isinstance(error, BrokenExecutor) or type(error).__name__ in _LOST_WORKER:
+    if isinstance(error, BrokenExecutor) or type(error).__name__ in LOST_WORKER:
         return True
     if type(error).__name__ == "TaskRunTimeoutError":  # Prefect's own: it has had a day
         return False
+    if isinstance(error, RecordError) and error.__cause__ is not None:  # of a bucket
+        return is_worth_retrying(error.__cause__)
     return isinstance(error, OSError) and error.errno not in _LASTING
 
 

@@ -192,19 +192,42 @@ def test_the_runner_is_in_no_key(finished: Pipeline) -> None:
     assert "runner: thread" in config
 
 
-@pytest.mark.parametrize("runner", ["dusk", "dask:/x", "thread://host", "dask://", ""])
+@pytest.mark.parametrize("runner", ["ray://head:10001", "dask://10.0.0.1:8786", "dask://[::1]:1"])
+def test_a_cluster_is_named_by_host_and_port(runner: str) -> None:
+    assert SpreadConfig(runner=runner).runner == runner
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [
+        "dusk",
+        "dask:/x",
+        "thread://host:1",
+        "dask://",
+        "dask://host",
+        "dask://host:port",
+        "ray://:1",
+        "",
+    ],
+)
 def test_a_runner_that_does_not_exist_is_refused(runner: str) -> None:
     with pytest.raises(ValidationError):
         SpreadConfig(runner=runner)
 
 
-def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize("port", [1, 99_999])
+def test_a_scheduler_that_does_not_answer_is_named(
+    port: int, is_recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import dask
+    import distributed  # noqa: F401  # its defaults, or they would go again with this setting
 
+    monkeypatch.setattr(spreading, "in_flow_run", lambda: is_recorded)
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}),
-        use_spreading(SpreadConfig(runner="dask://127.0.0.1:1")),
-        pytest.raises(ServiceError, match=r"A scheduler answers at dask://127\.0\.0\.1:1"),
+        use_spreading(SpreadConfig(runner=f"dask://127.0.0.1:{port}")),
+        pytest.raises(ServiceError, match=rf"A scheduler answers at dask://127\.0\.0\.1:{port}"),
     ):
         list(map_pieces(double, [1]))
 

@@ -8,7 +8,7 @@ import pytest
 from prefect.task_engine import TaskRunTimeoutError
 
 from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, HeadConfig
-from headstart.errors import ConfigError, DamagedShardError, TrainingError
+from headstart.errors import ConfigError, DamagedShardError, RecordError, TrainingError
 from headstart.tasks import stages
 from headstart.tasks.task_options import (
     GPU_TAG,
@@ -36,6 +36,22 @@ KilledWorker = type("KilledWorker", (Exception,), {})  # as Dask's, which need n
 )
 def test_what_may_pass_is_tried_again(error: Exception) -> None:
     assert is_worth_retrying(error)
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (ConnectionResetError(), True),
+        (PermissionError(errno.EACCES, "not yours"), False),
+        (ValueError("no credentials"), False),
+    ],
+)
+def test_a_bucket_is_asked_again_where_its_own_error_may_pass(
+    cause: Exception, expected: bool
+) -> None:
+    error = RecordError("The object store can be read.")
+    error.__cause__ = cause
+    assert is_worth_retrying(error) is expected
 
 
 @pytest.mark.parametrize(

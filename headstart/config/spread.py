@@ -4,7 +4,7 @@ from pydantic import Field
 
 from headstart.config.base import Config
 
-RUNNERS = r"^(inline|thread|process|(dask|ray)(://\S+)?)$"
+RUNNERS = r"^(inline|thread|process|(dask|ray)(://(\[[0-9a-fA-F:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5})?)$"
 
 
 class SpreadConfig(Config):
