@@ -1,15 +1,18 @@
 """The scratch flow on a tiny data set: what it makes, reuses, resumes and refuses."""
 
+import contextlib
 import io
 import itertools
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
@@ -20,10 +23,10 @@ from headstart.errors import ConfigError, DatasetError, TrainingError
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
-from headstart.tasks.dataset.pixels import open_images, open_labels
+from headstart.tasks.dataset.pixels import channel_statistics, open_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.export.predict import Predictor
-from headstart.tasks.progress import Reporter, use_reporter
+from headstart.tasks.progress import Advance, Reporter, copy_progress_to, use_reporter
 from headstart.tasks.run_folder import RunSummary
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.run import write_scratch_config
@@ -141,7 +144,16 @@ def test_a_budget_ends_annealed_and_mirrors_are_judged_too(
     now_s = itertools.count(0.0, 0.05)  # each look at the clock takes this long
     monkeypatch.setattr("headstart.tasks.scratch.clock.time.monotonic", lambda: next(now_s))
     settings = ("training.budget_s=4", "views.num_views=2", "views.flip=true")
-    summary = run(data, tmp_path / "store", *settings)
+    told: list[tuple[str, int]] = []
+
+    @contextlib.contextmanager
+    def watch(title: str, total: int, unit: str) -> Iterator[Advance]:
+        told.append((title, total))
+        yield lambda count: None
+
+    with copy_progress_to(watch):
+        summary = run(data, tmp_path / "store", *settings)
+    assert 1 <= dict(told)["training"] < 100  # the epochs expected, not fit's without end
     manifests = (tmp_path / "store" / "manifests").glob("training/*.json")
     (manifest,) = [json.loads(path.read_text()) for path in manifests]
     assert manifest["final_share"] > 0.9
@@ -156,6 +168,25 @@ def test_mirror_images_are_judged_left_to_right() -> None:
     images = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)
     assert predict_logits(model, images).tolist() == images.reshape(2, 6).tolist()
     assert predict_logits(model, images, mirrored=True)[0].tolist() == [2, 1, 0, 5, 4, 3]
+
+
+def test_logits_do_not_depend_on_how_many_images_a_pass_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs = keras.Input((2, 3, 1))
+    model = keras.Model(inputs, keras.layers.Flatten()(inputs))
+    images = np.arange(42, dtype=np.uint8).reshape(7, 2, 3, 1)
+    monkeypatch.setattr("headstart.tasks.scratch.training.PREDICT_PIXELS", 13)  # 2 images
+    assert predict_logits(model, images).tolist() == images.reshape(7, 6).tolist()
+
+
+def test_mean_and_deviation_do_not_depend_on_how_many_pixels_are_summed_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), dtype=np.uint8)
+    at_once = channel_statistics(images)
+    monkeypatch.setattr("headstart.tasks.dataset.pixels.CHUNK_PIXELS", 33)  # 2 images
+    assert channel_statistics(images) == at_once
 
 
 def test_a_rate_that_is_too_high_is_told_as_such(data: Path, tmp_path: Path) -> None:
@@ -308,6 +339,19 @@ def test_an_epoch_has_each_image_once_at_most_and_drops_less_than_a_batch(
     dropped = [frozenset(range(300)) - set(epoch) for epoch in epochs]
     assert dropped[0] != dropped[1]  # not always the same images
     assert epochs[0] != epochs[2]  # view 1 again, in another order
+
+
+def test_the_order_of_an_epoch_owes_nothing_to_the_process(data: Path, store: Store) -> None:
+    cfg = config(data)
+    pixels = make_pixels(cfg.dataset, None)
+    views = make_views(pixels, cfg.views, 1)
+    orders = []
+    for process_seed in (0, 7):
+        tf.random.set_seed(process_seed)
+        marked = np.arange(300, dtype=np.int32)
+        batches = training_batches(views, layout_of(pixels), marked, 300, 32, 0.0, 0)
+        orders.append([targets.numpy().argmax(axis=1).tolist() for _, targets in batches.take(2)])
+    assert orders[0] == orders[1]
 
 
 def test_batches_are_no_larger_than_the_data_set() -> None:

@@ -15,6 +15,8 @@ SHUFFLE_BLOCKS = 32
 """Blocks (of up to 128 images) among which the next one is drawn. The images' order was drawn over
 the whole set when the view was written; this makes another order of a view that is read again."""
 PREFETCH_BATCHES = 4
+GRAPH_SEED = 87654321
+"""TensorFlow's own default, where nobody has set a seed."""
 
 
 def batch_size_of(batch_size: int, num_images: int) -> int:
@@ -60,6 +62,9 @@ def training_batches(
     size = batch_size_of(batch_size, layout.num_rows)
 
     def epoch(number: Any) -> tf.data.Dataset:
+        # Of this function's own graph. The seed that the process was given would mix into the
+        # order, and with a seed of 0 TensorFlow cannot take another one that is a tensor.
+        tf.random.set_seed(GRAPH_SEED)
         files = tf.gather(table, number % views.num_views)
         blocks = read_blocks(files, layout.image_shape)
         shuffled = blocks.shuffle(SHUFFLE_BLOCKS, seed=seed + number)
