@@ -276,6 +276,17 @@ def test_no_picture_replaces_an_image(tmp_path: Path, images: Any) -> None:
     assert (tmp_path / "photos" / "one.png").read_bytes() == before
 
 
+def test_an_image_without_evidence_has_no_strongest_place(tmp_path: Path, images: Any) -> None:
+    model = with_weights(nested(), images)
+    kernel, bias = model.get_layer("dense").get_weights()
+    model.get_layer("dense").set_weights([0 * kernel, bias])
+    model.save(tmp_path / "theirs.keras")
+    Image.fromarray((images[0] * 255).astype(np.uint8)).save(tmp_path / "one.png")
+    subject = load_subject(tmp_path / "theirs.keras")
+    (made,) = explain_images(subject, [tmp_path / "one.png"], tmp_path / "out")
+    assert made.peak is None
+
+
 def test_what_cannot_be_explained_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no file"):
         load_subject(tmp_path / "nothing.keras")

@@ -191,8 +191,6 @@ def _fetch(source: NamedSource, name: str, sha256: str, parent: Path) -> None:
                 cache_subdir=source.name,
                 extract=name.endswith(".tar.gz"),
             )
-    except KeyboardInterrupt:
-        raise
     except Exception as error:  # get_file raises a bare Exception or ValueError
         target.unlink(missing_ok=True)
         if isinstance(error.__context__, urllib.error.HTTPError):

@@ -34,7 +34,8 @@ class Explanation(BaseModel):
         probability: Of that class.
         explained: The class that the heatmap shows the evidence for.
         layer: Where the heatmap was made.
-        peak: Row and column of the strongest place, as shares of the view's height and width.
+        peak: Row and column of the strongest place, as shares of the view's height and width;
+            None where there is no evidence for the class.
         overlay: The file with the heatmap over the view.
     """
 
@@ -45,7 +46,7 @@ class Explanation(BaseModel):
     probability: float
     explained: str
     layer: str
-    peak: tuple[float, float]
+    peak: tuple[float, float] | None
     overlay: str
 
 
@@ -167,7 +168,9 @@ def _explain(
         yield explanation, [Tile(view, f"{name}\n{said}"), Tile(mixed, shown)]
 
 
-def _peak(heat: NDArray[Any]) -> tuple[float, float]:
+def _peak(heat: NDArray[Any]) -> tuple[float, float] | None:
+    if not heat.any():
+        return None
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     return (float(row) + 0.5) / heat.shape[0], (float(column) + 0.5) / heat.shape[1]
 

@@ -97,7 +97,14 @@ def _train(
     num_batches = steps_an_epoch(config.batch_size, layout.num_rows)
     try:
         trained = train_network(
-            model, batches, num_batches, config, schedule.training_s, log_dir, _watchers.get()
+            model,
+            batches,
+            num_batches,
+            config,
+            schedule.epochs,
+            schedule.training_s,
+            log_dir,
+            _watchers.get(),
         )
     except (tf.errors.DataLossError, tf.errors.NotFoundError):
         if damaged := remove_damaged(views):

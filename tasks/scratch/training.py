@@ -1,6 +1,7 @@
 """Training from scratch with Keras's own fit, one cycle, by steps or by the clock."""
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.scratch.clock import Annealing, BudgetClock, Clock, StepClock
 from headstart.tasks.scratch.one_cycle import make_optimizer
 
-MOST_EPOCHS = 1_000_000
-"""Of a training that ends by the clock."""
-PREDICT_ROWS = 500
-"""Images a forward pass of `predict_logits`."""
+MOST_EPOCHS = 2**40
+"""Of a training that ends by the clock: no budget reaches them, even at one step an epoch."""
+PREDICT_PIXELS = 2**19
+"""Pixels a forward pass of `predict_logits`, 512 images of 32 x 32: a map of 64 channels then takes
+134 MB, however large the images are."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,16 @@ class Trained:
 class _Steps(EpochLog):
     """The table of epochs, of which the last may have fewer steps than the others."""
 
-    def __init__(self, log_dir: Path, batch_size: int) -> None:
+    def __init__(self, log_dir: Path, batch_size: int, num_epochs: int) -> None:
         super().__init__(log_dir, batch_size, has_val=False)
         self._batch_size = batch_size
+        self._num_epochs = num_epochs
         self.num_steps = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Tell who follows of the epochs that are expected, not of fit's, which the clock ends."""
+        self.set_params({**self.params, "epochs": self._num_epochs})
+        super().on_train_begin(logs)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Count the step."""
@@ -81,6 +89,7 @@ def train_network(
     batches: tf.data.Dataset,
     num_batches: int,
     config: ScratchTrainingConfig,
+    num_epochs: float,
     budget_s: float | None,
     log_dir: Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -91,8 +100,9 @@ def train_network(
         model: From `headstart.tasks.scratch.network.build_network`; its weights are changed.
         batches: Endless, from `headstart.tasks.scratch.batches.training_batches`.
         num_batches: Batches of an epoch.
-        config: The cycle, and the epochs where there is no budget.
-        budget_s: Seconds from the first step to the last; None to train ``config.epochs``.
+        config: The cycle.
+        num_epochs: Expected where there is a budget, else trained.
+        budget_s: Seconds from the first step to the last; None to train the epochs.
         log_dir: Folder for TensorBoard's event files.
         callbacks: Keras callbacks of the user's, called before headstart's own.
 
@@ -103,11 +113,12 @@ def train_network(
         TrainingError: The loss came out as NaN or infinity.
     """
     optimizer = compile_network(model, config)
-    epochs = config.epochs if budget_s is None else MOST_EPOCHS
+    expected = math.ceil(num_epochs)
+    epochs = expected if budget_s is None else MOST_EPOCHS
     clock: Clock = StepClock(epochs * num_batches) if budget_s is None else BudgetClock(budget_s)
     annealing, guard = Annealing(optimizer, config, clock), LossGuard()
     batch_size = int(batches.element_spec[0].shape[0])
-    with contextlib.closing(_Steps(log_dir, batch_size)) as log:
+    with contextlib.closing(_Steps(log_dir, batch_size, expected)) as log:
         model.fit(
             batches,
             epochs=epochs,
@@ -152,8 +163,9 @@ def predict_logits(
 
     spec = tf.TensorSpec((None, *images.shape[1:]), tf.uint8)
     compiled = tf.function(forward, autograph=False).get_concrete_function(spec)
+    num_rows = max(1, PREDICT_PIXELS // math.prod(images.shape[1:3]))
     parts = [
-        compiled(tf.constant(np.asarray(images[start : start + PREDICT_ROWS]))).numpy()
-        for start in range(0, len(images), PREDICT_ROWS)
+        compiled(tf.constant(np.asarray(images[start : start + num_rows]))).numpy()
+        for start in range(0, len(images), num_rows)
     ]
     return np.concatenate(parts)
