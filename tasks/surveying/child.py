@@ -61,9 +61,9 @@ def main(arguments: Sequence[str]) -> None:
 
         dissect_all(rest, _tell)
     else:
+        name, batch_sizes, seconds = rest
         from headstart.tasks.surveying.measuring import measure
 
-        name, batch_sizes, seconds = rest
         measure(name, [int(size) for size in batch_sizes.split(",")], float(seconds), _tell)
 
 
