@@ -15,6 +15,7 @@ from headstart.flows.artifacts import publish, run_name, shown_in_ui
 from headstart.flows.diagnosis import diagnose_failure, forget, watching
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
+from headstart.tasks.backbones.classic import check_image_shape
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import stage as make_pixels
@@ -73,6 +74,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         index = None if dataset is None else index_of(dataset)
         _tell_left_out(index, folder)
         pixels = make_pixels(source, dataset)
+        check_image_shape(network.name, pixels.image_shape)  # before minutes of views
         schedule = make_schedule(pixels, network, training_config)
         num_views = config.views.num_views or schedule.num_views
         views = make_views(pixels, config.views, num_views)

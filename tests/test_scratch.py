@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from headstart.cli import app
 from headstart.config import ScratchConfig, build_config
-from headstart.errors import ConfigError, DatasetError, TrainingError
+from headstart.errors import BackboneError, ConfigError, DatasetError, TrainingError
 from headstart.tasks import stages
 from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
@@ -263,6 +263,21 @@ def test_files_that_are_left_out_are_told_and_listed(tmp_path: Path) -> None:
     assert [file["path"] for file in summary.left_out] == ["train/class 1/broken.png"]
     assert "train/class 1/broken.png: " in told.getvalue()
     assert "val_fraction" not in told.getvalue()  # nothing is validated here
+
+
+def test_images_too_small_for_a_network_are_refused_before_their_views_are_made(
+    data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BackboneError, match="at least 67 pixels"):
+        run(data, tmp_path / "store", "network.name=alexnet")
+    assert not (tmp_path / "store" / "manifests" / "epoch_views").exists()
+
+
+def test_images_of_two_sizes_are_refused(tmp_path: Path, store: Store) -> None:
+    folder = write_idx(tmp_path / "mixed")
+    (folder / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((60, 22, 22))))
+    with pytest.raises(DatasetError, match="train 20 x 20 x 1, test 22 x 22 x 1"):
+        make_pixels(config(folder).dataset, None)
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path, store: Store) -> None:

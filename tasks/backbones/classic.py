@@ -22,6 +22,25 @@ _BATCH_NORM_EPSILON = 1e-5  # PyTorch's default, as above
 _MIN_SIDES = {"resnet9": 8, "lenet5": 20, "alexnet": 67}
 
 
+def check_image_shape(name: str, image_shape: tuple[int, int, int]) -> None:
+    """Refuse images that a network is too deep for.
+
+    Args:
+        name: resnet9, lenet5 or alexnet.
+        image_shape: Height, width and channels of its input.
+
+    Raises:
+        BackboneError: The images are too small.
+    """
+    least = _MIN_SIDES[name]
+    if min(image_shape[:2]) < least:
+        raise BackboneError(
+            f"{name} takes images of at least {least} pixels a side.",
+            f"{image_shape[0]} x {image_shape[1]}",
+            "give larger images" + ("" if name == "resnet9" else ", or take resnet9"),
+        )
+
+
 def build_classic(
     name: str,
     image_shape: tuple[int, int, int],
@@ -42,12 +61,7 @@ def build_classic(
     Raises:
         BackboneError: The images are too small.
     """
-    if min(image_shape[:2]) < _MIN_SIDES[name]:
-        raise BackboneError(
-            f"{name} takes images of at least {_MIN_SIDES[name]} pixels a side.",
-            f"{image_shape[0]} x {image_shape[1]}",
-            "give larger images, or take resnet9",
-        )
+    check_image_shape(name, image_shape)
     if name == "resnet9":
         return _resnet9(image_shape, width, pool_first)
     return {"lenet5": _lenet5, "alexnet": _alexnet}[name](image_shape)

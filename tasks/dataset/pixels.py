@@ -130,10 +130,15 @@ def _number_names(labels: Labels) -> tuple[str, ...]:
 
 
 def _check(source: Source, splits: dict[str, tuple[Images, Labels]], num_classes: int) -> None:
-    shapes = {images.shape[1:] for images, _ in splits.values()}
-    if len(shapes) > 1:
-        raise DatasetError("Training and test images have one size.", f"{sorted(shapes)}")
-    height, width, _ = shapes.pop()
+    shapes = {split: images.shape[1:] for split, (images, _) in splits.items()}
+    if len(set(shapes.values())) > 1:
+        sizes = (f"{split} {' x '.join(map(str, shape))}" for split, shape in shapes.items())
+        raise DatasetError(
+            "Training and test images have one size.",
+            f"{source.name}: {', '.join(sizes)}",
+            "fetch the files again from one source",
+        )
+    height, width, _ = shapes["train"]
     if height != width or not height:
         raise DatasetError(
             f"The images of {source.name} are square.",

@@ -91,7 +91,8 @@ def choose(
     measured_s = time.monotonic() - started_s
     reserve_s = EVALUATION_STEPS * evaluation_batches * chosen.step_s
     training_s = budget_s - measured_s - reserve_s
-    if training_s < chosen.step_s:
+    # The training builds its graph once more, which is most of what timing a width takes.
+    if training_s < max(chosen.step_s, measured_s / len(timings)):
         raise ConfigError(
             "A time budget leaves time to train, besides timing the machine's first steps and "
             "judging the test images.",

@@ -26,8 +26,8 @@ BREAK_AWAY = 3.0
 """The test ends where the smoothed loss is this many times its lowest."""
 FALLING_SHARE = 0.25
 """The suggestion is where the loss is lowest times this: the lowest loss itself is on the brink.
-A peak that the cycle passes in a few steps bears more than the tenth that is usual for a
-constant rate."""
+A rule of thumb: a peak that is held for a few steps may be higher than a constant rate, for which a
+tenth is usual."""
 
 
 class RangeTest(NamedTuple):

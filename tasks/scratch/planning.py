@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from headstart.config import ScratchConfig
 from headstart.tasks.artifacts import current_store
+from headstart.tasks.backbones.classic import check_image_shape
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import stage as make_index
@@ -64,6 +65,7 @@ def plan_scratch(config: ScratchConfig) -> ScratchPlan:
     source = config.dataset
     index = make_index(folder_config(source)) if is_image_folder(source) else None
     pixels = make_pixels(source, index)
+    check_image_shape(config.network.name, pixels.image_shape)
     schedule = make_schedule(pixels, config.network, config.training)
     num_views = config.views.num_views or schedule.num_views
     num_missing = len(missing_views(pixels, config.views, num_views))

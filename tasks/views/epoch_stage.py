@@ -231,8 +231,9 @@ def _describe(made: EpochViewsManifest) -> str:
     steps += ["flip"] if made.recipe["flip"] else []
     steps += [f"cutout {made.recipe['cutout']}"] if made.recipe["cutout"] else []
     megabytes = sum(entry.num_bytes for entry in made.files) / 1e6
-    done = ", ".join(steps) or "plain"
-    return f"{made.num_views} views an image, with {done} baked in, {megabytes:,.0f} MB"
+    number = "1 view" if made.num_views == 1 else f"{made.num_views} views"
+    done = f"with {', '.join(steps)} baked in" if steps else "without augmentation"
+    return f"{number} an image, {done}, {megabytes:,.0f} MB"
 
 
 _view_stage = Stage("epoch_view", 2, Manifest, _write_view, _view_key)
