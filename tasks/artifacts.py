@@ -298,12 +298,11 @@ class Store:
         with hold_shared(self.root / "locks" / IN_USE):
             yield
 
-    @contextlib.contextmanager
-    def unused(self) -> Iterator[None]:
-        """Keep runs away for the length of a with block, in which things may be removed.
+    def check_removable(self) -> None:
+        """Refuse to remove anything from a store that cannot be written.
 
         Raises:
-            RecordError: A run is using the store.
+            RecordError: It cannot.
         """
         if not self.is_writable:
             raise RecordError(
@@ -311,6 +310,15 @@ class Store:
                 f"{self.root} is read-only",
                 "give the command as someone who may write there",
             )
+
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[None]:
+        """Keep runs away for the length of a with block, in which things may be removed.
+
+        Raises:
+            RecordError: A run is using the store.
+        """
+        self.check_removable()
         with try_exclusive(self.root / "locks" / IN_USE) as held:
             if not held:
                 raise RecordError(

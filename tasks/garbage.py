@@ -36,7 +36,12 @@ class Criteria:
 
 
 def list_garbage(store: Store, criteria: Criteria) -> list[tuple[str, int]]:
-    """List what `collect_garbage` would remove: (path relative to the store, bytes)."""
+    """List what `collect_garbage` would remove: (path relative to the store, bytes).
+
+    Raises:
+        RecordError: Nothing can be removed from this store.
+    """
+    store.check_removable()
     return [(store.relative(path), store.num_bytes(path)) for path in _garbage(store, criteria)]
 
 

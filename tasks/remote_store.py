@@ -18,6 +18,7 @@ overwrites the other's, and the index that lands last names the shard that it wa
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import time
@@ -29,9 +30,9 @@ from headstart.errors import ConfigError, RecordError
 from headstart.tasks.artifacts import FileEntry, M, Store, default_root
 from headstart.tasks.fingerprint import bytes_digest, file_digest
 
-URL = re.compile(r"^([a-z][a-z0-9+.-]+):/+(.*)$")
+URL = re.compile(r"^([a-z][a-z0-9+.-]+):(?:/+(.*))?$")
 """At least two letters before the colon, or C:/ would be one. A Path has taken one of the two
-slashes away."""
+slashes away, and both of s3://."""
 SHARED = ("rows", "artefacts", "manifests")
 """What lies in the bucket; runs, locks and what is known of image files are a machine's own."""
 DEFAULT_CACHE_BYTES = 50 * 2**30
@@ -63,7 +64,7 @@ def open_store(location: Path | str | None = None) -> Store:
 def url_of(location: Path | str) -> str | None:
     """Return the URL that a location is; None for a folder."""
     found = URL.match(str(location))
-    return f"{found[1]}://{found[2]}".rstrip("/") if found else None
+    return f"{found[1]}://{(found[2] or '').rstrip('/')}" if found else None
 
 
 def folder_here(location: Path | str | None = None) -> Path:
@@ -234,7 +235,7 @@ class RemoteStore(Store):
             except FileNotFoundError:
                 return 0
 
-    def unused(self) -> NoReturn:
+    def check_removable(self) -> NoReturn:
         """Refuse: nobody can know whether another machine is using the bucket.
 
         Raises:
@@ -371,6 +372,10 @@ def _cache_bytes() -> int:
 def _connect(url: str) -> tuple[Any, str]:
     import fsspec
 
+    # It prints the traceback of each error that it tries again after; the last one is told of.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    if not url.partition("://")[2]:
+        raise ConfigError("A store's URL names a bucket.", url, "for instance s3://bucket/prefix")
     try:
         files, prefix = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:

@@ -16,6 +16,7 @@ from headstart.errors import ConfigError, DamagedShardError, RecordError
 from headstart.tasks import remote_store
 from headstart.tasks.artifacts import Store, default_root
 from headstart.tasks.fingerprint import bytes_digest
+from headstart.tasks.garbage import Criteria, list_garbage
 from headstart.tasks.records import RowCollection, RowId
 from headstart.tasks.remote_store import RemoteStore, open_store
 from headstart.tasks.spreading import use_spreading
@@ -75,6 +76,12 @@ def test_a_folder_and_a_url_are_told_apart(tmp_path: Path, url: str) -> None:
         assert isinstance(store, RemoteStore)
         assert store.location == url
     assert type(open_store(None)) is Store
+
+
+@pytest.mark.parametrize("place", ["s3://", "gs:/", Path("s3://")])
+def test_a_url_without_a_bucket_is_refused(place: Any) -> None:
+    with pytest.raises(ConfigError, match="names a bucket"):
+        open_store(place)
 
 
 def test_the_variable_may_name_a_bucket(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +246,8 @@ def test_upkeep_sees_what_is_in_the_bucket_and_removes_nothing(url: str, elsewhe
     assert verify(store).damaged == ()
     with pytest.raises(RecordError, match="lies in a folder"), store.unused():
         pass
+    with pytest.raises(RecordError, match="lies in a folder"):
+        list_garbage(store, Criteria(views=True))  # nor is it said what would go
     (name,) = objects(url, ".tfrecord")
     fsspec.filesystem("memory").pipe_file(name, b"?")
     shutil.rmtree(store.root / "rows")

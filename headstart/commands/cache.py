@@ -96,10 +96,10 @@ def cache_gc(
 def _open_existing(folder: Path | None) -> Any:
     """Open the store of the option, or the default one, and make none where there is none."""
     from headstart.tasks.artifacts import default_root
+    from headstart.tasks.remote_store import url_of
 
     place = (folder or default_root()).expanduser()
-    is_url = ":/" in str(place)  # a Path has taken one of the two slashes away
-    if not is_url and not (place / "store.json").exists():
+    if url_of(place) is None and not (place / "store.json").exists():
         raise RecordError(
             "There is a store to look at.",
             f"{place.absolute()} is none",
