@@ -18,6 +18,7 @@ from headstart.tasks import stages
 from headstart.tasks.artifacts import current_store, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.finetuning.training import many_models
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
 from headstart.tasks.ranking import reference
@@ -54,7 +55,7 @@ def rank(config: RankConfig, store: Path | None = None, out: Path | None = None)
     Returns:
         Where the results are, and the verdict.
     """
-    with use_store(open_store(store)) as current, shown_in_ui():
+    with use_store(open_store(store)) as current, shown_in_ui(), many_models():
         folder = open_folder(current, "rank", config, out)
         return mending_damage(lambda: _run(config, folder))
 

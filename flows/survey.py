@@ -21,6 +21,7 @@ from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
 from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.finetuning.training import many_models
 from headstart.tasks.head.stage import watched_by
 from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
@@ -52,7 +53,7 @@ def survey(
     Returns:
         Where the results are, and the figures.
     """
-    with use_store(open_store(store)) as current, shown_in_ui():
+    with use_store(open_store(store)) as current, shown_in_ui(), many_models():
         names = tuple(dict.fromkeys(config.backbones or BACKBONES))
         for name in names:
             _check_name(name)

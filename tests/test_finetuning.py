@@ -189,6 +189,17 @@ class TestNetworks:
         assert np.abs(weights(1) - weights(2)).max() > 0.01
         assert np.abs(weights(1) - weights(None)).max() > 0.01
 
+    def test_statistics_of_new_weights_settle_within_a_short_training(
+        self, backbone: Backbone
+    ) -> None:
+        def momentum(seed: int | None) -> float:
+            head = build_head(HeadConfig(), (8,), NUM_CLASSES)
+            network = extend(head, (("logits",),), backbone, PIXELS, "top", seed)
+            return float(network.model.get_layer("one_bn").momentum)
+
+        assert momentum(1) ** 50 < 0.01  # of what they began with is left after 50 steps
+        assert momentum(None) == backbone.model.get_layer("one_bn").momentum
+
     def test_preprocessing_is_part_of_what_begins_at_pixels(self) -> None:
         model = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Flatten()])
         functional = keras.Model(model.inputs[0], model.outputs[0])
@@ -431,6 +442,11 @@ class TestStudies:
         backbone = Backbone("pool", SIDE, Preprocessing("none"), model)
         with pytest.raises(ConfigError, match="leave last_block out"):
             block_cut(backbone, build_config(CompareConfig, "images"))
+
+    def test_nothing_lies_behind_the_top_to_be_a_last_block(self, backbone: Backbone) -> None:
+        config = build_config(CompareConfig, "images", settings=("block_cut=top",))
+        with pytest.raises(ConfigError, match="leave last_block out"):
+            block_cut(backbone, config)
 
     def test_an_auxiliary_classifier_is_refused_by_name(self, tmp_path: Path) -> None:
         images = keras.Input((SIDE, SIDE, 3))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,24 @@ def test_a_ranking_shows_every_score_beside_a_measured_accuracy_and_repeats_noth
     bare = rank(pipeline, "baseline.enabled=false")
     assert bare.metrics["baseline_accuracy"] is None
     assert "baseline" not in [one.name for one in bare.stages]
+
+
+def test_tensorflow_does_not_warn_of_the_many_heads(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    logger = logging.getLogger("tensorflow")
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: told.append(record.getMessage()))
+    monkeypatch.setattr(logger, "handlers", [handler])
+
+    def train_many(*arguments: Any) -> None:
+        logger.warning("5 out of the last 9 calls to f triggered tf.function retracing.")
+        logger.warning("something else")
+
+    monkeypatch.setattr("headstart.flows.rank._run", train_many)
+    rank(pipeline)
+    assert told == ["something else"]
 
 
 def test_the_command_ranks_and_repeats_from_its_config(

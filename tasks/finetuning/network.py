@@ -19,6 +19,10 @@ from headstart.tasks.backbones.cuts import TOP
 PIXELS = "pixels"
 """The start of a network that is trained end to end, on views."""
 
+FRESH_MOMENTUM = 0.9
+"""Of the statistics of new weights. Of what they begin with, Keras' 0.99 would leave a third after
+100 steps, and validation would judge a network that was never trained."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -134,8 +138,14 @@ def _copy(backbone: Backbone) -> Any:
 
 
 def _redraw(model: Any, seed: int) -> Any:
+    def copy(layer: Any) -> Any:
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config["momentum"] = FRESH_MOMENTUM
+        return type(layer).from_config(config)
+
     with seeded_initializers(seed):
-        return keras.models.clone_model(model)
+        return keras.models.clone_model(model, clone_function=copy)
 
 
 def group_layers(model: Any, backbone: Backbone) -> tuple[tuple[str, ...], ...]:

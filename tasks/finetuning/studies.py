@@ -53,13 +53,12 @@ def block_cut(network: Backbone, config: CompareConfig) -> str:
         ConfigError: The backbone has no cut before its top to choose.
         BackboneError: There is no such cut.
     """
-    if config.block_cut is not None:
-        return network.resolve_cut(config.block_cut).name
-    chosen = choose_cuts(network, 1)
-    if not chosen:
+    wanted = config.block_cut
+    chosen = choose_cuts(network, 1) if wanted is None else [network.resolve_cut(wanted).name]
+    if chosen in ([], [TOP]):
         raise ConfigError(
             "A last block is what lies behind a cut before the top.",
-            f"{network.name}, which can be cut at its top only",
+            f"{network.name} at its top" if chosen else f"{network.name}, which has no other cut",
             "leave last_block out: --set 'strategies=[scratch, last_layer, full]'",
         )
     return chosen[0]

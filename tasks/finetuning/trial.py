@@ -256,7 +256,7 @@ def _describe_trial(trial: TrialManifest) -> str:
     )
 
 
-trial = Stage("trial", 1, TrialManifest, _run_trial, _trial_key, _describe_trial, uses_gpu=True)
+trial = Stage("trial", 2, TrialManifest, _run_trial, _trial_key, _describe_trial, uses_gpu=True)
 
 
 def interval_over_seeds(values: list[float], confidence: float) -> tuple[float, float] | None:
