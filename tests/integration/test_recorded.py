@@ -21,10 +21,15 @@ from prefect.client.schemas.filters import (
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
+from headstart.config import SpreadConfig
+from headstart.errors import DatasetError
 from headstart.flows.diagnosis import diagnose_failure, flight_recorder
 from headstart.flows.transfer import transfer
+from headstart.tasks.spreading import map_pieces, use_spreading
+from tests.pieces_to_map import Deadly, refuse, survive
 from tests.pipeline import Pipeline, statuses
 
+ROOT = Path(__file__).parent.parent.parent
 STAGES = ["dataset", "views", "bottlenecks", "head", "evaluation", "export"]
 
 pytestmark = pytest.mark.server
@@ -123,6 +128,44 @@ def test_a_wrong_configuration_fails_with_its_message(finished: Pipeline) -> Non
     state = record(finished, "bottlenecks.cut=nowhere")
     assert state.name == "Failed"
     assert "headstart cuts" in artifacts(state)["transfer-diagnosis"]
+
+
+def test_pieces_on_threads_are_task_runs_and_their_rows_are_found(pipeline: Pipeline) -> None:
+    state = record(pipeline, "spread.runner=thread", "spread.num_workers=2")
+    assert state.name == "Completed"
+    states = task_states(state)
+    assert set(states.values()) == {"Completed"}
+    pieces = [name for name in states if name.startswith("piece-")]
+    assert len(pieces) == 2 * 4  # 36 images in shards of 10, as views and as bottlenecks
+    assert set(statuses(pipeline.run()).values()) == {"hit"}
+
+
+def test_pieces_on_dask_outlive_a_worker_and_an_error_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.syspath_prepend(str(ROOT))  # spawned workers import the tests
+    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = str(cluster.scheduler_address).replace("tcp", "dask")
+
+        @flow(name="pieces")
+        def spread() -> list[int]:
+            with use_spreading(SpreadConfig(runner=address)):
+                pieces = [Deadly(0), Deadly(1, str(tmp_path / "grave")), Deadly(2)]
+                done = sorted(map_pieces(survive, pieces))
+                with pytest.raises(DatasetError, match="double it"):
+                    list(map_pieces(refuse, [3]))
+            return done
+
+        state = spread(return_state=True)
+    assert state.result() == [0, 1, 2]
+    assert (tmp_path / "grave").exists()
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(flow_run_filter=chosen)
+    (failed,) = (run for run in runs if run.state is not None and run.state.name == "Failed")
+    assert failed.run_count == 1
 
 
 LAYERS = '''
