@@ -111,6 +111,13 @@ def test_a_label_that_is_itself_the_likeliest_class_is_no_error() -> None:
     assert quality.is_error.tolist() == [False, False, False, False, False, False]
 
 
+def test_the_only_image_of_a_class_is_no_error() -> None:
+    # No head that did not see it has seen its class.
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.1, 0.9, 0.0], [0.95, 0.05, 0.0]])
+    quality = judge_labels(probabilities, np.array([0, 0, 1, 2]))
+    assert not quality.is_error.any()
+
+
 def test_flipped_labels_are_found_among_clusters() -> None:
     from headstart.tasks.ranking.probes import probe_probabilities
 

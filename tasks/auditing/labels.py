@@ -33,7 +33,8 @@ def judge_labels(probabilities: npt.NDArray[np.float64], labels: Labels) -> Labe
     A class's threshold is the mean probability that its own images get for it. An image is
     confidently of class j where its probability of j reaches that threshold, the likeliest of
     such classes where there are several; where that is not its label, the label is counted as an
-    error, unless it is the likeliest of all classes even so.
+    error, unless it is the likeliest of all classes even so. The only image of its class is
+    never counted: no head that did not see it knows the class.
 
     Args:
         probabilities: float64 [n, K], out of sample.
@@ -63,8 +64,9 @@ def judge_labels(probabilities: npt.NDArray[np.float64], labels: Labels) -> Labe
     confident_class = confident.argmax(axis=1)
     is_confident = np.isfinite(confident).any(axis=1)
     likeliest = probabilities.argmax(axis=1)
+    is_alone = np.bincount(labels, minlength=num_classes)[labels] == 1
     return LabelQuality(
         margin=own - others.max(axis=1),
         suggested=likeliest,
-        is_error=is_confident & (confident_class != labels) & (likeliest != labels),
+        is_error=is_confident & (confident_class != labels) & (likeliest != labels) & ~is_alone,
     )
