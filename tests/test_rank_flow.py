@@ -4,13 +4,14 @@ import csv
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from headstart.cli import app
-from headstart.config import RankConfig, build_config
+from headstart.config import FinetuneConfig, RankConfig, build_config
 from headstart.tasks.ranking.sources import IMAGENET, NUM_IMAGENET_IMAGES, list_sources
 from tests.pipeline import QUICK, Pipeline, save_backbone
 
@@ -132,3 +133,19 @@ def test_a_trained_model_becomes_a_source(
 def test_a_folder_without_a_model_is_no_source(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["sources", "add", str(tmp_path)])
     assert "has no model.keras" in str(result.exception)
+
+
+def test_a_ladder_becomes_a_source_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build_config(FinetuneConfig, "birds", settings=("ladder.num_rungs=1",))
+    (tmp_path / "config.yaml").write_text(json.dumps(config.model_dump(mode="json")))
+    (tmp_path / "model.keras").touch()
+    asked: list[Any] = []
+    summary = SimpleNamespace(metrics={"num_images": 3})
+    monkeypatch.setattr(
+        "headstart.commands.rank.run_recorded_or_plain",
+        lambda flow, config, *_: asked.append((flow, config)) or summary,
+    )
+    result = CliRunner().invoke(app, ["sources", "add", str(tmp_path), "--name", "ladder"])
+    assert result.exit_code == 0, result.output
+    ((flow, source),) = asked
+    assert (flow, source.name, source.dataset.images) == ("sources", "ladder", Path("birds"))

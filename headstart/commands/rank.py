@@ -76,7 +76,7 @@ def rank(
 @sources.command("add")
 def sources_add(
     run: Annotated[
-        Path, typer.Argument(help="Folder of a `headstart train` run.", show_default=False)
+        Path, typer.Argument(help="Folder of a `train` or `finetune` run.", show_default=False)
     ],
     name: Annotated[
         str | None, typer.Option(help="Of the source; the run's folder's own where not given.")
@@ -86,17 +86,17 @@ def sources_add(
     as_json: AsJson = False,
 ) -> None:
     """Register a trained model, with what it learned from, as a source."""
-    from headstart.config import SourceConfig, build_config, load_config
+    from headstart.config import FinetuneConfig, SourceConfig, build_config
     from headstart.errors import ConfigError
 
     model = run / "model.keras"
     if not model.is_file():
         raise ConfigError(
-            "A source is the folder of a `headstart train` run.",
+            "A source is the folder of a `headstart train` or `headstart finetune` run.",
             f"{run}: it has no model.keras",
-            "give the folder that `headstart train` named",
+            "give the folder that the command named",
         )
-    trained = load_config(file=run / "config.yaml")
+    trained = build_config(FinetuneConfig, file=run / "config.yaml")  # has all of a training's too
     overrides = {
         "name": name or run.resolve().name,
         "dataset": trained.dataset.model_dump(),
