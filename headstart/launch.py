@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.config import Config
+from headstart.errors import ServiceError
 from headstart.tasks.progress import Reporter, use_reporter
 
 SERVER_TIMEOUT_S = 1.0
@@ -187,6 +188,9 @@ def run_flow(
 
     Returns:
         What the flow returns: where the results are, and the figures.
+
+    Raises:
+        ServiceError: The Prefect server refuses to record, or is gone before the end.
     """
     from headstart.tasks.remote_store import folder_here
 
@@ -216,6 +220,7 @@ def _prefect_at(url: str | None) -> Iterator[None]:
     By settings, not by the environment: that is the caller's, and Prefect has read it already
     when an earlier run of the process imported it.
     """
+    import httpx
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
@@ -228,8 +233,17 @@ def _prefect_at(url: str | None) -> Iterator[None]:
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: url is None,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START_LIMIT_S,
     }
-    with temporary_settings(updates):
-        yield
+    try:
+        with temporary_settings(updates):
+            yield
+    except httpx.HTTPError as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ServiceError(
+            "The Prefect server takes what a run tells it, to the end.",
+            f"{url or 'the temporary one'}: {reason}",
+            "look at the server, or set PREFECT_API_URL to another one; what is finished is kept, "
+            "and the same command does the rest",
+        ) from error
 
 
 def _quieten_prefect() -> None:

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from headstart.config import Config
+from headstart.errors import ServiceError
 from headstart.launch import (
     NOISE,
     _prefect_at,
@@ -27,9 +28,13 @@ from tests.pipeline import Pipeline, statuses
 
 
 class Healthy(http.server.BaseHTTPRequestHandler):
+    """Says that it is well, and asks for a password for all else."""
+
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/api/health" else 404)
+        self.send_response(200 if self.path == "/api/health" else 401)
         self.end_headers()
+
+    do_POST = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -151,6 +156,16 @@ def test_a_temporary_server_gets_the_time_that_a_busy_machine_takes() -> None:
     with _prefect_at(None):
         ephemeral = get_current_settings().server.ephemeral
         assert (ephemeral.enabled, ephemeral.startup_timeout_seconds) == (True, 180)
+
+
+def test_a_server_that_refuses_to_record_is_named(
+    finished: Pipeline, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", server)
+    quiet = Reporter(Console(quiet=True))
+    with pytest.raises(ServiceError, match="401") as caught:
+        run_flow("transfer", finished.config(), finished.store.root, None, False, quiet)
+    assert server in caught.value.received
 
 
 def test_a_run_over_a_bucket_finds_the_up_that_runs_over_it(
