@@ -143,9 +143,16 @@ def _folder(version: Version) -> Path:
 
 def _recorded(run: Path) -> tuple[Split | None, float | None]:
     """Return the figure that a run itself reports."""
-    metrics = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("metrics", {})
     splits: tuple[Split, ...] = ("test", "val")
-    for split in splits:
-        if split in metrics:
-            return split, metrics[split]["accuracy"]
+    try:
+        metrics = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("metrics", {})
+        for split in splits:
+            if split in metrics:
+                return split, float(metrics[split]["accuracy"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"A run's {RUN_FILE} is the one that headstart wrote.",
+            f"{run / RUN_FILE}: {error}",
+            "give the folder of another run, or train again: what is computed is a hit",
+        ) from None
     return None, None

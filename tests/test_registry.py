@@ -12,7 +12,7 @@ from headstart.config import RetrainConfig, TransferConfig, build_config
 from headstart.errors import ConfigError, RecordError
 from headstart.flows.retrain import RetrainSummary, retrain
 from headstart.tasks.artifacts import Store
-from headstart.tasks.promotion import Comparison
+from headstart.tasks.promotion import Comparison, promote
 from headstart.tasks.registry import Registry, default_name
 from tests.pipeline import QUICK, Pipeline, add_images
 
@@ -100,6 +100,17 @@ def test_a_folder_without_a_finished_run_is_not_promoted(store: Store, tmp_path:
     (run / "run.json").unlink()
     with pytest.raises(ConfigError, match=r"run\.json"):
         Registry(store).add("roses", run, None, None, None, True)
+    assert Registry(store).entries() == {}
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"metrics": {"test": 1}}'])
+def test_a_run_whose_figures_cannot_be_read_is_not_promoted(
+    store: Store, tmp_path: Path, text: str
+) -> None:
+    run = write_run(tmp_path / "a")
+    (run / "run.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"run\.json"):
+        promote(run, "roses", force=True)
     assert Registry(store).entries() == {}
 
 
