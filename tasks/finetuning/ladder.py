@@ -193,7 +193,7 @@ def _verdict(
         f"{trained.num_broken} spoilt (p = {p_value:.2g})"
     )
     if not helps:
-        return f"it does not help validation: {change}"
+        return f"undone, it does not help validation: {change}"
     if p_value > SIGNIFICANT_P:
         return f"{change}; within noise on so few images, so it may not be worth its time"
     return change
