@@ -180,7 +180,8 @@ def _climb(
                 folder / "tensorboard" / f"{number}-{start}",
             )
         line = judge_rung(trained, kept)
-        reporter().note(f"     {line.status}: {line.verdict}")
+        status = "kept: " if line.status == "kept" else ""  # the other verdicts say it themselves
+        reporter().note(f"     {status}{line.verdict}")
         climbed.append(line)
         if line.status == "kept":
             kept = trained
