@@ -15,8 +15,9 @@ from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import CompareConfig, StudyConfig, TuningConfig
-from headstart.flows.artifacts import run_name, shown_in_ui
-from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.diagnosis import watching
+from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
@@ -54,15 +55,7 @@ class StudySummary(BaseModel):
     seconds: float
 
 
-@flow(
-    name="compare",
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[diagnose_failure],
-    on_completion=[forget],
-    on_crashed=[forget],
-    on_cancellation=[forget],
-)
+@flow(name="compare", **TRAINING_FLOW)
 def compare(
     config: CompareConfig, store: Path | None = None, out: Path | None = None
 ) -> StudySummary:

@@ -18,8 +18,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from headstart.config import FinetuneConfig
-from headstart.flows.artifacts import publish, run_name, shown_in_ui
-from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.artifacts import publish, shown_in_ui
+from headstart.flows.diagnosis import watching
+from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.steps import make_bottlenecks
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
@@ -65,15 +66,7 @@ class FinetuneSummary(RunSummary):
     """From the head down, with what each bought."""
 
 
-@flow(
-    name="finetune",
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[diagnose_failure],
-    on_completion=[forget],
-    on_crashed=[forget],
-    on_cancellation=[forget],
-)
+@flow(name="finetune", **TRAINING_FLOW)
 def finetune(
     config: FinetuneConfig, store: Path | None = None, out: Path | None = None
 ) -> FinetuneSummary:

@@ -11,8 +11,9 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import BackboneConfig, RankConfig, Split
-from headstart.flows.artifacts import run_name, shown_in_ui
-from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.diagnosis import watching
+from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
 from headstart.tasks.artifacts import current_store, use_store
@@ -35,15 +36,7 @@ from headstart.tasks.remote_store import open_store
 from headstart.tasks.stage import Outcome, collect_outcomes, mending_damage
 
 
-@flow(
-    name="rank",
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[diagnose_failure],
-    on_completion=[forget],
-    on_crashed=[forget],
-    on_cancellation=[forget],
-)
+@flow(name="rank", **TRAINING_FLOW)
 def rank(config: RankConfig, store: Path | None = None, out: Path | None = None) -> RankSummary:
     """Rank backbones and cuts by scores, and check the scores by trained heads.
 

@@ -15,8 +15,8 @@ from prefect.context import FlowRunContext
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import RetrainConfig
-from headstart.flows.artifacts import run_name, shown_in_ui
-from headstart.flows.diagnosis import diagnose_failure, forget
+from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.transfer import transfer
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
@@ -45,15 +45,7 @@ class RetrainSummary(BaseModel):
     seconds: float
 
 
-@flow(
-    name="retrain",
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[diagnose_failure],
-    on_completion=[forget],
-    on_crashed=[forget],
-    on_cancellation=[forget],
-)
+@flow(name="retrain", **TRAINING_FLOW)
 def retrain(
     config: RetrainConfig, store: Path | None = None, out: Path | None = None
 ) -> RetrainSummary:

@@ -14,8 +14,9 @@ from prefect import flow
 
 from headstart.config import BackboneConfig, SurveyConfig
 from headstart.errors import ConfigError
-from headstart.flows.artifacts import run_name, shown_in_ui
-from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.diagnosis import watching
+from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
@@ -31,15 +32,7 @@ from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.survey import Surveyed, SurveySummary, write_survey
 
 
-@flow(
-    name="survey",
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[diagnose_failure],
-    on_completion=[forget],
-    on_crashed=[forget],
-    on_cancellation=[forget],
-)
+@flow(name="survey", **TRAINING_FLOW)
 def survey(
     config: SurveyConfig, store: Path | None = None, out: Path | None = None
 ) -> SurveySummary:

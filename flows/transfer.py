@@ -11,8 +11,9 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import TransferConfig
-from headstart.flows.artifacts import publish, run_name, shown_in_ui
-from headstart.flows.diagnosis import diagnose_failure, forget, watching
+from headstart.flows.artifacts import publish, shown_in_ui
+from headstart.flows.diagnosis import watching
+from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import check_names, open_backbone
@@ -35,15 +36,7 @@ from headstart.tasks.spreading import use_spreading
 from headstart.tasks.stage import collect_outcomes, mending_damage
 
 
-@flow(
-    name="transfer",
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[diagnose_failure],
-    on_completion=[forget],
-    on_crashed=[forget],
-    on_cancellation=[forget],
-)
+@flow(name="transfer", **TRAINING_FLOW)
 def transfer(
     config: TransferConfig, store: Path | None = None, out: Path | None = None
 ) -> RunSummary:

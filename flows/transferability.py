@@ -14,7 +14,7 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import TransferabilityConfig
-from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.artifacts import shown_in_ui
 from headstart.flows.compare import (
     StudySummary,
     caveats,
@@ -22,7 +22,7 @@ from headstart.flows.compare import (
     once_flops,
     train_all,
 )
-from headstart.flows.diagnosis import diagnose_failure, forget
+from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
@@ -43,15 +43,7 @@ from headstart.tasks.spreading import use_spreading
 from headstart.tasks.stage import collect_outcomes, mending_damage
 
 
-@flow(
-    name="transferability",
-    flow_run_name=run_name,
-    persist_result=False,
-    on_failure=[diagnose_failure],
-    on_completion=[forget],
-    on_crashed=[forget],
-    on_cancellation=[forget],
-)
+@flow(name="transferability", **TRAINING_FLOW)
 def transferability(
     config: TransferabilityConfig, store: Path | None = None, out: Path | None = None
 ) -> StudySummary:
