@@ -5,9 +5,12 @@
 >>> run.predict("x.jpg").label
 """
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+IMPORTED_AT_S = time.monotonic()
+"""When a command began, as near as Python can tell."""
 _here = Path(__file__).parent
 if not (_here / "flows").exists():
     # A checkout, found because the working folder is first on the path (Prefect puts it there,

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import headstart
 from headstart.config import Config
 from headstart.errors import ServiceError
 from headstart.tasks.progress import Reporter, use_reporter
@@ -85,19 +86,11 @@ def import_tensorflow() -> None:
 
 
 def process_seconds() -> float:
-    """Return how long this process has lived: the interpreter's start and all imports included.
+    """Return the seconds since headstart was imported, TensorFlow's import and all included.
 
-    Returns:
-        Seconds, to the hundredth; 0 where the system does not say (it is Linux that does).
+    Not the age of the process: a shell hands its own to the last command of ``a && b``.
     """
-    try:
-        # After the name in brackets, which may hold anything, come fields 3 and on; the start of
-        # the process since boot is field 22. Source: proc_pid_stat(5).
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        started_s = int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_s)
-    except (OSError, AttributeError):
-        return 0.0
+    return time.monotonic() - headstart.IMPORTED_AT_S
 
 
 def prefect_url(store_root: Path | None = None) -> str | None:
