@@ -147,6 +147,41 @@ def test_grad_cam_plus_plus_follows_its_formula(images: Any) -> None:
     np.testing.assert_allclose(seen.maps, expected, rtol=1e-4, atol=1e-5)
 
 
+def logits(num_columns: int) -> Any:
+    classify = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(num_columns)]
+    return keras.Sequential([keras.Input((SIDE, SIDE, 3)), *trunk_layers(), *classify])
+
+
+def test_logits_are_told_as_the_probabilities_that_they_stand_for(images: Any) -> None:
+    expected = heatmaps(with_weights(flat(), images), images, "conv2")
+    seen = heatmaps(with_weights(logits(3), images), images, "conv2")
+    np.testing.assert_allclose(seen.maps, expected.maps, atol=1e-5)
+    np.testing.assert_allclose(seen.probabilities, expected.probabilities, atol=1e-5)
+    assert seen.classes.tolist() == seen.likeliest.tolist() == expected.classes.tolist()
+
+
+@pytest.mark.parametrize("logit", [-0.3, 0.3, 7.0])
+def test_a_single_logit_is_told_as_the_probability_of_class_1(images: Any, logit: float) -> None:
+    model = logits(1)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([0 * kernel, bias + logit])
+    seen = heatmaps(model, images, "conv2")
+    one = 1 / (1 + np.exp(-logit))
+    np.testing.assert_allclose(seen.probabilities, [[1 - one, one]] * 3, atol=1e-6)
+    assert seen.likeliest.tolist() == seen.classes.tolist() == [int(logit > 0)] * 3
+
+
+@pytest.mark.parametrize("num_columns", [1, 3])
+def test_probabilities_of_an_operation_stay_as_they_are(images: Any, num_columns: int) -> None:
+    with_layers = with_weights(logits(num_columns), images)
+    squash = keras.ops.softmax if num_columns > 1 else keras.ops.sigmoid
+    model = keras.Model(with_layers.inputs, squash(with_layers.outputs[0]))
+    seen = heatmaps(model, images, choose_layer(model, images, "conv2"))
+    expected = heatmaps(with_layers, images, "conv2")
+    np.testing.assert_allclose(seen.probabilities, expected.probabilities, atol=1e-6)
+    assert seen.likeliest.tolist() == expected.likeliest.tolist()
+
+
 def test_an_image_explained_alone_or_in_a_batch_gives_the_same_map(images: Any) -> None:
     model = with_weights(flat(), images)
     together = heatmaps(model, images, "conv2").maps
@@ -253,6 +288,8 @@ def test_the_command_explains_an_exported_model(finished: Pipeline, tmp_path: Pa
     again = CliRunner().invoke(app, [*arguments, "--class", "red", "--method", "grad-cam++"])
     assert again.exit_code == 0, again.output
     assert len(list((tmp_path / "out").glob("*.png"))) == 37  # the same names, written again
+    other = CliRunner().invoke(app, [*arguments, "--image-size", "48"])
+    assert "takes images of 16 x 16 pixels" in str(other.exception)
 
 
 def test_a_foreign_model_is_explained_by_class_numbers(tmp_path: Path, images: Any) -> None:
@@ -273,7 +310,30 @@ def test_no_picture_replaces_an_image(tmp_path: Path, images: Any) -> None:
     subject = load_subject(tmp_path / "theirs.keras")
     with pytest.raises(ConfigError, match=r"one\.png"):
         explain_images(subject, [tmp_path / "photos"], tmp_path / "photos" / ".." / "photos")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "one.png").symlink_to(tmp_path / "photos" / "one.png")
+    with pytest.raises(ConfigError, match=r"one\.png"):
+        explain_images(subject, [tmp_path / "links"], tmp_path / "links")
+    # The link is no image to explain here: it is replaced, and what it led to stays.
+    (made,) = explain_images(subject, [tmp_path / "photos" / "one.png"], tmp_path / "links")
+    assert not Path(made.overlay).is_symlink()
+    assert {path.name for path in (tmp_path / "links").iterdir()} == {
+        "one.png",
+        "contact_sheet.png",
+    }
     assert (tmp_path / "photos" / "one.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside", "taken"])
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, images: Any, place: str) -> None:
+    with_weights(flat(), images).save(tmp_path / "net.keras")
+    Image.fromarray((images[0] * 255).astype(np.uint8)).save(tmp_path / "one.png")
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "taken" / "one.png").mkdir(parents=True)
+    subject = load_subject(tmp_path / "net.keras")
+    with pytest.raises(ConfigError, match="--out is a folder that can be written"):
+        explain_images(subject, [tmp_path / "one.png"], tmp_path / place)
+    assert (tmp_path / "file").read_text() == "precious"
 
 
 def test_an_image_without_evidence_has_no_strongest_place(tmp_path: Path, images: Any) -> None:
@@ -301,6 +361,15 @@ def test_what_cannot_be_explained_is_refused_with_the_reason(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="--image-size 224"):
         load_subject(tmp_path / "any.keras")
     assert load_subject(tmp_path / "any.keras", 32).image_size == 32
+    for name, shape in (("wide", (224, 160, 3)), ("fixed", (32, None, 3))):
+        x = keras.layers.GlobalAveragePooling2D()(inputs := keras.Input(shape))
+        keras.Model(inputs, keras.layers.Dense(2)(x)).save(tmp_path / f"{name}.keras")
+    for size in (None, 224):
+        with pytest.raises(ExportError, match="input 224 x 160"):
+            load_subject(tmp_path / "wide.keras", size)
+    assert load_subject(tmp_path / "fixed.keras").image_size == 32
+    with pytest.raises(ConfigError, match=r"32 x 32 pixels(.|\n)*--image-size 48"):
+        load_subject(tmp_path / "fixed.keras", 48)
     x = keras.Input((5,))
     keras.Model(x, keras.layers.Dense(2)(x)).save(tmp_path / "table.keras")
     inputs = keras.Input((8, 8, 3))

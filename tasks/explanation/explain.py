@@ -1,6 +1,7 @@
 """Explain images: heatmaps as files, all of them on one sheet, and what was seen as data."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.errors import ConfigError, DatasetError
 from headstart.tasks.dataset.problems import printable
+from headstart.tasks.disk_space import explain_full_disk
 from headstart.tasks.explanation.grad_cam import Method, choose_layer, heatmaps
 from headstart.tasks.explanation.overlay import Tile, contact_sheet, overlay
 from headstart.tasks.explanation.subject import Subject
@@ -75,12 +77,14 @@ def explain_images(
 
     Raises:
         DatasetError: Not one image could be used.
-        ConfigError: There is no such layer or class, or an image lies where the pictures go.
+        ConfigError: There is no such layer or class, an image lies where the pictures go, or
+            nothing can be written there.
     """
     wanted = None if class_name is None else subject.class_number(class_name)
     found = list(find_images(paths))
     _refuse_overwriting(out, found)
-    out.mkdir(parents=True, exist_ok=True)
+    with _writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
     made: list[Explanation] = []
     rows: list[list[Tile]] = []
     taken = {SHEET_FILE}
@@ -99,20 +103,50 @@ def explain_images(
             ", ".join(printable(str(path)) for path in paths),
             "give image files, or folders with some",
         )
-    contact_sheet(rows, columns_wide=2 if len(rows) > 1 else 1).save(out / SHEET_FILE)
+    _save(contact_sheet(rows, columns_wide=2 if len(rows) > 1 else 1), out / SHEET_FILE)
     return made
 
 
 def _refuse_overwriting(out: Path, found: Sequence[FoundFile]) -> None:
     """Keep pictures, which are named after their images, from replacing images."""
     folder = out.resolve()
-    inside = [file.path for file in found if Path(file.path).resolve().parent == folder]
+    inside = [file.path for file in found if folder in _places(Path(file.path))]
     if inside:
         raise ConfigError(
             "--out is a folder without images to explain: pictures are named after their images.",
             f"{printable(str(out))}, where {printable(inside[0])} lies",
             "choose another folder with --out",
         )
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """Name the folder that an image's name stands in, and the one that its bytes lie in."""
+    return path.parent.resolve(), path.resolve().parent
+
+
+@contextmanager
+def _writing_to(out: Path) -> Iterator[None]:
+    with explain_full_disk(out):
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                "--out is a folder that can be written.",
+                f"{printable(str(out))}: {error.strerror or error}",
+                "choose another folder with --out",
+            ) from None
+
+
+def _save(picture: Image.Image, file: Path) -> None:
+    """Write a picture aside, then rename it: a link of its name is replaced, not followed."""
+    aside = file.with_name(".picture.part")
+    with _writing_to(file.parent):
+        aside.unlink(missing_ok=True)
+        try:
+            picture.save(aside, format="PNG")
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def _views(
@@ -148,10 +182,10 @@ def _explain(
     for number, (path, view) in enumerate(batch):
         heat = seen.maps[number]
         row = seen.probabilities[number]
-        likeliest, explained = int(row.argmax()), int(seen.classes[number])
+        likeliest, explained = int(seen.likeliest[number]), int(seen.classes[number])
         mixed = overlay(view, heat)
         file = _free_name(out, Path(path).stem, taken)
-        Image.fromarray(mixed).save(file)
+        _save(Image.fromarray(mixed), file)
         label = subject.class_names[likeliest]
         explanation = Explanation(
             path=path,

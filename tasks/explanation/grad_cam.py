@@ -13,6 +13,8 @@ from headstart.tasks.explanation.layers import find_layer, named_layers, watch
 
 Method = Literal["grad-cam", "grad-cam++"]
 SOFTMAX, SIGMOID = keras.activations.softmax, keras.activations.sigmoid
+SUM_TOLERANCE = 1e-2
+"""How far probabilities may be from a sum of 1: in 16 bits each is off by up to 1 in 256."""
 
 
 @dataclass(frozen=True)
@@ -23,22 +25,32 @@ class Heatmaps:
         maps: float32 [N, h, w] in [0, 1] at the layer's resolution; the strongest place of an
             image is 1, and an image without any evidence for the class is 0 throughout.
         classes: int64 [N]: the class that the evidence is for.
-        probabilities: float32 [N, num_classes]: what the model says.
+        likeliest: int64 [N]: the class that the model finds likeliest.
+        probabilities: float32 [N, num_classes]: what the model says; what it makes of its logits
+            where it ends in them.
         layer: Path of the layer.
     """
 
     maps: NDArray[np.float32]
     classes: NDArray[np.int64]
+    likeliest: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     layer: str
 
 
 @dataclass
 class _Recording:
-    """What was seen in one pass of the model."""
+    """What was seen in one pass of the model.
+
+    Attributes:
+        activations: By path of the layer.
+        scores: [N, num_classes]: logits, or probabilities where those are all that there is.
+        probabilities: float32 [N, num_classes].
+    """
 
     activations: dict[str, Any] = field(default_factory=dict)
     scores: Any = None
+    probabilities: Any = None
 
 
 def map_layers(model: keras.Model, images: NDArray[Any]) -> list[str]:
@@ -124,10 +136,10 @@ def heatmaps(
     """
     recording = _Recording()
     with tf.GradientTape() as tape:
-        probabilities = _run(model, tf.constant(images), layer, tape, recording)
-        scores = _two_sided(recording.scores)
-        chosen = _classes(scores, classes)
-        score = tf.reduce_sum(tf.gather(scores, chosen, axis=1, batch_dims=1))
+        _run(model, tf.constant(images), layer, tape, recording)
+        likeliest = np.asarray(tf.argmax(recording.scores, axis=1), np.int64)
+        chosen = likeliest if classes is None else _checked(classes, recording.scores.shape[1])
+        score = tf.reduce_sum(tf.gather(recording.scores, chosen, axis=1, batch_dims=1))
     activation = recording.activations[layer]
     gradient = tape.gradient(score, activation)
     if gradient is None:
@@ -137,13 +149,13 @@ def heatmaps(
             "explain another layer",
         )
     maps = _weigh(np.asarray(activation, np.float32), np.asarray(gradient, np.float32), method)
-    return Heatmaps(maps, chosen, _two_sided_probabilities(probabilities.numpy()), layer)
+    return Heatmaps(maps, chosen, likeliest, recording.probabilities.numpy(), layer)
 
 
 def _run(
     model: keras.Model, images: Any, path: str, tape: tf.GradientTape, recording: _Recording
-) -> Any:
-    """Run the model, keeping the activation at a path and the class scores before the softmax."""
+) -> None:
+    """Run the model, keeping the activation at a path, the class scores and the probabilities."""
     layers = named_layers(model)
     candidates: dict[int, Any] = {}  # by identity of the output tensor
 
@@ -163,8 +175,29 @@ def _run(
             "give a model that classifies images",
         )
     last, given, _ = candidates.get(id(output), (None, None, None))
-    recording.scores = _before_activation(last, given, output)
-    return output
+    recording.scores, recording.probabilities = _read_output(last, given, output)
+
+
+def _read_output(last: Any, given: Any, output: Any) -> tuple[Any, Any]:
+    """Give the scores and the probabilities behind an output, a column a class each."""
+    logits = _before_activation(last, given, output)
+    answer = tf.cast(output, tf.float32)
+    if logits is not output:
+        return _two_sided(logits), _with_complement(answer)
+    if _are_probabilities(last, answer.numpy()):  # made by an operation, say, not by a layer
+        return _with_complement(output), _with_complement(answer)
+    if output.shape[1] == 1:
+        return _two_sided(output), _with_complement(tf.sigmoid(answer))
+    return output, tf.nn.softmax(answer)
+
+
+def _are_probabilities(last: Any, answer: NDArray[np.float32]) -> bool:
+    """Say whether an output is a distribution, though no activation that makes one was seen."""
+    if answer.min() < 0 or answer.max() > 1 + SUM_TOLERANCE:
+        return False
+    if answer.shape[1] == 1:  # which a logit may look like
+        return getattr(last, "activation", None) in (None, keras.activations.hard_sigmoid)
+    return bool((np.abs(answer.sum(axis=1) - 1) < SUM_TOLERANCE).all())
 
 
 def _before_activation(last: Any, given: Any, output: Any) -> Any:
@@ -188,16 +221,17 @@ def _two_sided(scores: Any) -> Any:
     return tf.concat([-scores, scores], axis=1) if scores.shape[1] == 1 else scores
 
 
-def _two_sided_probabilities(output: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.hstack([1 - output, output]) if output.shape[1] == 1 else output
+def _with_complement(probabilities: Any) -> Any:
+    """Give one probability a class: a single output is that of class 1."""
+    if probabilities.shape[1] > 1:
+        return probabilities
+    return tf.concat([1 - probabilities, probabilities], axis=1)
 
 
-def _classes(scores: Any, classes: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    if classes is None:
-        return np.asarray(tf.argmax(scores, axis=1), np.int64)
-    if classes.min() < 0 or classes.max() >= scores.shape[1]:
+def _checked(classes: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    if classes.min() < 0 or classes.max() >= num_classes:
         raise ConfigError(
-            f"A class is a number from 0 to {scores.shape[1] - 1}.",
+            f"A class is a number from 0 to {num_classes - 1}.",
             f"{classes.min()} to {classes.max()}",
             "name a class of the model",
         )

@@ -106,7 +106,8 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
 
     Raises:
         ExportError: There is none, or it cannot be explained.
-        ConfigError: The model takes any size, and none was given.
+        ConfigError: The model takes any size, and none was given, or takes another one than
+            was given.
     """
     file = path / FILE_NAMES["keras"] if path.is_dir() else path
     if not file.is_file():
@@ -126,7 +127,8 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
         card = read_card(file)
     except ExportError:
         return _foreign(model, file, image_size)
-    return Subject(model, card.class_names, card.image_size, card.resize, 3, is_ours=True)
+    side = _agreed_side(file, card.image_size, image_size)
+    return Subject(model, card.class_names, side, card.resize, 3, is_ours=True)
 
 
 def _foreign(model: keras.Model, file: Path, image_size: int | None) -> Subject:
@@ -142,13 +144,31 @@ def _foreign(model: keras.Model, file: Path, image_size: int | None) -> Subject:
             "explain another model",
         )
     _, height, width, channels = shapes[0]
-    side = height if height == width else None
-    if side is None and image_size is None:
-        raise ConfigError(
-            "The model takes images of any size, or of one that is not square.",
-            f"{file}: input {list(shapes[0])}",
-            "give the size it was trained with: --image-size 224",
+    if None not in (height, width) and height != width:
+        raise ExportError(
+            "A view is square, and so is the image that a model takes.",
+            f"{file}: input {height} x {width}",
+            "explain a model of square images, or of any size",
         )
+    side = _agreed_side(file, height or width, image_size)
     count = outputs[0][-1]
     names = tuple(str(number) for number in range(2 if count == 1 else count))
-    return Subject(model, names, side or image_size or 0, "squash", channels, is_ours=False)
+    return Subject(model, names, side, "squash", channels, is_ours=False)
+
+
+def _agreed_side(file: Path, fixed: int | None, asked: int | None) -> int:
+    """Settle the side of a view in pixels between what a model takes and what was asked for."""
+    if asked is not None and fixed not in (None, asked):
+        raise ConfigError(
+            f"The model takes images of {fixed} x {fixed} pixels.",
+            f"{file} with --image-size {asked}",
+            "leave --image-size out",
+        )
+    side = fixed or asked
+    if side is None:
+        raise ConfigError(
+            "The model takes images of any size.",
+            f"{file}: no size",
+            "give the size it was trained with: --image-size 224",
+        )
+    return side
