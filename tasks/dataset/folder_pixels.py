@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +10,24 @@ import numpy.typing as npt
 from headstart.config import SPLITS, ScratchDatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import dataset_root
-from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.dataset.codecs import codecs_digest
+from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.dataset.pixel_source import Images, Labels, Source, folder_config
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.progress import reporter
+
+
+def decoding() -> dict[str, Any]:
+    """Return what decides the pixels of an image file besides its bytes and their size."""
+    import tensorflow as tf
+
+    return {
+        "decoder": DECODER_VERSION,
+        "codecs": codecs_digest(),
+        "tensorflow": tf.__version__,
+    }
 
 
 def folder_source(config: ScratchDatasetConfig, dataset: DatasetManifest, folder: Path) -> Source:
@@ -29,7 +43,8 @@ def folder_source(config: ScratchDatasetConfig, dataset: DatasetManifest, folder
         A source that reads those files.
 
     Raises:
-        DatasetError: The folder has no usable images, or a split has none.
+        DatasetError: The folder has no usable images, a split has none, or a file is gone or not
+            the one that was indexed.
     """
     source = folder_config(config)
     index = index_of(dataset)
@@ -74,22 +89,37 @@ def _write_split(
     shape = (len(rows), image_size, image_size, 3)
     out = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.uint8, shape)
     with reporter().track(f"{split} images", len(rows), "images") as advance:
-        paths = (root / row.path for row in rows)
-        for number, pixels in enumerate(_resized(paths, image_size, max_pixels)):
+        for number, pixels in enumerate(_resized(rows, root, image_size, max_pixels)):
             out[number] = pixels
             advance(1)
     out.flush()
     return np.array([row.label for row in rows], np.int32)
 
 
-def _resized(paths: Iterator[Path], image_size: int, max_pixels: int) -> Iterator[Images]:
+def _resized(
+    rows: tuple[ImageRow, ...], root: Path, image_size: int, max_pixels: int
+) -> Iterator[Images]:
     import tensorflow as tf
 
-    for path in paths:
-        try:
-            pixels = decode_image(path.read_bytes(), max_pixels)
-        except OSError as error:
-            raise DatasetError("An image can be read.", f"{path}: {error}") from None
+    for row in rows:
+        pixels = _decode(root / row.path, row.digest, max_pixels)
         # As the plain view of a transfer run: bilinear with antialiasing, rounded half to even.
         resized = tf.image.resize(pixels, (image_size, image_size), antialias=True)
         yield tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8).numpy()
+
+
+def _decode(path: Path, digest: str, max_pixels: int) -> Images:
+    next_step = "run the command again: it looks at the images anew"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        received = f"{path}: {error.strerror or error}"
+        raise DatasetError("An image can be read.", received, next_step) from error
+    if bytes_digest(data) != digest:
+        expected = "An image holds the bytes that were indexed when the run began."
+        raise DatasetError(expected, f"{path}: was changed since", next_step)
+    try:
+        return decode_image(data, max_pixels)
+    except UndecodableImage as error:
+        received = f"{path}: {error.reason}"
+        raise DatasetError("An indexed image can be decoded.", received, next_step) from None

@@ -15,7 +15,7 @@ import numpy as np
 from headstart.config import ScratchDatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.artifacts import Manifest, artefact
-from headstart.tasks.dataset.folder_pixels import folder_source
+from headstart.tasks.dataset.folder_pixels import decoding, folder_source
 from headstart.tasks.dataset.pixel_source import Images, Labels, Source, open_source
 from headstart.tasks.dataset.stage import DatasetManifest
 from headstart.tasks.fingerprint import file_digest
@@ -46,13 +46,22 @@ class PixelsManifest(Manifest):
 
 def _pixels_key(config: ScratchDatasetConfig, index: DatasetManifest | None) -> dict[str, Any]:
     if index is not None:
-        return {"index": index.key, "image_size": config.image_size}
+        return {"index": index.key, "image_size": config.image_size, **decoding()}
     source = open_source(config)
     return {
         "name": source.name,
-        "files": [file_digest(path) for path in source.files],
+        "files": [_file_digest(path) for path in source.files],
         "class_names": source.class_names,
     }
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise DatasetError(
+            "A data set's files can be read.", f"{path}: {error.strerror or error}"
+        ) from None
 
 
 def _write_pixels(
