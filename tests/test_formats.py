@@ -1,6 +1,7 @@
 """IDX and CIFAR files: what is read, and what is refused."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.cifar import LAYOUTS, find_cifar, read_cifar, read_class_names
-from headstart.tasks.dataset.idx import IdxPair, find_idx, read_idx, read_idx_pair
+from headstart.tasks.dataset.idx import PIECE_BYTES, IdxPair, find_idx, read_idx, read_idx_pair
 from tests.scratch_data import idx_bytes
 
 
@@ -48,6 +49,24 @@ def test_what_is_no_idx_file_is_refused(tmp_path: Path, data: bytes, reason: str
     path.write_bytes(data)
     with pytest.raises(DatasetError, match=reason):
         read_idx(path, 3)
+
+
+def test_a_header_that_claims_more_than_a_file_may_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(idx_bytes(random_bytes(1, 1, 1))[:4] + b"\xff" * 12)
+    with pytest.raises(DatasetError, match="at most"):
+        read_idx(path, 3)
+
+
+def test_reading_takes_memory_for_the_values_alone(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.write_bytes(idx_bytes(np.zeros(2 * PIECE_BYTES + 5)))
+    tracemalloc.start()
+    try:
+        assert read_idx(path, 1).shape == (2 * PIECE_BYTES + 5,)
+        assert tracemalloc.get_traced_memory()[1] < 8 * PIECE_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_pair_needs_a_label_for_each_image(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import gzip
 import math
 import struct
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,9 @@ from headstart.errors import DatasetError
 _UINT8 = 8
 _GZIP_MAGIC = b"\x1f\x8b"
 MAX_BYTES = 2**33
-"""Most bytes of values read: a small gzip file can claim to be endless."""
+"""Most bytes of values read: a header, or a small gzip file, can claim to be endless."""
+PIECE_BYTES = 2**20
+"""Bytes read at a time: asked for more, a file object takes the memory for all of them first."""
 
 
 class IdxPair(NamedTuple):
@@ -73,17 +76,24 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
     Raises:
         DatasetError: It is no such file, or is cut short or damaged.
     """
-    data = _read(path)
-    header = 4 + 4 * num_dimensions
-    if len(data) < header or data[:4] != bytes((0, 0, _UINT8, num_dimensions)):
-        raise _wrong(path, num_dimensions, f"it begins with the bytes {data[:4].hex(' ')}")
-    shape = struct.unpack(f">{num_dimensions}I", data[4:header])
-    num_values = math.prod(shape)
-    if len(data) != header + num_values:
+    try:
+        with path.open("rb") as file:
+            is_gzip = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            stream = gzip.GzipFile(fileobj=file) if is_gzip else file
+            shape = _read_header(stream, path, num_dimensions)
+            data = _read_values(stream, math.prod(shape))
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DatasetError(
+            "A readable IDX file was expected.", f"{path}: {reason}", "fetch the file again"
+        ) from None
+    if len(data) != math.prod(shape):
         sides = " x ".join(map(str, shape))
-        reason = f"its header says {sides}, but {len(data) - header:,} values follow"
+        number = f"{len(data):,}" if len(data) < math.prod(shape) else f"at least {len(data):,}"
+        reason = f"its header says {sides}, but {number} values follow"
         raise _wrong(path, num_dimensions, reason)
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def read_idx_pair(pair: IdxPair) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
@@ -108,23 +118,27 @@ def read_idx_pair(pair: IdxPair) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
     return images[..., np.newaxis], labels.astype(np.int32)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            is_gzip = file.read(2) == _GZIP_MAGIC
-            file.seek(0)
-            stream = gzip.GzipFile(fileobj=file) if is_gzip else file
-            data = stream.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _read_header(stream: BufferedIOBase, path: Path, num_dimensions: int) -> tuple[int, ...]:
+    header = stream.read(4 + 4 * num_dimensions)
+    is_whole = len(header) == 4 + 4 * num_dimensions
+    if not is_whole or header[:4] != bytes((0, 0, _UINT8, num_dimensions)):
+        raise _wrong(path, num_dimensions, f"it begins with the bytes {header[:4].hex(' ')}")
+    shape: tuple[int, ...] = struct.unpack(f">{num_dimensions}I", header[4:])
+    if math.prod(shape) > MAX_BYTES:
         raise DatasetError(
-            "A readable IDX file was expected.", f"{path}: {reason}", "fetch the file again"
-        ) from None
-    if len(data) > MAX_BYTES:
-        raise DatasetError(
-            f"An IDX file holds at most {MAX_BYTES:,} bytes.", f"{path}: more", "check the file"
+            f"An IDX file holds at most {MAX_BYTES:,} bytes.",
+            f"{path}: its header says {' x '.join(map(str, shape))}",
+            "check the file",
         )
-    return data
+    return shape
+
+
+def _read_values(stream: BufferedIOBase, num_values: int) -> memoryview:
+    """Read as many values as there should be, and one more where there is one."""
+    data = bytearray()
+    while piece := stream.read(min(PIECE_BYTES, num_values + 1 - len(data))):
+        data += piece
+    return memoryview(data).toreadonly()
 
 
 def _wrong(path: Path, num_dimensions: int, reason: str) -> DatasetError:
