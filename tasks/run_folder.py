@@ -7,10 +7,11 @@ cache, and what `cache gc` removes is not missed here.
 import contextlib
 import itertools
 import json
+import os
 import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -87,7 +88,13 @@ def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> P
     return make_run_folder(store, name, TransferConfig, out)
 
 
-def make_run_folder(store: Store, title: str, model: type[Config], out: Path | None) -> Path:
+def make_run_folder(
+    store: Store,
+    title: str,
+    model: type[Config],
+    out: Path | None,
+    written_besides: Sequence[str] = (),
+) -> Path:
     """Make the folder of a new run of any flow.
 
     Args:
@@ -95,6 +102,7 @@ def make_run_folder(store: Store, title: str, model: type[Config], out: Path | N
         title: Begins the folder's name there.
         model: The flow's configuration model, by which an earlier run's folder is known.
         out: A folder of the user's choice; an earlier run in it is replaced.
+        written_besides: Names of files and folders that this flow may write and others do not.
 
     Returns:
         The folder, which exists.
@@ -102,13 +110,42 @@ def make_run_folder(store: Store, title: str, model: type[Config], out: Path | N
     Raises:
         ConfigError: The chosen folder holds something else than a run.
     """
+    folder = make_result_folder(store, title, out, lambda chosen: _holds_run(chosen, model))
+    # What the new run may not write again must not be taken for its own, models above all.
+    for name in (RUN_FILE, LEFT_OUT_FILE, "tensorboard", "crash", *FILE_NAMES.values()):
+        _remove(folder / name)
+    for name in written_besides:
+        _remove(folder / name)
+    return folder
+
+
+def make_result_folder(
+    store: Store, title: str, out: Path | None, is_earlier: Callable[[Path], bool]
+) -> Path:
+    """Make a folder for new results, and remove nothing from it.
+
+    Args:
+        store: Under whose runs/ it goes where no other place is asked for.
+        title: Begins the folder's name there.
+        out: A folder of the user's choice.
+        is_earlier: Says of a folder that is not empty whether it is that of an earlier run, whose
+            results may be replaced.
+
+    Returns:
+        The folder, which exists.
+
+    Raises:
+        ConfigError: The chosen folder holds something else.
+    """
     if out is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         return _make_new(store.root / "runs" / f"{title}-{stamp}")
     folder = out.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = any(folder.iterdir()) and not _holds_run(folder, model)
+        foreign = any(folder.iterdir()) and not is_earlier(folder)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("cannot be written")
     except OSError as error:
         raise ConfigError(
             "--out is a folder that can be written.", f"{folder}: {error}", "choose another"
@@ -119,12 +156,14 @@ def make_run_folder(store: Store, title: str, model: type[Config], out: Path | N
             f"{folder} holds other files",
             "choose another folder",
         )
-    # What the new run may not write again must not be taken for its own, models above all.
-    for name in (RUN_FILE, LEFT_OUT_FILE, FILE_NAMES["keras"], FILE_NAMES["litert"]):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("tensorboard", "crash", FILE_NAMES["saved_model"]):
-        shutil.rmtree(folder / name, ignore_errors=True)
     return folder
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _holds_run(folder: Path, model: type[Config]) -> bool:

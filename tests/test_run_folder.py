@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, what of an earlier run stays in it, what is copied there."""
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from headstart.flows.transfer import transfer
 from headstart.tasks import run_folder
 from headstart.tasks.artifacts import Store
 from headstart.tasks.export.predict import Predictor
-from headstart.tasks.run_folder import open_run_folder, tensorboard_command, write_config
+from headstart.tasks.run_folder import (
+    make_run_folder,
+    open_run_folder,
+    tensorboard_command,
+    write_config,
+)
 from tests.pipeline import Pipeline, statuses
 
 
@@ -109,6 +115,14 @@ def test_a_file_in_the_way_is_refused(
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def test_a_folder_that_may_only_be_read_is_refused(
+    store: Store, config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the superuser may write everywhere
+    with pytest.raises(ConfigError, match="out: cannot be written"):
+        open_run_folder(store, config, tmp_path / "out")
+
+
 def test_the_folder_of_an_earlier_run_loses_what_that_run_left_and_no_more(
     store: Store, config: TransferConfig, tmp_path: Path
 ) -> None:
@@ -119,7 +133,11 @@ def test_the_folder_of_an_earlier_run_loses_what_that_run_left_and_no_more(
         (folder / name).write_text("old")
     for name in ("run.json", "model.keras", "model.tflite", "my notes.txt"):
         (folder / name).write_text("old")
-    open_run_folder(store, config, folder)
+    (folder / "hard").mkdir()
+    for name in ("heatmaps.png", "hard/one.png"):
+        (folder / name).write_text("old")
+    written = ("hard", "heatmaps.png", "never")
+    make_run_folder(store, "photos", TransferConfig, folder, written)
     assert files_in(folder).keys() == {"config.yaml", "my notes.txt"}
 
 

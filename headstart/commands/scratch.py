@@ -94,13 +94,13 @@ def lr_find(
     run_config = _load(data_set, data, config, settings, False, None, None, width)
 
     def work() -> Any:
-        from headstart.config import ScratchConfig
         from headstart.tasks.artifacts import current_store
-        from headstart.tasks.run_folder import make_run_folder
+        from headstart.tasks.run_folder import make_result_folder
         from headstart.tasks.scratch.lr_find import find_learning_rate
+        from headstart.tasks.scratch.lr_range import holds_curve
 
         title = f"{Path(run_config.dataset.images).resolve().name}-lr-find"
-        folder = make_run_folder(current_store(), title, ScratchConfig, out)
+        folder = make_result_folder(current_store(), title, out, holds_curve)
         return find_learning_rate(run_config, steps, folder)
 
     found = in_store(store, work)
@@ -128,13 +128,12 @@ def _load(
     width: str | None,
 ) -> Any:
     from headstart.config import ScratchConfig, build_config
-    from headstart.config.scratch import QUICK
 
     if budget_s is not None and epochs is not None:
         from headstart.errors import ConfigError
 
         raise ConfigError("A training ends by time or by epochs.", "--budget-s and --epochs")
-    preset = [f"{name}={value}" for name, value in QUICK.items()] if quick else []
+    preset = _quick_settings(data_set, file, settings) if quick else ()
     if epochs is not None:  # over a budget of --quick, or of the file
         settings = [*(settings or ()), "training.budget_s=null"]
     overrides = {
@@ -144,6 +143,25 @@ def _load(
         "network.width": width,
     }
     return build_config(ScratchConfig, data_set, file, (*preset, *(settings or ())), overrides)
+
+
+def _quick_settings(
+    data_set: str | None, file: Path | None, settings: list[str] | None
+) -> tuple[str, ...]:
+    """Return what --quick sets, but for the sizes of a ResNet9 where another network is asked for.
+
+    Raises:
+        ConfigError: The configuration is wrong whatever --quick sets.
+    """
+    from headstart.config import ScratchConfig, build_config
+    from headstart.config.scratch import QUICK
+
+    preset = tuple(f"{name}={value}" for name, value in QUICK.items())
+    # With a width that every network has.
+    asked = (*preset, *(settings or ()), "network.width=1.0")
+    if build_config(ScratchConfig, data_set, file, asked).network.name == "resnet9":
+        return preset
+    return tuple(each for each in preset if not each.startswith("network."))
 
 
 def _plan(config: Any, store: Path | None, as_json: bool) -> None:

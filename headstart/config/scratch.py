@@ -88,7 +88,7 @@ class ScratchTrainingConfig(Config):
     flip_test: bool = True
     """Judge the mean of each test image's and its mirror image's logits as well, as split
     test_flip; only where the views are mirrored too."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     """Seed of the initial weights."""
 
     @model_validator(mode="after")

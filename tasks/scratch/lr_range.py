@@ -6,6 +6,7 @@ https://arxiv.org/abs/1506.01186; with an exponential rise and a smoothed loss a
 """
 
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from headstart.errors import TrainingError
 from headstart.tasks.progress import reporter
 from headstart.tasks.scratch.training import compile_network
 
+PICTURE_NAME = "range_test.png"
+LOG_NAME = "tensorboard"
 LOW, HIGH = 1e-4, 10.0
 """Rates that are passed through."""
 SMOOTHING = 0.95
@@ -104,7 +107,7 @@ def write_curve(folder: Path, test: RangeTest) -> Path:
     """Write the curve as range_test.png and for TensorBoard.
 
     Args:
-        folder: Of the results.
+        folder: Of the results; an earlier curve in it is replaced.
         test: What was seen.
 
     Returns:
@@ -120,9 +123,10 @@ def write_curve(folder: Path, test: RangeTest) -> Path:
     axes.axvline(test.suggested, linestyle="--", color="tab:orange")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
     axes.set_title(f"suggested peak {test.suggested:g}")
-    path = folder / "range_test.png"
+    path = folder / PICTURE_NAME
     figure.savefig(path, dpi=120)
-    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+    shutil.rmtree(folder / LOG_NAME, ignore_errors=True)
+    writer = tf.summary.create_file_writer(str(folder / LOG_NAME))
     with writer.as_default():
         for rate, loss in zip(test.rates, test.losses, strict=True):
             tf.summary.scalar("range_test/loss", loss, step=round(rate * 1e6))
@@ -130,6 +134,14 @@ def write_curve(folder: Path, test: RangeTest) -> Path:
             tf.summary.scalar("range_test/learning_rate", rate, step=step)
     writer.close()
     return path
+
+
+def holds_curve(folder: Path) -> bool:
+    """Say whether a folder holds what `write_curve` writes, and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    logs = folder / LOG_NAME
+    written = all("tfevents" in path.name for path in logs.iterdir()) if logs.is_dir() else True
+    return PICTURE_NAME in names and names <= {PICTURE_NAME, LOG_NAME} and written
 
 
 def _smoothed(
