@@ -42,6 +42,21 @@ def small_network(size: int | None = 16, classes: int | None = None, pool: bool 
     return keras.Model(images, x)
 
 
+def adapted_network(size: int | None = 16, nested: bool = False):
+    """Normalise in the middle, with adapted statistics: the layer computes with constants."""
+    images = keras.Input((size, size, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="first")(images)
+    statistics = keras.layers.Normalization(name="statistics")
+    statistics.adapt(np.random.default_rng(1).normal(40, 90, (8, 16, 16, 4)))
+    if nested:
+        inner = keras.Input((size, size, 4))
+        x = keras.Model(inner, statistics(inner), name="inner")(x)
+    else:
+        x = statistics(x)
+    x = keras.layers.Conv2D(6, 3, strides=2, name="second")(x)
+    return keras.Model(images, keras.layers.GlobalAveragePooling2D(name="pool")(x))
+
+
 def save(model, folder):
     path = folder / "net.keras"
     model.save(path)
@@ -208,6 +223,18 @@ def test_tail_keeps_the_statistics_of_batch_normalisation(custom):
     assert tail.get_layer("norm").trainable_weights == []
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_tail_normalises_with_the_adapted_statistics(tmp_path, nested):
+    model = adapted_network(nested=nested)
+    backbone = load_file(save(model, tmp_path))
+    activation = backbone.extractor(["first"])(pixels(16))
+
+    received = backbone.tail("first")(activation)
+
+    expected = model(pixels(16).astype("float32"))
+    np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_tail_updates_the_statistics_when_asked(custom):
     tail = custom.tail("first", batch_norm_training=True)
     mean = np.array(tail.get_layer("norm").moving_mean)
@@ -344,6 +371,29 @@ def test_size_that_a_file_leaves_open_is_chosen(tmp_path):
     expected = keras.models.load_model(path)(pixels(20).astype("float32"))
     received = backbone.extractor(["second"])(pixels(20))
     np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_file_of_open_size_normalises_with_its_adapted_statistics(tmp_path, nested):
+    model = adapted_network(size=None, nested=nested)
+    backbone = load_file(save(model, tmp_path), image_size=20)
+
+    received = backbone.extractor(["top"])(pixels(20))
+
+    expected = model(pixels(20).astype("float32"))
+    np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fingerprint_tells_what_a_normalisation_computes_with(tmp_path):
+    backbone = load_file(save(adapted_network(), tmp_path))
+    before = [backbone.fingerprint(cut)["weights"] for cut in ("first", "top")]
+    statistics = backbone.model.get_layer("statistics")
+
+    statistics.mean = statistics.mean + 1.0
+
+    first, top = (backbone.fingerprint(cut)["weights"] for cut in ("first", "top"))
+    assert first == before[0]
+    assert top != before[1]
 
 
 def test_size_that_contradicts_the_file_is_refused(tmp_path):

@@ -119,6 +119,17 @@ def test_join_takes_a_sequential_extractor_and_a_spatial_cut() -> None:
     np.testing.assert_allclose(joined(IMAGES[0][np.newaxis]), expected, atol=1e-5)
 
 
+def test_a_layer_that_is_renamed_keeps_its_adapted_statistics() -> None:
+    statistics = keras.layers.Normalization(name="dropout")  # a name that the extractor has too
+    statistics.adapt(np.random.default_rng(1).normal(5, 3, (16, 8)))
+    bottleneck = keras.Input((8,))
+    head = keras.Model(bottleneck, keras.layers.Dense(3, name="logits")(statistics(bottleneck)))
+    joined = join(tiny_extractor(), head, SIZE, "squash", "float32")
+    image = image_of(SIZE, SIZE)  # of the size of a view: nothing is resized
+    expected = softmax(pipeline_logits(tiny_extractor(), head, [image], "squash", "float32"))
+    np.testing.assert_allclose(joined(image[np.newaxis]), expected, atol=1e-5)
+
+
 def test_join_refuses_a_head_of_another_cut() -> None:
     bottleneck = keras.Input((9,))
     head = keras.Model(bottleneck, keras.layers.Dense(3, name="logits")(bottleneck))

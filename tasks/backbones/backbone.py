@@ -17,6 +17,7 @@ import numpy as np
 from headstart.config import BackboneConfig
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.builders import build_backbone, build_imagenet_classifier
+from headstart.tasks.backbones.copying import adapted_normalisations, copy_weights
 from headstart.tasks.backbones.cuts import TOP, Cut, find_cuts
 from headstart.tasks.backbones.files import load_backbone_file
 from headstart.tasks.backbones.layer_graph import read_layer_graph
@@ -163,10 +164,7 @@ class Backbone:
         tail = keras.models.clone_model(source, input_tensors=activation)
         for layer in tail.layers:
             if layer.weights:
-                for weight, origin in zip(
-                    layer.weights, self.model.get_layer(layer.name).weights, strict=True
-                ):
-                    weight.assign(origin)
+                copy_weights(layer, self.model.get_layer(layer.name))
         _set_trainable(tail, True)
         if not batch_norm_training:
             _freeze_batch_normalisation(tail)
@@ -220,6 +218,10 @@ class Backbone:
                 values = np.ascontiguousarray(weight)
                 weights.update(f"{number}:{values.dtype}{values.shape}".encode())
                 weights.update(values.tobytes())
+            for layer in adapted_normalisations(call.operation):
+                # It computes with these: rows of a copy that had not made them anew must miss.
+                for constant in (layer.mean, layer.variance):
+                    weights.update(np.ascontiguousarray(constant).tobytes())
         return graph.hexdigest(), weights.hexdigest()
 
     def _images(self) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from headstart.errors import BackboneError
+from headstart.tasks.backbones.copying import copy_weights
 from headstart.tasks.fingerprint import file_digest
 
 _DEFAULT_IMAGE_SIZE = 224
@@ -123,7 +124,7 @@ def _fix_input_size(model: Any, size: int) -> Any:
     """Copy a model that takes images of any size as one that takes a certain size."""
     images = keras.Input((size, size, 3), name="images", dtype=model.inputs[0].dtype)
     copy = keras.models.clone_model(model, input_tensors=images)
-    copy.set_weights(model.get_weights())
+    copy_weights(copy, model)
     return copy
 
 
@@ -191,8 +192,21 @@ def _load_saved_model(path: Path, image_size: int | None) -> LoadedFile:
     return LoadedFile(model, size, notes, _digest_folder(path))
 
 
+def content_digest(path: Path) -> str | None:
+    """Digest a file, or the names and bytes of the files that make up a SavedModel.
+
+    Args:
+        path: Where one may be.
+
+    Returns:
+        64 hexadecimal characters; None where there is none.
+    """
+    if path.is_file():
+        return file_digest(path)
+    return _digest_folder(path) if (path / "saved_model.pb").is_file() else None
+
+
 def _digest_folder(path: Path) -> str:
-    """Digest the names and bytes of the files that make up a SavedModel."""
     digest = hashlib.sha256()
     for file in sorted(item for item in path.rglob("*") if item.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}:{file_digest(file)};".encode())

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from headstart.errors import ExportError
+from headstart.tasks.backbones.copying import copy_weights
 from headstart.tasks.views.augment import Resize
 
 IMAGE, VIEW, BOTTLENECK, LOGITS, PROBABILITIES = (
@@ -122,7 +123,7 @@ def _copy(layer: Any, taken: set[str]) -> Any:
     copy.name = next(name for name in names if name not in taken)
     if getattr(layer, "weights", None):  # bare operations have none
         copy.build_from_config(layer.get_build_config())
-        copy.set_weights(layer.get_weights())
+        copy_weights(copy, layer)
     return copy
 
 

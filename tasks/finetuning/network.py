@@ -14,6 +14,7 @@ import numpy as np
 
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.builders import seeded_initializers
+from headstart.tasks.backbones.copying import copy_weights
 from headstart.tasks.backbones.cuts import TOP
 
 PIXELS = "pixels"
@@ -133,7 +134,7 @@ def copy_segment(backbone: Backbone, start: str, end: str) -> Any:
 
 def _copy(backbone: Backbone) -> Any:
     copy = keras.models.clone_model(backbone.model)
-    copy.set_weights(backbone.model.get_weights())
+    copy_weights(copy, backbone.model)
     return copy
 
 
@@ -198,7 +199,7 @@ def _replace(model: Any, old: type, new: type) -> Any:
     replaced = keras.models.clone_model(bare, clone_function=copy)
     for layer, origin in zip(replaced.layers, bare.layers, strict=True):
         if layer is not origin and origin.weights:
-            layer.set_weights(origin.get_weights())
+            copy_weights(layer, origin)
     return replaced
 
 
