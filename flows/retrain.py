@@ -7,7 +7,7 @@ held-out images.
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -20,10 +20,12 @@ from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.transfer import transfer
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
+from headstart.tasks.backbones.files import content_digest
+from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.fingerprint import digest
 from headstart.tasks.progress import reporter
-from headstart.tasks.promotion import compare, promote_if_better
+from headstart.tasks.promotion import check_classes, promote_if_better
 from headstart.tasks.registry import Attempt, Registry, default_name
 from headstart.tasks.remote_store import open_store
 from headstart.tasks.run_folder import RunSummary
@@ -66,7 +68,7 @@ def retrain(
         index = index_of(stages.dataset(config.dataset))
         state = {
             "dataset": digest([index.images_digest, index.labels_digest]),
-            "config": digest(config.model_dump(mode="json", exclude={"dataset": {"images"}})),
+            "config": digest(_settings(config)),
         }
         last = registry.entry(name).last_attempt
         run: RunSummary | None = None
@@ -74,11 +76,12 @@ def retrain(
         if last is not None and state == {"dataset": last.dataset, "config": last.config}:
             reason = f"images, labels and configuration are those of the last run: {last.decision}"
         else:
+            check_classes(name, index)
             run = transfer.fn(config.training(), store, out)
             folder = Path(run.run_dir)
             gain = config.promotion.min_gain
-            comparison = compare(name, folder, config.dataset, index, gain)
-            decision = "promoted" if promote_if_better(name, folder, comparison) else "kept"
+            version, comparison = promote_if_better(name, folder, config.dataset, index, gain)
+            decision = "promoted" if version else "kept"
             reason = comparison.describe()
             registry.note_attempt(name, Attempt(**state, run=str(folder), decision=reason))
         in_use = registry.entry(name).in_use
@@ -93,6 +96,17 @@ def retrain(
         reporter().note(f"{decision.upper():<9} {name}: {reason}")
         _publish(summary)
     return summary
+
+
+def _settings(config: RetrainConfig) -> dict[str, Any]:
+    """Return what a training is told, with the content of a backbone's files for their paths."""
+    settings = config.model_dump(mode="json", exclude={"dataset": {"images"}})
+    for name in ("name", "weights"):
+        value = settings["backbone"][name]
+        is_known = value in ("pretrained", "random", *BACKBONES)
+        if not is_known and (content := content_digest(Path(value))):
+            settings["backbone"][name] = content
+    return settings
 
 
 def _publish(summary: RetrainSummary) -> None:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from headstart.config import Split
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.artifacts import Store
+from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES
 from headstart.tasks.fingerprint import file_digest
 from headstart.tasks.run_folder import RUN_FILE
 
@@ -253,4 +254,7 @@ def check_run(run: Path) -> None:
 
 def default_name(images: Path) -> str:
     """Return the name of a data set's model where none was chosen: that of the data set."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", images.resolve().stem).strip("-._")[:64] or "model"
+    images = images.resolve()
+    is_manifest = images.suffix.lower() in MANIFEST_SUFFIXES and not images.is_dir()
+    name = images.stem if is_manifest else images.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "model"

@@ -1,17 +1,24 @@
 """The registry of models in use, and what is promoted."""
 
+import contextvars
 import json
 import shutil
+import threading
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from headstart.cli import app
-from headstart.config import RetrainConfig, TransferConfig, build_config
+from headstart.config import FinetuneConfig, RetrainConfig, TransferConfig, build_config
 from headstart.errors import ConfigError, RecordError
-from headstart.flows.retrain import RetrainSummary, retrain
-from headstart.tasks.artifacts import Store
+from headstart.flows.finetune import finetune
+from headstart.flows.retrain import RetrainSummary, _settings, retrain
+from headstart.tasks.artifacts import Store, use_store
+from headstart.tasks.export.model_files import ModelCard, read_card, write_card
 from headstart.tasks.promotion import Comparison, promote
 from headstart.tasks.registry import Registry, default_name
 from tests.pipeline import QUICK, Pipeline, add_images
@@ -23,6 +30,31 @@ def write_run(folder: Path, model: bytes = b"weights") -> Path:
     (folder / "model.keras").write_bytes(model)
     (folder / "run.json").write_text(json.dumps({"metrics": {"val": {"accuracy": 0.5}}}))
     return folder
+
+
+def write_run_of(
+    folder: Path, images: Path, accuracy: float, class_names: tuple[str, ...] = ("red",)
+) -> Path:
+    """Write a run whose model has a card, and is as right as that says."""
+    write_run(folder)
+    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
+        archive.writestr("weights", b"")
+    card = ModelCard(
+        class_names=class_names, image_size=8, resize="squash", run={"accuracy": accuracy}
+    )
+    write_card(folder / "model.keras", card)
+    text = yaml.safe_dump({"dataset": {"images": str(images)}})
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def believe_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge models by what their cards say, rather than by loading them."""
+
+    def judge(folder: Path, *_: Any) -> Any:
+        return read_card(folder / "model.keras").run["accuracy"]
+
+    monkeypatch.setattr("headstart.tasks.promotion.judge_split", judge)
 
 
 def run_again(pipeline: Pipeline, *settings: str) -> RetrainSummary:
@@ -124,7 +156,13 @@ def test_a_damaged_registry_is_reported_with_its_file(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("flowers", "flowers"), ("my photos (2)", "my-photos-2"), ("...", "model"), ("a.csv", "a")],
+    [
+        ("flowers", "flowers"),
+        ("my photos (2)", "my-photos-2"),
+        ("...", "model"),
+        ("a.csv", "a"),
+        ("photos.v2", "photos.v2"),
+    ],
 )
 def test_the_default_name_is_the_data_sets(name: str, expected: str) -> None:
     assert default_name(Path("/data") / name) == expected
@@ -146,6 +184,90 @@ def test_only_a_better_model_replaces_the_one_in_use(
     comparison = Comparison("test", 100, accuracy, in_use, min_gain)
     assert comparison.is_better is is_better
     assert comparison.describe().startswith("promoted" if is_better else "not promoted")
+
+
+def test_two_promotions_at_once_leave_the_better_model_in_use(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = write_run_of(tmp_path / "good", pipeline.images, 0.9)
+    poor = write_run_of(tmp_path / "poor", pipeline.images, 0.8)
+    context = contextvars.Context()
+
+    def promote_good() -> None:
+        with use_store(pipeline.store):
+            promote(good, "roses")
+
+    other = threading.Thread(target=context.run, args=(promote_good,))
+
+    def judge(folder: Path, *_: Any) -> Any:
+        if folder == poor:  # no model was in use when the poor one began
+            other.start()
+            other.join(timeout=1)
+        return read_card(folder / "model.keras").run["accuracy"]
+
+    monkeypatch.setattr("headstart.tasks.promotion.judge_split", judge)
+    with use_store(pipeline.store):
+        promote(poor, "roses")
+        other.join()
+        in_use = Registry(pipeline.store).entry("roses").in_use
+    assert in_use is not None
+    assert (in_use.run, in_use.accuracy) == (str(good), 0.9)
+
+
+def test_a_model_of_other_classes_is_not_replaced_by_accident(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    believe_cards(monkeypatch)
+    cats = write_run_of(tmp_path / "cats", pipeline.images, 0.1, ("tabby", "siamese"))
+    colours = write_run_of(tmp_path / "colours", pipeline.images, 0.9)
+    with use_store(pipeline.store):
+        promote(cats, "images", force=True)
+        with pytest.raises(ConfigError, match=r"siamese, tabby[\s\S]*--name or promotion\.name"):
+            promote(colours, "images")
+        in_use = Registry(pipeline.store).entry("images").in_use
+        assert in_use is not None
+        assert in_use.run == str(cats)
+        assert promote(colours, "colours")[0].number == 1
+        assert promote(colours, "images", force=True)[0].number == 2
+
+
+def test_retraining_on_other_classes_is_refused_before_it_trains(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    cats = write_run_of(tmp_path / "cats", pipeline.images, 0.1, ("tabby", "siamese"))
+    with use_store(pipeline.store):
+        promote(cats, "images", force=True)
+    with pytest.raises(ConfigError, match=r"promotion\.name"):
+        run_again(pipeline)
+    assert pipeline.num_passed() == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, ""),
+        ({"val_fraction": 0.2, "split_seed": 3}, "dataset.val_fraction and dataset.split_seed"),
+        ({"strict": True}, ""),
+        ({"nonsense": 1}, "not known"),
+    ],
+)
+def test_images_that_the_model_in_use_may_have_learned_from_are_told(
+    pipeline: Pipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    told: str,
+) -> None:
+    believe_cards(monkeypatch)
+    before = write_run_of(tmp_path / "before", pipeline.images, 0.5)
+    text = yaml.safe_dump({"dataset": {"images": "elsewhere", **fields}})
+    (before / "config.yaml").write_text(text, encoding="utf-8")
+    with use_store(pipeline.store):
+        promote(before, "roses", force=True)
+        _, reason = promote(write_run_of(tmp_path / "new", pipeline.images, 0.6), "roses")
+    sentence, _, doubt = reason.partition("; ")
+    assert sentence.endswith("test images")
+    assert told in doubt if told else not doubt
 
 
 def test_retraining_promotes_keeps_and_does_nothing(pipeline: Pipeline) -> None:
@@ -171,6 +293,25 @@ def test_retraining_promotes_keeps_and_does_nothing(pipeline: Pipeline) -> None:
     assert grown.decision == "kept"  # no model beats one that is always right
     assert pipeline.num_passed() == 3
     assert "in use" in grown.reason
+
+
+def test_a_backbone_file_counts_by_its_content(tmp_path: Path) -> None:
+    def state() -> list[Any]:
+        files = ("backbone.name", keras), ("backbone.name", saved), ("backbone.weights", weights)
+        settings = ([f"{field}={path}"] for field, path in files)
+        return [_settings(build_config(RetrainConfig, "images", settings=one)) for one in settings]
+
+    keras, saved, weights = tmp_path / "a.keras", tmp_path / "b", tmp_path / "c.weights.h5"
+    missing = state()
+    (saved / "variables").mkdir(parents=True)
+    for file in (keras, weights, saved / "saved_model.pb", saved / "variables" / "data"):
+        file.write_bytes(b"one")
+    before = state()
+    assert state() == before
+    assert not any(one == two for one, two in zip(before, missing, strict=True))
+    for file in (keras, weights, saved / "variables" / "data"):
+        file.write_bytes(b"two")
+    assert not any(one == two for one, two in zip(before, state(), strict=True))
 
 
 def test_what_is_trained_is_what_the_transfer_flow_trains() -> None:
@@ -206,3 +347,12 @@ def test_the_commands_promote_list_and_predict(finished: Pipeline) -> None:
     code, text = invoke("predict", "images@current", str(image), "--json", *store)
     assert code == 0
     assert json.loads(text)["label"] == "red"
+
+
+def test_what_was_fine_tuned_is_promoted_under_its_data_sets_name(finished: Pipeline) -> None:
+    settings = (*QUICK, f"backbone.name={finished.backbone}", "ladder.cuts=[]")
+    config = build_config(FinetuneConfig, finished.images, settings=settings)
+    run = finetune.fn(config, finished.store.root).run_dir
+    code, text = invoke("promote", run, "--store", str(finished.store.root))
+    assert code == 0
+    assert text.startswith("images@1: promoted as the first: 100.00 % on")

@@ -70,12 +70,12 @@ def promote(
     folder = run.expanduser().absolute()
 
     def work() -> Any:
-        from headstart.config import load_config
+        from headstart.tasks.promotion import dataset_of
         from headstart.tasks.promotion import promote as promote_run
         from headstart.tasks.registry import check_run, default_name
 
         check_run(folder)
-        chosen = name or default_name(load_config(file=folder / "config.yaml").dataset.images)
+        chosen = name or default_name(dataset_of(folder).images)
         return chosen, *promote_run(folder, chosen, min_gain=min_gain, force=force)
 
     chosen, version, reason = in_store(store, work)
