@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 import tomllib
-import urllib.request
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import headstart
+from headstart.addresses import open_url, past_the_proxy, without_password
 from headstart.config import Config
 from headstart.errors import ServiceError
 from headstart.tasks.progress import Reporter, use_reporter
@@ -152,10 +153,16 @@ def _profile_url() -> str | None:
 
 
 def is_reachable(url: str) -> bool:
-    """Say whether a Prefect server answers at an API address."""
+    """Say whether a Prefect server answers at an API address, be it by asking for a key.
+
+    Prefect Cloud, and a server behind a password, refuse who sends none; Prefect's client sends it.
+    """
+    health = f"{without_password(url).rstrip('/')}/health"
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S) as reply:
+        with open_url(health, SERVER_TIMEOUT_S) as reply:
             return bool(reply.status == 200)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code in (401, 403)
     except (OSError, ValueError, http.client.HTTPException):  # the last: no port, or no HTTP
         return False
 
@@ -191,11 +198,11 @@ def run_flow(
     reachable = url is not None and is_reachable(url)
     _quieten_prefect()
     if reachable:
-        reporter.note(f"recorded by the Prefect server at {url}")
+        reporter.note(f"recorded by the Prefect server at {without_password(str(url))}")
     elif record:
         reporter.note("recorded by a temporary Prefect server (it takes some seconds to start)")
     else:
-        where = f"none answers at {url}" if url else "none is set"
+        where = f"none answers at {without_password(url)}" if url else "none is set"
         reporter.note(f"not recorded: no Prefect server ({where}); --record starts one")
     import_tensorflow()
     flow = getattr(importlib.import_module(f"headstart.flows.{name}"), name)
@@ -221,6 +228,8 @@ def _prefect_at(url: str | None) -> Iterator[None]:
         temporary_settings,
     )
 
+    # But for this, which Prefect's client reads there alone, and which is true for all.
+    os.environ.update(past_the_proxy(os.environ))
     updates = {
         PREFECT_API_URL: url,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: url is None,
@@ -233,9 +242,9 @@ def _prefect_at(url: str | None) -> Iterator[None]:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ServiceError(
             "The Prefect server takes what a run tells it, to the end.",
-            f"{url or 'the temporary one'}: {reason}",
-            "look at the server, or set PREFECT_API_URL to another one; what is finished is kept, "
-            "and the same command does the rest",
+            without_password(f"{url or 'the temporary one'}: {reason}"),
+            "look at the server, or set PREFECT_API_URL (and PREFECT_API_KEY, if it asks for one); "
+            "what is finished is kept, and the same command does the rest",
         ) from error
 
 

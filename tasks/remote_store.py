@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from headstart.addresses import without_password
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.artifacts import FileEntry, M, Store, default_root
 from headstart.tasks.fingerprint import bytes_digest, file_digest
@@ -33,6 +34,8 @@ from headstart.tasks.fingerprint import bytes_digest, file_digest
 URL = re.compile(r"^([a-z][a-z0-9+.-]+):(?:/+(.*))?$")
 """At least two letters before the colon, or C:/ would be one. A Path has taken one of the two
 slashes away, and both of s3://."""
+FOLDER_SCHEMES = ("file", "local")
+"""URLs of folders of this machine, which need no mirror; they have no host."""
 SHARED = ("rows", "artefacts", "manifests")
 """What lies in the bucket; runs, locks and what is known of image files are a machine's own."""
 DEFAULT_CACHE_BYTES = 50 * 2**30
@@ -53,18 +56,32 @@ def open_store(location: Path | str | None = None) -> Store:
         The store; a `RemoteStore` for a URL.
 
     Raises:
-        ConfigError: The URL's protocol needs a package that is not installed.
+        ConfigError: The URL's protocol needs a package that is not installed, or it names nothing.
         RecordError: The store cannot be used.
     """
     place = location or default_root()
     url = url_of(place)
-    return RemoteStore(url) if url else Store(Path(place))
+    return RemoteStore(url) if url else Store(_folder_of(place))
 
 
 def url_of(location: Path | str) -> str | None:
-    """Return the URL that a location is; None for a folder."""
+    """Return the URL that a location is; None for a folder, be it as file:///folder."""
     found = URL.match(str(location))
-    return f"{found[1]}://{(found[2] or '').rstrip('/')}" if found else None
+    if not found or found[1] in FOLDER_SCHEMES:
+        return None
+    return f"{found[1]}://{(found[2] or '').rstrip('/')}"
+
+
+def _folder_of(location: Path | str) -> Path:
+    """Return the folder that a location without a URL of a bucket is."""
+    found = URL.match(str(location))
+    if not found:
+        return Path(location)
+    if not found[2]:
+        raise ConfigError(
+            "A store's URL of this machine names a folder.", str(location), "give the folder itself"
+        )
+    return Path(f"/{found[2]}")
 
 
 def folder_here(location: Path | str | None = None) -> Path:
@@ -76,7 +93,7 @@ def folder_here(location: Path | str | None = None) -> Path:
     place = location or default_root()
     if url := url_of(place):
         return mirrors_root() / bytes_digest(url.encode())[:16]
-    return Path(place).expanduser().absolute()
+    return _folder_of(place).expanduser().absolute()
 
 
 def mirrors_root() -> Path:
@@ -114,7 +131,7 @@ class RemoteStore(Store):
         elif theirs != layout.read_bytes():
             raise RecordError(
                 "A bucket's prefix is empty, or holds a store of this version's layout.",
-                f"another store.json in {self.url}",
+                f"another store.json in {without_password(self.url)}",
                 "choose another prefix with --store",
             )
 
@@ -160,7 +177,7 @@ class RemoteStore(Store):
         return True
 
     def pull(self, path: Path) -> None:
-        """Fetch a small file that is in the bucket and not here."""
+        """Fetch a file whose object is named as it is: no shard of rows."""
         if not path.exists():
             self._fetch(self.relative(path), path)
 
@@ -243,7 +260,7 @@ class RemoteStore(Store):
         """
         raise RecordError(
             "A store that something is removed from lies in a folder.",
-            f"{self.url} may be in use by any machine",
+            f"{without_password(self.url)} may be in use by any machine",
             "when no run uses it, remove what `headstart cache ls` names with the bucket's own "
             "tools, for instance all of rows/views; what is missing is computed again",
         )
@@ -351,8 +368,8 @@ class RemoteStore(Store):
             yield
         except Exception as error:  # each protocol's library has exceptions of its own
             raise RecordError(
-                f"The object store at {self.url} can be read and written.",
-                f"{type(error).__name__}: {error}",
+                f"The object store at {without_password(self.url)} can be read and written.",
+                without_password(f"{type(error).__name__}: {error}"),
                 "check the address, the credentials and the network; what is finished is kept, and "
                 "the same command does the rest",
             ) from error
@@ -382,14 +399,17 @@ def _connect(url: str) -> tuple[Any, str]:
         extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}.get(url.partition(":")[0])
         raise ConfigError(
             "A store's URL has a protocol that fsspec knows and whose package is installed.",
-            f"{url}: {error}",
+            without_password(f"{url}: {error}"),
             f"pip install 'headstart[{extra}]'" if extra else "check the spelling of the protocol",
         ) from None
     return files, prefix.rstrip("/")
 
 
 def _object_name(name: str, digest: Any) -> str:
-    """Name a file's object: as the file, but a shard's after its content besides."""
-    if not name.endswith(".tfrecord"):
+    """Name a file's object: as the file, but a shard of rows after its content besides.
+
+    What lies under artefacts/ has its key in its path, and so is the same for all who write it.
+    """
+    if not (name.startswith("rows/") and name.endswith(".tfrecord")):
         return name
     return f"{name.removesuffix('.tfrecord')}-{digest()[:16]}.tfrecord"

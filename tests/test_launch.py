@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from headstart.addresses import past_the_proxy, without_password
 from headstart.config import Config
 from headstart.errors import ServiceError
 from headstart.launch import (
@@ -27,10 +28,10 @@ from tests.pipeline import Pipeline, statuses
 
 
 class Healthy(http.server.BaseHTTPRequestHandler):
-    """Says that it is well, and asks for a password for all else."""
+    """Says that it is well, to anybody or to holders of a key, and asks for one for all else."""
 
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/api/health" else 401)
+        self.send_response({"/api/health": 200, "/other/health": 404}.get(self.path, 401))
         self.end_headers()
 
     do_POST = do_GET  # noqa: N815
@@ -142,6 +143,26 @@ def test_a_server_is_reachable_where_its_health_answers(server: str) -> None:
     assert not is_reachable(server.replace("/api", "/other"))
 
 
+def test_a_server_that_asks_for_a_key_is_reachable(server: str) -> None:
+    assert is_reachable(server.replace("/api", "/accounts/a/workspaces/b"))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:pass@host:4200/api", "http://host:4200/api"),
+        ("http://user:p@ss@host/a@b", "http://host/a@b"),
+        ("http://host:4200/api", "http://host:4200/api"),
+        ("no address", "no address"),
+        ("", ""),
+        ("401 for 'http://u:p@h/a' and sftp://v:q@i", "401 for 'http://h/a' and sftp://i"),
+        ("http://host/a, ask me@home", "http://host/a, ask me@home"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9/api", "no address", "", "http://host:no port/api", "http://[/api"]
 )
@@ -165,6 +186,42 @@ def test_a_server_that_refuses_to_record_is_named(
     with pytest.raises(ServiceError, match="401") as caught:
         run_flow("transfer", finished.config(), finished.store.root, None, False, quiet)
     assert server in caught.value.received
+
+
+def test_a_server_that_refuses_is_told_of_without_its_password(
+    finished: Pipeline, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", server.replace("://", "://user:secret@"))
+    quiet = Reporter(Console(quiet=True))
+    with pytest.raises(ServiceError, match="401") as caught:
+        run_flow("transfer", finished.config(), finished.store.root, None, False, quiet)
+    assert server in caught.value.received
+    assert "secret" not in str(caught.value)
+
+
+def test_this_machine_is_asked_past_a_proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)  # an earlier one knows of no proxy
+    assert is_reachable(server)
+    assert is_reachable(server.replace("127.0.0.1", "localhost"))
+    assert not is_reachable("http://elsewhere.example/api")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "a.example"}, "a.example,127.0.0.1,localhost"),
+        ({"no_proxy": "b.example", "NO_PROXY": "a.example"}, "b.example,127.0.0.1,localhost"),
+        ({"no_proxy": "localhost, b.example"}, "localhost, b.example,127.0.0.1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_what_passes_the_proxy_is_added_to(given: dict[str, str], expected: str) -> None:
+    assert past_the_proxy(given) == {"no_proxy": expected, "NO_PROXY": expected}
 
 
 def test_a_run_over_a_bucket_finds_the_up_that_runs_over_it(

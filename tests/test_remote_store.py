@@ -1,5 +1,6 @@
 """A store in a bucket: the same hits, nothing half-visible, damage noticed, nothing overwritten."""
 
+import json
 import os
 import shutil
 import sys
@@ -10,18 +11,22 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from headstart.config import SpreadConfig
+from headstart.cli import app
+from headstart.config import ScratchConfig, SpreadConfig, build_config
 from headstart.errors import ConfigError, DamagedShardError, RecordError
 from headstart.tasks import remote_store
 from headstart.tasks.artifacts import Store, default_root
 from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.garbage import Criteria, list_garbage
 from headstart.tasks.records import RowCollection, RowId
-from headstart.tasks.remote_store import RemoteStore, open_store
+from headstart.tasks.remote_store import RemoteStore, folder_here, open_store
+from headstart.tasks.run_folder import RunSummary
 from headstart.tasks.spreading import use_spreading
 from headstart.tasks.upkeep import list_holdings, usage, verify
-from tests.pipeline import NUM_IMAGES, Pipeline, computed
+from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
+from tests.scratch_data import SCRATCH, write_idx
 
 ROWS = [RowId(bytes_digest(bytes([number])), 0) for number in range(6)]
 
@@ -76,6 +81,25 @@ def test_a_folder_and_a_url_are_told_apart(tmp_path: Path, url: str) -> None:
         assert isinstance(store, RemoteStore)
         assert store.location == url
     assert type(open_store(None)) is Store
+
+
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_a_url_of_a_folder_is_that_folder(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    url = f"{scheme}://{folder}"
+    for given in (url, Path(url), f"{scheme}:{folder}", f"{url}/"):
+        store = open_store(given)
+        assert (type(store), store.root, folder_here(given)) == (Store, folder, folder)
+    monkeypatch.setenv("HEADSTART_STORE", url)
+    assert open_store(None).location == str(folder)
+
+
+@pytest.mark.parametrize("place", ["file:///", "local:", Path("file://")])
+def test_a_url_of_no_folder_is_refused(place: Any) -> None:
+    with pytest.raises(ConfigError, match="names a folder"):
+        open_store(place)
 
 
 @pytest.mark.parametrize("place", ["s3://", "gs:/", Path("s3://")])
@@ -272,6 +296,35 @@ def test_a_protocol_that_is_unknown_or_not_installed_is_refused(
         open_store("gs://bucket/prefix")
 
 
+def test_no_error_and_no_command_shows_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_MIRROR", str(tmp_path / "mirrors"))
+    secret, shown = (f"memory://{user}{tmp_path.name}/prefix" for user in ("user:secret@", ""))
+    store = open_store(secret)
+    assert store.location == secret  # which is what is opened elsewhere
+    with pytest.raises(ConfigError) as refused:
+        open_store("sftpp://user:secret@host/folder")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(f"{secret} is gone")
+
+    with monkeypatch.context() as patch, pytest.raises(RecordError) as failed:
+        patch.setattr(type(store._files), "find", fail)  # type: ignore[attr-defined]
+        store.folders("rows/*/*")
+    with pytest.raises(RecordError) as kept:
+        store.check_removable()
+    for error in (refused, failed, kept):
+        assert "secret" not in str(error.value)
+    assert shown in failed.value.received
+    result = CliRunner().invoke(app, ["cache", "du", "--store", secret])
+    assert result.exit_code == 0, result.output
+    assert "secret" not in result.output
+    result = CliRunner().invoke(app, ["cache", "du", "--json", "--store", secret])
+    assert json.loads(result.output)["store"] == shown
+    fsspec.filesystem("memory").rm(f"/user:secret@{tmp_path.name}", recursive=True)
+
+
 def test_a_second_machine_computes_nothing(pipeline: Pipeline, url: str, elsewhere: Any) -> None:
     pipeline.store = open_store(url)
     assert pipeline.extract().status == "miss"
@@ -308,6 +361,24 @@ def test_a_whole_run_is_a_hit_elsewhere(pipeline: Pipeline, url: str, elsewhere:
     assert {outcome.status for outcome in second.stages if outcome.name != "dataset"} == {"hit"}
     assert computed(second)["bottlenecks"] == 0
     assert second.metrics == first.metrics
+
+
+def test_views_of_epochs_are_found_and_read_elsewhere(
+    tmp_path: Path, url: str, elsewhere: Any
+) -> None:
+    from headstart.flows.scratch import scratch
+
+    def train(number: int) -> RunSummary:
+        settings = (*SCRATCH, "training.epochs=2", f"training.seed={number}")
+        config = build_config(ScratchConfig, str(data), settings=settings)
+        return scratch.fn(config, Path(url), tmp_path / f"run {number}")
+
+    data = write_idx(tmp_path / "bars")
+    train(1)
+    there = elsewhere(url)
+    assert verify(there).damaged == ()
+    second = statuses(train(2))
+    assert (second["epoch_views"], second["training"]) == ("hit", "miss")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import http.client
 import http.server
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -29,7 +30,15 @@ from headstart.service.record import (
     running_service,
 )
 from headstart.service.runs_page import RunsServer
-from headstart.service.up import NUM_RESTARTS, Service, Wishes, environment_of, running
+from headstart.service.up import (
+    NUM_RESTARTS,
+    Service,
+    Wishes,
+    _end_leftovers,
+    environment_of,
+    running,
+    stopping_on_signals,
+)
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = [
@@ -124,6 +133,84 @@ def test_a_part_that_keeps_ending_is_started_again_and_given_up_at_last(
     assert [(one.name, one.pid) for one in noted.children] == [("worker", child.pid)]
 
 
+PARENT = [
+    sys.executable,
+    "-c",
+    "import subprocess, sys, time\n"
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+    " start_new_session=True)\n"
+    "time.sleep(600)\n",
+]
+
+
+def kill(child: Child) -> None:
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    while not child.has_ended():
+        pass
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Iterator[tuple[Child, Started]]:
+    """A worker that was killed, and its flow run, which goes on."""
+    child = Child("worker", PARENT, dict(os.environ), tmp_path / "worker.log")
+    child.start()
+    assert child.pid is not None
+    while not (found := descendants([child.pid])):
+        assert not child.has_ended(), child.tail()
+    yield child, found[0]
+    child.stop()
+    end_all(found)
+
+
+def test_the_runs_of_a_worker_that_is_given_up_are_ended(
+    tmp_path: Path, family: tuple[Child, Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.service.up.NUM_RESTARTS", 0)
+    child, run = family
+    service = Service(tmp_path, make_record(os.getpid()), [child])
+    service.look(print)
+    kill(child)
+    with pytest.raises(ServiceError):
+        service.look(print)
+    assert not run.is_alive()
+
+
+def test_the_runs_of_a_worker_that_died_unseen_are_ended_at_the_end(
+    tmp_path: Path, family: tuple[Child, Started]
+) -> None:
+    child, run = family
+    service = Service(tmp_path, make_record(os.getpid()), [child])
+    service.look(print)
+    kill(child)
+    service.end_offspring()
+    assert not run.is_alive()
+
+
+def test_what_outlived_a_killed_up_and_its_worker_is_ended_by_the_next(
+    tmp_path: Path, family: tuple[Child, Started]
+) -> None:
+    child, run = family
+    Service(tmp_path, make_record(os.getpid()), [child]).look(print)
+    kill(child)
+    told: list[str] = []
+    _end_leftovers(tmp_path, told.append)
+    assert not run.is_alive()
+    assert told == ["ended 1 processes that a killed `headstart up` had left running"]
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping_on_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_ending_processes_tells_which_still_ran() -> None:
     ended, running = subprocess.Popen(["true"]), subprocess.Popen(SLEEP)
     processes = [Started.of("a", ended.pid), Started.of("b", running.pid)]
@@ -200,6 +287,29 @@ def test_the_servers_database_is_the_stores_whatever_is_set(
     assert named == [f"sqlite+aiosqlite:///{tmp_path}/service/prefect.db"]
 
 
+def test_only_the_servers_own_pages_may_ask_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings.models.root import Settings
+
+    monkeypatch.setenv("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "*")
+    monkeypatch.setenv("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "false")
+    for name, value in environment_of(tmp_path, str(tmp_path), 4217).items():
+        monkeypatch.setenv(name, value)
+    api = Settings().server.api
+    assert api.cors_allowed_origins == "http://127.0.0.1:4217,http://localhost:4217"
+    assert api.csrf_protection_enabled
+
+
+def test_a_proxy_is_passed_on_the_way_to_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "a.example")
+    environment = environment_of(tmp_path, str(tmp_path), 4200)
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "a.example,127.0.0.1,localhost"
+
+
 def test_a_store_without_room_for_the_service_is_refused(tmp_path: Path) -> None:
     (tmp_path / "service").write_text("a file where a folder shall be")
     wishes = Wishes(tmp_path, str(tmp_path), None, None, None, None, "local", 1)
@@ -234,12 +344,13 @@ def test_check_says_that_a_server_wants_a_password(
 
     with http.server.ThreadingHTTPServer((LOOPBACK, 0), Guarded) as served:
         threading.Thread(target=served.serve_forever, daemon=True).start()
-        url = f"http://{LOOPBACK}:{served.server_address[1]}/api"
+        url = f"http://user:secret@{LOOPBACK}:{served.server_address[1]}/api"
         with temporary_settings({PREFECT_API_URL: url}):
             (finding,) = check(tmp_path, url, "local")
         served.shutdown()
     assert not finding.is_well
     assert "401" in finding.detail
+    assert "secret" not in finding.detail
 
 
 def test_a_registration_that_hangs_is_told_of(
@@ -256,6 +367,19 @@ def test_reports_are_served_and_nothing_outside_their_folder(runs: RunsServer) -
     assert ask(runs, "/../secret") == 404
     assert ask(runs, "/%2e%2e/secret") == 404
     assert ask(runs, "/link") == 404
+
+
+@pytest.mark.parametrize("name", ["index.html", "index.htm"])
+def test_the_page_of_a_folder_leads_nowhere_else(
+    runs: RunsServer, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "runs" / "a"
+    assert ask(runs, "/a/") == 200
+    (folder / name).symlink_to(tmp_path / "secret")
+    assert ask(runs, "/a/") == 404
+    (folder / name).unlink()
+    (folder / name).symlink_to(folder / "report.html")
+    assert ask(runs, "/a/") == 200
 
 
 def test_what_is_no_request_is_answered_and_not_told_of_in_the_terminal(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from headstart.addresses import without_password
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
 from headstart.errors import RecordError
 
@@ -33,10 +34,11 @@ def cache_du(store: StoreFolder = None, as_json: AsJson = False) -> None:
 
     opened = _open_existing(store)
     totals = usage(opened, list_holdings(opened))
+    shown = without_password(opened.location)
     if as_json:
-        print_json({"store": opened.location, "bytes": totals})
+        print_json({"store": shown, "bytes": totals})
     else:
-        print_usage(Console(), opened.location, totals)
+        print_usage(Console(), shown, totals)
 
 
 @app.command("verify")
@@ -96,13 +98,13 @@ def cache_gc(
 def _open_existing(folder: Path | None) -> Any:
     """Open the store of the option, or the default one, and make none where there is none."""
     from headstart.tasks.artifacts import default_root
-    from headstart.tasks.remote_store import url_of
+    from headstart.tasks.remote_store import folder_here, url_of
 
-    place = (folder or default_root()).expanduser()
-    if url_of(place) is None and not (place / "store.json").exists():
+    place = folder or default_root()
+    if url_of(place) is None and not (folder_here(place) / "store.json").exists():
         raise RecordError(
             "There is a store to look at.",
-            f"{place.absolute()} is none",
+            f"{folder_here(place)} is none",
             "name it with --store or HEADSTART_STORE; `headstart train` makes one",
         )
     return open_store(place)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from headstart.addresses import past_the_proxy
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
 from headstart.errors import ConfigError, ServiceError
 
@@ -97,6 +98,7 @@ def _check(root: Path, pool: str, as_json: bool) -> None:
     url = prefect_url(root)
     if url is not None:
         os.environ["PREFECT_API_URL"] = url  # before Prefect is imported, which reads it then
+        os.environ.update(past_the_proxy(os.environ))
     findings = check(root, url, pool)
     if as_json:
         print_json([vars(finding) for finding in findings])

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.addresses import without_password
+from headstart.launch import is_reachable
 from headstart.service.children import answers
 from headstart.service.record import ServiceRecord, running_service
 
@@ -37,21 +39,22 @@ def check(store_root: Path, api_url: str | None, pool: str) -> list[Finding]:
     if api_url is None:
         return [Finding("Prefect server", False, "none is known: `headstart up` starts one")]
     record = running_service(store_root)
-    if not answers(f"{api_url.rstrip('/')}/health"):
-        findings = [Finding("Prefect server", False, f"{api_url} does not answer")]
+    shown = without_password(api_url)
+    if not is_reachable(api_url):
+        findings = [Finding("Prefect server", False, f"{shown} does not answer")]
     else:
-        findings = _ask(api_url, pool)
+        findings = _ask(shown, pool)
     return findings + (_pages(record) if record is not None else [])
 
 
-def _ask(api_url: str, pool: str) -> list[Finding]:
+def _ask(shown: str, pool: str) -> list[Finding]:
     import httpx
 
     try:
-        return [Finding("Prefect server", True, api_url), *_ask_server(pool)]
+        return [Finding("Prefect server", True, shown), *_ask_server(pool)]
     except (httpx.HTTPError, ValueError) as error:  # wants a password, or is something else
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        return [Finding("Prefect server", False, f"{api_url} answers, but: {reason}")]
+        reason = without_password(str(error)).partition("\n")[0] or type(error).__name__
+        return [Finding("Prefect server", False, f"{shown} answers, but: {reason}")]
 
 
 def worker_is_online(pool: str) -> bool:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.request import urlopen
 
 from filelock import FileLock, Timeout
 
+from headstart.addresses import open_url
 from headstart.errors import ServiceError
 from headstart.service.record import Started, descendants
 
@@ -163,7 +163,7 @@ def _is_free(port: int) -> bool:
 def answers(url: str) -> bool:
     """Say whether a page on this machine can be fetched."""
     try:
-        with urlopen(url, timeout=ANSWER_LIMIT_S) as reply:
+        with open_url(url, ANSWER_LIMIT_S) as reply:
             return bool(reply.status == 200)
     except (OSError, ValueError, http.client.HTTPException):
         return False

@@ -46,6 +46,8 @@ class ServiceRecord(BaseModel):
 
     up: Started
     children: tuple[Started, ...] = ()
+    offspring: tuple[Started, ...] = ()
+    """What the children had started a moment ago: flow runs, and the processes of these."""
     api_url: str
     """Of the Prefect server, with /api."""
     dashboard_url: str

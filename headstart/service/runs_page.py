@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from headstart.service.children import LOOPBACK
 
+FOLDER_PAGES = ("index.html", "index.htm")
+
 
 class RunsServer:
     """Serves a folder for reading, on loopback, in a thread.
@@ -45,7 +47,9 @@ class _ReadOnly(http.server.SimpleHTTPRequestHandler):
         root = Path(self.directory)
         try:
             host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-            path = Path(self.translate_path(self.path)).resolve()
+            path = Path(self.translate_path(self.path))
+            # The base class shows the page of a folder instead of the folder.
+            paths = [one.resolve() for one in (path, *(path / name for name in FOLDER_PAGES))]
         except ValueError:  # a bracket without its partner, a zero byte
             self.send_error(http.HTTPStatus.BAD_REQUEST)
             return None
@@ -53,7 +57,7 @@ class _ReadOnly(http.server.SimpleHTTPRequestHandler):
         if host not in (LOOPBACK, "localhost"):
             self.send_error(http.HTTPStatus.FORBIDDEN)
             return None
-        if not path.is_relative_to(root):
+        if not all(one.is_relative_to(root) for one in paths):
             self.send_error(http.HTTPStatus.NOT_FOUND)
             return None
         return super().send_head()

@@ -1,10 +1,11 @@
 """`headstart up`: a Prefect server, a worker, TensorBoard and the reports, on one machine."""
 
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import FrameType
 
 from filelock import FileLock, Timeout
 
+from headstart.addresses import past_the_proxy
 from headstart.debug import tensorboard
 from headstart.errors import ServiceError
 from headstart.service.children import LOOPBACK, Child, answers, choose_port, end_all
@@ -95,13 +97,36 @@ class Service:
         """
         while True:
             time.sleep(WATCH_PERIOD_S)
-            for child in self.children:
-                if child.has_ended():
-                    self._revive(child, tell)
-                elif child.pid is not None:
-                    self._offspring[child.name] = descendants([child.pid])
+            self.look(tell)
+
+    def look(self, tell: Callable[[str], None]) -> None:
+        """Start again what has ended, and note what the others have started.
+
+        Args:
+            tell: Called with a line for the user.
+
+        Raises:
+            ServiceError: A part ended too often.
+        """
+        for child in self.children:
+            if child.has_ended():
+                self._revive(child, tell)
+            elif child.pid is not None:
+                self._offspring[child.name] = descendants([child.pid])
+        if self._all_offspring() != self.record.offspring:
+            with contextlib.suppress(OSError):  # a full disk ends nothing that runs
+                self.note_children()
+
+    def end_offspring(self) -> None:
+        """End what the children had started when they were last looked at."""
+        _end_with_descendants(self._all_offspring())
+
+    def _all_offspring(self) -> tuple[Started, ...]:
+        return tuple(one for started in self._offspring.values() for one in started)
 
     def _revive(self, child: Child, tell: Callable[[str], None]) -> None:
+        # A run whose worker was killed must not go on unseen: the next one works on its rows.
+        _end_with_descendants(self._offspring.pop(child.name, []))
         count = self._num_restarts[child.name] = self._num_restarts.get(child.name, 0) + 1
         if count > NUM_RESTARTS:
             raise ServiceError(
@@ -109,8 +134,6 @@ class Service:
                 f"it ended {count} times; the last lines of {child.log}:\n{child.tail()}",
                 "mend the cause, then start `headstart up` again",
             )
-        # A run whose worker was killed must not go on unseen: the next one works on its rows.
-        end_all(self._offspring.pop(child.name, []))
         tell(f"the {child.name} ended and is started again; its log: {child.log}")
         child.start()
         self.note_children()
@@ -120,7 +143,8 @@ class Service:
         started = tuple(
             Started.of(child.name, child.pid) for child in self.children if child.pid is not None
         )
-        self.record = self.record.model_copy(update={"children": started})
+        update = {"children": started, "offspring": self._all_offspring()}
+        self.record = self.record.model_copy(update=update)
         self.record.write(self.store_root)
 
 
@@ -143,6 +167,7 @@ def running(wishes: Wishes, tell: Callable[[str], None]) -> Iterator[Service]:
         _end_leftovers(wishes.store_root, tell)
         service = _make(wishes, stack)
         stack.callback(record_path(wishes.store_root).unlink, missing_ok=True)
+        stack.callback(service.end_offspring)  # of children that are dead by then
         server, worker, board = service.children
         for child in (server, board):
             stack.callback(child.stop)
@@ -162,14 +187,21 @@ def running(wishes: Wishes, tell: Callable[[str], None]) -> Iterator[Service]:
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into what Ctrl-C does, and let nothing interrupt the stopping."""
+    """Turn SIGTERM and SIGHUP into what Ctrl-C does, and let nothing interrupt the stopping.
+
+    What the caller has had ignored stays so: nohup ignores SIGHUP.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for sign in signs:
             signal.signal(sign, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signs = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signs = [
+        sign
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(sign) is not signal.SIG_IGN
+    ]
     before = {sign: signal.signal(sign, interrupt) for sign in signs}
     try:
         yield
@@ -211,10 +243,14 @@ def _end_leftovers(store_root: Path, tell: Callable[[str], None]) -> None:
     record = read_record(store_root)
     if record is None:
         return
-    alive = [child for child in record.children if child.is_alive()]
-    alive += descendants([child.pid for child in alive])
-    if ended := end_all(alive):
+    if ended := _end_with_descendants([*record.children, *record.offspring]):
         tell(f"ended {len(ended)} processes that a killed `headstart up` had left running")
+
+
+def _end_with_descendants(processes: Iterable[Started]) -> list[Started]:
+    """End processes, and what those of them that still run have started; return all that ran."""
+    alive = [process for process in processes if process.is_alive()]
+    return end_all(dict.fromkeys([*alive, *descendants([process.pid for process in alive])]))
 
 
 def _make(wishes: Wishes, stack: ExitStack) -> Service:
@@ -265,11 +301,20 @@ def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]
     database = store_root / FOLDER / "prefect.db"
     return {
         **{name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
+        **past_the_proxy(os.environ),
         "HEADSTART_STORE": location,
         "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
         # Without it the page is served on one port and asks another.
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_API_HOST": LOOPBACK,
+        # Its own pages, by either name: with Prefect's defaults any page in the browser may ask it
+        # to start a run. A request without a type of content is not asked about first; for that,
+        # the token, which Prefect's pages and clients fetch by themselves.
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(
+            f"http://{host}:{port}" for host in (LOOPBACK, "localhost")
+        ),
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_S),
@@ -281,6 +326,7 @@ def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]
 
 def _register(wishes: Wishes, api_url: str) -> None:
     os.environ["PREFECT_API_URL"] = api_url  # before Prefect is imported, which reads it then
+    os.environ.update(past_the_proxy(os.environ))
     from headstart.service.provisioning import deploy, provision, write_project
 
     provision(wishes.pool)
