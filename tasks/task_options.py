@@ -15,7 +15,7 @@ from headstart.config import (
     NetworkConfig,
     ScratchDatasetConfig,
 )
-from headstart.errors import ConfigError, RecordError
+from headstart.errors import ConfigError, DatasetError, RecordError
 
 GPU_TAG = "gpu"
 STAGE_LIMIT_S = 24 * 3600
@@ -26,20 +26,22 @@ NUM_RETRIES = 2
 RETRY_DELAYS_S = [5.0, 30.0]
 """A file server that restarts is back in half a minute."""
 
-_LASTING = frozenset(
+_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Answers of a file system that stay the same until a person does something; those of a bucket
+have no number."""
+_LASTING_NUMBERS = frozenset((errno.EROFS, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT))
+"""More of them, for which Python has no class."""
+_BROKEN_LINES = frozenset(
     (
-        errno.ENOENT,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.EISDIR,
-        errno.ENOTDIR,
-        errno.ENAMETOOLONG,
-        errno.ENOSPC,
-        errno.EDQUOT,
+        "ConnectionError",  # botocore: no connection; Python's own is an OSError
+        "HTTPClientError",  # botocore: one that was closed, or is silent
+        "IncompleteReadError",  # botocore
+        "ClientConnectionError",  # aiohttp
+        "ClientPayloadError",  # aiohttp
     )
 )
-"""Answers of a file system that stay the same until a person does something."""
+"""Errors of a bucket's connection that are no OSError, or the bases of such, by name, since their
+packages need not be installed."""
 LOST_WORKER = frozenset(("KilledWorker", "CommClosedError", "WorkerCrashedError", "ActorDiedError"))
 """Errors of Dask and Ray, by name, since neither need be installed."""
 
@@ -91,9 +93,11 @@ def is_worth_retrying(error: BaseException) -> bool:
         return True
     if type(error).__name__ == "TaskRunTimeoutError":  # Prefect's own: it has had a day
         return False
-    if isinstance(error, RecordError) and error.__cause__ is not None:  # of a bucket
-        return is_worth_retrying(error.__cause__)
-    return isinstance(error, OSError) and error.errno not in _LASTING
+    if isinstance(error, RecordError | DatasetError) and error.__cause__ is not None:
+        return is_worth_retrying(error.__cause__)  # a bucket's, or that of reading an image
+    if isinstance(error, OSError):
+        return not isinstance(error, _LASTING) and error.errno not in _LASTING_NUMBERS
+    return any(kind.__name__ in _BROKEN_LINES for kind in type(error).__mro__)
 
 
 def describe_work(values: Iterable[Any]) -> str:

@@ -1,5 +1,6 @@
 """The data set stage: folders, splits, duplicates and every kind of bad file."""
 
+import errno
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ from headstart.config import SPLITS, DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import DatasetIndex, build_index, split_position
 from headstart.tasks.dataset.index import natural_key
+from headstart.tasks.task_options import is_worth_retrying
 
 
 def png(seed, size=(6, 5)):
@@ -346,6 +348,30 @@ def test_unreadable_file_and_folder_get_a_line(tmp_path, monkeypatch):
     assert str(problem(index, "cat/3.png")) == "cat/3.png: cannot be read (permission denied)"
     assert problem(index, "cat/private").kind == "unreadable"
     assert len(index.rows) == 11
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_file_server_that_fails_costs_no_image(tmp_path, monkeypatch, kind, code):
+    two_classes(tmp_path)
+    open_file, scan = Path.open, os.scandir
+
+    def fail_open(self, *arguments, **options):
+        if kind == "file" and self.name == "3.png":
+            raise OSError(code, os.strerror(code), str(self))
+        return open_file(self, *arguments, **options)
+
+    def fail_scan(path):
+        if kind == "folder" and Path(path).name == "cat":
+            raise OSError(code, os.strerror(code), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(Path, "open", fail_open)
+    monkeypatch.setattr(os, "scandir", fail_scan)
+    with pytest.raises(DatasetError, match=os.strerror(code)) as caught:
+        index_of(tmp_path)
+    assert str(tmp_path / "cat") in caught.value.received
+    assert is_worth_retrying(caught.value)
 
 
 def test_strict_refuses_and_lists_all_that_would_be_left_out(tmp_path):

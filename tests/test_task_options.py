@@ -5,10 +5,23 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
+from aiohttp import ServerDisconnectedError
+from botocore.exceptions import (
+    ConnectionClosedError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ResponseStreamingError,
+)
 from prefect.task_engine import TaskRunTimeoutError
 
 from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, HeadConfig
-from headstart.errors import ConfigError, DamagedShardError, RecordError, TrainingError
+from headstart.errors import (
+    ConfigError,
+    DamagedShardError,
+    DatasetError,
+    RecordError,
+    TrainingError,
+)
 from headstart.tasks import stages
 from headstart.tasks.task_options import (
     GPU_TAG,
@@ -42,7 +55,14 @@ def test_what_may_pass_is_tried_again(error: Exception) -> None:
     ("cause", "expected"),
     [
         (ConnectionResetError(), True),
+        (EndpointConnectionError(endpoint_url="http://127.0.0.1:9"), True),
+        (ConnectionClosedError(endpoint_url="http://127.0.0.1:9"), True),
+        (ResponseStreamingError(error="cut off"), True),
+        (ServerDisconnectedError(), True),
         (PermissionError(errno.EACCES, "not yours"), False),
+        (PermissionError("The security token included in the request is expired"), False),
+        (FileNotFoundError("The specified bucket does not exist"), False),
+        (NoCredentialsError(), False),
         (ValueError("no credentials"), False),
     ],
 )
@@ -55,6 +75,23 @@ def test_a_bucket_is_asked_again_where_its_own_error_may_pass(
 
 
 @pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (OSError(errno.EIO, "Input/output error"), True),
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (FileNotFoundError(errno.ENOENT, "gone"), False),
+        (None, False),
+    ],
+)
+def test_an_image_is_read_again_where_its_file_server_may_come_back(
+    cause: Exception | None, expected: bool
+) -> None:
+    error = DatasetError("An image can be read.")
+    error.__cause__ = cause
+    assert is_worth_retrying(error) is expected
+
+
+@pytest.mark.parametrize(
     "error",
     [
         ConfigError("wrong"),
@@ -62,6 +99,9 @@ def test_a_bucket_is_asked_again_where_its_own_error_may_pass(
         DamagedShardError("set aside"),
         FileNotFoundError(errno.ENOENT, "gone"),
         PermissionError(errno.EACCES, "not yours"),
+        PermissionError("Access Denied"),
+        IsADirectoryError("a folder"),
+        NotADirectoryError("a file"),
         OSError(errno.ENOSPC, "disk full"),
         TaskRunTimeoutError(),
         ValueError("a bug"),

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from headstart.tasks.fingerprint import digest
 from headstart.tasks.progress import Advance, Reporter, use_reporter
 from headstart.tasks.records import RowCollection, RowId
 from headstart.tasks.spreading import available_cores
+from headstart.tasks.task_options import is_worth_retrying
 from headstart.tasks.views import writing as views
 from headstart.tasks.views.augment import augmented_view, plain_view, view_seed
 from headstart.tasks.views.writing import (
@@ -53,6 +55,23 @@ def index_of(root: Path) -> DatasetIndex:
         for file in sorted(root.glob("*.png"))
     )
     return DatasetIndex(class_names=("only",), rows=rows)
+
+
+def test_an_image_that_the_file_server_fails_on_is_worth_another_try(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_image(tmp_path, 0)
+    index, read = index_of(tmp_path), Path.read_bytes
+
+    def fail(self: Path) -> bytes:
+        if self == file:
+            raise OSError(errno.ESTALE, "Stale file handle", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(DatasetError, match="Stale file handle") as caught:
+        write_views(index, tmp_path, PLAIN_ONLY, SIZE, store, MAX_PIXELS, 1)
+    assert is_worth_retrying(caught.value)
 
 
 def write(root: Path, config: ViewsConfig, store: Store, num_workers: int = 2) -> ViewCounts:

@@ -23,7 +23,7 @@ from headstart.tasks.dataset.decode import (
 )
 from headstart.tasks.dataset.file_cache import FileCache, Verdict
 from headstart.tasks.dataset.listing import ListedImage
-from headstart.tasks.dataset.problems import Problem
+from headstart.tasks.dataset.problems import Problem, refuse_passing
 
 BATCH_FILES = 256
 """Files between two commits of the cache: what a killed run has to do again at most."""
@@ -79,6 +79,9 @@ def inspect_files(
 
     Returns:
         The usable images, and a problem for each other file.
+
+    Raises:
+        DatasetError: The disk or the file server fails.
     """
     inspector = _Inspector(max_pixels, cache)
     pool = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 1))  # one more hides the reads
@@ -133,10 +136,14 @@ class _Inspector:
         """Give the digest of a file, its verdict being in `verdicts` when all have ended.
 
         A file without a digest, as it was not read to its end, has a verdict of its own.
+
+        Raises:
+            DatasetError: The disk or the file server fails.
         """
         try:
             return self._read(listed.file)
         except OSError as error:
+            refuse_passing(error, listed.file)
             reason = f"cannot be read ({(error.strerror or type(error).__name__).lower()})"
             return Verdict(flaw="unreadable", reason=reason)
 

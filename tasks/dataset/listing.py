@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 from headstart.config import Split
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import PREFIX_BYTES, looks_like_image
-from headstart.tasks.dataset.problems import Problem, ProblemKind, printable
+from headstart.tasks.dataset.problems import Problem, ProblemKind, printable, refuse_passing
 
 SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train",
@@ -218,6 +218,7 @@ class _Walk:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError as error:
+            refuse_passing(error, folder)
             self._report(path or ".", "unreadable", f"the folder cannot be read ({_why(error)})")
             return
         for entry in entries:
@@ -238,6 +239,7 @@ class _Walk:
             self._report(printable(place.path), "bad_name", f"the name is not UTF-8{loss}")
             return 0
         except OSError as error:
+            refuse_passing(error, place.file)
             self._report(printable(place.path), "unreadable", _why(error))
             return 0
         return mode

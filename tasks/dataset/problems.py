@@ -1,7 +1,9 @@
 """What can be wrong with image data: one line each, nothing is lost silently."""
 
+import errno
 from typing import Literal, NamedTuple, get_args
 
+from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import Flaw
 
 ProblemKind = Literal[
@@ -49,6 +51,10 @@ KIND_WORDS: dict[ProblemKind, str] = {
 """Each kind in words that follow a number."""
 
 
+_PASSING = frozenset((errno.EIO, errno.ESTALE, errno.ETIMEDOUT))
+"""What a network file system says while its server is away; EIO also a disk that is failing."""
+
+
 class Problem(NamedTuple):
     """One thing the reader should know about the data.
 
@@ -67,6 +73,26 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {printable(self.reason)}"
+
+
+def refuse_passing(error: OSError, path: str) -> None:
+    """Go no further where a file server or a disk fails, be it for a moment.
+
+    What is left out because of that would change the data set, and what was computed of it.
+
+    Args:
+        error: What reading a file or a folder raised.
+        path: The file or the folder.
+
+    Raises:
+        DatasetError: It is such a failure; a stage that ends so is tried again.
+    """
+    if error.errno in _PASSING:
+        raise DatasetError(
+            "The images can be read, or are known to be unreadable.",
+            f"{printable(path)}: {error.strerror}",
+            "run the command again; what fails each time, mend or take out of the folder",
+        ) from error
 
 
 def printable(text: str) -> str:
