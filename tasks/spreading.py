@@ -19,11 +19,12 @@ import contextlib
 import logging
 import os
 import pickle
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import ContextVar
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
@@ -35,7 +36,11 @@ from headstart.tasks.stage import in_flow_run
 from headstart.tasks.task_options import LOST_WORKER, is_retried
 
 NUM_TRIES = 4
-"""Workers that may be lost over one piece before it, not the machine, is held to be at fault."""
+"""Workers that may be lost over one piece before it, not the machine, is held to be at fault.
+
+A pool of processes does not tell which piece its worker had: there it is pools lost one after the
+other without a piece finished in between.
+"""
 RETRY_DELAY_S = 5.0
 """Long enough for a network file system to come back."""
 
@@ -93,7 +98,8 @@ def map_pieces(
     config = current_spreading()
     engine = _recorded if in_flow_run() else ENGINES[config.runner.partition("://")[0]]
     left = dict(enumerate(pickle.dumps((function, piece)) for piece in pieces))
-    for _ in range(NUM_TRIES):
+    num_lost, num_left = 0, len(left)
+    while num_lost < NUM_TRIES:
         numbers = list(left)
         try:
             with contextlib.closing(engine(config, list(left.values()))) as results:
@@ -101,11 +107,13 @@ def map_pieces(
                     del left[numbers[position]]
                     yield result
         except BrokenProcessPool:
-            continue  # the pool is gone with the worker; what it finished is not
+            pass  # the pool is gone with the worker; what it finished is not
         except ImportError as error:
             raise _not_installed(config.runner, error) from None
         if not left:
             return
+        num_lost = num_lost + 1 if len(left) == num_left else 1
+        num_left = len(left)
     raise _gave_up(f"{len(left)} of {len(pieces)} pieces lost their process {NUM_TRIES} times")
 
 
@@ -135,8 +143,19 @@ def worker_environment(config: SpreadConfig) -> dict[str, str]:
     return {"TF_NUM_INTRAOP_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def _set_environment(environment: dict[str, str]) -> None:
+def _begin_worker(environment: dict[str, str]) -> None:
+    """Set up a process of a pool: its variables, and that it does not outlive its driver."""
     os.environ.update(environment)
+    threading.Thread(target=_end_with_driver, name="driver", daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    # A worker holds the writing end of the queue that it reads, which therefore never ends: a
+    # driver that is killed would leave it waiting for ever, with TensorFlow in memory.
+    driver = parent_process()
+    if driver is not None:
+        connection.wait([driver.sentinel])
+        os._exit(1)  # what it was writing lies aside; the driver's locks are no longer held
 
 
 def _threads(
@@ -153,7 +172,7 @@ def _processes(
     with ProcessPoolExecutor(
         min(num_local_workers(config), len(calls)),
         get_context("spawn"),
-        _set_environment,
+        _begin_worker,
         (worker_environment(config),),
     ) as pool:
         yield from _pool_results(pool, calls)
@@ -316,7 +335,7 @@ def _task_runner(config: SpreadConfig) -> Any:
 
         return ProcessPoolTaskRunner(
             max_workers=num_local_workers(config),
-            initializer=_set_environment,
+            initializer=_begin_worker,
             initargs=(worker_environment(config),),
         )
     if kind == "dask":

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from headstart.tasks.spreading import (
     use_spreading,
     worker_environment,
 )
+from headstart.tasks.task_options import is_worth_retrying
 from headstart.tasks.views import writing as views_writing
 from headstart.tasks.views.stage import ViewsManifest
 from tests.pieces_to_map import (
@@ -38,6 +41,14 @@ from tests.pipeline import NUM_IMAGES, Pipeline
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ("views.num_augmented=2", "bottlenecks.extra_cuts=[second]")
+DRIVER = """
+from headstart.config import SpreadConfig
+from headstart.tasks.spreading import map_pieces, use_spreading
+from tests.pieces_to_map import linger
+
+with use_spreading(SpreadConfig(runner="process", num_workers=1)):
+    list(map_pieces(linger, [0]))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +116,34 @@ def test_a_piece_that_kills_every_worker_ends_in_an_error(
     assert "lost their process 1 times" in caught.value.received
 
 
+def test_pieces_that_kill_one_worker_each_are_all_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreading, "NUM_TRIES", 2)
+    pieces = [Deadly(number, str(tmp_path / f"grave {number}")) for number in range(2)]
+    with use_spreading(SpreadConfig(runner="process", num_workers=1)):
+        assert sorted(map_pieces(survive, pieces)) == [0, 1]
+    assert len(list(tmp_path.glob("grave *"))) == 2
+
+
+def test_workers_end_with_a_driver_that_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # Python's own last words on the semaphores left behind
+        text=True,
+    ) as driver:
+        assert driver.stdout is not None
+        worker = int(driver.stdout.readline())
+        driver.kill()
+        try:
+            driver.communicate(timeout=20)  # ends when no worker can write to it any more
+        except subprocess.TimeoutExpired:
+            os.kill(worker, signal.SIGKILL)
+            raise
+
+
 def test_three_threads_write_the_files_of_one_stream(pipeline: Pipeline, tmp_path: Path) -> None:
     assert not is_spread()
     pipeline.extract(*SETTINGS)
@@ -132,6 +171,42 @@ def test_two_dask_workers_one_of_them_killed_write_the_files_of_one_process(
     assert (tmp_path / "grave").exists()
     assert pipeline.num_passed() == 0  # not here
     assert digests(pipeline.store) == expected
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "name", "other"),
+    [
+        (views_writing, "views", "headstart.tasks.views.writing.codecs_digest", "other codecs"),
+        (
+            bottlenecks_stage,
+            "bottlenecks",
+            "headstart.tasks.bottlenecks.rows.versions",
+            {"tensorflow": "1.0.0", "keras": "1.0.0"},
+        ),
+    ],
+    ids=["views", "bottlenecks"],
+)
+def test_a_worker_that_would_make_other_rows_is_refused_before_it_makes_any(
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: Any,
+    kind: str,
+    name: str,
+    other: Any,
+) -> None:
+    def elsewhere(function: Any, pieces: Any) -> Iterator[Any]:
+        with monkeypatch.context() as patch:
+            patch.setattr(name, lambda: other)
+            yield from map(function, pieces)
+
+    monkeypatch.setattr(stage, "map_pieces", elsewhere)
+    with use_spreading(spread_over("thread")), pytest.raises(ConfigError) as caught:
+        pipeline.extract()
+    assert "TensorFlow" in caught.value.received
+    assert "Pillow" in caught.value.next_step
+    assert not is_worth_retrying(caught.value)
+    assert list(pipeline.store.root.glob(f"rows/{kind}/*/*.tfrecord")) == []
+    assert pipeline.num_passed() == 0
 
 
 def test_the_digest_tells_other_contents(pipeline: Pipeline, tmp_path: Path) -> None:

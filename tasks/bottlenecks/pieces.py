@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from headstart.config import BackboneConfig, BottleneckConfig, ViewsConfig
+from headstart.tasks.agreement import Agreement
 from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.bottlenecks.extraction import Extract, Target, freeze, piece_rows, run_pass
@@ -42,6 +43,7 @@ class BottlenecksPiece(NamedTuple):
 
     Attributes:
         store: Where views are and bottlenecks go.
+        agreement: On the collections that the bottlenecks go into, one a cut.
         views: How images became pixels.
         backbone: The network.
         config: Its cuts, the storage type and the size of a batch.
@@ -53,6 +55,7 @@ class BottlenecksPiece(NamedTuple):
     """
 
     store: str
+    agreement: Agreement
     views: ViewsConfig
     backbone: BackboneConfig
     config: BottleneckConfig
@@ -115,6 +118,7 @@ def cut_into_pieces(
     """Cut sources where `run_pass` would end one shard and begin the next."""
     pieces = []
     for source in sources:
+        agreement = Agreement.on(target.collection for target in source.targets)
         names = source.views.shard_names(source.row_ids)
         size = piece_rows(source.targets)
         for start in range(0, len(source.row_ids), size):
@@ -128,6 +132,7 @@ def cut_into_pieces(
             pieces.append(
                 BottlenecksPiece(
                     store.location,
+                    agreement,
                     views,
                     backbone,
                     config,
@@ -152,6 +157,7 @@ def extract_piece(piece: BottlenecksPiece) -> int:
 
     Raises:
         BackboneError: An activation is NaN or infinite, or too large for the storage type.
+        ConfigError: This worker would make other bottlenecks than those asked for.
         DamagedShardError: A shard of views is damaged or gone.
     """
     with use_store(open_store(piece.store)) as store:
@@ -162,6 +168,7 @@ def extract_piece(piece: BottlenecksPiece) -> int:
             Target(output, cut.collections[piece.number], frozenset(lacking), piece.num_wanted)
             for (output, cut), lacking in zip(enumerate(cuts.values()), piece.lacking, strict=True)
         ]
+        piece.agreement.check(target.collection for target in targets)
         done = all(
             target.collection.holds(lacking, piece.num_wanted)
             for target, lacking in zip(targets, piece.lacking, strict=True)

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from headstart.config import ViewsConfig
 from headstart.errors import DatasetError
+from headstart.tasks.agreement import Agreement
 from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.dataset.codecs import codecs_digest
 from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
@@ -75,6 +76,7 @@ class ViewsPiece(NamedTuple):
 
     Attributes:
         store: Where the views are kept.
+        agreement: On the collections that they are written into.
         config: How images become pixels.
         image_size: Side of a view in pixels.
         max_pixels: Images with more pixels are refused.
@@ -83,6 +85,7 @@ class ViewsPiece(NamedTuple):
     """
 
     store: str
+    agreement: Agreement
     config: ViewsConfig
     image_size: int
     max_pixels: int
@@ -174,7 +177,8 @@ def write_views(
         size = collections[0].shard_rows(num_images)
         parts = [tuple(jobs[start : start + size]) for start in range(0, len(jobs), size)]
         if jobs and is_spread():
-            common = (store.location, config, image_size, max_pixels, num_images)
+            agreement = Agreement.on(collections)
+            common = (store.location, agreement, config, image_size, max_pixels, num_images)
             for count in map_pieces(write_piece, [ViewsPiece(*common, part) for part in parts]):
                 advance(count)
             store.look_again()
@@ -200,10 +204,12 @@ def write_piece(piece: ViewsPiece) -> int:
         The number of images.
 
     Raises:
+        ConfigError: This worker would make other views than those asked for.
         DatasetError: A file is gone, or is not the one that was indexed.
     """
     with use_store(open_store(piece.store)) as store:
         collections = _collections(piece.config, piece.image_size, store)
+        piece.agreement.check(collections)
         rows = _rows_of(piece.jobs)
         counts = _num_wanted(piece.num_images, piece.config.num_augmented)
         if not all(map(RowCollection.holds, collections, rows, counts)):
@@ -281,7 +287,7 @@ class ViewMaker:
             data = job.file.read_bytes()
         except OSError as error:
             received = f"{job.file}: {error.strerror or type(error).__name__}"
-            raise DatasetError("An image can be read.", received, next_step) from None
+            raise DatasetError("An image can be read.", received, next_step) from error
         if bytes_digest(data) != job.digest:
             expected = "An image holds the bytes that were indexed when the run began."
             raise DatasetError(expected, f"{job.file}: was changed since", next_step)
