@@ -12,7 +12,7 @@ from prefect import flow
 
 from headstart.config import BackboneConfig, RankConfig, Split
 from headstart.flows.artifacts import shown_in_ui
-from headstart.flows.diagnosis import watching
+from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
@@ -20,7 +20,7 @@ from headstart.tasks.artifacts import current_store, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.finetuning.training import many_models
-from headstart.tasks.head.stage import watched_by
+from headstart.tasks.head.doubts import check_classes
 from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
 from headstart.tasks.ranking import reference
 from headstart.tasks.ranking.candidates import (
@@ -31,7 +31,7 @@ from headstart.tasks.ranking.candidates import (
 )
 from headstart.tasks.ranking.report import RankSummary, markdown, write_ranking
 from headstart.tasks.ranking.sources import IMAGENET, REFERENCE, list_sources, seed_registry
-from headstart.tasks.ranking.verdict import Candidate, SourceLine, judge
+from headstart.tasks.ranking.verdict import Candidate, SourceLine, best_first, judge
 from headstart.tasks.remote_store import open_store
 from headstart.tasks.stage import Outcome, collect_outcomes, mending_damage
 
@@ -58,6 +58,7 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
     names = tuple(dict.fromkeys(config.candidates.backbones or backbones_at_hand()))
     with collect_outcomes() as outcomes:
         dataset = stages.dataset(config.dataset)
+        check_classes(index_of(dataset))
         judged = judged_split(index_of(dataset))
         candidates = [
             candidate
@@ -107,15 +108,12 @@ def _rank_backbone(
     num_seen = len(index.rows_of("train")) + len(index.rows_of("val"))
     for cut in cuts:
         start = len(outcomes)
+        # With a number: two files of one name, as every export is model.keras, are two networks.
+        title = f"{names.index(name) + 1}-{Path(name).stem}-{cut.name}"
         one = config.bottlenecks.model_copy(update={"cut": cut.name})
         scores = stages.scores(dataset, views, backbone, one, config.scoring)
-        with (
-            watching(
-                folder / "crash" / f"{Path(name).stem}-{cut.name}", stops_on_nan=False
-            ) as watch,
-            watched_by(*watch.callbacks),
-        ):
-            log_dir = folder / "tensorboard" / f"{Path(name).stem}-{cut.name}"
+        with watching_stages(folder / "crash" / title):
+            log_dir = folder / "tensorboard" / title
             head = stages.head(dataset, views, backbone, one, config.head, log_dir)
         evaluation = stages.evaluation(dataset, head, views, backbone, one, config.evaluation)
         share = cut.flops_before / max(1, network.cuts[-1].flops_before)
@@ -163,13 +161,14 @@ def _baseline(
     candidates: Sequence[Candidate],
     judged: Split,
 ) -> tuple[float, float] | None:
-    """Train a small network from scratch for as long as the best transfer took."""
+    """Train a small network from scratch for as long as the pick's transfer took, within limits."""
     if not config.baseline.enabled:
         return None
-    best = max(candidates, key=lambda one: one.accuracy)
-    size = open_backbone(BackboneConfig(name=best.backbone), config.views.image_size).image_size
+    pick = best_first(candidates)[0]
+    size = open_backbone(BackboneConfig(name=pick.backbone), config.views.image_size).image_size
     stages.views(dataset, config.dataset, config.views, size, None)
     # Whole seconds, so that the next run finds the same budget.
-    budget_s = float(round(min(config.baseline.max_seconds, max(1.0, best.transfer_s))))
+    transfer_s = max(1.0, float(round(pick.transfer_s)))
+    budget_s = min(config.baseline.max_seconds, transfer_s)
     made = stages.baseline(dataset, config.views, size, judged, budget_s, config.baseline)
     return made.accuracy, made.budget_s

@@ -33,10 +33,10 @@ def make_bottlenecks(
         The manifest of the bottlenecks.
     """
     needed = images_to_extract(dataset, views, backbone, config)
+    size = open_backbone(backbone, views.image_size).image_size
     if needed == ():
-        stages.views.skip("not needed: all bottlenecks are there")
+        stages.views.skip("not needed: all bottlenecks are there", dataset, source, views, size)
     else:
-        size = open_backbone(backbone, views.image_size).image_size
         stages.views(dataset, source, views, size, needed)
     return stages.bottlenecks(dataset, source, views, backbone, config)
 

@@ -15,15 +15,15 @@ from prefect import flow
 from headstart.config import BackboneConfig, SurveyConfig
 from headstart.errors import ConfigError
 from headstart.flows.artifacts import shown_in_ui
-from headstart.flows.diagnosis import watching
+from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
 from headstart.tasks.backbones.table import BACKBONES
-from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.finetuning.training import many_models
-from headstart.tasks.head.stage import watched_by
+from headstart.tasks.head.doubts import check_classes
 from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
 from headstart.tasks.remote_store import open_store
@@ -67,13 +67,14 @@ def _check_name(name: str) -> None:
 def _run(config: SurveyConfig, names: tuple[str, ...], folder: Path) -> SurveySummary:
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
+        dataset = _index_images(config)
         networks = stages.anatomy(names).networks
         measured = {}
         if config.measuring.enabled:
             measured = {
                 name: stages.measurements(name, config.measuring).measurements for name in names
             }
-        judged, accuracies = _judge(config, names, folder)
+        judged, accuracies = _judge(config, dataset, names, folder)
     surveyed = [
         Surveyed(
             anatomy=one,
@@ -103,23 +104,29 @@ def _run(config: SurveyConfig, names: tuple[str, ...], folder: Path) -> SurveySu
     return summary
 
 
+def _index_images(config: SurveyConfig) -> DatasetManifest | None:
+    """Index the images, where there are any, and refuse at once what cannot be judged on."""
+    if config.dataset is None:
+        return None
+    dataset = stages.dataset(config.dataset)
+    check_classes(index_of(dataset))
+    judged_split(index_of(dataset))
+    return dataset
+
+
 def _judge(
-    config: SurveyConfig, names: tuple[str, ...], folder: Path
+    config: SurveyConfig, dataset: DatasetManifest | None, names: tuple[str, ...], folder: Path
 ) -> tuple[str | None, Mapping[str, float]]:
     """Train a head on the top of each backbone whose weights are installed."""
-    if config.dataset is None:
+    if config.dataset is None or dataset is None:
         return None, {}
-    dataset = stages.dataset(config.dataset)
     judged = judged_split(index_of(dataset))
     views, cut = config.views, config.bottlenecks
     accuracies = {}
     for name in [name for name in names if name in backbones_at_hand()]:
         backbone = BackboneConfig(name=name)
         make_bottlenecks(dataset, config.dataset, views, backbone, cut)
-        with (
-            watching(folder / "crash" / name, stops_on_nan=False) as watch,
-            watched_by(*watch.callbacks),
-        ):
+        with watching_stages(folder / "crash" / name):
             log_dir = folder / "tensorboard" / name
             head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
         made = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)

@@ -80,9 +80,10 @@ def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
         if needed or config.finetuned:
             stages.views(dataset, config.dataset, views, network.image_size)
         else:
-            stages.views.skip("not needed: all averages are there")
+            reason = "not needed: all averages are there"
+            stages.views.skip(reason, dataset, config.dataset, views, network.image_size)
         views_s = cold_seconds(outcomes[1:])
-        pooled(dataset, views, backbone, names, dtype)
+        pooled(dataset, views, backbone, names, dtype, config.bottlenecks.batch_size)
         once_s = cold_seconds(outcomes[1:])
         wanted = transferability_trials(names, config)
         done = train_all(config, dataset, wanted, folder)

@@ -1,18 +1,48 @@
-"""The GPUs of one machine: how work is shared out among them.
+"""The processors of one machine: which they are, and how work is shared out among its GPUs.
 
-A process uses all that it sees (CUDA_VISIBLE_DEVICES narrows that). One process with a
+A process uses all GPUs that it sees (CUDA_VISIBLE_DEVICES narrows that). One process with a
 `tf.distribute.MirroredStrategy` keeps several GPUs busy; several machines, or several processes
 on one, are the business of `headstart.tasks.spreading`.
 """
 
+import platform
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from headstart.tasks.spreading import available_cores
+
 Batch = npt.NDArray[np.uint8]
+CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux names its processors."""
+
+
+def machine_fingerprint() -> list[str | int]:
+    """Return what a measured speed depends on besides the program, for keys.
+
+    Returns:
+        Architecture, model of the CPU, cores that this process may use, and each GPU's model.
+    """
+    return [platform.machine(), _cpu_name(), available_cores(), *_gpu_names()]
+
+
+def _cpu_name() -> str:
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
+def _gpu_names() -> list[str]:
+    gpus = tf.config.list_physical_devices("GPU")
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
+    return [str(detail.get("device_name", "GPU")) for detail in details]
 
 
 def strategy() -> Any:

@@ -39,6 +39,21 @@ QUICK = (
     "export.num_proof_images=2",
     "views.augmentations=[{kind: flip}, {kind: pad_and_random_crop, padding: 2}]",
 )
+LADDER = (
+    "ladder.cuts=[second, first]",
+    "tuning.epochs=2",
+    "tuning.batch_size=8",
+    "tuning.optimizer=adamw",
+    "tuning.learning_rate=0.01",
+)
+"""Beside `QUICK`, for the finetune flow."""
+STUDY = (
+    "tuning.epochs=2",
+    "tuning.batch_size=8",
+    "bottlenecks.batch_size=4",
+    "evaluation.num_bootstrap=10",
+)
+"""For the compare and transferability flows."""
 
 
 def add_images(folder: Path, label: str, seeds: Sequence[int], suffix: str = ".png") -> None:

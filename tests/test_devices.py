@@ -1,13 +1,16 @@
 """Several devices in one process: shared out, and the same rows bit for bit."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from headstart.tasks.devices import num_replicas, replicate, strategy
+from headstart.tasks import devices
+from headstart.tasks.devices import machine_fingerprint, num_replicas, replicate, strategy
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
@@ -75,3 +78,18 @@ def test_one_device_needs_no_strategy() -> None:
     assert not isinstance(over, tf.distribute.MirroredStrategy)
     compute = replicate(lambda batch: [tf.reduce_sum(tf.cast(batch, tf.int32))], over)
     assert [int(result[0]) for result in compute([np.ones((1, 2, 2, 3), np.uint8)] * 2)] == [12, 12]
+
+
+def test_a_machine_is_known_by_its_processor_its_cores_and_its_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(
+        "processor\t: 0\nmodel name\t: A CPU @ 2.00GHz\nmodel\t: 3\n\nmodel name\t: B"
+    )
+    monkeypatch.setattr(devices, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(devices, "available_cores", lambda: 3)
+    monkeypatch.setattr(devices, "_gpu_names", lambda: ["a GPU"])
+    assert machine_fingerprint() == [platform.machine(), "A CPU @ 2.00GHz", 3, "a GPU"]
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "none")  # not Linux
+    assert machine_fingerprint() == [platform.machine(), platform.processor(), 3, "a GPU"]

@@ -257,6 +257,34 @@ class TestStatistics:
         np.testing.assert_allclose(read(rows), model(rows), rtol=1e-6)
 
 
+class TestInputStatistics:
+    """Keras' Normalization computes with constants that it makes of its weights."""
+
+    def network(self, tmp_path: Path) -> tuple[Any, Any]:
+        """Return a backbone with an adapted Normalization, and the model it was read from."""
+        plain = normalised_network()
+        images = keras.Input((SIDE, SIDE, 3), name="images")
+        statistics = keras.layers.Normalization(name="statistics")
+        statistics.adapt(pictures())
+        model = keras.Model(images, plain.call(statistics(images)))  # not nested
+        model.save(tmp_path / "adapted.keras")
+        return load_backbone(BackboneConfig(name=str(tmp_path / "adapted.keras"))), model
+
+    def test_what_trains_end_to_end_is_what_was_kept_and_what_is_saved(
+        self, tmp_path: Path
+    ) -> None:
+        backbone, original = self.network(tmp_path)
+        head = build_head(HeadConfig(dropout=0.0), (8,), NUM_CLASSES)
+        images = pictures().astype(np.float32)
+        expected = head(original(images))
+        network = extend(head, (("logits",),), backbone, PIXELS, "top")
+        held = hold_statistics(network.model)
+        stock_layers(held).save(tmp_path / "head.keras")
+        read = keras.models.load_model(tmp_path / "head.keras", compile=False)
+        for model in (network.model, held, stock_layers(held), read):
+            np.testing.assert_allclose(model(images), expected, rtol=1e-4, atol=1e-5)
+
+
 class TestTraining:
     def test_a_cached_rung_follows_the_curve_of_the_whole_network_with_a_frozen_prefix(
         self, backbone: Backbone, tmp_path: Path
@@ -419,6 +447,55 @@ class TestStudies:
     def test_a_study_of_nothing_is_refused(self, model: Any, nothing: str) -> None:
         with pytest.raises(ConfigError, match=nothing.partition("=")[0]):
             build_config(model, "images", settings=(nothing,))
+
+    @pytest.mark.parametrize("model", [CompareConfig, TransferabilityConfig])
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            "bottlenecks.cut=block6b_add",
+            "bottlenecks.extra_cuts=[block6b_add]",
+            "head.kind=mlp",
+            "head.hidden_units=[8]",
+            "head.optimizer=adam",
+            "head.epochs=3",
+            "head.schedule=constant",
+            "head.momentum=0.5",
+            "head.patience=1",
+            "head.seed=1",
+            "evaluation.top_k=3",
+            "evaluation.num_calibration_bins=3",
+            "evaluation.num_top_losses=3",
+        ],
+    )
+    def test_a_setting_that_a_study_does_not_read_is_refused(
+        self, model: Any, setting: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=setting.partition("=")[0]):
+            build_config(model, "images", settings=(setting,))
+
+    def test_the_gate_of_bottlenecks_is_not_one_of_averages(self) -> None:
+        setting = ("bottlenecks.num_parity_rows=2",)
+        assert build_config(CompareConfig, "images", settings=setting)
+        with pytest.raises(ConfigError, match="num_parity_rows"):
+            build_config(TransferabilityConfig, "images", settings=setting)
+
+    @pytest.mark.parametrize("model", [CompareConfig, TransferabilityConfig])
+    def test_a_setting_that_a_study_reads_is_taken(self, model: Any) -> None:
+        read = (
+            "bottlenecks.dtype=float32",
+            "bottlenecks.batch_size=4",
+            "head.optimizer=sgd",
+            "head.learning_rate=0.1",
+            "head.batch_size=8",
+            "head.weight_decay=0.1",
+            "head.dropout=0.2",
+            "head.label_smoothing=0.1",
+            "head.class_weights=balanced",
+            "evaluation.num_bootstrap=20",
+            "evaluation.confidence=0.9",
+            "evaluation.seed=1",
+        )
+        assert build_config(model, "images", settings=read).head.label_smoothing == 0.1
 
     def test_the_order_is_told_as_it_is(self) -> None:
         def line(accuracy: float) -> Line:

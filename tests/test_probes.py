@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.tasks.ranking.agreement import first_choice, weighted_tau
+from headstart.tasks.ranking.agreement import weighted_tau
 from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.ranking.probes import (
     knn_accuracy,
@@ -106,11 +106,6 @@ def test_tau_looks_at_candidates_that_have_the_score() -> None:
     assert weighted_tau([3.0, None, 2.0, 1.0], [0.9, 0.1, 0.8, 0.7]) == pytest.approx(1.0)
     assert weighted_tau([3.0, None, 2.0], [0.9, 0.1, 0.8]) is None
     assert weighted_tau([1.0, 1.0, 1.0], [0.9, 0.1, 0.8]) is None
-
-
-def test_the_first_choice_is_the_largest_known_value() -> None:
-    assert first_choice([None, 1.0, 3.0, 3.0]) == 2
-    assert first_choice([None, None]) is None
 
 
 def test_all_images_are_looked_at_unless_there_are_too_many() -> None:

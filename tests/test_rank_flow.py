@@ -11,9 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from headstart.cli import app
+from headstart.commands.rank import shown_names
 from headstart.config import FinetuneConfig, RankConfig, build_config
+from headstart.errors import TrainingError
 from headstart.tasks.ranking.sources import IMAGENET, NUM_IMAGENET_IMAGES, list_sources
-from tests.pipeline import QUICK, Pipeline, save_backbone
+from tests.pipeline import QUICK, Pipeline, add_images, save_backbone
 
 SMALL = (
     "candidates.cuts=[second, top]",
@@ -29,8 +31,10 @@ SMALL = (
 def rank(pipeline: Pipeline, *settings: str, **overrides: Any) -> Any:
     from headstart.flows.rank import rank as flow
 
-    other = pipeline.backbone.with_name("other.keras")
+    # Of the same name: `headstart train` calls every model of its own model.keras.
+    other = pipeline.backbone.parent / "other" / pipeline.backbone.name
     if not other.exists():
+        other.parent.mkdir()
         save_backbone(other, seed=1)
     config = build_config(
         RankConfig,
@@ -67,15 +71,64 @@ def test_a_ranking_shows_every_score_beside_a_measured_accuracy_and_repeats_noth
     again = rank(pipeline)
     assert pipeline.num_passed() == 0
     assert {one.status for one in again.stages if one.name != "views"} == {"hit"}
-    told = ("backbone", "cut", "scores", "accuracy", "epochs", "uncached_s")
+    told = (
+        "backbone", "cut", "scores", "accuracy", "epochs", "cached_s", "transfer_s", "uncached_s",
+    )  # fmt: skip
     first, second = (
         [[one[name] for name in told] for one in made.metrics["candidates"]]
         for made in (summary, again)
     )
     assert first == second
+    assert again.metrics["ranking_s"] == summary.metrics["ranking_s"]
+    # Each training has a folder of its own: nothing of another is in what was stored.
+    assert len(list((Path(summary.run_dir) / "tensorboard").iterdir())) == 4
+    for head in (pipeline.store.root / "artefacts" / "head").iterdir():
+        assert len(list((head / "tensorboard").rglob("train/events*"))) == 1
     bare = rank(pipeline, "baseline.enabled=false")
     assert bare.metrics["baseline_accuracy"] is None
     assert "baseline" not in [one.name for one in bare.stages]
+
+
+def test_the_baseline_finds_its_budget_again_where_the_transfer_decides_it(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[float] = []
+
+    def train(*arguments: Any) -> Any:
+        budgets.append(arguments[4])
+        return SimpleNamespace(accuracy=0.5, budget_s=arguments[4])
+
+    one = {"candidates.backbones": [str(pipeline.backbone)], "candidates.cuts": ["top"]}
+    rank(pipeline, "baseline.enabled=false", **one)
+    for path in (pipeline.store.root / "manifests" / "views").rglob("*.json"):
+        manifest = json.loads(path.read_text())
+        path.write_text(json.dumps({**manifest, "duration_s": 70.25}))
+    monkeypatch.setattr("headstart.flows.rank.stages.baseline", train)
+    found = rank(pipeline, "baseline.max_seconds=1000", **one)
+    best_s = found.metrics["candidates"][0]["transfer_s"]
+    assert budgets == [round(best_s)]
+    assert best_s > 70.25
+    rank(pipeline, "baseline.max_seconds=0.4", **one)
+    assert budgets[1:] == [0.4]  # less than a second, but not none
+
+
+def test_a_class_without_training_images_is_refused_before_the_first_pass(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    for number, place in enumerate(("train/red", "train/green", "val/red", "val/blue")):
+        part, label = place.split("/")
+        add_images(tmp_path / "gaps" / part, label, range(10 * number, 10 * number + 3))
+    pipeline.images = tmp_path / "gaps"
+    with pytest.raises(TrainingError, match="none of blue"):
+        rank(pipeline)
+    assert pipeline.num_passed() == 0
+
+
+def test_backbones_of_one_name_are_printed_by_their_paths() -> None:
+    shown = shown_names(["runs/a/model.keras", "runs/b/model.keras", "nets/mine.keras", "vgg16"])
+    assert list(shown.values()) == [
+        "runs/a/model.keras", "runs/b/model.keras", "mine.keras", "vgg16",
+    ]  # fmt: skip
 
 
 def test_tensorflow_does_not_warn_of_the_many_heads(

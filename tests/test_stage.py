@@ -49,6 +49,8 @@ def test_a_stage_computes_once() -> None:
     assert (first.status, first.rows, first.rows_computed) == ("miss", 5, 2)
     assert (second.status, second.rows, second.rows_computed) == ("hit", 5, 0)
     assert calls == ["Ada"]
+    assert (first.share_computed, second.share_computed) == (0.4, 0.4)
+    assert first.made_s == second.made_s > 0
 
 
 @pytest.mark.usefixtures("store")
@@ -153,6 +155,8 @@ def test_a_call_that_is_spared_says_what_it_took(store: Store) -> None:
         0.0,
         7.5,
     ]
+    told = [(one.made_s, one.share_computed) for one in outcomes if one.reason == "not needed"]
+    assert told == [(0.0, 0.0), (0.0, 0.0), (7.5, 0.4)]
 
 
 def test_a_miss_is_compared_with_what_is_like_it(store: Store) -> None:

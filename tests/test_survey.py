@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from headstart.cli import app
 from headstart.config import SurveyConfig, build_config
-from headstart.errors import BackboneError, ConfigError
+from headstart.errors import BackboneError, ConfigError, TrainingError
 from headstart.flows.survey import survey  # also: Prefect keeps the stream it is imported with
 from headstart.tasks.backbones.layer_graph import read_layer_graph
 from headstart.tasks.surveying.anatomy import Anatomy, CutSize, count_depth, count_live
@@ -19,6 +19,7 @@ from headstart.tasks.surveying.child import run_child
 from headstart.tasks.surveying.measuring import Measurement
 from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.survey import Surveyed, table_rows
+from tests.pipeline import add_images
 
 # Parameters with the classifier, and layers with weights on the longest path.
 # Sources: LeCun et al. 1998 (LeNet-5, whose partly connected third layer is fully connected here,
@@ -160,6 +161,23 @@ def test_the_command_surveys_measures_and_repeats_nothing(
 def test_a_name_that_is_not_in_the_table_is_refused(tmp_path: Path) -> None:
     config = build_config(SurveyConfig, overrides={"backbones": ["resnet_50"]})
     with pytest.raises(ConfigError, match="did you mean resnet50"):
+        survey.fn(config, tmp_path / "store")
+
+
+def test_a_class_without_training_images_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def child(*arguments: str) -> Iterator[str]:
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr("headstart.tasks.surveying.stage.run_child", child)
+    for number, place in enumerate(("train/red", "val/red", "val/blue")):
+        part, label = place.split("/")
+        add_images(tmp_path / "gaps" / part, label, range(10 * number, 10 * number + 3))
+    config = build_config(
+        SurveyConfig, overrides={"backbones": ["lenet5"], "dataset.images": str(tmp_path / "gaps")}
+    )
+    with pytest.raises(TrainingError, match="none of blue"):
         survey.fn(config, tmp_path / "store")
 
 

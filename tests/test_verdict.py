@@ -37,8 +37,8 @@ def candidate(name: str, accuracy: float, **fields: Any) -> Candidate:
 
 def verdict(*candidates: Candidate, baseline: tuple[float, float] | None = None) -> Verdict:
     outcomes = [
-        Outcome(name="bottlenecks", status="hit", seconds=1.0, seconds_saved=9.0),
-        Outcome(name="head", status="miss", seconds=4.0),
+        Outcome(name="bottlenecks", status="hit", seconds=1.0, seconds_saved=9.0, made_s=10.0),
+        Outcome(name="head", status="miss", seconds=4.0, made_s=4.0),
     ]
     return judge("test", candidates, [], outcomes, baseline)
 
@@ -71,13 +71,51 @@ def test_seconds_saved_are_those_against_an_empty_store() -> None:
     made = verdict(candidate("a", 0.9), candidate("b", 0.8))
     assert made.ranking_s == pytest.approx(14.0)
     assert made.seconds_saved == pytest.approx(200.0 - 14.0)
+    assert made.ranked_from == "from an empty store"
+
+
+def test_what_was_in_the_store_already_is_estimated_and_said() -> None:
+    def ranked(*shares: float) -> Verdict:
+        outcomes = [
+            Outcome(name="views", status="miss", made_s=3.0, share_computed=share)
+            for share in shares
+        ]
+        return judge("test", [candidate("a", 0.9)], [], outcomes, None)
+
+    scaled = ranked(1.0, 0.1)
+    assert scaled.ranking_s == pytest.approx(3.0 + 30.0)
+    assert scaled.ranked_from == "from an empty store, scaled up from the rows that were missing"
+    unknown = ranked(0.5, 0.0)
+    assert unknown.ranking_s == pytest.approx(6.0 + 3.0)
+    assert unknown.ranked_from == "not counting rows that were in the store already"
 
 
 def test_negative_transfer_is_warned_of() -> None:
-    assert "Negative transfer" in verdict(candidate("a", 0.6), baseline=(0.7, 5.0)).warnings[0]
+    worse = verdict(candidate("a", 0.6), baseline=(0.7, 5.0)).warnings[0]
+    assert "Negative transfer: a small network from scratch reached 70.0% in 5 s (as long" in worse
     near = verdict(candidate("a", 0.6), baseline=(0.595, 5.0))
     assert "not clearly better" in near.warnings[0]
     assert verdict(candidate("a", 0.9), baseline=(0.5, 5.0)).warnings == ()
+
+
+def test_a_baseline_that_was_cut_short_is_said_to_be() -> None:
+    long = candidate("a", 0.6, transfer_s=1500.0)
+    worse = verdict(long, baseline=(0.7, 120.0)).warnings[0]
+    assert "reached 70.0% in 120 s (the transfer took 1,500 s)" in worse
+    near = verdict(long, baseline=(0.595, 0.5)).warnings[0]
+    assert "from scratch (59.5% in 0.5 s; the transfer took 1,500 s)" in near
+
+
+def test_a_score_chooses_among_equals_without_seeing_the_accuracy() -> None:
+    tied = dict.fromkeys(SCORES, 0.7)
+    made = verdict(
+        candidate("dear", 0.9, flops=20, scores=tied),
+        candidate("cheap", 0.8, flops=5, scores=tied),
+        candidate("also", 0.7, flops=5, scores=tied),
+    )
+    assert set(made.choices.values()) == {"also:top"}
+    unknown = candidate("a", 0.9, scores=dict.fromkeys(SCORES, None))
+    assert set(verdict(unknown).choices.values()) == {None}
 
 
 def test_candidates_that_cannot_be_told_from_the_pick_are_named() -> None:

@@ -1,5 +1,7 @@
 """Commands that choose: rank backbones and cuts, look after the registry of sources."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,10 +150,10 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
     table = Table("backbone", "cut", box=None, header_style="bold", pad_edge=False)
     for title in ("accuracy", *TITLES.values()):
         table.add_column(title, justify="right", no_wrap=True)
+    shown = shown_names([one["backbone"] for one in verdict["candidates"]])
     for one in verdict["candidates"]:
         scores = [_figure(one["scores"][name]) for name in TITLES]
-        name = Path(one["backbone"]).name
-        table.add_row(name, one["cut"], f"{one['accuracy']:.4f}", *scores)
+        table.add_row(shown[one["backbone"]], one["cut"], f"{one['accuracy']:.4f}", *scores)
     taus = [_figure(verdict["agreement"][name]) for name in TITLES]
     table.add_row("weighted τ", "", "", *taus, style="bold")
     console.print()
@@ -161,6 +163,20 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def shown_names(backbones: Sequence[str]) -> dict[str, str]:
+    """Shorten backbones to the names of their files, but for those that share one.
+
+    Args:
+        backbones: Names and paths, each any number of times.
+
+    Returns:
+        What to show for each.
+    """
+    distinct = dict.fromkeys(backbones)
+    count = Counter(Path(name).name for name in distinct)
+    return {name: Path(name).name if count[Path(name).name] == 1 else name for name in distinct}
+
+
 def ranking_lines(summary: "RankSummary") -> list[str]:
     """Say what a ranking came to, a sentence a line."""
     verdict = summary.metrics
@@ -168,14 +184,14 @@ def ranking_lines(summary: "RankSummary") -> list[str]:
         "",
         f"  pick     {verdict['pick']}, {verdict['candidates'][0]['accuracy']:.1%} on "
         f"{verdict['judged']}",
-        f"  seconds  {verdict['ranking_s']:,.0f} for the ranking from an empty store; training "
-        f"all heads uncached would take about {verdict['uncached_s']:,.0f} "
+        f"  seconds  {verdict['ranking_s']:,.0f} for the ranking {verdict['ranked_from']}; "
+        f"training all heads uncached would take about {verdict['uncached_s']:,.0f} "
         f"({verdict['seconds_saved']:,.0f} saved)",
     ]
     if verdict["baseline_accuracy"] is not None:
         lines.append(
             f"  scratch  {verdict['baseline_accuracy']:.1%} by a small network in "
-            f"{verdict['baseline_s']:,.0f} s"
+            f"{verdict['baseline_s']:,g} s"
         )
     for source in verdict["sources"]:
         measured = "not measured" if source["accuracy"] is None else f"{source['accuracy']:.1%}"

@@ -1,8 +1,8 @@
 """The ladder, the comparison and the transferability curve: what they may be told."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from headstart.config.base import Config
 from headstart.config.spread import SpreadConfig
@@ -92,6 +92,33 @@ class StudyConfig(Config):
     """Each strategy is trained once a seed (initial weights, order, dropout)."""
     spread: SpreadConfig = SpreadConfig()
 
+    _unread: ClassVar[dict[str, str]] = {
+        "bottlenecks.cut": "a study chooses its cuts itself",
+        "bottlenecks.extra_cuts": "a study chooses its cuts itself",
+        "head.kind": "the head is one dense layer",
+        "head.hidden_units": "the head is one dense layer",
+        "head.epochs": "tuning.epochs is",
+        "head.schedule": "tuning.warm_up_share is, and then the rate falls as a cosine",
+        "head.momentum": "tuning.momentum is",
+        "head.patience": "tuning.patience is",
+        "head.seed": "seeds is",
+        "evaluation.top_k": "studies compare accuracies",
+        "evaluation.num_calibration_bins": "studies compare accuracies",
+        "evaluation.num_top_losses": "studies compare accuracies",
+    }
+    """Fields of the sections above that have no effect here, and why or what has."""
+
+    @model_validator(mode="after")
+    def _refuse_what_is_not_read(self) -> "StudyConfig":
+        for name, instead in self._unread.items():
+            section, _, field = name.partition(".")
+            given = getattr(self, section)
+            if getattr(given, field) != type(given).model_fields[field].default:
+                raise ValueError(f"{name} is not read by a study: {instead}")
+        if self.head.optimizer == "adam":
+            raise ValueError("head.optimizer is adamw or sgd in a study, not adam")
+        return self
+
 
 Strategy = Literal["scratch", "last_layer", "last_block", "full"]
 
@@ -124,3 +151,8 @@ class TransferabilityConfig(StudyConfig):
     """Cuts to spread over the backbone, the top included."""
     finetuned: bool = False
     """Also train the layers up to each cut, end to end on views."""
+
+    _unread: ClassVar[dict[str, str]] = {
+        **StudyConfig._unread,
+        "bottlenecks.num_parity_rows": "averages are not compared with the uncut backbone",
+    }

@@ -88,16 +88,19 @@ def write_page(path: Path, page: Page, stages: Sequence[Outcome] = ()) -> Path:
 
 
 def markdown_page(page: Page) -> str:
-    """Write a page as Markdown without pictures, for the Prefect UI."""
+    """Write a page as Markdown, pictures included, for the Prefect UI."""
     lines = [f"# {_cell(page.title)}", "", f"**{_cell(page.headline)}**", ""]
     lines += [f"> {_cell(note)}\n" for note in page.notes]
     for section in page.sections:
-        if not section.rows:
-            continue
-        names = list(section.rows[0])
-        lines += [f"## {_cell(section.title)}", "", f"| {' | '.join(map(_cell, names))} |"]
-        lines += ["|---" * len(names) + "|"]
-        lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in section.rows] + [""]
+        lines += [f"## {_cell(section.title)}", ""]
+        if section.text:
+            lines += [_cell(section.text), ""]
+        if section.rows:
+            names = list(section.rows[0])
+            lines += [f"| {' | '.join(map(_cell, names))} |", "|---" * len(names) + "|"]
+            lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in section.rows] + [""]
+        for one in section.pictures:
+            lines += [f"![{_cell(one.caption)}]({one.uri})", ""]
     return "\n".join(lines)
 
 

@@ -33,9 +33,6 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.records import RowCollection, RowId, shards_of
 from headstart.tasks.stage import Made, Stage
 
-BATCH_SIZE = 32
-"""Views a forward pass; changes speed and memory, not what is stored."""
-
 
 class PooledManifest(Manifest):
     """Averaged bottlenecks that lie in the store."""
@@ -130,6 +127,7 @@ def _pooled_key(
     backbone: BackboneConfig,
     names: tuple[str, ...],
     dtype: str,
+    batch_size: int,
 ) -> dict[str, Any]:
     network = open_backbone(backbone, views.image_size)
     return {
@@ -146,6 +144,7 @@ def _pool(
     backbone: BackboneConfig,
     names: tuple[str, ...],
     dtype: str,
+    batch_size: int,
 ) -> Made:
     network, index = open_backbone(backbone, views.image_size), index_of(dataset)
     store = current_store()
@@ -162,7 +161,7 @@ def _pool(
             targets = [cut.collections[number] for cut in cuts]
             rows = sorted(set().union(*(missing[target] for target in targets)))
             if rows:
-                _pass(network, names, source, rows, targets, missing)
+                _pass(network, names, source, rows, targets, missing, batch_size)
         num_computed = sum(len(rows) for rows in missing.values())
     return Made(
         num_rows=sum(len(rows) for _, rows in wanted),
@@ -179,14 +178,15 @@ def _pass(
     rows: list[RowId],
     targets: Sequence[RowCollection],
     missing: Mapping[RowCollection, set[RowId]],
+    batch_size: int,
 ) -> None:
     """Send views through the backbone once, and write what is missing at each cut."""
     extract, reader = _freeze(network, names), source.select(rows)
     with ExitStack() as stack:
         writers = [stack.enter_context(one.writer(len(missing[one]))) for one in targets]
         advance = stack.enter_context(reporter().track("pooled bottlenecks", len(rows), "images"))
-        for start in range(0, len(rows), BATCH_SIZE):
-            batch = rows[start : start + BATCH_SIZE]
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
             pixels = reader.gather(range(start, start + len(batch)))
             outputs = extract(tf.constant(pixels))
             for target, writer, output in zip(targets, writers, outputs, strict=True):

@@ -1,6 +1,7 @@
 """The folder of a run whose results are pages and tables: made, filled and summed up."""
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,6 +18,8 @@ from headstart.tasks.stage import Outcome
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
 CONFIG_FILE = "config.yaml"
+WATCHED = ("tensorboard", "crash")
+"""Folders with what was seen of each training."""
 
 
 def open_folder(store: Store, flow: str, config: Config, out: Path | None) -> Path:
@@ -36,6 +39,8 @@ def open_folder(store: Store, flow: str, config: Config, out: Path | None) -> Pa
     """
     folder = _new_folder(store, flow) if out is None else _chosen_folder(config, out)
     (folder / RUN_FILE).unlink(missing_ok=True)
+    for name in WATCHED:  # of an earlier run: this one's would stand among them
+        shutil.rmtree(folder / name, ignore_errors=True)
     fields = config.model_dump(mode="json")
     dataset = fields.get("dataset")
     for name in ("images", "exclude"):  # so that it is the same run from any working folder
@@ -94,5 +99,14 @@ def seconds_since(started_s: float) -> float:
 
 
 def cold_seconds(outcomes: Sequence[Outcome]) -> float:
-    """Return what stages take where nothing is in the store: their seconds, and those saved."""
-    return sum(outcome.seconds + outcome.seconds_saved for outcome in outcomes)
+    """Estimate what stages take where nothing is in the store.
+
+    Args:
+        outcomes: How they went.
+
+    Returns:
+        Seconds: of each stage what making it took, scaled up to all rows where some were in the
+        store. Where all were, what they took is not known, and only what it took without them
+        counts.
+    """
+    return sum(outcome.made_s / (outcome.share_computed or 1.0) for outcome in outcomes)

@@ -35,9 +35,3 @@ def weighted_tau(scores: Sequence[float | None], accuracies: Sequence[float]) ->
         return None
     tau = float(weightedtau(*np.array(pairs).T).statistic)
     return tau if math.isfinite(tau) else None
-
-
-def first_choice(values: Sequence[float | None]) -> int | None:
-    """Return the position of the largest value, the first of equals; None where there is none."""
-    known = [(-value, position) for position, value in enumerate(values) if value is not None]
-    return min(known)[1] if known else None

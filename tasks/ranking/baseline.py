@@ -1,4 +1,4 @@
-"""The baseline stage: a small network from scratch on the same budget, which transfer must beat."""
+"""The baseline stage: a small network from scratch in so many seconds, which transfer must beat."""
 
 import time
 from pathlib import Path
@@ -174,6 +174,6 @@ stage = Stage(
     _train_from_scratch,
     _baseline_key,
     lambda made: (
-        f"accuracy {made.accuracy:.4f} after {made.epochs:,.1f} epochs in {made.budget_s:,.0f} s"
+        f"accuracy {made.accuracy:.4f} after {made.epochs:,.1f} epochs in {made.budget_s:,g} s"
     ),
 )

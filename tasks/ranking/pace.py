@@ -4,8 +4,6 @@ So that what the cache has spared can be said in seconds. It is kept in the stor
 some seconds to measure and a machine does not change from run to run.
 """
 
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from headstart.tasks.artifacts import Manifest
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.extraction import freeze
 from headstart.tasks.bottlenecks.rows import open_backbone, versions
+from headstart.tasks.devices import machine_fingerprint
 from headstart.tasks.stage import Made, Stage
 
 BATCH_SIZE = 32
@@ -32,10 +31,9 @@ class PaceManifest(Manifest):
 
 def _pace_key(backbone: BackboneConfig, image_size: int | None) -> dict[str, Any]:
     network = open_backbone(backbone, image_size)
-    devices = [device.device_type for device in tf.config.list_physical_devices()]
     return {
         "backbone": network.fingerprint(TOP),
-        "machine": [platform.machine(), os.cpu_count(), devices],
+        "machine": machine_fingerprint(),
         **versions(),
     }
 
@@ -56,7 +54,7 @@ def _measure_pace(folder: Path, backbone: BackboneConfig, image_size: int | None
 
 stage = Stage(
     "pace",
-    1,
+    2,
     PaceManifest,
     _measure_pace,
     _pace_key,

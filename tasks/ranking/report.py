@@ -84,8 +84,8 @@ def markdown(verdict: Verdict) -> str:
         f"**{verdict.pick}** is the most accurate of {len(verdict.candidates)} candidates "
         f"({verdict.candidates[0].accuracy:.1%} on {verdict.judged}).",
         "",
-        f"Ranked in {verdict.ranking_s:,.0f} s; training all heads uncached would take about "
-        f"{verdict.uncached_s:,.0f} s.",
+        f"{verdict.ranking_s:,.0f} s for the ranking {verdict.ranked_from}; training all heads "
+        f"uncached would take about {verdict.uncached_s:,.0f} s.",
         "",
         *(f"> {warning}\n" for warning in verdict.warnings),
         "| candidate | accuracy | " + " | ".join(TITLES[name] for name in SCORES) + " |",

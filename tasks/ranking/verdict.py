@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from headstart.tasks.ranking.agreement import first_choice, weighted_tau
+from headstart.tasks.pages.folder import cold_seconds
+from headstart.tasks.ranking.agreement import weighted_tau
 from headstart.tasks.ranking.stage import SCORES
 from headstart.tasks.stage import Outcome
 
@@ -69,11 +70,13 @@ class Verdict(BaseModel):
     agreement: dict[str, float | None]
     """Weighted Kendall tau of each score with accuracy."""
     choices: dict[str, str | None]
-    """The candidate that each score would have chosen."""
+    """The candidate that each score would have chosen; of equals, the cheapest by FLOPs."""
     sources: tuple[SourceLine, ...]
     pick: str
     ranking_s: float
-    """Seconds for all of it from an empty store: views, passes, scores, heads, evaluations."""
+    """Seconds for all of it: views, passes, scores, heads, evaluations."""
+    ranked_from: str
+    """What these seconds hold: all from an empty store, as far as that is known."""
     uncached_s: float
     """Estimated seconds for training all heads through their frozen backbones."""
     baseline_accuracy: float | None
@@ -105,25 +108,47 @@ def judge(
     Returns:
         The verdict. The pick is the most accurate candidate; of equals, the cheapest by FLOPs.
     """
-    ordered = sorted(candidates, key=lambda one: (-one.accuracy, one.flops, one.name))
+    ordered = best_first(candidates)
     accuracies = [one.accuracy for one in ordered]
     columns = {name: [one.scores[name] for one in ordered] for name in SCORES}
-    choices = {name: first_choice(column) for name, column in columns.items()}
     return Verdict(
         judged=judged,
         candidates=tuple(ordered),
         agreement={name: weighted_tau(column, accuracies) for name, column in columns.items()},
-        choices={
-            name: None if place is None else ordered[place].name for name, place in choices.items()
-        },
+        choices={name: _choice(name, candidates) for name in SCORES},
         sources=tuple(sorted(sources, key=lambda one: -one.p2l)),
         pick=ordered[0].name,
-        ranking_s=sum(outcome.seconds + outcome.seconds_saved for outcome in outcomes),
+        ranking_s=cold_seconds(outcomes),
+        ranked_from=_ranked_from(outcomes),
         uncached_s=sum(one.uncached_s for one in ordered),
         baseline_accuracy=baseline[0] if baseline else None,
         baseline_s=baseline[1] if baseline else None,
         warnings=tuple(_warnings(judged, ordered, baseline)),
     )
+
+
+def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Order candidates by accuracy; of equals, the cheapest by FLOPs comes first."""
+    return sorted(candidates, key=lambda one: (-one.accuracy, one.flops, one.name))
+
+
+def _choice(score: str, candidates: Sequence[Candidate]) -> str | None:
+    # Among equals by what a score could go by: it must not choose by accuracies it has not seen.
+    known = [
+        (-value, one.flops, one.name)
+        for one in candidates
+        if (value := one.scores[score]) is not None
+    ]
+    return min(known)[-1] if known else None
+
+
+def _ranked_from(outcomes: Sequence[Outcome]) -> str:
+    least = min((outcome.share_computed for outcome in outcomes), default=1.0)
+    if least == 0.0:
+        return "not counting rows that were in the store already"
+    if least < 1.0:
+        return "from an empty store, scaled up from the rows that were missing"
+    return "from an empty store"
 
 
 def _warnings(
@@ -143,17 +168,20 @@ def _warnings(
         )
     if baseline is not None:
         low = best.accuracy_interval[0] if best.accuracy_interval else best.accuracy
+        beside = "as long as the transfer took"
+        if round(best.transfer_s) != baseline[1]:
+            beside = f"the transfer took {_seconds(best.transfer_s)}"
         if baseline[0] >= best.accuracy:
             found.append(
-                f"Negative transfer: a small network from scratch reached {baseline[0]:.1%} in the "
-                f"same {baseline[1]:.0f} s, the best transfer only {best.accuracy:.1%}. Train from "
-                "scratch, or look for a source nearer to these images."
+                f"Negative transfer: a small network from scratch reached {baseline[0]:.1%} in "
+                f"{_seconds(baseline[1])} ({beside}), the best transfer only {best.accuracy:.1%}. "
+                "Train from scratch, or look for a source nearer to these images."
             )
         elif baseline[0] >= low:
             found.append(
                 f"The best transfer ({best.accuracy:.1%}) is not clearly better than a small "
-                f"network from scratch on the same budget ({baseline[0]:.1%}): the difference lies "
-                "within the accuracy's interval."
+                f"network from scratch ({baseline[0]:.1%} in {_seconds(baseline[1])}; {beside}): "
+                "the difference lies within the accuracy's interval."
             )
     close = [
         one.name
@@ -166,3 +194,7 @@ def _warnings(
             f"within the interval of the pick's accuracy: {', '.join(close)}."
         )
     return found
+
+
+def _seconds(value: float) -> str:
+    return f"{round(value, 1):,g} s"

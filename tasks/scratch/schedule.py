@@ -1,7 +1,6 @@
 """The schedule stage: width and epochs, as asked for or as a time budget allows."""
 
 import math
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import tensorflow as tf
 from headstart.config import NetworkConfig, ScratchTrainingConfig
 from headstart.tasks.artifacts import Manifest
 from headstart.tasks.dataset.pixels import PixelsManifest
+from headstart.tasks.devices import machine_fingerprint
 from headstart.tasks.progress import reporter
 from headstart.tasks.scratch.batches import batch_size_of, steps_an_epoch
 from headstart.tasks.scratch.budget import WIDTHS, Choice, choose, time_call
 from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.training import compile_network
-from headstart.tasks.spreading import available_cores
 from headstart.tasks.stage import Made, Stage
 
 MOST_VIEWS = 300
@@ -53,15 +52,9 @@ def _schedule_key(
             len(pixels.class_names),
             [sum(pixels.counts[split]) for split in ("train", "test")],
         ]
-        fields["machine"] = [platform.machine(), available_cores(), *_gpu_names()]
+        fields["machine"] = machine_fingerprint()
         fields["tensorflow"] = tf.__version__
     return fields
-
-
-def _gpu_names() -> list[str]:
-    gpus = tf.config.list_physical_devices("GPU")
-    details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
-    return [str(detail.get("device_name", "GPU")) for detail in details]
 
 
 def _make_schedule(

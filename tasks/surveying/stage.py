@@ -1,15 +1,12 @@
 """The anatomy and measurements stages of a survey."""
 
-import os
-import platform
 from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
 
 from headstart.config import MeasuringConfig
 from headstart.tasks.artifacts import Manifest
 from headstart.tasks.bottlenecks.rows import versions
+from headstart.tasks.devices import machine_fingerprint
 from headstart.tasks.progress import reporter
 from headstart.tasks.stage import Made, Stage
 from headstart.tasks.surveying.anatomy import Anatomy
@@ -44,11 +41,10 @@ def _dissect(folder: Path, names: tuple[str, ...]) -> Made:
 
 
 def _measurements_key(name: str, config: MeasuringConfig) -> dict[str, Any]:
-    devices = [device.device_type for device in tf.config.list_physical_devices()]
     return {
         "backbone": name,
         "measuring": config,
-        "machine": [platform.machine(), os.cpu_count(), devices],
+        "machine": machine_fingerprint(),
         **versions(),
     }
 
@@ -84,7 +80,7 @@ anatomy = Stage(
 )
 measurements = Stage(
     "measurements",
-    1,
+    2,
     MeasurementsManifest,
     _measure,
     _measurements_key,
