@@ -23,21 +23,6 @@ NUMBERS = {
 """Columns whose cells are aligned on the right."""
 
 
-def default_yaml() -> str:
-    """Return a configuration file with every field at its default."""
-    import yaml
-
-    from headstart.config import TransferConfig, load_config
-
-    fields = load_config("images/").model_dump(mode="json")
-    lines = ["# headstart train --config FILE", ""]
-    for name, section in TransferConfig.model_fields.items():
-        about = (getattr(section.annotation, "__doc__", "") or "").strip().splitlines()[0]
-        text = yaml.safe_dump({name: fields[name]}, sort_keys=False, allow_unicode=True)
-        lines += [f"# {about}", text]
-    return "\n".join(lines)
-
-
 def print_summary(console: Console, summary: "RunSummary") -> None:
     """Print where a run's results are."""
     from headstart.launch import process_seconds

@@ -28,7 +28,7 @@ ImagesOrConfigs = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="YAML file; `headstart config` prints one with all fields."),
+    typer.Option("--config", help="YAML file; `headstart config COMMAND` prints one."),
 ]
 Settings = Annotated[
     list[str] | None,

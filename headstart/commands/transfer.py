@@ -136,11 +136,20 @@ def why(
 
 
 @app.command()
-def config() -> None:
-    """Print a configuration file with every field at its default."""
-    from headstart.printing import default_yaml
+def config(
+    command: Annotated[
+        str, typer.Argument(help="A command that takes --config: train, scratch, finetune, …")
+    ] = "train",
+) -> None:
+    """Print a configuration file with every field at its default, and what each means."""
+    from headstart.config.loading import CONFIG_OF
+    from headstart.config.template import template
+    from headstart.errors import ConfigError
 
-    print(default_yaml(), end="")
+    if command not in CONFIG_OF:
+        expected = f"A command with a configuration is one of {', '.join(CONFIG_OF)}."
+        raise ConfigError(expected, repr(command), "for instance `headstart config scratch`")
+    print(template(command), end="")
 
 
 def _load(

@@ -7,9 +7,28 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from headstart.config.auditing import AuditConfig
 from headstart.config.base import Config
+from headstart.config.finetune import CompareConfig, FinetuneConfig, TransferabilityConfig
+from headstart.config.ranking import RankConfig
+from headstart.config.retrain import RetrainConfig
+from headstart.config.scratch import ScratchConfig
+from headstart.config.surveying import SurveyConfig
 from headstart.config.transfer import TransferConfig
 from headstart.errors import ConfigError
+
+CONFIG_OF: dict[str, type[Config]] = {
+    "train": TransferConfig,
+    "scratch": ScratchConfig,
+    "finetune": FinetuneConfig,
+    "compare": CompareConfig,
+    "transferability": TransferabilityConfig,
+    "rank": RankConfig,
+    "audit": AuditConfig,
+    "survey": SurveyConfig,
+    "retrain": RetrainConfig,
+}
+"""The commands that take ``--config``, and what stands in their files."""
 
 MAX_SHOWN = 120
 """Characters of a wrong value that are shown."""
@@ -70,8 +89,15 @@ def build_config(
         raise ConfigError(
             "The configuration has wrong fields.",
             "\n" + "\n".join(_explain(item) for item in error.errors()),
-            "mend the fields above; `headstart train --help` and `headstart config` list them all",
+            f"mend the fields above; {_where_listed(model)} them all",
         ) from None
+
+
+def _where_listed(model: type[Config]) -> str:
+    for command, known in CONFIG_OF.items():
+        if known is model:
+            return f"`headstart {command} --help` and `headstart config {command}` list"
+    return "the command's --help lists"
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -87,7 +113,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise ConfigError(
             "A configuration file holds a mapping of sections.",
             f"{file}: a {type(fields).__name__}",
-            "start from the output of `headstart config`",
+            "start from the output of `headstart config COMMAND`",
         )
     return fields
 

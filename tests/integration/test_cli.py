@@ -14,7 +14,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from headstart.cli import CODE_OF_SIGPIPE, app, main
-from headstart.config import load_config
+from headstart.config import build_config
+from headstart.config.loading import CONFIG_OF
 from tests.pipeline import NUM_IMAGES, QUICK, Pipeline, add_images
 
 COMMANDS = [
@@ -165,12 +166,25 @@ def test_plan_refuses_when_the_disk_is_short(
     assert "DOES NOT FIT" in result.output
 
 
-def test_the_printed_configuration_is_accepted(tmp_path: Path) -> None:
-    result = call("config")
+@pytest.mark.parametrize("command", CONFIG_OF)
+def test_the_printed_configuration_is_accepted_and_has_every_field(
+    command: str, tmp_path: Path
+) -> None:
+    result = call("config", command)
     assert result.exit_code == 0
     (tmp_path / "config.yaml").write_text(result.output)
-    assert load_config("x", tmp_path / "config.yaml") == load_config("x")
-    assert set(yaml.safe_load(result.output)) == set(load_config("x").model_dump())
+    model = CONFIG_OF[command]
+    config = build_config(model, "x", tmp_path / "config.yaml")
+    assert config == build_config(model, "x")
+    assert set(yaml.safe_load(result.output)) == set(config.model_dump())
+    assert max(map(len, result.output.splitlines())) <= 100
+
+
+def test_a_configuration_says_what_a_field_means() -> None:
+    lines = call("config", "scratch").output.splitlines()
+    (above,) = [i for i, line in enumerate(lines) if line.strip().startswith("budget_s:")]
+    assert "Seconds" in " ".join(lines[above - 4 : above])
+    assert call("config", "scrach").exit_code != 0
 
 
 def test_backbones_and_cuts_are_listed(pipeline: Pipeline) -> None:
