@@ -9,9 +9,11 @@ precomputed   views read from TFRecord shards, as `headstart scratch` does
 tf.data       the same operations in a tf.data map over the images in memory, run in parallel
 layers        Keras's RandomCrop on padded images, RandomFlip and RandomErasing in the model
 
-For each: the median step, the processor time of a step on all threads (which other load does not
-change, and in which augmentation on other threads shows), the share of a step spent waiting for
-input (the time in next() of the iterator), and what K epochs cost in all, precomputation included;
+For each: the median step, the fastest one, and the processor time of a step on all threads (which
+other load does not change, and in which augmentation on other threads shows). Then what the input
+costs, in two ways: the share of a step spent waiting for it (the time in next() of the iterator),
+and the processor time of a batch that is read and thrown away, as a share of a step's. Then what K
+epochs cost in all, precomputation included;
 then the epoch from which on precomputing has paid for itself, if it ever does. In a time budget it
 also counts that the precomputation is done before the clock starts, and that views are there for
 the next run.
@@ -56,6 +58,7 @@ from headstart.tasks.views.epoch_stage import stage as make_views
 WARM_STEPS = 5
 """First steps of a turn that are not counted: they use up what was prefetched meanwhile."""
 STEPS_A_TURN = 10
+BATCHES_A_READ = 40
 EPOCHS_TOLD = (1, 5, 10, 25, 50)
 NUM_VIEWS = 2
 """Written for the measurement; the cost of a view is what is told."""
@@ -71,6 +74,16 @@ class Side:
     steps_s: list[float] = field(default_factory=list)
     waits_s: list[float] = field(default_factory=list)
     turns_cpu_s: list[float] = field(default_factory=list)
+    reads_cpu_s: list[float] = field(default_factory=list)
+
+    def read(self) -> None:
+        """Read the batches of a turn and throw them away."""
+        for _ in range(WARM_STEPS):
+            next(self.batches)
+        started_s = time.process_time()
+        for _ in range(BATCHES_A_READ):
+            next(self.batches)
+        self.reads_cpu_s.append((time.process_time() - started_s) / BATCHES_A_READ)
 
     def step(self) -> tuple[float, float]:
         """Make a step; return its seconds and those spent waiting for its batch."""
@@ -189,6 +202,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     for _ in range(options.rounds * max(1, options.steps // STEPS_A_TURN)):
         for side in sides:
             side.turn()
+            side.read()
     report(sides, view_s, steps_an_epoch(options.batch_size, sum(pixels.counts["train"])))
 
 
@@ -196,14 +210,17 @@ def report(sides: list[Side], view_s: float, steps: int) -> None:
     first = sides[0]
     print(f"precomputing takes {view_s:.2f} s a view (an epoch), on all cores, before training")
     print(
-        f"{'':<13}{'step':>10}{'fastest':>10}{'waiting':>10}{'share':>8}   {steps} steps an epoch"
+        f"{'':<13}{'step':>10}{'fastest':>10}{'CPU':>10}{'waiting':>10}{'share':>8}{'reading':>10}"
+        f"{'share':>8}   {steps} steps an epoch"
     )
     for side in sides:
         step_s, wait_s = statistics.median(side.steps_s), statistics.median(side.waits_s)
+        cpu_s, read_s = statistics.median(side.turns_cpu_s), statistics.median(side.reads_cpu_s)
         print(
             f"{side.name:<13}{1e3 * step_s:>7.1f} ms{1e3 * min(side.steps_s):>7.1f} ms"
-            f"{1e3 * statistics.median(side.turns_cpu_s):>7.1f} ms"
+            f"{1e3 * cpu_s:>7.1f} ms"
             f"{1e3 * wait_s:>7.2f} ms{wait_s / step_s:>8.1%}"
+            f"{1e3 * read_s:>7.2f} ms{read_s / cpu_s:>8.1%}"
         )
     totals = {side.name: statistics.median(side.steps_s) * steps for side in sides}
     print("seconds in all" + "".join(f"{epochs:>9} ep" for epochs in EPOCHS_TOLD))
