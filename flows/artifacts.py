@@ -90,6 +90,9 @@ def _markdown(report: Report, summary: RunSummary) -> str:
     split = headline_split(report)
     if split is not None:
         parts.append(_picture(f"confusion matrix ({split})", confusion_png(report.metrics[split])))
+    for picture in report.pictures:
+        shown = _picture(picture.title, picture.path.read_bytes())
+        parts += [f"## {picture.title}", shown, picture.text]
     if losses := markdown_top_losses(report):
         parts += ["## Images with the highest loss", losses]
     parts += ["## Stages", _ledger(summary)]

@@ -7,7 +7,6 @@ killed goes on where it was, and one more seed costs that seed's trainings alone
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.config import CompareConfig, StudyConfig, TuningConfig
 from headstart.flows.artifacts import shown_in_ui
-from headstart.flows.diagnosis import watching
+from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.steps import make_bottlenecks, publish_page
 from headstart.tasks import stages
@@ -31,7 +30,6 @@ from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.finetuning.trial import Trial, TrialManifest, open_kernels
 from headstart.tasks.finetuning.trial import trial as train_trial
 from headstart.tasks.head.doubts import check_classes
-from headstart.tasks.head.stage import watched_by
 from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
 from headstart.tasks.progress import reporter
 from headstart.tasks.remote_store import open_store
@@ -154,9 +152,7 @@ def train_all(
             number = sum(map(len, done.values())) + 1
             reporter().note(f"     training {number} of {total}: {trial.name}, seed {seed}")
             name = f"{trial.name.replace(' ', '-')}-{seed}"
-            with ExitStack() as stack:
-                watch = stack.enter_context(watching(folder / "crash" / name, stops_on_nan=False))
-                stack.enter_context(watched_by(*watch.callbacks))
+            with watching_stages(folder / "crash" / name):
                 manifest = train_trial(
                     dataset,
                     config.views,

@@ -32,6 +32,7 @@ from headstart.debug.rendering import render_markdown, render_text
 from headstart.debug.replay import explain_failure
 from headstart.debug.rules import SymptomRules, worth_telling
 from headstart.errors import HeadstartError
+from headstart.tasks.head.stage import watched_by
 from headstart.tasks.progress import reporter
 
 _recorders: dict[UUID, list[FlightRecorder]] = {}
@@ -90,6 +91,20 @@ def watching(folder: Path, *, stops_on_nan: bool = True) -> Iterator[Watch]:
         raise
     _release(recorder)
     _tell(watch.diagnoses)
+
+
+@contextlib.contextmanager
+def watching_stages(folder: Path, found: list[dict[str, Any]] | None = None) -> Iterator[None]:
+    """Watch the trainings of stages, which `watched_by` hands the callbacks to.
+
+    Args:
+        folder: As for `watching`. What a loss of NaN means is the stage's own affair.
+        found: Takes what was found, for the run's summary.
+    """
+    with watching(folder, stops_on_nan=False) as watch, watched_by(*watch.callbacks):
+        yield
+    if found is not None:
+        found += [diagnosis.to_dict() for diagnosis in watch.diagnoses]
 
 
 def _release(recorder: FlightRecorder) -> None:

@@ -7,8 +7,6 @@ of all rungs. Each rung is a stage of its own, so a ladder that was killed goes 
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from prefect.context import FlowRunContext
 
 from headstart.config import FinetuneConfig
 from headstart.flows.artifacts import publish, shown_in_ui
-from headstart.flows.diagnosis import watching
+from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.steps import make_bottlenecks
 from headstart.tasks import stages
@@ -39,7 +37,7 @@ from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.page import markdown_page, write_page
 from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.head.doubts import check_classes
-from headstart.tasks.head.stage import HeadManifest, watched_by
+from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.progress import reporter
 from headstart.tasks.remote_store import open_store
 from headstart.tasks.run_folder import (
@@ -108,7 +106,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
         make_bottlenecks(dataset, source, views, backbone, wanted)
         reporter().note(f"     {tensorboard_command(folder)}")
         found: list[dict[str, Any]] = []
-        with _watched(folder, "head", found):
+        with watching_stages(folder / "crash" / "head", found):
             log_dir = folder / "tensorboard" / "0-head"
             head = stages.head(dataset, views, backbone, config.bottlenecks, config.head, log_dir)
         climbed = [first_rung(head, head_cut, config.head.kind)]
@@ -159,7 +157,7 @@ def _climb(
     kept = head
     for number, start in enumerate(starts, 1):
         reporter().note(f"     rung {number} of {len(starts)}: everything from {start} on trains")
-        with _watched(folder, f"rung-{number}", found):
+        with watching_stages(folder / "crash" / f"rung-{number}", found):
             trained = rungs.rung(
                 dataset,
                 config.views,
@@ -179,16 +177,6 @@ def _climb(
         if line.status == "kept":
             kept = trained
     return kept
-
-
-@contextmanager
-def _watched(folder: Path, name: str, found: list[dict[str, Any]]) -> Iterator[None]:
-    with (
-        watching(folder / "crash" / name, stops_on_nan=False) as watch,
-        watched_by(*watch.callbacks),
-    ):
-        yield
-    found += [diagnosis.to_dict() for diagnosis in watch.diagnoses]
 
 
 def trains_end_to_end(config: FinetuneConfig) -> bool:

@@ -7,12 +7,13 @@ runs the same body without Prefect.
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 
 from headstart.config import ScratchConfig
 from headstart.flows.artifacts import publish, shown_in_ui
-from headstart.flows.diagnosis import watching
+from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
@@ -21,6 +22,7 @@ from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.evaluation.findings import PictureFile
 from headstart.tasks.progress import reporter
 from headstart.tasks.remote_store import open_store
 from headstart.tasks.run_folder import (
@@ -31,11 +33,14 @@ from headstart.tasks.run_folder import (
     tensorboard_command,
 )
 from headstart.tasks.scratch import stage as scratch_stages
-from headstart.tasks.scratch.comparison import PLAIN_VIEWS, compare
-from headstart.tasks.scratch.run import make_scratch_report, write_scratch_config
+from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, compare
+from headstart.tasks.scratch.run import HARD_FOLDER, make_scratch_report, write_scratch_config
 from headstart.tasks.scratch.schedule import stage as make_schedule
 from headstart.tasks.stage import collect_outcomes, mending_damage
 from headstart.tasks.views.epoch_stage import stage as make_views
+
+PLAIN_LOG_FOLDER = "tensorboard-without-augmentation"
+"""Beside the run's own log, not in it: `finish_run` fills that one in where nothing trained."""
 
 
 @flow(name="scratch", **TRAINING_FLOW)
@@ -55,7 +60,8 @@ def scratch(
     started_s = time.monotonic()
     with use_store(open_store(store)) as current, shown_in_ui():
         title = f"{Path(config.dataset.images).resolve().name}-{config.network.name}"
-        folder = make_run_folder(current, title, ScratchConfig, out)
+        written = (PLAIN_LOG_FOLDER, SHEET_NAME, HARD_FOLDER)
+        folder = make_run_folder(current, title, ScratchConfig, out, written)
         write_scratch_config(folder, config)
         return mending_damage(lambda: _run(config, folder, started_s))
 
@@ -72,26 +78,25 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         num_views = config.views.num_views or schedule.num_views
         views = make_views(pixels, config.views, num_views)
         reporter().note(f"     {tensorboard_command(folder)}")
-        with (
-            watching(folder / "crash", stops_on_nan=False) as watch,
-            scratch_stages.watched_by(*watch.callbacks),
-        ):
+        found: list[dict[str, Any]] = []
+        with watching_stages(folder / "crash", found):
             training = scratch_stages.training(
                 pixels, views, schedule, network, training_config, folder / "tensorboard"
             )
         flip_test = training_config.flip_test and bool(views.recipe["flip"])
         evaluation = scratch_stages.evaluation(pixels, training, flip_test, config.evaluation)
         export = scratch_stages.export(pixels, training, network, config.export)
-        notes: list[str] = []
+        pictures: list[PictureFile] = []
         if config.compare:
             plain_views = make_views(pixels, PLAIN_VIEWS, 1)
-            log_dir = folder / "tensorboard-without-augmentation"
-            plain = scratch_stages.training(
-                pixels, plain_views, schedule, network, training_config, log_dir
-            )
+            log_dir = folder / PLAIN_LOG_FOLDER
+            with watching_stages(folder / "crash" / "without-augmentation", found):
+                plain = scratch_stages.training(
+                    pixels, plain_views, schedule, network, training_config, log_dir
+                )
             judged = scratch_stages.evaluation(pixels, plain, False, config.evaluation)
-            notes.append(compare(folder, pixels, (training, evaluation), (plain, judged)))
-            reporter().note(f"     {notes[-1]}")
+            pictures.append(compare(folder, pixels, (training, evaluation), (plain, judged)))
+            reporter().note(f"     {pictures[-1].text} {pictures[-1].path}")
     report = make_scratch_report(
         folder,
         config,
@@ -103,9 +108,8 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         evaluation,
         outcomes,
         tensorboard_command(folder),
-        notes,
+        pictures,
     )
-    found = [diagnosis.to_dict() for diagnosis in watch.diagnoses]
     summary = finish_run(folder, report, training, evaluation, export, outcomes, started_s, found)
     publish("scratch", report, summary)
     return summary

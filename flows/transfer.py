@@ -7,12 +7,13 @@ artefacts in the store.
 
 import time
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 
 from headstart.config import TransferConfig
 from headstart.flows.artifacts import publish, shown_in_ui
-from headstart.flows.diagnosis import watching
+from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks import stages
 from headstart.tasks.artifacts import use_store
@@ -20,7 +21,6 @@ from headstart.tasks.bottlenecks.rows import check_names, open_backbone
 from headstart.tasks.bottlenecks.stage import images_to_extract
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.doubts import check_classes, doubts
-from headstart.tasks.head.stage import watched_by
 from headstart.tasks.progress import reporter
 from headstart.tasks.remote_store import open_store
 from headstart.tasks.run_folder import (
@@ -77,17 +77,14 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         stages.bottlenecks(dataset, source, views, backbone, cut)
         reporter().note(f"     {tensorboard_command(folder)}")
         log_dir = folder / "tensorboard"
-        with (
-            watching(folder / "crash", stops_on_nan=False) as watch,
-            watched_by(*watch.callbacks),
-        ):
+        found: list[dict[str, Any]] = []
+        with watching_stages(folder / "crash", found):
             head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
         for warning in doubts(head, index_of(dataset), config.head):
             reporter().note(f"     warning: {warning}")
         evaluation = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
         export = stages.export(dataset, source, head, views, backbone, cut, config.export)
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
-    found = [diagnosis.to_dict() for diagnosis in watch.diagnoses]
     summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)
     publish("transfer", report, summary)
     return summary

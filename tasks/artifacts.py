@@ -329,10 +329,16 @@ class Store:
             yield
 
     def note_use(self, manifest: Manifest) -> None:
-        """Note that a manifest, and the rows it refers to, were used now; for `cache gc`."""
-        folders = {self.root / Path(entry.path).parent for entry in manifest.files}
-        recipes = [folder / "recipe.json" for folder in folders]
-        for path in (self.manifest_path(manifest.stage, manifest.key), *recipes):
+        """Note that a manifest, and what it refers to, were used now; for `cache gc`."""
+        parts = {Path(entry.path).parent.parts for entry in manifest.files}
+        others = [
+            # Of rows a recipe has the age, of another stage's files that stage's manifest.
+            self.manifest_path(*names[:2])
+            if kind == "artefacts"
+            else self.root.joinpath(kind, *names, "recipe.json")
+            for kind, *names in parts
+        ]
+        for path in (self.manifest_path(manifest.stage, manifest.key), *others):
             with contextlib.suppress(OSError):  # not every folder has a recipe
                 os.utime(path)
 

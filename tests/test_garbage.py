@@ -132,6 +132,25 @@ def test_a_hit_and_a_read_count_as_use(full: Store) -> None:
     assert removed(full, unused_days=5) == []
 
 
+def test_a_hit_counts_as_use_of_another_stages_files(full: Store) -> None:
+    greeting = make_greeting(full)
+
+    def compute(folder: Path) -> Made:
+        return Made(1, 0, greeting.files)
+
+    def make_letter() -> None:
+        with use_store(full):
+            Stage("letter", 1, Manifest, compute, lambda: {})()
+
+    make_letter()
+    for path in (full.root / "manifests").glob("*/*"):
+        age(path, days=10)
+    make_letter()
+    gone = removed(full, unused_days=5)
+    assert not any("greeting" in path for path in gone)
+    assert any("bottlenecks" in path for path in gone)
+
+
 def test_a_manifest_whose_rows_are_gone_goes_too(full: Store) -> None:
     for path in (full.root / "rows" / "bottlenecks").glob("*/*.tfrecord"):
         path.unlink()

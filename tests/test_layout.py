@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("headstart", "flows", "tasks", "debug")
 GROUND = (
+    "agreement",
     "artifacts",
     "devices",
     "disk_space",
@@ -136,8 +137,9 @@ def test_imports_are_absolute_and_by_the_installed_name() -> None:
 
 
 def test_tasks_import_no_flows_and_no_debugger() -> None:
-    # Of the face they know the configuration, the errors and, from the package itself, the version.
-    known = {"headstart", "headstart.config", "headstart.errors"}
+    # Of the face they know the configuration, the errors, how an address may be shown and, from
+    # the package itself, the version.
+    known = {"headstart", "headstart.addresses", "headstart.config", "headstart.errors"}
     wrong = [
         (name, other)
         for name, other in imports("headstart.tasks")

@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import keras
@@ -20,14 +21,17 @@ from typer.testing import CliRunner
 from headstart.cli import app
 from headstart.config import ScratchConfig, build_config
 from headstart.errors import BackboneError, ConfigError, DatasetError, TrainingError
+from headstart.flows.diagnosis import Watch, watching
 from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, use_store
+from headstart.tasks.artifacts import Store, artefact, use_store
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import channel_statistics, open_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
+from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.progress import Advance, Reporter, copy_progress_to, use_reporter
 from headstart.tasks.run_folder import RunSummary
+from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.run import write_scratch_config
 from headstart.tasks.scratch.schedule import MOST_VIEWS
@@ -36,22 +40,7 @@ from headstart.tasks.scratch.training import predict_logits
 from headstart.tasks.views.epoch_stage import layout_of
 from headstart.tasks.views.epoch_stage import stage as make_views
 from tests.pipeline import statuses
-from tests.scratch_data import NUM_CLASSES, SIDE, bars, idx_bytes, write_idx
-
-QUICK = (
-    "network.name=lenet5",
-    "training.epochs=6",
-    "training.batch_size=32",
-    "training.learning_rate=0.1",
-    "views.padding=1",
-    "views.cutout=2",
-    "views.flip=off",
-    "evaluation.num_bootstrap=10",
-    "evaluation.num_top_losses=2",
-    "export.formats=[keras]",
-    "export.num_proof_images=2",
-)
-
+from tests.scratch_data import NUM_CLASSES, SCRATCH, SIDE, bars, idx_bytes, write_idx
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -62,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(data: Path, *settings: str) -> ScratchConfig:
-    return build_config(ScratchConfig, str(data), settings=(*QUICK, *settings))
+    return build_config(ScratchConfig, str(data), settings=(*SCRATCH, *settings))
 
 
 def run(data: Path, store: Path, *settings: str) -> RunSummary:
@@ -126,16 +115,29 @@ def test_a_second_run_computes_nothing(data: Path, finished: tuple[Path, RunSumm
 
 
 def test_a_training_by_epochs_is_the_same_again(
-    data: Path, finished: tuple[Path, RunSummary], tmp_path: Path
+    data: Path,
+    finished: tuple[Path, RunSummary],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    watched = []
+
+    def watch(folder: Path, *, stops_on_nan: bool) -> AbstractContextManager[Watch]:
+        watched.append(folder.name)
+        return watching(folder, stops_on_nan=stops_on_nan)
+
+    monkeypatch.setattr("headstart.flows.diagnosis.watching", watch)
     again = run(data, tmp_path / "store", "compare=true")
+    assert watched == ["crash", "without-augmentation"]
     assert set(statuses(again).values()) == {"miss"}
     assert again.metrics == finished[1].metrics
     # A network without augmentation is trained beside it, and both are shown.
     assert len([outcome for outcome in again.stages if outcome.name == "training"]) == 2
     with Image.open(Path(again.run_dir) / "heatmaps.png") as sheet:
         assert sheet.size[0] > 1000
-    assert "with augmentation" in Path(again.report).read_text()
+    page = Path(again.report).read_text()
+    assert "with augmentation" in page
+    assert data_uri((Path(again.run_dir) / "heatmaps.png").read_bytes(), "image/png") in page
 
 
 def test_a_budget_ends_annealed_and_mirrors_are_judged_too(
@@ -189,6 +191,21 @@ def test_mean_and_deviation_do_not_depend_on_how_many_pixels_are_summed_at_a_tim
     assert channel_statistics(images) == at_once
 
 
+def test_a_trainings_log_holds_nothing_of_another(data: Path, tmp_path: Path, store: Store) -> None:
+    cfg = config(data, "training.epochs=1")
+    pixels = make_pixels(cfg.dataset, None)
+    schedule = make_schedule(pixels, cfg.network, cfg.training)
+    views = make_views(pixels, cfg.views, 1)
+    (tmp_path / "logs" / "train").mkdir(parents=True)
+    (tmp_path / "logs" / "train" / "events.out.tfevents.of-another").write_bytes(b"")
+    made = scratch_stages.training(
+        pixels, views, schedule, cfg.network, cfg.training, tmp_path / "logs"
+    )
+    names = {path.name for path in artefact(made, "tensorboard").rglob("*")}
+    assert names
+    assert "events.out.tfevents.of-another" not in names
+
+
 def test_a_rate_that_is_too_high_is_told_as_such(data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="finite") as caught:
         run(data, tmp_path / "store", "training.learning_rate=1e12", "training.warmup=0.0")
@@ -212,6 +229,42 @@ def test_a_folder_of_images_is_resized_and_split(tmp_path: Path, store: Store) -
     rows = open_images(pixels, "train")
     assert pixels.mean == pytest.approx(rows.mean(axis=(0, 1, 2)).tolist())
     assert pixels.std == pytest.approx(rows.std(axis=(0, 1, 2)).tolist())
+
+
+def test_pixels_are_kept_by_what_decoded_them(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = config(write_split_folder(tmp_path / "images", {"train": 2, "test": 1})).dataset
+    index = stages.dataset(folder_config(source))
+    first = make_pixels(source, index)
+    assert make_pixels(source, index).key == first.key
+    monkeypatch.setattr("headstart.tasks.dataset.folder_pixels.codecs_digest", lambda: "others")
+    assert make_pixels(source, index).key != first.key
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"another image", "was changed since"), (None, "No such file")]
+)
+def test_an_image_that_is_not_what_was_indexed_is_named(
+    tmp_path: Path, store: Store, content: bytes | None, reason: str
+) -> None:
+    source = config(write_split_folder(tmp_path / "images", {"train": 2, "test": 1})).dataset
+    index = stages.dataset(folder_config(source))
+    path = tmp_path / "images" / "train" / "class 1" / "1.png"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"1\.png: {reason}"):
+        make_pixels(source, index)
+
+
+def test_a_data_set_that_cannot_be_read_is_refused(
+    data: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("headstart.tasks.dataset.pixels.file_digest", refuse)
+    with pytest.raises(DatasetError, match="train-images-idx3-ubyte: Permission denied"):
+        make_pixels(config(data).dataset, None)
 
 
 def write_split_folder(folder: Path, splits: dict[str, int]) -> Path:
@@ -381,7 +434,7 @@ def invoke(*arguments: str):
 
 
 def settings() -> list[str]:
-    return [part for setting in QUICK for part in ("--set", setting)]
+    return [part for setting in SCRATCH for part in ("--set", setting)]
 
 
 def test_plan_says_the_bytes_and_refuses_a_short_disk(
@@ -414,12 +467,39 @@ def test_lr_find_draws_a_curve(data: Path, tmp_path: Path) -> None:
     assert list(Path(found["run_dir"]).rglob("*tfevents*"))
 
 
+def test_lr_find_replaces_its_own_curve_and_nothing_else(
+    data: Path, tmp_path: Path, finished: tuple[Path, RunSummary]
+) -> None:
+    arguments = ["lr-find", str(data), *settings(), "--steps", "10"]
+    arguments += ["--store", str(tmp_path / "store"), "--out"]
+    curve = tmp_path / "curve"
+    for _ in range(2):
+        result = invoke(*arguments, str(curve))
+        assert result.exit_code == 0, result.output
+        assert {path.name for path in curve.iterdir()} == {"range_test.png", "tensorboard"}
+        assert len(list(curve.rglob("*tfevents*"))) == 1
+    (curve / "tensorboard" / "notes.txt").write_text("precious")
+    run_dir = Path(finished[1].run_dir)
+    for folder in (curve, run_dir):
+        assert isinstance(invoke(*arguments, str(folder)).exception, ConfigError)
+    assert (curve / "tensorboard" / "notes.txt").exists()
+    assert (run_dir / "model.keras").exists()
+
+
 def test_quick_and_a_name_are_enough_to_configure() -> None:
     from headstart.commands.scratch import _load
 
     made = _load("mnist", None, None, None, True, None, None, None)
     assert made.training.budget_s == 70.0
     assert _load("mnist", None, None, None, True, None, 3, None).training.budget_s is None
+    other = _load("mnist", None, None, ["network.name=lenet5"], True, None, None, None)
+    assert (other.network.width, other.network.pool_first) == (1.0, False)
+    assert other.training.budget_s == 70.0
+    with pytest.raises(ConfigError, match="resnet9 alone"):
+        _load("mnist", None, None, ["network.name=lenet5"], True, None, None, "0.5")
+    assert _load("mnist", None, None, None, True, None, None, "auto").network.width == "auto"
+    with pytest.raises(ConfigError, match=r"training\.seed"):
+        _load("mnist", None, None, ["training.seed=4294967296"], False, None, None, None)
     with pytest.raises(ConfigError, match="by time or by epochs"):
         _load("mnist", None, None, None, False, 10.0, 3, None)
     with pytest.raises(ConfigError, match="width=auto"):

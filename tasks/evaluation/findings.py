@@ -30,6 +30,15 @@ class HardImage:
 
 
 @dataclass(frozen=True)
+class PictureFile:
+    """A PNG file that the report shows at its full width, with what is to be seen on it."""
+
+    path: Path
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
 class StageLine:
     """One stage of the run in the ledger."""
 
@@ -88,6 +97,7 @@ class Report:
     """The split whose loss chose that epoch; its own figures are optimistic for that reason."""
     hard_images: Sequence[HardImage] = ()
     """Worst first."""
+    pictures: Sequence[PictureFile] = ()
     max_pixels: int = 89_478_485
     """Pictures with more pixels are not decoded for the page (dataset.max_pixels)."""
     stages: Sequence[StageLine] = ()

@@ -64,8 +64,8 @@ def write_report(folder: Path, report: Report) -> Path:
 
     Args:
         folder: Made where it does not exist.
-        report: What the page says. The files of ``hard_images`` are read; one that cannot be
-            read any more is shown as a placeholder with its path.
+        report: What the page says. The files of ``pictures`` and ``hard_images`` are read; one
+            of the latter that cannot be read any more is shown as a placeholder with its path.
 
     Returns:
         The path of ``report.html`` in the folder.
@@ -216,6 +216,7 @@ def _render(report: Report) -> str:
         finalize=_printable_value,
     )
     environment.filters |= {"percent": percent, "duration": _duration, "printable": printable}
+    environment.filters["embedded"] = lambda path: data_uri(path.read_bytes(), "image/png")
     template = environment.get_template("report.html.j2")
     split = headline_split(report)
     return template.render(

@@ -114,9 +114,9 @@ _watchers: ContextVar[tuple[keras.callbacks.Callback, ...]] = ContextVar(
 
 @contextlib.contextmanager
 def watched_by(*callbacks: keras.callbacks.Callback) -> Iterator[None]:
-    """Give callbacks to every head trained inside the with block.
+    """Give callbacks to every training of a stage inside the with block.
 
-    They are not in the stage's key: a watcher, such as the debugger's recorder, looks on and
+    They are in no stage's key: a watcher, such as the debugger's recorder, looks on and
     changes no result.
     """
     token = _watchers.set(callbacks)

@@ -1,5 +1,6 @@
 """What a training says of itself: figures an epoch, a live table, TensorBoard."""
 
+import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,8 @@ import tensorflow as tf
 from headstart.tasks.head.epochs import HEADER, EpochFigures
 from headstart.tasks.progress import Advance, reporter, watched_progress
 
+FOLDERS = ("train", "validation")
+
 
 class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
     """Keeps the figures of each epoch, shows them, and writes them for TensorBoard.
@@ -18,8 +21,8 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
     epoch, it counts epochs from 0, and it leaves them open when a training is interrupted.
 
     Args:
-        log_dir: Scalars go under train/ and validation/ in it, tagged as Keras tags them; the
-            step is the epoch, 1 for the first.
+        log_dir: Scalars go under train/ and validation/ in it, which are emptied first, tagged as
+            Keras tags them; the step is the epoch, 1 for the first.
         num_images: Training images an epoch.
         has_val: Whether there are validation images.
     """
@@ -29,9 +32,11 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         self.history: list[EpochFigures] = []
         self._num_images = num_images
         self._reporter = reporter()
-        folders = ("train", "validation") if has_val else ("train",)
+        for name in FOLDERS:  # what a training that failed left there is none of this one's
+            shutil.rmtree(log_dir / name, ignore_errors=True)
         self._writers = {
-            name: tf.summary.create_file_writer(str(log_dir / name)) for name in folders
+            name: tf.summary.create_file_writer(str(log_dir / name))
+            for name in FOLDERS[: 1 + has_val]
         }
         self._stack = ExitStack()
         self._advance: Advance = lambda count: None

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from headstart.config import EpochViewsConfig
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
-from headstart.tasks.evaluation.findings import percent
+from headstart.tasks.evaluation.findings import PictureFile, percent
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.explanation.grad_cam import choose_layer, heatmaps
 from headstart.tasks.explanation.overlay import Tile, contact_sheet, overlay
@@ -29,7 +29,7 @@ def compare(
     pixels: PixelsManifest,
     augmented: tuple[TrainingManifest, EvaluationManifest],
     plain: tuple[TrainingManifest, EvaluationManifest],
-) -> str:
+) -> PictureFile:
     """Draw heatmaps of the same test images by two networks, and say both accuracies.
 
     Args:
@@ -39,7 +39,7 @@ def compare(
         plain: The one trained on plain views.
 
     Returns:
-        A sentence for the report.
+        The pictures and a sentence, for the report.
     """
     images, labels = open_images(pixels, "test"), open_labels(pixels, "test")
     shown = _spread(labels, min(NUM_SHOWN, len(labels)))
@@ -56,9 +56,11 @@ def compare(
     accuracies = [
         percent(manifest.metrics["test"]["accuracy"]) for _, manifest in (augmented, plain)
     ]
-    return (
+    return PictureFile(
+        folder / SHEET_NAME,
+        "With and without augmentation",
         f"Accuracy on the test images {accuracies[0]} with augmentation, {accuracies[1]} without, "
-        f"the same network and schedule; where both look for the evidence: {SHEET_NAME}"
+        "the same network and schedule. Warm colours: where each finds the evidence for the label.",
     )
 
 

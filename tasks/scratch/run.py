@@ -18,6 +18,7 @@ from headstart.tasks.evaluation.findings import (
     DatasetSummary,
     HardImage,
     LeftOut,
+    PictureFile,
     Report,
     StageLine,
 )
@@ -28,6 +29,8 @@ from headstart.tasks.scratch.stage import TrainingManifest, as_png
 from headstart.tasks.stage import Outcome
 from headstart.tasks.views.epoch_stage import EpochViewsManifest
 
+HARD_FOLDER = "hard"
+"""Pictures of the hardest test images, in the run's folder."""
 VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
 
 
@@ -56,7 +59,7 @@ def make_scratch_report(
     evaluation: EvaluationManifest,
     outcomes: Sequence[Outcome],
     tensorboard: str,
-    more_notes: Sequence[str] = (),
+    pictures: Sequence[PictureFile] = (),
 ) -> Report:
     """Gather what the report page shows; the hardest test images are written as PNG files.
 
@@ -71,7 +74,7 @@ def make_scratch_report(
         evaluation: Manifest of the stage.
         outcomes: How each stage went.
         tensorboard: The command that shows the training.
-        more_notes: Further sentences for the page.
+        pictures: Shown on the page.
 
     Returns:
         The report.
@@ -114,7 +117,8 @@ def make_scratch_report(
         ),
         config=config.model_dump(mode="json"),
         versions={name: version(name) for name in VERSIONED},
-        notes=(*_notes(schedule, views, training), *more_notes),
+        notes=_notes(schedule, views, training),
+        pictures=pictures,
     )
 
 
@@ -137,7 +141,7 @@ def _hard_images(
     hard = []
     for loss in evaluation.top_losses:
         figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
-        path = folder / "hard" / loss["path"]
+        path = folder / HARD_FOLDER / loss["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(as_png(np.asarray(images[loss["position"]])))
         hard.append(HardImage(path, loss["split"], TopLoss(**figures)))

@@ -1,11 +1,8 @@
 """The stages of a training from scratch: training, evaluation, export."""
 
-import contextlib
 import io
 import json
 import shutil
-from collections.abc import Iterator
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +28,14 @@ from headstart.tasks.export.proof import prove
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.export.writing import export_model
 from headstart.tasks.fingerprint import digest
-from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.head.stage import HeadManifest, watchers
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.joining import join_network
 from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.schedule import ScheduleManifest
 from headstart.tasks.scratch.training import predict_logits, train_network
 from headstart.tasks.stage import Made, Stage
-from headstart.tasks.views.epoch_stage import EpochViewsManifest, layout_of, remove_damaged
+from headstart.tasks.views.epoch_stage import EpochViewsManifest, layout_of, set_damaged_aside
 
 MAX_PROOF_PIXELS = 2**26
 
@@ -104,10 +101,10 @@ def _train(
             schedule.epochs,
             schedule.training_s,
             log_dir,
-            _watchers.get(),
+            watchers(),
         )
     except (tf.errors.DataLossError, tf.errors.NotFoundError):
-        if damaged := remove_damaged(views):
+        if damaged := set_damaged_aside(views):
             raise DamagedShardError(
                 "Views are as they were written.",
                 f"{', '.join(damaged)}: damaged or gone",
@@ -133,21 +130,6 @@ def _train(
             "num_parameters": int(plain.count_params()),
         },
     )
-
-
-_watchers: ContextVar[tuple[keras.callbacks.Callback, ...]] = ContextVar(
-    "headstart_scratch_watchers", default=()
-)
-
-
-@contextlib.contextmanager
-def watched_by(*callbacks: keras.callbacks.Callback) -> Iterator[None]:
-    """Give callbacks to every training inside the with block; they are in no key."""
-    token = _watchers.set(callbacks)
-    try:
-        yield
-    finally:
-        _watchers.reset(token)
 
 
 def open_network(training: TrainingManifest) -> Any:

@@ -76,16 +76,20 @@ def layout_of(pixels: PixelsManifest) -> Layout:
 
 
 def shard_paths(views: EpochViewsManifest, layout: Layout) -> list[list[Path]]:
-    """List the shards of each view, view 1 first; as many for each."""
+    """List the shards of each view, view 1 first; as many for each, all of them here to be read."""
     store = current_store()
-    return [
+    paths = [
         [store.artefact_path(_view_stage.name, key) / name for name in layout.shard_names()]
         for key in views.view_keys
     ]
+    for shards in paths:
+        for path in shards:
+            store.pull(path)
+    return paths
 
 
-def remove_damaged(views: EpochViewsManifest) -> list[str]:
-    """Remove shards that are not what was written, so that their views are made again.
+def set_damaged_aside(views: EpochViewsManifest) -> list[str]:
+    """Set shards aside that are not what was written, so that their views are made again.
 
     Args:
         views: Whose shards are read through and compared with their digests.
@@ -93,10 +97,12 @@ def remove_damaged(views: EpochViewsManifest) -> list[str]:
     Returns:
         Their paths in the store, and those of shards that were gone.
     """
-    root = current_store().root
-    damaged = [entry.path for entry in views.files if not entry.is_intact(root, thorough=True)]
+    store = current_store()
+    damaged = [
+        entry.path for entry in views.files if not entry.is_intact(store.root, thorough=True)
+    ]
     for path in damaged:
-        (root / path).unlink(missing_ok=True)
+        store.set_aside(store.root / path)
     return damaged
 
 

@@ -14,15 +14,7 @@ from headstart.config import FinetuneConfig, build_config
 from headstart.flows.finetune import FinetuneSummary, finetune
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.finetuning import stage as rung_stage
-from tests.pipeline import QUICK, Pipeline
-
-LADDER = (
-    "ladder.cuts=[second, first]",
-    "tuning.epochs=2",
-    "tuning.batch_size=8",
-    "tuning.optimizer=adamw",
-    "tuning.learning_rate=0.01",
-)
+from tests.pipeline import LADDER, QUICK, Pipeline
 
 
 def climb(pipeline: Pipeline, *settings: str, out: Path | None = None) -> FinetuneSummary:

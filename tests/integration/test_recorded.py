@@ -21,13 +21,26 @@ from prefect.client.schemas.filters import (
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from headstart.config import SpreadConfig
+from headstart.config import (
+    CompareConfig,
+    FinetuneConfig,
+    ScratchConfig,
+    SpreadConfig,
+    TransferabilityConfig,
+    build_config,
+)
 from headstart.errors import DatasetError
+from headstart.flows.compare import compare
 from headstart.flows.diagnosis import diagnose_failure, flight_recorder
+from headstart.flows.finetune import finetune
+from headstart.flows.scratch import scratch
 from headstart.flows.transfer import transfer
+from headstart.flows.transferability import transferability
+from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.spreading import map_pieces, use_spreading
 from tests.pieces_to_map import Deadly, refuse, survive
-from tests.pipeline import Pipeline, statuses
+from tests.pipeline import LADDER, QUICK, STUDY, Pipeline, statuses
+from tests.scratch_data import SCRATCH, write_idx
 
 ROOT = Path(__file__).parent.parent.parent
 STAGES = ["dataset", "views", "bottlenecks", "head", "evaluation", "export"]
@@ -124,6 +137,52 @@ def test_a_run_leaves_its_report_and_tables(finished: Pipeline) -> None:
     assert "bottlenecks" in left["transfer-stages"]
 
 
+@pytest.mark.parametrize(
+    ("training", "model", "settings", "left"),
+    [
+        (finetune, FinetuneConfig, (*QUICK, *LADDER), {"ladder", "report", "classes", "stages"}),
+        (compare, CompareConfig, (*STUDY, "block_cut=second", "seeds=[0]"), {"report", "stages"}),
+        (
+            transferability,
+            TransferabilityConfig,
+            (*STUDY, "cuts=[top, first]", "seeds=[0]"),
+            {"report", "stages"},
+        ),
+    ],
+    ids=["finetune", "compare", "transferability"],
+)
+def test_what_trains_more_than_heads_is_recorded_and_found_again(
+    pipeline: Pipeline, training: Any, model: Any, settings: tuple[str, ...], left: set[str]
+) -> None:
+    network = f"backbone.name={pipeline.backbone}"
+    config = build_config(model, pipeline.images, settings=(*settings, network))
+    state = training(config, pipeline.store.root, return_state=True)
+    assert state.name == "Completed"
+    # Two trainings of a study may share a stage, which the second one finds.
+    assert set(task_states(state).values()) <= {"Completed", "Cached"}
+    keys = {f"{training.name}-{name}" for name in left}
+    assert keys <= set(artifacts(state))  # beside findings, and progress where it took long
+    assert "data:image/" in artifacts(state)[f"{training.name}-report"]
+    again = training.fn(config, pipeline.store.root)
+    assert {stage.status for stage in again.stages} == {"hit"}
+
+
+def test_training_from_scratch_is_recorded_and_shows_where_it_looks(tmp_path: Path) -> None:
+    config = build_config(
+        ScratchConfig,
+        str(write_idx(tmp_path / "bars")),
+        settings=(*SCRATCH, "training.epochs=2", "compare=true"),
+    )
+    state = scratch(config, tmp_path / "store", return_state=True)
+    assert state.name == "Completed"
+    stages = {"pixels", "schedule", "epoch_views", "training", "evaluation", "export"}
+    assert set(task_states(state)) == stages
+    report = artifacts(state)["scratch-report"]
+    heatmaps = (Path(state.result().run_dir) / "heatmaps.png").read_bytes()
+    assert data_uri(heatmaps, "image/png") in report
+    assert set(statuses(scratch.fn(config, tmp_path / "store")).values()) == {"hit"}
+
+
 def test_a_wrong_configuration_fails_with_its_message(finished: Pipeline) -> None:
     state = record(finished, "bottlenecks.cut=nowhere")
     assert state.name == "Failed"
@@ -140,25 +199,32 @@ def test_pieces_on_threads_are_task_runs_and_their_rows_are_found(pipeline: Pipe
     assert set(statuses(pipeline.run()).values()) == {"hit"}
 
 
-def test_pieces_on_dask_outlive_a_worker_and_an_error_is_not_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(params=["process", "dask"])
+def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return a runner whose workers are processes, which can import the tests."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    if request.param == "process":
+        yield "process"
+        return
     from distributed import LocalCluster
 
-    monkeypatch.syspath_prepend(str(ROOT))  # spawned workers import the tests
     with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
-        address = str(cluster.scheduler_address).replace("tcp", "dask")
+        yield str(cluster.scheduler_address).replace("tcp", "dask")
 
-        @flow(name="pieces")
-        def spread() -> list[int]:
-            with use_spreading(SpreadConfig(runner=address)):
-                pieces = [Deadly(0), Deadly(1, str(tmp_path / "grave")), Deadly(2)]
-                done = sorted(map_pieces(survive, pieces))
-                with pytest.raises(DatasetError, match="double it"):
-                    list(map_pieces(refuse, [3]))
-            return done
 
-        state = spread(return_state=True)
+def test_pieces_outlive_a_worker_and_an_error_is_not_tried_again(
+    runner: str, tmp_path: Path
+) -> None:
+    @flow(name="pieces")
+    def spread() -> list[int]:
+        with use_spreading(SpreadConfig(runner=runner, num_workers=2)):
+            pieces = [Deadly(0), Deadly(1, str(tmp_path / "grave")), Deadly(2)]
+            done = sorted(map_pieces(survive, pieces))
+            with pytest.raises(DatasetError, match="double it"):
+                list(map_pieces(refuse, [3]))
+        return done
+
+    state = spread(return_state=True)
     assert state.result() == [0, 1, 2]
     assert (tmp_path / "grave").exists()
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))

@@ -14,15 +14,7 @@ from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.finetuning.pooled import pooled_rows
-from tests.pipeline import Pipeline
-
-STUDY = (
-    "tuning.epochs=2",
-    "tuning.batch_size=8",
-    "bottlenecks.batch_size=4",
-    "bottlenecks.num_parity_rows=2",
-    "evaluation.num_bootstrap=10",
-)
+from tests.pipeline import STUDY, Pipeline
 
 
 def run_comparison(pipeline: Pipeline, *settings: str) -> StudySummary:
