@@ -122,7 +122,7 @@ def main() -> None:
     ratio = statistics.median(times["cached"]) / statistics.median(times["uncached"])
     fastest = min(times["cached"]) / min(times["uncached"])
     print(f"an epoch from the cache takes {100 * ratio:.0f} % of the time ({100 * fastest:.0f} % "
-          f"by the fastest); by the arithmetic at least "
+          f"by the fastest); by the arithmetic alone "
           f"{100 / backbone.resolve_cut(options.cut).speedup_limit:.0f} %")  # fmt: skip
 
 

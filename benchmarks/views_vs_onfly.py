@@ -3,7 +3,7 @@
     python benchmarks/views_vs_onfly.py --steps 40 --rounds 3
 
 Three ways to feed one network the same kind of augmentation (pad and crop, flip, cutout), side by
-side, in turns of a few steps so that other load on the machine meets all alike:
+side, in turns of a few steps, in changing order, so that other load on the machine meets all alike:
 
 precomputed   views read from TFRecord shards, as `headstart scratch` does
 tf.data       the same operations in a tf.data map over the images in memory, run in parallel
@@ -199,8 +199,9 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     ]
     for side in sides:
         side.step()  # builds the graph
-    for _ in range(options.rounds * max(1, options.steps // STEPS_A_TURN)):
-        for side in sides:
+    for number in range(options.rounds * max(1, options.steps // STEPS_A_TURN)):
+        first = number % len(sides)  # none always follows the same other one
+        for side in sides[first:] + sides[:first]:
             side.turn()
             side.read()
     report(sides, view_s, steps_an_epoch(options.batch_size, sum(pixels.counts["train"])))

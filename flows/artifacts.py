@@ -13,6 +13,7 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext
 
+from headstart.config import BottleneckConfig, HeadConfig, TransferConfig
 from headstart.flows.run_progress import progress_in_ui
 from headstart.service.record import running_service
 from headstart.tasks.artifacts import current_store
@@ -45,7 +46,10 @@ def run_name() -> str:
     if context is None or not context.parameters:
         return "run"
     config = context.parameters["config"]
-    return describe_work(value for _, value in config) or type(config).__name__
+    values = [value for _, value in config]
+    if not isinstance(config, TransferConfig):  # a study, which tries several cuts or heads
+        values = [one for one in values if not isinstance(one, BottleneckConfig | HeadConfig)]
+    return describe_work(values) or type(config).__name__
 
 
 def publish(flow_name: str, report: Report, summary: RunSummary) -> None:

@@ -122,6 +122,8 @@ def describe_work(values: Iterable[Any]) -> str:
                 words.append(f"cut {value.cut}")
             case HeadConfig():
                 words.append(f"{value.kind} head")
+            case _ if work := getattr(value, "work", ""):  # of a package that imports this one
+                words.append(work)
     return ", ".join(words)
 
 

@@ -509,6 +509,8 @@ class TestStudies:
         assert "holds here" in order_sentence(expected)
         told = order_sentence({**expected, "scratch": line(0.6)})
         assert "does not hold here: full 90.0 % > last_layer 70.0 % > scratch 60.0 %" in told
+        told = order_sentence({**expected, "scratch": line(0.9)})
+        assert "does not hold here: full 90.0 % = scratch 90.0 % > last_layer 70.0 %" in told
         assert order_sentence({"full": line(0.9)}) == ""
 
     def test_a_network_that_can_be_cut_at_its_top_only_has_no_last_block(self) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -247,6 +249,32 @@ def runs(tmp_path: Path) -> Iterator[RunsServer]:
     served = RunsServer(folder, 0)
     yield served
     served.stop()
+
+
+def test_the_first_page_has_every_run_with_its_report_and_accuracy(
+    runs: RunsServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs"
+    metrics = {"test": {"accuracy": 0.9375}, "notes": "none"}
+    fields = {
+        "report": str(folder / "b <i>" / "report.html"),
+        "seconds": 1234.5,
+        "metrics": metrics,
+    }
+    for name, text in (("b <i>", json.dumps(fields)), ("half", "{")):
+        (folder / name).mkdir()
+        (folder / name / "run.json").write_text(text)
+    os.utime(folder / "b <i>", (2e9, 2e9))
+    (folder / "elsewhere").symlink_to(folder.parent)
+    with urllib.request.urlopen(f"{runs.url}/") as reply:
+        page = reply.read().decode()
+    assert '<a href="b%20%3Ci%3E/report.html">b &lt;i&gt;</a>' in page
+    assert "test 93.8 %" in page
+    assert "1,234.5 s" in page
+    assert page.index("b &lt;i&gt;") < page.index("half")
+    assert page.count("not finished") == 2
+    assert "elsewhere" not in page
+    assert ask(runs, "/b%20%3Ci%3E/") == 200
 
 
 def ask(served: RunsServer, path: str, method: str = "GET", host: str | None = None) -> int:

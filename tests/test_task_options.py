@@ -23,6 +23,7 @@ from headstart.errors import (
     TrainingError,
 )
 from headstart.tasks import stages
+from headstart.tasks.finetuning.trial import Trial
 from headstart.tasks.task_options import (
     GPU_TAG,
     STAGE_LIMIT_S,
@@ -160,3 +161,4 @@ def test_names_say_what_is_worked_on() -> None:
     assert describe_work(values) == "flowers, mine.keras, cut conv5, mlp head"
     assert title("head", values[1:3]) == "head: mine.keras, cut conv5"
     assert title("dataset", ()) == "dataset"
+    assert title("trial", [values[1], Trial(name="last_block")]) == "trial: mine.keras, last_block"

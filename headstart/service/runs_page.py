@@ -1,14 +1,24 @@
 """The store's runs on loopback, to read: the reports that the Prefect UI links to."""
 
 import functools
+import html
 import http.server
+import io
+import json
 import threading
+from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from headstart.service.children import LOOPBACK
 
 FOLDER_PAGES = ("index.html", "index.htm")
+STYLE = (
+    ":root{color-scheme:light dark}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:32px auto;padding:0 20px}"
+    "table{border-collapse:collapse;width:100%}th{text-align:left}"
+    "td,th{padding:8px 16px 8px 0;border-bottom:1px solid #8884;vertical-align:top}"
+)
 
 
 class RunsServer:
@@ -32,6 +42,52 @@ class RunsServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def runs_page(folder: Path) -> str:
+    """Write the page of all runs, the newest first.
+
+    Args:
+        folder: Of the runs.
+
+    Returns:
+        HTML that works by itself.
+    """
+    runs = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    rows = [_row(run) for run in sorted(runs, key=lambda run: -run.stat().st_mtime)]
+    none = "<p>There are no runs yet: <code>headstart train images/</code> makes one.</p>"
+    head = "<tr><th>Run</th><th>Accuracy</th><th>Finished</th><th>Took</th><th></th></tr>"
+    table = f"<table>{head}{''.join(rows)}</table>" if rows else none
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
+        f"<title>Runs</title><style>{STYLE}</style></head><body><h1>Runs</h1>{table}</body></html>"
+    )
+
+
+def _row(run: Path) -> str:
+    address, name = quote(run.name, errors="surrogateescape"), html.escape(run.name)
+    files = f'<a href="{address}/">files</a>'
+    try:
+        text = (run / "run.json").read_text(encoding="utf-8")
+        finished = (run / "run.json").stat().st_mtime
+        fields = json.loads(text)
+        page, took_s = Path(fields["report"]).name, float(fields["seconds"])
+        judged = fields.get("metrics") or {}
+        accuracies = [
+            f"{html.escape(split)} {100 * one['accuracy']:.1f} %"
+            for split, one in judged.items()
+            if isinstance(one, dict) and isinstance(one.get("accuracy"), float)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"<tr><td>{name}</td><td></td><td>not finished</td><td></td><td>{files}</td></tr>"
+    cells = (
+        f'<a href="{address}/{quote(page)}">{name}</a>',
+        "<br>".join(accuracies),
+        f"{datetime.fromtimestamp(finished):%Y-%m-%d %H:%M}",
+        f"{took_s:,.1f} s",
+        files,
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -61,6 +117,17 @@ class _ReadOnly(http.server.SimpleHTTPRequestHandler):
             self.send_error(http.HTTPStatus.NOT_FOUND)
             return None
         return super().send_head()
+
+    def list_directory(self, path: object) -> object:  # type: ignore[override]
+        """Show the runs and what came out, where the folder of all of them is asked for."""
+        if Path(str(path)).resolve() != Path(self.directory):
+            return super().list_directory(path)  # type: ignore[arg-type]
+        body = runs_page(Path(self.directory)).encode("utf-8", "backslashreplace")
+        self.send_response(http.HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return io.BytesIO(body)
 
     def end_headers(self) -> None:
         """Add what keeps a browser from guessing types and from keeping an old report."""

@@ -1,6 +1,7 @@
 """What studies are made of: their trials, and what these come to over the seeds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -186,8 +187,13 @@ def order_sentence(lines: Mapping[str, Line]) -> str:
     if not set(names) <= lines.keys():
         return ""
     by_accuracy = sorted(names, key=lambda name: -lines[name].accuracy)
-    found = " > ".join(f"{name} {100 * lines[name].accuracy:.1f} %" for name in by_accuracy)
-    if by_accuracy == list(names):
+    accuracies = [lines[name].accuracy for name in by_accuracy]
+    signs = [">" if high > low else "=" for high, low in pairwise(accuracies)]
+    found = "".join(
+        f"{name} {100 * accuracy:.1f} %" + (f" {sign} " if sign else "")
+        for name, accuracy, sign in zip(by_accuracy, accuracies, [*signs, ""], strict=True)
+    )
+    if by_accuracy == list(names) and "=" not in signs:
         return f"The order often met holds here: {found}."
     return (
         "The order often met, full fine-tuning > from scratch at equal epochs > last layer only, "

@@ -52,6 +52,11 @@ class Trial(BaseModel):
     fresh: bool = False
     """Draw the backbone's weights anew instead of taking the pretrained ones."""
 
+    @property
+    def work(self) -> str:
+        """In the name of the training's task run."""
+        return self.name
+
 
 class TrialManifest(HeadManifest):
     """What a trial came to."""
