@@ -100,6 +100,7 @@ def test_a_slow_server_does_not_hold_up_the_work(
         time.sleep(0.05)  # until the thread asks the server
         advance(4)
     answered.set()
+    assert server.heard.wait(30)  # the last word, said before another test listens
 
 
 def test_outside_a_flow_run_nothing_is_told(server: Server) -> None:
