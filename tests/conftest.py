@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from headstart.tasks.artifacts import Store, use_store
 
@@ -19,6 +20,10 @@ _PREFECT_HOME = tempfile.TemporaryDirectory(prefix="headstart-tests-")
 os.environ["PREFECT_HOME"] = _PREFECT_HOME.name
 os.environ.pop("PREFECT_API_URL", None)
 
+
+# How fast examples are made says how busy the machine is, not what is tested.
+settings.register_profile("headstart", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("headstart")
 
 MAX_WORKERS = 4
 """Processes that `pytest -n auto` spreads the tests over: each holds a TensorFlow (1 to 2 GB)."""
