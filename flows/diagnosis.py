@@ -32,8 +32,8 @@ from headstart.debug.rendering import render_markdown, render_text
 from headstart.debug.replay import explain_failure
 from headstart.debug.rules import SymptomRules, worth_telling
 from headstart.errors import HeadstartError
-from headstart.tasks.head.stage import watched_by
 from headstart.tasks.progress import reporter
+from headstart.tasks.watchers import watched_by
 
 _recorders: dict[UUID, list[FlightRecorder]] = {}
 """Of the flow runs in progress, for the hook that runs once one has failed."""

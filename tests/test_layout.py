@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("headstart", "flows", "tasks", "debug")
 GROUND = (
-    "agreement",
+    "expected_rows",
+    "watchers",
     "artifacts",
     "devices",
     "disk_space",

@@ -65,6 +65,8 @@ def runs_page(folder: Path) -> str:
 
 
 def _row(run: Path) -> str:
+    from headstart.tasks.evaluation.findings import percent
+
     address, name = quote(run.name, errors="surrogateescape"), html.escape(run.name)
     files = f'<a href="{address}/">files</a>'
     try:
@@ -74,7 +76,7 @@ def _row(run: Path) -> str:
         page, took_s = Path(fields["report"]).name, float(fields["seconds"])
         judged = fields.get("metrics") or {}
         accuracies = [
-            f"{html.escape(split)} {100 * one['accuracy']:.1f} %"
+            f"{html.escape(split)} {percent(one['accuracy'])}"
             for split, one in judged.items()
             if isinstance(one, dict) and isinstance(one.get("accuracy"), float)
         ]

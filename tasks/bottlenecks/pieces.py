@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from headstart.config import BackboneConfig, BottleneckConfig, ViewsConfig
-from headstart.tasks.agreement import Agreement
 from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.bottlenecks.extraction import Extract, Target, freeze, piece_rows, run_pass
 from headstart.tasks.bottlenecks.rows import CutCollections, bottleneck_collections, open_backbone
+from headstart.tasks.expected_rows import ExpectedRows
 from headstart.tasks.records import RowCollection, RowId
 from headstart.tasks.remote_store import open_store
 from headstart.tasks.views.writing import augmented_collection, plain_collection
@@ -43,7 +43,7 @@ class BottlenecksPiece(NamedTuple):
 
     Attributes:
         store: Where views are and bottlenecks go.
-        agreement: On the collections that the bottlenecks go into, one a cut.
+        expected: The bottlenecks to be made, by the collections that they go into, one a cut.
         views: How images became pixels.
         backbone: The network.
         config: Its cuts, the storage type and the size of a batch.
@@ -55,7 +55,7 @@ class BottlenecksPiece(NamedTuple):
     """
 
     store: str
-    agreement: Agreement
+    expected: ExpectedRows
     views: ViewsConfig
     backbone: BackboneConfig
     config: BottleneckConfig
@@ -118,7 +118,7 @@ def cut_into_pieces(
     """Cut sources where `run_pass` would end one shard and begin the next."""
     pieces = []
     for source in sources:
-        agreement = Agreement.on(target.collection for target in source.targets)
+        expected = ExpectedRows.of(target.collection for target in source.targets)
         names = source.views.shard_names(source.row_ids)
         size = piece_rows(source.targets)
         for start in range(0, len(source.row_ids), size):
@@ -132,7 +132,7 @@ def cut_into_pieces(
             pieces.append(
                 BottlenecksPiece(
                     store.location,
-                    agreement,
+                    expected,
                     views,
                     backbone,
                     config,
@@ -168,7 +168,7 @@ def extract_piece(piece: BottlenecksPiece) -> int:
             Target(output, cut.collections[piece.number], frozenset(lacking), piece.num_wanted)
             for (output, cut), lacking in zip(enumerate(cuts.values()), piece.lacking, strict=True)
         ]
-        piece.agreement.check(target.collection for target in targets)
+        piece.expected.check(target.collection for target in targets)
         done = all(
             target.collection.holds(lacking, piece.num_wanted)
             for target, lacking in zip(targets, piece.lacking, strict=True)

@@ -40,10 +40,11 @@ from headstart.tasks.finetuning.rows import (
     recipes_at,
 )
 from headstart.tasks.finetuning.training import require_validation, train_network
-from headstart.tasks.head.stage import TRAINED_ON, HeadManifest, open_head, watchers
+from headstart.tasks.head.stage import TRAINED_ON, HeadManifest, open_head
 from headstart.tasks.head.training import predict_logits
 from headstart.tasks.stage import Made, Stage
 from headstart.tasks.views.addresses import plain_rows
+from headstart.tasks.watchers import watchers
 
 
 class RungManifest(HeadManifest):

@@ -189,10 +189,8 @@ def order_sentence(lines: Mapping[str, Line]) -> str:
     by_accuracy = sorted(names, key=lambda name: -lines[name].accuracy)
     accuracies = [lines[name].accuracy for name in by_accuracy]
     signs = [">" if high > low else "=" for high, low in pairwise(accuracies)]
-    found = "".join(
-        f"{name} {100 * accuracy:.1f} %" + (f" {sign} " if sign else "")
-        for name, accuracy, sign in zip(by_accuracy, accuracies, [*signs, ""], strict=True)
-    )
+    first, *others = [f"{name} {100 * lines[name].accuracy:.1f} %" for name in by_accuracy]
+    found = " ".join([first, *(f"{sign} {one}" for sign, one in zip(signs, others, strict=True))])
     if by_accuracy == list(names) and "=" not in signs:
         return f"The order often met holds here: {found}."
     return (

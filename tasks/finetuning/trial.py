@@ -30,9 +30,10 @@ from headstart.tasks.finetuning.network import PIXELS, Network, extend
 from headstart.tasks.finetuning.pooled import pooled_recipes, pooled_rows
 from headstart.tasks.finetuning.rows import open_rows_at, recipes_at
 from headstart.tasks.finetuning.training import require_validation, train_network
-from headstart.tasks.head.stage import HeadManifest, watchers
+from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.head.training import build_head, predict_logits
 from headstart.tasks.stage import Made, Stage
+from headstart.tasks.watchers import watchers
 
 
 class Trial(BaseModel):

@@ -1,9 +1,6 @@
 """The head stage: its manifest, its key, its function."""
 
-import contextlib
 import shutil
-from collections.abc import Iterator
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.training import train_head
 from headstart.tasks.stage import Made, Stage
+from headstart.tasks.watchers import watchers
 
 TRAINED_ON: tuple[Split, ...] = ("train", "val")
 """Splits that a training reads: the second says which epoch is kept."""
@@ -105,30 +103,6 @@ def _train_head(
             "has_val": "val" in rows,
         },
     )
-
-
-_watchers: ContextVar[tuple[keras.callbacks.Callback, ...]] = ContextVar(
-    "headstart_watchers", default=()
-)
-
-
-@contextlib.contextmanager
-def watched_by(*callbacks: keras.callbacks.Callback) -> Iterator[None]:
-    """Give callbacks to every training of a stage inside the with block.
-
-    They are in no stage's key: a watcher, such as the debugger's recorder, looks on and
-    changes no result.
-    """
-    token = _watchers.set(callbacks)
-    try:
-        yield
-    finally:
-        _watchers.reset(token)
-
-
-def watchers() -> tuple[keras.callbacks.Callback, ...]:
-    """Return the callbacks of the `watched_by` around this, for stages that train something."""
-    return _watchers.get()
 
 
 def open_head(head: HeadManifest) -> keras.Model:

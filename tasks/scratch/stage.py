@@ -28,7 +28,7 @@ from headstart.tasks.export.proof import prove
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.export.writing import export_model
 from headstart.tasks.fingerprint import digest
-from headstart.tasks.head.stage import HeadManifest, watchers
+from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.joining import join_network
 from headstart.tasks.scratch.network import build_network, choose_policy
@@ -36,6 +36,7 @@ from headstart.tasks.scratch.schedule import ScheduleManifest
 from headstart.tasks.scratch.training import predict_logits, train_network
 from headstart.tasks.stage import Made, Stage
 from headstart.tasks.views.epoch_stage import EpochViewsManifest, layout_of, set_damaged_aside
+from headstart.tasks.watchers import watchers
 
 MAX_PROOF_PIXELS = 2**26
 

@@ -19,11 +19,11 @@ import tensorflow as tf
 
 from headstart.config import ViewsConfig
 from headstart.errors import DatasetError
-from headstart.tasks.agreement import Agreement
 from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.dataset.codecs import codecs_digest
 from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.expected_rows import ExpectedRows
 from headstart.tasks.fingerprint import bytes_digest, digest
 from headstart.tasks.progress import Advance, reporter
 from headstart.tasks.records import RowCollection, RowId
@@ -76,7 +76,7 @@ class ViewsPiece(NamedTuple):
 
     Attributes:
         store: Where the views are kept.
-        agreement: On the collections that they are written into.
+        expected: The views to be made, by the collections that they are written into.
         config: How images become pixels.
         image_size: Side of a view in pixels.
         max_pixels: Images with more pixels are refused.
@@ -85,7 +85,7 @@ class ViewsPiece(NamedTuple):
     """
 
     store: str
-    agreement: Agreement
+    expected: ExpectedRows
     config: ViewsConfig
     image_size: int
     max_pixels: int
@@ -177,8 +177,8 @@ def write_views(
         size = collections[0].shard_rows(num_images)
         parts = [tuple(jobs[start : start + size]) for start in range(0, len(jobs), size)]
         if jobs and is_spread():
-            agreement = Agreement.on(collections)
-            common = (store.location, agreement, config, image_size, max_pixels, num_images)
+            expected = ExpectedRows.of(collections)
+            common = (store.location, expected, config, image_size, max_pixels, num_images)
             for count in map_pieces(write_piece, [ViewsPiece(*common, part) for part in parts]):
                 advance(count)
             store.look_again()
@@ -209,7 +209,7 @@ def write_piece(piece: ViewsPiece) -> int:
     """
     with use_store(open_store(piece.store)) as store:
         collections = _collections(piece.config, piece.image_size, store)
-        piece.agreement.check(collections)
+        piece.expected.check(collections)
         rows = _rows_of(piece.jobs)
         counts = _num_wanted(piece.num_images, piece.config.num_augmented)
         if not all(map(RowCollection.holds, collections, rows, counts)):

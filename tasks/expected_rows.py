@@ -1,4 +1,4 @@
-"""What a worker and the process that gives out the pieces must agree on: the rows to be made.
+"""The rows that the process which gives out the pieces expects of a worker.
 
 Each builds the recipe of the rows for itself, from the libraries that it has. A worker with other
 ones would write into a collection that nobody looks into, so that it asks first.
@@ -16,7 +16,7 @@ from headstart.errors import ConfigError
 from headstart.tasks.records import RowCollection
 
 
-class Agreement(NamedTuple):
+class ExpectedRows(NamedTuple):
     """Travels with a piece.
 
     Attributes:
@@ -28,8 +28,8 @@ class Agreement(NamedTuple):
     versions: str
 
     @classmethod
-    def on(cls, collections: Iterable[RowCollection]) -> Self:
-        """Return what a worker is to agree to.
+    def of(cls, collections: Iterable[RowCollection]) -> Self:
+        """Return what a worker is to make.
 
         Args:
             collections: That it is to write into.
