@@ -24,10 +24,10 @@ from PIL import Image
 
 from headstart.config import CompareConfig, ScratchDatasetConfig, build_config
 from headstart.flows.compare import StudySummary, compare
-from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.evaluation.findings import percent
+from headstart.tasks.store.artifacts import Store, use_store
 
 
 def write_split(

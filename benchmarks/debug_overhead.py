@@ -29,9 +29,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from headstart.debug.profile import StepProfiler
-from headstart.debug.recorder import FlightRecorder
-from headstart.debug.rules import SymptomRules
+from headstart.debug.replay.recorder import FlightRecorder
+from headstart.debug.symptoms.callback import SymptomRules
+from headstart.debug.traces.profile import StepProfiler
 
 WARM_STEPS = 10
 BATCH_ROWS = 32

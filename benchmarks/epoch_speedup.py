@@ -35,14 +35,14 @@ import tensorflow as tf
 from rich.console import Console
 
 from headstart.config import BackboneConfig, HeadConfig
-from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.bottlenecks.extraction import freeze
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.head.optimizer import make_optimizer
 from headstart.tasks.head.training import build_head, train_head
 from headstart.tasks.progress import Reporter, use_reporter
-from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.records import RowCollection, RowId
 
 NUM_CLASSES = 5
 CACHED_EPOCHS_A_TURN = 5

@@ -28,7 +28,6 @@ import tensorflow as tf
 from rich.console import Console
 
 from headstart.config import BackboneConfig, HeadConfig, TuningConfig
-from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.bottlenecks.extraction import freeze
 from headstart.tasks.bottlenecks.rows import LabelledRows
@@ -36,7 +35,8 @@ from headstart.tasks.finetuning.network import Network, extend, falling
 from headstart.tasks.finetuning.training import many_models, train_network
 from headstart.tasks.head.training import build_head
 from headstart.tasks.progress import Reporter, use_reporter
-from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.records import RowCollection, RowId
 
 NUM_CLASSES = 5
 BATCH_SIZE = 32

@@ -60,8 +60,6 @@ def main() -> None:
         SpreadConfig,
         ViewsConfig,
     )
-    from headstart.tasks import stages
-    from headstart.tasks.artifacts import Store, use_store
     from headstart.tasks.bottlenecks.extraction import freeze, run_pass
     from headstart.tasks.bottlenecks.pieces import (
         Source,
@@ -71,22 +69,25 @@ def main() -> None:
     )
     from headstart.tasks.bottlenecks.rows import bottleneck_collections, open_backbone
     from headstart.tasks.dataset.stage import index_of
-    from headstart.tasks.records import MIN_SHARD_ROWS
-    from headstart.tasks.spreading import map_pieces, use_spreading, worker_environment
+    from headstart.tasks.dataset.stage import stage as dataset_stage
+    from headstart.tasks.running.spreading import map_pieces, use_spreading, worker_environment
+    from headstart.tasks.store.artifacts import Store, use_store
+    from headstart.tasks.store.records import MIN_SHARD_ROWS
     from headstart.tasks.views.addresses import plain_rows
+    from headstart.tasks.views.stage import stage as views_stage
 
     views, backbone, config = ViewsConfig(), BackboneConfig(), BottleneckConfig()
     network = open_backbone(backbone, None)
     me = [os.getpid()]
     with tempfile.TemporaryDirectory() as folder, use_store(Store(Path(folder))) as store:
         source = DatasetConfig(images=options.folder)
-        dataset = stages.dataset(source)
+        dataset = dataset_stage(source)
         num_rows = MIN_SHARD_ROWS * options.shards
         rows = plain_rows(index_of(dataset).digests)[:num_rows]
         if len(rows) < num_rows:
             raise SystemExit(f"{len(rows)} images; {num_rows} needed")
         needed = [row.image_digest for row in rows]
-        stages.views(dataset, source, views, network.image_size, needed)
+        views_stage(dataset, source, views, network.image_size, needed)
         extract = freeze(network, list(bottleneck_collections(store, network, views, config)))
 
         def sources(wanted: list[Any]) -> list[Source]:

@@ -44,12 +44,12 @@ from headstart.config import (
     ScratchDatasetConfig,
     ScratchTrainingConfig,
 )
-from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.network import build_network
 from headstart.tasks.scratch.training import compile_network
+from headstart.tasks.store.artifacts import Store, use_store
 from headstart.tasks.views.epoch_augment import epoch_views
 from headstart.tasks.views.epoch_draws import as_uint64, image_keys, view_key
 from headstart.tasks.views.epoch_stage import layout_of, recipe_of

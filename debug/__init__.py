@@ -8,11 +8,11 @@ from typing import Any
 
 _HOMES = {
     "Diagnosis": "headstart.debug.diagnosis",
-    "FlightRecorder": "headstart.debug.recorder",
-    "Preflight": "headstart.debug.preflight_callback",
-    "RetraceCounter": "headstart.debug.retraces",
-    "StepProfiler": "headstart.debug.profile",
-    "SymptomRules": "headstart.debug.rules",
+    "FlightRecorder": "headstart.debug.replay.recorder",
+    "Preflight": "headstart.debug.preflight.callback",
+    "RetraceCounter": "headstart.debug.symptoms.retraces",
+    "StepProfiler": "headstart.debug.traces.profile",
+    "SymptomRules": "headstart.debug.symptoms.callback",
     "contract": "headstart.debug.contracts",
 }
 

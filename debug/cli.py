@@ -1,23 +1,337 @@
 """The commands of ``headstart debug``; TensorFlow is imported only inside a command."""
 
+import json
+import runpy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-from headstart.debug.cli_checks import check, replay
-from headstart.debug.cli_run import dump, run
-from headstart.debug.cli_sessions import session
-from headstart.debug.cli_traces import graph, profile, tensorboard
+from headstart.debug.diagnosis import Diagnosis, to_json
+from headstart.debug.rendering import render_text
+from headstart.debug.running.first_fit import FirstFitSpec, at_first_fit
+from headstart.errors import HeadstartError
+
+if TYPE_CHECKING:
+    from headstart.debug.traces.sessions import DebugSession
 
 app = typer.Typer(
     help="Find which op, which layer and which line broke a TensorFlow program.",
     no_args_is_help=True,
 )
-# Options not known here belong to the script; so does everything after "--".
-_SCRIPT = {"ignore_unknown_options": True}
-app.command(context_settings=_SCRIPT)(run)
-app.command()(dump)
-app.command(context_settings=_SCRIPT)(session)
-app.command(context_settings=_SCRIPT)(check)
-app.command()(replay)
-app.command(context_settings=_SCRIPT)(profile)
-app.command()(graph)
-app.command()(tensorboard)
+SCRIPT = {"ignore_unknown_options": True}
+"""Options not known here belong to the script; so does everything after "--"."""
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+MEBIBYTE = 1 << 20
+
+
+@app.command(context_settings=SCRIPT)
+def run(
+    script: Annotated[Path, typer.Argument(help="The Python script.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Its arguments, after -- where they look like ours.")
+    ] = None,
+    as_json: JsonOption = False,
+    keep_dump: Annotated[
+        Path | None, typer.Option(help="A new folder in which to keep the dump.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="What the dump keeps of each tensor, such as FULL_TENSOR.")
+    ] = "CONCISE_HEALTH",
+    cap_mib: Annotated[int, typer.Option(min=1, help="Most that a dump may take, in MiB.")] = 1024,
+) -> None:
+    """Run a TensorFlow script and say what breaks it: which op, which layer, which line.
+
+    Exits with 0 for a healthy run, 1 with a diagnosis, 2 where the script could not be run.
+    A script that turns NaN or Inf is run a second time, instrumented.
+    """
+    from headstart.debug.running.ladder import run_script
+
+    try:
+        result = run_script(
+            script,
+            tuple(arguments or ()),
+            keep_dump=keep_dump,
+            dump_mode=mode,
+            cap_bytes=cap_mib * MEBIBYTE,
+            output=sys.stderr if as_json else sys.stdout,
+        )
+    except HeadstartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(json.dumps({
+            "script": str(script),
+            "status": result.status,
+            "message": result.message,
+            "stages": list(result.stages),
+            "dump": result.dump_folder,
+            "dropped": result.dropped,
+            "diagnoses": [found.to_dict() for found in result.diagnoses],
+        }, indent=2))  # fmt: skip
+    else:
+        _print(result.status, result.message, result.dropped)
+        if result.status != "unrunnable":
+            typer.echo(render_text(result.diagnoses))
+    raise typer.Exit(result.exit_code)
+
+
+def _print(status: str, message: str, dropped: str) -> None:
+    if status == "unrunnable":
+        typer.echo(f"The script could not be run: {message}", err=True)
+    if dropped:
+        typer.echo(dropped, err=True)
+
+
+@app.command()
+def dump(
+    folder: Annotated[Path, typer.Argument(help="A folder with a Debugger V2 dump.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Name the first op that made NaN or Inf in an existing dump.
+
+    Exits with 0 where there is none, 1 with a diagnosis, 2 where the dump cannot be read.
+    """
+    from headstart.debug.dump.dump import read_dump
+    from headstart.debug.dump.rootcause import diagnose_dump
+
+    try:
+        contents = read_dump(folder)
+    except HeadstartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    found = diagnose_dump(contents)
+    if as_json:
+        typer.echo(to_json(found, dump=str(folder), has_health=contents.has_health))
+    elif not contents.has_health:
+        typer.echo("This dump's mode does not tell NaN and Inf; record CURT_HEALTH or fuller.")
+    else:
+        typer.echo(render_text(found))
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command(context_settings=SCRIPT)
+def session(
+    script: Annotated[Path, typer.Argument(help="A script that uses tf.compat.v1.Session.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Its arguments, after -- where they look like ours.")
+    ] = None,
+    node: Annotated[
+        list[str] | None, typer.Option(help="Show inputs and outputs of this node.")
+    ] = None,
+    tensor: Annotated[list[str] | None, typer.Option(help="Show the value of this tensor.")] = None,
+    plain: Annotated[bool, typer.Option(help="No prompt, also on a terminal.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a graph-mode script with its sessions dumped.
+
+    On a terminal each run stops at tfdbg's prompt; elsewhere the tensors with NaN or Inf of the
+    first run that had any are listed. Exits with 0 where there are none, 1 with some, 2 where the
+    script failed.
+    """
+    if not script.is_file():
+        typer.echo(f"A Python script is expected.\nReceived: {script}", err=True)
+        raise typer.Exit(2)
+    is_interactive = sys.stdin.isatty() and not (plain or as_json or node or tensor)
+    with _wrapped_sessions(is_interactive) as sessions:
+        failure = _run(script, arguments or [], quiet=as_json)
+    if failure or is_interactive:
+        typer.echo(failure, err=True)
+        raise typer.Exit(2 if failure else 0)
+    reports = [_report(wrapped, node or [], tensor or []) for wrapped in sessions]
+    if as_json:
+        typer.echo(json.dumps({"sessions": reports}, indent=2, default=str))
+    else:
+        typer.echo("\n".join(_text(report) for report in reports) or "No session ran.")
+    for wrapped in sessions:
+        wrapped.close()
+    raise typer.Exit(1 if any(report["bad"] for report in reports) else 0)
+
+
+@contextmanager
+def _wrapped_sessions(is_interactive: bool) -> Iterator[list["DebugSession"]]:
+    """Let ``tf.compat.v1.Session`` make wrapped sessions, and list them."""
+    import tensorflow as tf
+
+    from headstart.debug.traces.sessions import DebugSession, interactive_session
+
+    plain_class = tf.compat.v1.Session
+    made: list[DebugSession] = []
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        inner = plain_class(*args, **kwargs)
+        if is_interactive:
+            return interactive_session(inner)
+        made.append(DebugSession(inner, keeps_first_bad=True))
+        return made[-1]
+
+    tf.compat.v1.Session = make
+    try:
+        yield made
+    finally:
+        tf.compat.v1.Session = plain_class
+
+
+def _run(script: Path, arguments: list[str], quiet: bool) -> str:
+    """Run the script; return why it failed, empty where it did not."""
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.resolve().parent))
+    stdout = sys.stdout
+    if quiet:
+        sys.stdout = sys.stderr
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except Exception as error:
+        return f"The script failed: {type(error).__name__}: {error}"
+    finally:
+        sys.stdout = stdout
+    return ""
+
+
+def _report(wrapped: "DebugSession", nodes: list[str], tensors: list[str]) -> dict[str, Any]:
+    if not wrapped.has_run:
+        return {"bad": [], "nodes": [], "tensors": {}, "diagnoses": []}
+    return {
+        "bad": [asdict(dumped.health) for dumped in wrapped.matching()],
+        "nodes": [asdict(wrapped.node(name)) for name in nodes],
+        "tensors": {name: wrapped.tensor(name).tolist() for name in tensors},
+        "diagnoses": [found.to_dict() for found in wrapped.diagnoses()],
+    }
+
+
+def _text(report: dict[str, Any]) -> str:
+    lines = [f"{len(report['bad'])} tensors with NaN or Inf"]
+    for item in report["bad"]:
+        lines.append(f"  {item['name']}: NaN {item['num_nan']}, Inf {item['num_inf']}")
+    lines += [f"{name} = {value}" for name, value in report["tensors"].items()]
+    for item in report["nodes"]:
+        lines.append(f"{item['name']} ({item['op_type']})")
+        lines += [f"  input  {health['name']}: {health}" for health in item["inputs"]]
+        lines += [f"  output {health['name']}: {health}" for health in item["outputs"]]
+    if report["diagnoses"]:
+        found = [Diagnosis.from_dict(fields) for fields in report["diagnoses"]]
+        lines += ["", render_text(found)]
+    return "\n".join(lines)
+
+
+@app.command(context_settings=SCRIPT)
+def check(
+    script: Annotated[Path, typer.Argument(help="The Python script.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a script up to its first fit and check model and data there, in seconds.
+
+    Exits with 0 where nothing is wrong, 1 with a diagnosis, 2 where fit was not reached.
+    """
+    try:
+        result = at_first_fit(FirstFitSpec(str(script), tuple(arguments or ()), "check", ""))
+    except HeadstartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    found = [Diagnosis.from_dict(fields) for fields in result["diagnoses"]]
+    typer.echo(to_json(found, script=str(script)) if as_json else render_text(found))
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(help="A crash bundle, or a run's folder with bundles.")],
+    as_json: JsonOption = False,
+    keep_dump: Annotated[
+        Path | None, typer.Option(help="A new folder in which to keep the dump.")
+    ] = None,
+) -> None:
+    """Take the failing step of a crash bundle again and say what broke it.
+
+    Runs the code in the bundle: replay only what you trust. Exits with 1 with a diagnosis, 0 where
+    the failure did not come back, 2 where the bundle cannot be replayed.
+    """
+    from headstart.debug.replay.replay import replay as replay_bundle
+
+    try:
+        done = replay_bundle(run, keep_dump)
+    except HeadstartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        extra = {"bundle": str(done.bundle), "is_exact": done.is_exact, "message": done.message}
+        typer.echo(to_json(done.diagnoses, **extra))
+    else:
+        typer.echo(f"{done.message}\n\n{render_text(done.diagnoses)}")
+        if done.dump_folder is not None:
+            typer.echo(f"\nheadstart debug tensorboard {done.dump_folder}")
+    raise typer.Exit(1 if done.diagnoses else 0)
+
+
+@app.command(context_settings=SCRIPT)
+def profile(
+    target: Annotated[Path, typer.Argument(help="A script to profile, or a folder to read.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="The script's arguments.")] = None,
+    log_dir: Annotated[Path, typer.Option(help="Where the profile goes.")] = Path("profile"),
+    first_step: Annotated[int, typer.Option(min=1, help="First step profiled.")] = 5,
+    num_steps: Annotated[int, typer.Option(min=1, help="Steps profiled.")] = 20,
+) -> None:
+    """Profile some steps of a script's first fit, or read a profile: what takes the time?"""
+    try:
+        if target.is_dir():
+            from headstart.debug.traces.profile import render_profile, summarize
+
+            typer.echo(render_profile(summarize(target)))
+            return
+        spec = FirstFitSpec(
+            str(target), tuple(arguments or ()), "profile", "", str(log_dir.resolve()),
+            first_step, num_steps,
+        )  # fmt: skip
+        typer.echo(at_first_fit(spec)["report"])
+    except HeadstartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"\nheadstart debug tensorboard {log_dir}")
+
+
+@app.command()
+def graph(
+    model_file: Annotated[Path, typer.Argument(help="A .keras file.")],
+    log_dir: Annotated[Path, typer.Option(help="Where the graph goes.")] = Path("graph"),
+    first: Annotated[str, typer.Option(help="Layer from whose output on to export.")] = "",
+    last: Annotated[str, typer.Option(help="Layer up to which to export.")] = "",
+) -> None:
+    """Export the graph of a saved model, or of the part between two layers, for TensorBoard."""
+    import keras
+
+    from headstart.debug.traces.graphs import export_graph, export_part
+
+    try:
+        model = keras.models.load_model(model_file, compile=False)
+        num_ops = (
+            export_part(model, first, last, log_dir)
+            if first and last
+            else export_graph(model, log_dir)
+        )
+    except (HeadstartError, ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"{num_ops} ops\n\nheadstart debug tensorboard {log_dir}")
+
+
+@app.command()
+def tensorboard(
+    run: Annotated[Path, typer.Argument(help="A run, dump, profile or log folder.")] = Path(),
+    port: Annotated[int, typer.Option(help="TCP port on loopback; 0: any free one.")] = 0,
+) -> None:
+    """Show a folder in TensorBoard, with debugger and profiler, until interrupted."""
+    from headstart.debug.traces.tensorboard import start_tensorboard
+
+    try:
+        board = start_tensorboard(run, port)
+    except HeadstartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from error
+    for name, address in board.pages().items():
+        typer.echo(f"{name:<10}{address}")
+    board.wait()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import keras
 import tensorflow as tf
 
-from headstart.debug.objectives import ROW_SUM_TOLERANCE
+from headstart.debug.preflight.objectives import ROW_SUM_TOLERANCE
 
 Dimension = str | int | None
 Shape = str | tuple[Dimension, ...]

@@ -16,7 +16,6 @@ from prefect.context import FlowRunContext
 from headstart.config import BottleneckConfig, HeadConfig, TransferConfig
 from headstart.flows.run_progress import progress_in_ui
 from headstart.service.record import running_service
-from headstart.tasks.artifacts import current_store
 from headstart.tasks.evaluation.figures import confusion_png, curves_png
 from headstart.tasks.evaluation.findings import Report, headline_split
 from headstart.tasks.evaluation.report import (
@@ -26,8 +25,9 @@ from headstart.tasks.evaluation.report import (
     per_class_rows,
 )
 from headstart.tasks.progress import copy_lines_to
-from headstart.tasks.run_folder import RunSummary
-from headstart.tasks.task_options import describe_work
+from headstart.tasks.running.task_options import describe_work
+from headstart.tasks.runs.run_folder import RunSummary
+from headstart.tasks.store.artifacts import current_store
 
 
 @contextlib.contextmanager

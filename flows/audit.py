@@ -12,16 +12,19 @@ from prefect import flow
 
 from headstart.config import AuditConfig
 from headstart.flows.artifacts import run_name, shown_in_ui
-from headstart.flows.steps import make_bottlenecks, publish_page
-from headstart.tasks import stages
-from headstart.tasks.artifacts import artefact, use_store
+from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
+from headstart.tasks.auditing.pictures import stage as pictures_stage
 from headstart.tasks.auditing.report import AuditSummary, markdown, write_audit
 from headstart.tasks.auditing.stage import EXCLUDE, FINDINGS, LABELS, read_findings
+from headstart.tasks.auditing.stage import stage as audit_stage
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
-from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.stage import collect_outcomes, mending_damage
+from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.runs.result_folder import close_folder, open_folder, seconds_since
+from headstart.tasks.store.artifacts import artefact, use_store
+from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.views.stage import stage as views_stage
 
 
 @flow(name="audit", flow_run_name=run_name, persist_result=False)
@@ -47,14 +50,14 @@ def _run(config: AuditConfig, folder: Path) -> AuditSummary:
         config.dataset, config.views, config.backbone, config.bottlenecks
     )  # fmt: skip
     with collect_outcomes() as outcomes:
-        dataset = stages.dataset(source)
+        dataset = dataset_stage(source)
         make_bottlenecks(dataset, source, views, backbone, cut)
         size = open_backbone(backbone, views.image_size).image_size
-        pictures = stages.pictures.find(dataset, views, size)
+        pictures = pictures_stage.find(dataset, views, size)
         if pictures is None:  # the views may be gone since, and only these checks need them
-            stages.views(dataset, source, views, size, None)
-        pictures = stages.pictures(dataset, views, size)
-        made = stages.audit(dataset, pictures, views, backbone, cut, config.checks)
+            views_stage(dataset, source, views, size, None)
+        pictures = pictures_stage(dataset, views, size)
+        made = audit_stage(dataset, pictures, views, backbone, cut, config.checks)
     for name in (FINDINGS, LABELS, EXCLUDE):
         shutil.copyfile(artefact(made, name), folder / name)
     title = f"Audit of {source.images.resolve().name}"

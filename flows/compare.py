@@ -15,13 +15,12 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.config import CompareConfig, StudyConfig, TuningConfig
 from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
-from headstart.flows.steps import make_bottlenecks, publish_page
-from headstart.tasks import stages
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.page import Page, markdown_page, write_page
 from headstart.tasks.finetuning.studies import Line, compare_trials, cuts_of, summarise
@@ -29,12 +28,19 @@ from headstart.tasks.finetuning.study_page import compare_page
 from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.finetuning.trial import Trial, TrialManifest, open_kernels
 from headstart.tasks.finetuning.trial import trial as train_trial
-from headstart.tasks.head.doubts import check_classes
-from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
+from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.spreading import use_spreading
-from headstart.tasks.stage import Outcome, collect_outcomes, mending_damage
+from headstart.tasks.running.spreading import use_spreading
+from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
+from headstart.tasks.runs.result_folder import (
+    close_folder,
+    cold_seconds,
+    open_folder,
+    seconds_since,
+)
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.views.stage import stage as views_stage
 
 REPORT = "report.html"
 
@@ -80,7 +86,7 @@ def compare(
 def _run(config: CompareConfig, folder: Path) -> StudySummary:
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
-        dataset = stages.dataset(config.dataset)
+        dataset = dataset_stage(config.dataset)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         network = open_backbone(config.backbone, config.views.image_size)
@@ -133,7 +139,7 @@ def prepare(
     seconds = dict.fromkeys(cuts, cold_seconds(outcomes[start:]))
     if any(_start(trial) == PIXELS for trial in trials):
         start = len(outcomes)
-        stages.views(dataset, config.dataset, config.views, network.image_size)
+        views_stage(dataset, config.dataset, config.views, network.image_size)
         seconds[PIXELS] = cold_seconds(outcomes[start:])
     return seconds
 

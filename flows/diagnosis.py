@@ -25,15 +25,15 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from headstart.debug.diagnosis import Diagnosis, ranked
-from headstart.debug.exceptions import diagnose_exception
-from headstart.debug.preflight_callback import Preflight
-from headstart.debug.recorder import FlightRecorder
+from headstart.debug.errors.exceptions import diagnose_exception
+from headstart.debug.preflight.callback import Preflight
 from headstart.debug.rendering import render_markdown, render_text
-from headstart.debug.replay import explain_failure
-from headstart.debug.rules import SymptomRules, worth_telling
+from headstart.debug.replay.recorder import FlightRecorder
+from headstart.debug.replay.replay import explain_failure
+from headstart.debug.symptoms.callback import SymptomRules, worth_telling
 from headstart.errors import HeadstartError
 from headstart.tasks.progress import reporter
-from headstart.tasks.watchers import watched_by
+from headstart.tasks.running.training_callbacks import watched_by
 
 _recorders: dict[UUID, list[FlightRecorder]] = {}
 """Of the flow runs in progress, for the hook that runs once one has failed."""

@@ -17,13 +17,12 @@ from prefect.context import FlowRunContext
 
 from headstart.config import FinetuneConfig
 from headstart.flows.artifacts import publish, shown_in_ui
+from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
-from headstart.flows.steps import make_bottlenecks
-from headstart.tasks import stages
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.finetuning import stage as rungs
 from headstart.tasks.finetuning.ladder import (
     Rung,
@@ -36,11 +35,13 @@ from headstart.tasks.finetuning.ladder_page import ladder_page
 from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.page import markdown_page, write_page
 from headstart.tasks.finetuning.training import many_models, require_validation
-from headstart.tasks.head.doubts import check_classes
 from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.head.stage import stage as head_stage
+from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.run_folder import (
+from headstart.tasks.running.spreading import use_spreading
+from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.runs.run_folder import (
     RUN_FILE,
     RunSummary,
     finish_run,
@@ -49,8 +50,9 @@ from headstart.tasks.run_folder import (
     tensorboard_command,
     write_config,
 )
-from headstart.tasks.spreading import use_spreading
-from headstart.tasks.stage import collect_outcomes, mending_damage
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.views.stage import stage as views_stage
 
 LADDER_PAGE = "ladder.html"
 
@@ -95,7 +97,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
     source, views, backbone = config.dataset, config.views, config.backbone
     head_cut, dtype = config.bottlenecks.cut, config.bottlenecks.dtype
     with collect_outcomes() as outcomes:
-        dataset = stages.dataset(source)
+        dataset = dataset_stage(source)
         index = index_of(dataset)
         check_classes(index)
         require_validation(index.split_counts)
@@ -108,11 +110,11 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
         found: list[dict[str, Any]] = []
         with watching_stages(folder / "crash" / "head", found):
             log_dir = folder / "tensorboard" / "0-head"
-            head = stages.head(dataset, views, backbone, config.bottlenecks, config.head, log_dir)
+            head = head_stage(dataset, views, backbone, config.bottlenecks, config.head, log_dir)
         climbed = [first_rung(head, head_cut, config.head.kind)]
         starts = (*cuts, PIXELS) if trains_end_to_end(config) else cuts
         if PIXELS in starts:
-            stages.views(dataset, source, views, network.image_size)
+            views_stage(dataset, source, views, network.image_size)
         kept = _climb(config, dataset, folder, head, starts, climbed, found)
         if PIXELS not in starts:
             reason = "not tried: " + _why_not(config)

@@ -12,17 +12,18 @@ from prefect import flow
 
 from headstart.config import BackboneConfig, RankConfig, Split
 from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
-from headstart.flows.steps import make_bottlenecks, publish_page
-from headstart.tasks import stages
-from headstart.tasks.artifacts import current_store, use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.finetuning.training import many_models
-from headstart.tasks.head.doubts import check_classes
-from headstart.tasks.pages.folder import close_folder, cold_seconds, open_folder, seconds_since
+from headstart.tasks.head.stage import stage as head_stage
+from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.ranking import reference
+from headstart.tasks.ranking.baseline import stage as baseline_stage
 from headstart.tasks.ranking.candidates import (
     backbones_at_hand,
     choose_cuts,
@@ -31,9 +32,19 @@ from headstart.tasks.ranking.candidates import (
 )
 from headstart.tasks.ranking.report import RankSummary, markdown, write_ranking
 from headstart.tasks.ranking.sources import IMAGENET, REFERENCE, list_sources, seed_registry
+from headstart.tasks.ranking.stage import stage as scores_stage
+from headstart.tasks.ranking.throughput import stage as pace_stage
 from headstart.tasks.ranking.verdict import Candidate, SourceLine, best_first, judge
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.stage import Outcome, collect_outcomes, mending_damage
+from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
+from headstart.tasks.runs.result_folder import (
+    close_folder,
+    cold_seconds,
+    open_folder,
+    seconds_since,
+)
+from headstart.tasks.store.artifacts import current_store, use_store
+from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.views.stage import stage as views_stage
 
 
 @flow(name="rank", **TRAINING_FLOW)
@@ -57,7 +68,7 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
     started_s = time.monotonic()
     names = tuple(dict.fromkeys(config.candidates.backbones or backbones_at_hand()))
     with collect_outcomes() as outcomes:
-        dataset = stages.dataset(config.dataset)
+        dataset = dataset_stage(config.dataset)
         check_classes(index_of(dataset))
         judged = judged_split(index_of(dataset))
         candidates = [
@@ -103,7 +114,7 @@ def _rank_backbone(
     start = len(outcomes)
     make_bottlenecks(dataset, source, views, backbone, every)
     pass_s = cold_seconds(outcomes[start:])
-    pace = stages.pace(backbone, views.image_size)
+    pace = pace_stage(backbone, views.image_size)
     index = index_of(dataset)
     num_seen = len(index.rows_of("train")) + len(index.rows_of("val"))
     for cut in cuts:
@@ -111,11 +122,11 @@ def _rank_backbone(
         # With a number: two files of one name, as every export is model.keras, are two networks.
         title = f"{names.index(name) + 1}-{Path(name).stem}-{cut.name}"
         one = config.bottlenecks.model_copy(update={"cut": cut.name})
-        scores = stages.scores(dataset, views, backbone, one, config.scoring)
+        scores = scores_stage(dataset, views, backbone, one, config.scoring)
         with watching_stages(folder / "crash" / title):
             log_dir = folder / "tensorboard" / title
-            head = stages.head(dataset, views, backbone, one, config.head, log_dir)
-        evaluation = stages.evaluation(dataset, head, views, backbone, one, config.evaluation)
+            head = head_stage(dataset, views, backbone, one, config.head, log_dir)
+        evaluation = evaluation_stage(dataset, head, views, backbone, one, config.evaluation)
         share = cut.flops_before / max(1, network.cuts[-1].flops_before)
         own_s = cold_seconds(outcomes[start:])
         yield Candidate(
@@ -166,9 +177,9 @@ def _baseline(
         return None
     pick = best_first(candidates)[0]
     size = open_backbone(BackboneConfig(name=pick.backbone), config.views.image_size).image_size
-    stages.views(dataset, config.dataset, config.views, size, None)
+    views_stage(dataset, config.dataset, config.views, size, None)
     # Whole seconds, so that the next run finds the same budget.
     transfer_s = max(1.0, float(round(pick.transfer_s)))
     budget_s = min(config.baseline.max_seconds, transfer_s)
-    made = stages.baseline(dataset, config.views, size, judged, budget_s, config.baseline)
+    made = baseline_stage(dataset, config.views, size, judged, budget_s, config.baseline)
     return made.accuracy, made.budget_s

@@ -18,17 +18,17 @@ from headstart.config import RetrainConfig
 from headstart.flows.artifacts import shown_in_ui
 from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.transfer import transfer
-from headstart.tasks import stages
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.backbones.files import content_digest
 from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import index_of
-from headstart.tasks.fingerprint import digest
+from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.models.promotion import check_classes, promote_if_better
+from headstart.tasks.models.registry import Attempt, Registry, default_name
 from headstart.tasks.progress import reporter
-from headstart.tasks.promotion import check_classes, promote_if_better
-from headstart.tasks.registry import Attempt, Registry, default_name
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.run_folder import RunSummary
+from headstart.tasks.runs.run_folder import RunSummary
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.fingerprint import digest
+from headstart.tasks.store.remote_store import open_store
 
 
 class RetrainSummary(BaseModel):
@@ -65,7 +65,7 @@ def retrain(
     name = config.promotion.name or default_name(config.dataset.images)
     with use_store(open_store(store)) as current, shown_in_ui():
         registry = Registry(current)
-        index = index_of(stages.dataset(config.dataset))
+        index = index_of(dataset_stage(config.dataset))
         state = {
             "dataset": digest([index.images_digest, index.labels_digest]),
             "config": digest(_settings(config)),

@@ -15,17 +15,16 @@ from headstart.config import ScratchConfig
 from headstart.flows.artifacts import publish, shown_in_ui
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
-from headstart.tasks import stages
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.backbones.classic import check_image_shape
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.findings import PictureFile
 from headstart.tasks.progress import reporter
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.run_folder import (
+from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.runs.run_folder import (
     LEFT_OUT_FILE,
     RunSummary,
     finish_run,
@@ -36,7 +35,8 @@ from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, compare
 from headstart.tasks.scratch.run import HARD_FOLDER, make_scratch_report, write_scratch_config
 from headstart.tasks.scratch.schedule import stage as make_schedule
-from headstart.tasks.stage import collect_outcomes, mending_damage
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.epoch_stage import stage as make_views
 
 PLAIN_LOG_FOLDER = "tensorboard-without-augmentation"
@@ -69,7 +69,7 @@ def scratch(
 def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     source, network, training_config = config.dataset, config.network, config.training
     with collect_outcomes() as outcomes:
-        dataset = stages.dataset(folder_config(source)) if is_image_folder(source) else None
+        dataset = dataset_stage(folder_config(source)) if is_image_folder(source) else None
         index = None if dataset is None else index_of(dataset)
         _tell_left_out(index, folder)
         pixels = make_pixels(source, dataset)

@@ -13,17 +13,17 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.config import SourceConfig
 from headstart.flows.artifacts import run_name, shown_in_ui
-from headstart.flows.steps import make_bottlenecks
-from headstart.tasks import stages
-from headstart.tasks.artifacts import current_store, use_store
+from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
-from headstart.tasks.fingerprint import file_digest
-from headstart.tasks.pages.folder import seconds_since
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.ranking import reference
 from headstart.tasks.ranking.sources import REFERENCE, Source, add_source, check_name, seed_registry
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.stage import Outcome, collect_outcomes, mending_damage
+from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
+from headstart.tasks.runs.result_folder import seconds_since
+from headstart.tasks.store.artifacts import current_store, use_store
+from headstart.tasks.store.fingerprint import file_digest
+from headstart.tasks.store.remote_store import open_store
 
 
 class SourceSummary(BaseModel):
@@ -62,7 +62,7 @@ def sources(
 def _run(config: SourceConfig) -> SourceSummary:
     started_s, store = time.monotonic(), current_store()
     with collect_outcomes() as outcomes:
-        dataset = stages.dataset(config.dataset)
+        dataset = dataset_stage(config.dataset)
         views, bottlenecks = reference.VIEWS, reference.BOTTLENECKS
         make_bottlenecks(dataset, config.dataset, views, REFERENCE, bottlenecks)
     seed_registry(store, open_backbone(REFERENCE, views.image_size))

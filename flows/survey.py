@@ -15,20 +15,23 @@ from prefect import flow
 from headstart.config import BackboneConfig, SurveyConfig
 from headstart.errors import ConfigError
 from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
-from headstart.flows.steps import make_bottlenecks, publish_page
-from headstart.tasks import stages
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.finetuning.training import many_models
-from headstart.tasks.head.doubts import check_classes
-from headstart.tasks.pages.folder import close_folder, open_folder, seconds_since
+from headstart.tasks.head.stage import stage as head_stage
+from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.stage import collect_outcomes, mending_damage
+from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.runs.result_folder import close_folder, open_folder, seconds_since
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.surveying.plots import draw_survey
+from headstart.tasks.surveying.stage import anatomy, measurements
 from headstart.tasks.surveying.survey import Surveyed, SurveySummary, write_survey
 
 
@@ -68,12 +71,10 @@ def _run(config: SurveyConfig, names: tuple[str, ...], folder: Path) -> SurveySu
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
         dataset = _index_images(config)
-        networks = stages.anatomy(names).networks
+        networks = anatomy(names).networks
         measured = {}
         if config.measuring.enabled:
-            measured = {
-                name: stages.measurements(name, config.measuring).measurements for name in names
-            }
+            measured = {name: measurements(name, config.measuring).measurements for name in names}
         judged, accuracies = _judge(config, dataset, names, folder)
     surveyed = [
         Surveyed(
@@ -108,7 +109,7 @@ def _index_images(config: SurveyConfig) -> DatasetManifest | None:
     """Index the images, where there are any, and refuse at once what cannot be judged on."""
     if config.dataset is None:
         return None
-    dataset = stages.dataset(config.dataset)
+    dataset = dataset_stage(config.dataset)
     check_classes(index_of(dataset))
     judged_split(index_of(dataset))
     return dataset
@@ -128,7 +129,7 @@ def _judge(
         make_bottlenecks(dataset, config.dataset, views, backbone, cut)
         with watching_stages(folder / "crash" / name):
             log_dir = folder / "tensorboard" / name
-            head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
-        made = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
+            head = head_stage(dataset, views, backbone, cut, config.head, log_dir)
+        made = evaluation_stage(dataset, head, views, backbone, cut, config.evaluation)
         accuracies[name] = float(made.metrics[judged]["accuracy"])
     return judged, accuracies

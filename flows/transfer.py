@@ -15,15 +15,19 @@ from headstart.config import TransferConfig
 from headstart.flows.artifacts import publish, shown_in_ui
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
-from headstart.tasks import stages
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import check_names, open_backbone
 from headstart.tasks.bottlenecks.stage import images_to_extract
+from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
 from headstart.tasks.dataset.stage import index_of
-from headstart.tasks.head.doubts import check_classes, doubts
+from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.stage import stage as evaluation_stage
+from headstart.tasks.export.stage import stage as export_stage
+from headstart.tasks.head.stage import stage as head_stage
+from headstart.tasks.head.training_warnings import check_classes, doubts
 from headstart.tasks.progress import reporter
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.run_folder import (
+from headstart.tasks.running.spreading import use_spreading
+from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.runs.run_folder import (
     LEFT_OUT_FILE,
     RunSummary,
     finish_run,
@@ -32,8 +36,9 @@ from headstart.tasks.run_folder import (
     tensorboard_command,
     write_config,
 )
-from headstart.tasks.spreading import use_spreading
-from headstart.tasks.stage import collect_outcomes, mending_damage
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.views.stage import stage as views_stage
 
 
 @flow(name="transfer", **TRAINING_FLOW)
@@ -61,7 +66,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
     source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
     with collect_outcomes() as outcomes:
         check_names(backbone, views.image_size, cut)
-        dataset = stages.dataset(source)
+        dataset = dataset_stage(source)
         for line in index_of(dataset).summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
             reporter().note(f"     {line}")
         check_classes(index_of(dataset))
@@ -71,19 +76,19 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         size = open_backbone(backbone, views.image_size).image_size
         if needed == ():
             reason = "not needed: all bottlenecks are there"
-            stages.views.skip(reason, dataset, source, views, size)
+            views_stage.skip(reason, dataset, source, views, size)
         else:
-            stages.views(dataset, source, views, size, needed)
-        stages.bottlenecks(dataset, source, views, backbone, cut)
+            views_stage(dataset, source, views, size, needed)
+        bottlenecks_stage(dataset, source, views, backbone, cut)
         reporter().note(f"     {tensorboard_command(folder)}")
         log_dir = folder / "tensorboard"
         found: list[dict[str, Any]] = []
         with watching_stages(folder / "crash", found):
-            head = stages.head(dataset, views, backbone, cut, config.head, log_dir)
+            head = head_stage(dataset, views, backbone, cut, config.head, log_dir)
         for warning in doubts(head, index_of(dataset), config.head):
             reporter().note(f"     warning: {warning}")
-        evaluation = stages.evaluation(dataset, head, views, backbone, cut, config.evaluation)
-        export = stages.export(dataset, source, head, views, backbone, cut, config.export)
+        evaluation = evaluation_stage(dataset, head, views, backbone, cut, config.evaluation)
+        export = export_stage(dataset, source, head, views, backbone, cut, config.export)
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
     summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)
     publish("transfer", report, summary)

@@ -23,10 +23,9 @@ from headstart.flows.compare import (
     train_all,
 )
 from headstart.flows.options import TRAINING_FLOW
-from headstart.tasks import stages
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.pooled import images_to_pool, pooled
 from headstart.tasks.finetuning.studies import (
@@ -36,11 +35,13 @@ from headstart.tasks.finetuning.studies import (
 )
 from headstart.tasks.finetuning.study_page import transferability_page
 from headstart.tasks.finetuning.training import many_models, require_validation
-from headstart.tasks.head.doubts import check_classes
-from headstart.tasks.pages.folder import cold_seconds, open_folder
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.spreading import use_spreading
-from headstart.tasks.stage import collect_outcomes, mending_damage
+from headstart.tasks.head.training_warnings import check_classes
+from headstart.tasks.running.spreading import use_spreading
+from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.runs.result_folder import cold_seconds, open_folder
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.views.stage import stage as views_stage
 
 
 @flow(name="transferability", **TRAINING_FLOW)
@@ -71,17 +72,17 @@ def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
     started_s = time.monotonic()
     views, backbone, dtype = config.views, config.backbone, config.bottlenecks.dtype
     with collect_outcomes() as outcomes:
-        dataset = stages.dataset(config.dataset)
+        dataset = dataset_stage(config.dataset)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         network = open_backbone(backbone, views.image_size)
         names = transferability_cuts(network, config)
         needed = images_to_pool(dataset, views, backbone, names, dtype)
         if needed or config.finetuned:
-            stages.views(dataset, config.dataset, views, network.image_size)
+            views_stage(dataset, config.dataset, views, network.image_size)
         else:
             reason = "not needed: all averages are there"
-            stages.views.skip(reason, dataset, config.dataset, views, network.image_size)
+            views_stage.skip(reason, dataset, config.dataset, views, network.image_size)
         views_s = cold_seconds(outcomes[1:])
         pooled(dataset, views, backbone, names, dtype, config.bottlenecks.batch_size)
         once_s = cold_seconds(outcomes[1:])

@@ -192,7 +192,7 @@ def run_flow(
     Raises:
         ServiceError: The Prefect server refuses to record, or is gone before the end.
     """
-    from headstart.tasks.remote_store import folder_here
+    from headstart.tasks.store.remote_store import folder_here
 
     url = prefect_url(folder_here(store))
     reachable = url is not None and is_reachable(url)

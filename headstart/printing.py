@@ -10,10 +10,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     from headstart.tasks.backbones.backbone import Backbone
     from headstart.tasks.evaluation.metrics import SplitMetrics
-    from headstart.tasks.planning import Plan
-    from headstart.tasks.reasons import StageReason
-    from headstart.tasks.run_folder import RunSummary
-    from headstart.tasks.upkeep import Holding
+    from headstart.tasks.preview.plan import Plan
+    from headstart.tasks.preview.why import StageReason
+    from headstart.tasks.runs.run_folder import RunSummary
+    from headstart.tasks.store.inventory import Holding
 
 NUMBERS = {
     *("rows", "to compute", "MB", "seconds"),
@@ -92,7 +92,7 @@ def print_plan(console: Console, plan: "Plan") -> None:
 
 def print_reasons(console: Console, reasons: "Iterable[StageReason]") -> None:
     """Print why each stage would hit or miss."""
-    from headstart.tasks.stage import short
+    from headstart.tasks.running.stage import short
 
     for reason in reasons:
         style = "green" if reason.status == "hit" else "yellow"

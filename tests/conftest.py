@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from headstart.tasks.artifacts import Store, use_store
+from headstart.tasks.store.artifacts import Store, use_store
 
 if TYPE_CHECKING:
     from tests.pipeline import Pipeline
@@ -66,7 +66,7 @@ def _finished(_tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import pipeline
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("headstart.tasks.records.MIN_SHARD_ROWS", pipeline.ROWS_A_SHARD)
+        patch.setattr("headstart.tasks.store.records.MIN_SHARD_ROWS", pipeline.ROWS_A_SHARD)
         root = tmp_path_factory.mktemp("finished") / "store"
         made = pipeline.Pipeline(_tiny / "images", _tiny / "net.keras", Store(root))
         made.run()
@@ -85,7 +85,7 @@ def pipeline(_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "P
     shutil.copytree(_tiny / "images", tmp_path / "images")
     shutil.copy2(_tiny / "net.keras", tmp_path / "net.keras")
     made = pipeline.Pipeline(tmp_path / "images", tmp_path / "net.keras", Store(tmp_path / "store"))
-    monkeypatch.setattr("headstart.tasks.records.MIN_SHARD_ROWS", pipeline.ROWS_A_SHARD)
+    monkeypatch.setattr("headstart.tasks.store.records.MIN_SHARD_ROWS", pipeline.ROWS_A_SHARD)
     _count_passes(made.passes, monkeypatch)
     return made
 

@@ -70,6 +70,6 @@ def extract_and_die_once(piece: "BottlenecksPiece") -> int:
 
 
 def _make_shards_small() -> None:
-    from headstart.tasks import records
+    from headstart.tasks.store import records
 
     records.MIN_SHARD_ROWS = ROWS_A_SHARD

@@ -10,14 +10,16 @@ import numpy as np
 from PIL import Image
 
 from headstart.config import TransferConfig, load_config
-from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.bottlenecks.rows import bottleneck_collections, open_backbone
+from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import index_of
-from headstart.tasks.records import RowCollection
-from headstart.tasks.run_folder import RunSummary
-from headstart.tasks.stage import Outcome, collect_outcomes
+from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.running.stage import Outcome, collect_outcomes
+from headstart.tasks.runs.run_folder import RunSummary
+from headstart.tasks.store.artifacts import Store, use_store
+from headstart.tasks.store.records import RowCollection
+from headstart.tasks.views.stage import stage as views_stage
 
 SIDE = 16
 COLOURS = {"blue": (30, 60, 200), "green": (40, 190, 50), "red": (210, 50, 40)}
@@ -128,10 +130,10 @@ class Pipeline:
         """Run the stages up to the bottlenecks; return how the last one went."""
         config = self.config(*settings, images=images)
         with use_store(self.store), collect_outcomes() as outcomes:
-            dataset = stages.dataset(config.dataset)
+            dataset = dataset_stage(config.dataset)
             size = open_backbone(config.backbone, config.views.image_size).image_size
-            stages.views(dataset, config.dataset, config.views, size)
-            stages.bottlenecks(
+            views_stage(dataset, config.dataset, config.views, size)
+            bottlenecks_stage(
                 dataset, config.dataset, config.views, config.backbone, config.bottlenecks
             )
         return outcomes[-1]
@@ -145,7 +147,7 @@ class Pipeline:
     def index(self, *settings: str) -> DatasetIndex:
         """Return the index of the data set."""
         with use_store(self.store):
-            return index_of(stages.dataset(self.config(*settings).dataset))
+            return index_of(dataset_stage(self.config(*settings).dataset))
 
     def collections(self, *settings: str) -> list[RowCollection]:
         """Return the bottlenecks' collections, those of the head's cut first, plain first."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headstart.errors import RecordError
-from headstart.tasks.artifacts import Manifest, Store, default_root, use_store
+from headstart.tasks.store.artifacts import Manifest, Store, default_root, use_store
 
 
 def make_manifest(store: Store, text: str = "made") -> Manifest:

@@ -9,7 +9,6 @@ import pytest
 
 from headstart.config import BackboneConfig, BottleneckConfig, Split, ViewsConfig
 from headstart.errors import BackboneError, DamagedShardError
-from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.bottlenecks.rows import (
@@ -20,8 +19,9 @@ from headstart.tasks.bottlenecks.rows import (
     wanted_rows,
 )
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
-from headstart.tasks.fingerprint import bytes_digest
-from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.records import RowCollection, RowId
 from headstart.tasks.views.addresses import augmented_rows, plain_rows
 from tests.pipeline import SIDE, save_backbone, tiny_network
 

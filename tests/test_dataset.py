@@ -19,7 +19,7 @@ from headstart.config import SPLITS, DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import DatasetIndex, build_index, split_position
 from headstart.tasks.dataset.index import natural_key
-from headstart.tasks.task_options import is_worth_retrying
+from headstart.tasks.running.task_options import is_worth_retrying
 
 
 def png(seed, size=(6, 5)):

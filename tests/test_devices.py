@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.tasks import devices
-from headstart.tasks.devices import machine_fingerprint, num_replicas, replicate, strategy
+from headstart.tasks.running import devices
+from headstart.tasks.running.devices import machine_fingerprint, num_replicas, replicate, strategy
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
@@ -21,13 +21,13 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from headstart.tasks import devices
-from headstart.tasks.artifacts import Store
+from headstart.tasks.running import devices
+from headstart.tasks.store.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.bottlenecks import extraction
-from headstart.tasks.fingerprint import bytes_digest
-from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.records import RowCollection, RowId
 from tests.pipeline import SIDE, tiny_network
 
 both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

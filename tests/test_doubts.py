@@ -7,9 +7,9 @@ import pytest
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
-from headstart.tasks.head.doubts import MAX_NAMES, check_classes, doubts
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.head.training_warnings import MAX_NAMES, check_classes, doubts
 from tests.pipeline import COLOURS, Pipeline, add_images
 
 

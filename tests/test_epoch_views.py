@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from headstart.config import EpochViewsConfig, ScratchDatasetConfig
 from headstart.errors import ConfigError, RecordError
-from headstart.tasks.artifacts import Store
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images
 from headstart.tasks.dataset.pixels import stage as make_pixels
+from headstart.tasks.store.artifacts import Store
 from headstart.tasks.views import epoch_shards, epoch_stage
 from headstart.tasks.views.epoch_augment import (
     EpochRecipe,

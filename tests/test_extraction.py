@@ -12,13 +12,13 @@ import tensorflow as tf
 from rich.console import Console
 
 from headstart.errors import BackboneError
-from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.bottlenecks.extraction import BATCHES_AHEAD, Target, freeze, run_pass
-from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.progress import Advance, Reporter, use_reporter
-from headstart.tasks.records import RowCollection, RowId, RowReader
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.records import RowCollection, RowId, RowReader
 from tests.pipeline import SIDE, tiny_network
 
 NUM_ROWS = 40
@@ -124,7 +124,7 @@ def test_each_source_fills_its_own_targets(store: Store, views: RowCollection) -
 def test_shards_do_not_depend_on_the_batch_size(
     store: Store, views: RowCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstart.tasks.records.MIN_SHARD_ROWS", 10)
+    monkeypatch.setattr("headstart.tasks.store.records.MIN_SHARD_ROWS", 10)
     shards = []
     for batch_size in (1, 7, NUM_ROWS + 1):
         collection = numbers(store, f"by {batch_size}")

@@ -19,7 +19,6 @@ from headstart.config import (
     build_config,
 )
 from headstart.errors import BackboneError, ConfigError, TrainingError
-from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.finetuning.charts import Point, pareto_front
@@ -42,7 +41,8 @@ from headstart.tasks.finetuning.studies import Line, block_cut, order_sentence
 from headstart.tasks.finetuning.training import BestEpoch, require_validation, train_network
 from headstart.tasks.finetuning.trial import Trial, build_network, interval_over_seeds, step_flops
 from headstart.tasks.head.training import build_head
-from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.records import RowCollection, RowId
 
 NUM_CLASSES = 3
 SIDE = 16
@@ -320,7 +320,9 @@ class TestTraining:
         tuning = TuningConfig(epochs=1, batch_size=4, learning_rate=0.01)
         losses = []
         for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["/cpu:0"])):
-            monkeypatch.setattr("headstart.tasks.devices.strategy", lambda over=strategy: over)
+            monkeypatch.setattr(
+                "headstart.tasks.running.devices.strategy", lambda over=strategy: over
+            )
             head = build_head(HeadConfig(), (8,), NUM_CLASSES)
             network = extend(head, (("logits",),), backbone, PIXELS, "top")
             folder = tmp_path / type(strategy).__name__

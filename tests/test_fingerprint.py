@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.config import HeadConfig
-from headstart.tasks.fingerprint import canonical_json, changed_fields, digest, file_digest
+from headstart.tasks.store.fingerprint import canonical_json, changed_fields, digest, file_digest
 
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

@@ -14,13 +14,13 @@ def test_tensorflow_still_has_the_private_function() -> None:
         found = False
     assert found, (
         f"TensorFlow {tf.__version__} has moved {name} out of {home}: find its new home, change "
-        "tasks/frozen_graph.py, and raise the TensorFlow pin in pyproject.toml"
+        "tasks/backbones/frozen_graph.py, and raise the TensorFlow pin in pyproject.toml"
     )
 
 
 @pytest.mark.parametrize("factor", [2.0, 3.0])
 def test_variables_become_constants(factor: float) -> None:
-    from headstart.tasks.frozen_graph import fold_variables
+    from headstart.tasks.backbones.frozen_graph import fold_variables
 
     variable = tf.Variable(factor)
     signature = tf.TensorSpec([None], tf.float32)

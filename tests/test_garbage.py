@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from headstart.errors import RecordError
-from headstart.tasks import records
-from headstart.tasks.artifacts import Manifest, Store, use_store
-from headstart.tasks.fingerprint import bytes_digest
-from headstart.tasks.garbage import (
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store import records
+from headstart.tasks.store.artifacts import Manifest, Store, use_store
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.garbage import (
     Criteria,
     collect_garbage,
     list_garbage,
     merge_small_shards,
 )
-from headstart.tasks.records import RowCollection, RowId, shards_of
-from headstart.tasks.stage import Made, Stage
-from headstart.tasks.upkeep import list_holdings
+from headstart.tasks.store.inventory import list_holdings
+from headstart.tasks.store.records import RowCollection, RowId, shards_of
 
 ROWS = [RowId(bytes_digest(bytes([number])), 0) for number in range(4)]
 

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
-from headstart.tasks.artifacts import Store
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.head.batches import (
     TrainingBatches,
@@ -23,7 +22,8 @@ from headstart.tasks.head.batches import (
 from headstart.tasks.head.optimizer import make_optimizer
 from headstart.tasks.head.training import TrainedHead, build_head, predict_logits, train_head
 from headstart.tasks.progress import Reporter, use_reporter
-from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.records import RowCollection, RowId
 
 NUM_CLASSES = 3
 
@@ -107,7 +107,7 @@ class TestBatches:
     ) -> None:
         config = HeadConfig(batch_size=16)
         in_memory = make_rows(tmp_path, *clusters(41), name="same")
-        monkeypatch.setattr("headstart.tasks.row_reader.RESIDENT_BYTES", 0)
+        monkeypatch.setattr("headstart.tasks.store.row_reader.RESIDENT_BYTES", 0)
         reader = in_memory.readers[0]
         on_disk = LabelledRows(
             (

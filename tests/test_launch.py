@@ -23,7 +23,7 @@ from headstart.launch import (
 )
 from headstart.service.record import ServiceRecord, Started
 from headstart.tasks.progress import Reporter
-from headstart.tasks.remote_store import folder_here
+from headstart.tasks.store.remote_store import folder_here
 from tests.pipeline import Pipeline, statuses
 
 

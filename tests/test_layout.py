@@ -9,26 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("headstart", "flows", "tasks", "debug")
-GROUND = (
-    "expected_rows",
-    "watchers",
-    "artifacts",
-    "devices",
-    "disk_space",
-    "fingerprint",
-    "frozen_graph",
-    "locking",
-    "progress",
-    "records",
-    "row_index",
-    "row_reader",
-    "tfrecord",
-    "remote_store",
-    "spreading",
-    "stage",
-    "task_options",
-)
 PACKAGES = (
+    "progress",
+    "store",
+    "running",
     "dataset",
     "views",
     "backbones",
@@ -36,32 +20,19 @@ PACKAGES = (
     "head",
     "evaluation",
     "export",
-    "pages",
+    "runs",
     "surveying",
     "ranking",
     "auditing",
     "finetuning",
     "explanation",
     "scratch",
-)
-TOP = (
-    "garbage",
-    "outlook",
-    "planning",
-    "promotion",
-    "reasons",
-    "registry",
-    "run_folder",
-    "stages",
-    "upkeep",
+    "models",
+    "preview",
 )
 MAX_LINES = 500
 
-LAYERS = {
-    **{f"headstart.tasks.{name}": 0 for name in GROUND},
-    **{f"headstart.tasks.{name}": number for number, name in enumerate(PACKAGES, 1)},
-    **{f"headstart.tasks.{name}": 1 + len(PACKAGES) for name in TOP},
-}
+LAYERS = {f"headstart.tasks.{name}": number for number, name in enumerate(PACKAGES)}
 """The order of tasks/: a module imports none of a later layer than its own."""
 
 
@@ -89,7 +60,7 @@ def executed(node: ast.AST) -> Iterator[ast.AST]:
 def imported(tree: ast.AST) -> Iterator[str]:
     """Yield the modules that a module imports, anywhere in it, except for type checkers alone.
 
-    ``from headstart.tasks import stages`` imports a module, ``from headstart.errors import
+    ``from headstart.tasks.export import stage`` imports a module, ``from headstart.errors import
     ConfigError`` a name; both are told by the name of the module.
     """
     for node in executed(tree):
@@ -205,7 +176,7 @@ def test_private_names_of_tensorflow_are_used_in_two_modules() -> None:
         and node.value.startswith("tensorflow.python.")
     }
     users |= {name for name, other in imports("headstart") if within(other, "tensorflow.python")}
-    assert users == {"headstart.tasks.frozen_graph", "headstart.debug.internals"}
+    assert users == {"headstart.tasks.backbones.frozen_graph", "headstart.debug.internals"}
 
 
 def test_no_module_outgrows_its_reader() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from headstart.config import RankConfig, build_config
-from headstart.tasks.artifacts import Store
-from headstart.tasks.pages.folder import cold_seconds, open_folder
-from headstart.tasks.stage import Outcome
+from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.result_folder import cold_seconds, open_folder
+from headstart.tasks.store.artifacts import Store
 
 
 def test_a_run_that_replaces_another_has_none_of_its_trainings(

@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 
 from headstart.errors import BackboneError
-from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.bottlenecks.parity import TOLERANCE, Sample, check_parity
-from headstart.tasks.fingerprint import bytes_digest
-from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.records import RowCollection, RowId
 from headstart.tasks.views.addresses import plain_rows
 from tests.pipeline import NUM_IMAGES, SIDE, Pipeline, add_images, tiny_network
 

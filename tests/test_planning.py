@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from headstart.config import TransferConfig
-from headstart.tasks import planning
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
-from headstart.tasks.garbage import Criteria, collect_garbage
-from headstart.tasks.planning import (
+from headstart.tasks.preview import plan as planning
+from headstart.tasks.preview.plan import (
     RECORD_OVERHEAD_BYTES,
     Plan,
     bottleneck_cuts,
     plan,
 )
-from headstart.tasks.reasons import StageReason, explain
+from headstart.tasks.preview.why import StageReason, explain
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.garbage import Criteria, collect_garbage
 from tests.pipeline import NUM_IMAGES, SIDE, Pipeline, add_images, computed, statuses
 
 STAGES = ["dataset", "views", "bottlenecks", "head", "evaluation", "export"]
@@ -193,7 +193,7 @@ def test_a_disk_that_is_too_small_is_told(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = SimpleNamespace(free=100)
-    monkeypatch.setattr("headstart.tasks.planning.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("headstart.tasks.preview.plan.shutil.disk_usage", lambda path: usage)
     made = planned(pipeline)
     assert (made.bytes_free, made.fits) == (100, False)
 

@@ -103,7 +103,7 @@ def test_the_baseline_finds_its_budget_again_where_the_transfer_decides_it(
     for path in (pipeline.store.root / "manifests" / "views").rglob("*.json"):
         manifest = json.loads(path.read_text())
         path.write_text(json.dumps({**manifest, "duration_s": 70.25}))
-    monkeypatch.setattr("headstart.flows.rank.stages.baseline", train)
+    monkeypatch.setattr("headstart.flows.rank.baseline_stage", train)
     found = rank(pipeline, "baseline.max_seconds=1000", **one)
     best_s = found.metrics["candidates"][0]["transfer_s"]
     assert budgets == [round(best_s)]

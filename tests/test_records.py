@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from headstart.errors import DamagedShardError, RecordError
-from headstart.tasks import records, row_reader
-from headstart.tasks.artifacts import Store
-from headstart.tasks.fingerprint import bytes_digest
-from headstart.tasks.records import RowCollection, RowId, RowReader
+from headstart.tasks.store import records, row_reader
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.records import RowCollection, RowId, RowReader
 
 SHAPE = (2, 3)
 

@@ -17,10 +17,10 @@ from headstart.config import FinetuneConfig, RetrainConfig, TransferConfig, buil
 from headstart.errors import ConfigError, RecordError
 from headstart.flows.finetune import finetune
 from headstart.flows.retrain import RetrainSummary, _settings, retrain
-from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.export.model_files import ModelCard, read_card, write_card
-from headstart.tasks.promotion import Comparison, promote
-from headstart.tasks.registry import Registry, default_name
+from headstart.tasks.models.promotion import Comparison, promote
+from headstart.tasks.models.registry import Registry, default_name
+from headstart.tasks.store.artifacts import Store, use_store
 from tests.pipeline import QUICK, Pipeline, add_images
 
 
@@ -54,7 +54,7 @@ def believe_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     def judge(folder: Path, *_: Any) -> Any:
         return read_card(folder / "model.keras").run["accuracy"]
 
-    monkeypatch.setattr("headstart.tasks.promotion.judge_split", judge)
+    monkeypatch.setattr("headstart.tasks.models.promotion.judge_split", judge)
 
 
 def run_again(pipeline: Pipeline, *settings: str) -> RetrainSummary:
@@ -205,7 +205,7 @@ def test_two_promotions_at_once_leave_the_better_model_in_use(
             other.join(timeout=1)
         return read_card(folder / "model.keras").run["accuracy"]
 
-    monkeypatch.setattr("headstart.tasks.promotion.judge_split", judge)
+    monkeypatch.setattr("headstart.tasks.models.promotion.judge_split", judge)
     with use_store(pipeline.store):
         promote(poor, "roses")
         other.join()

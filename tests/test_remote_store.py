@@ -16,15 +16,15 @@ from typer.testing import CliRunner
 from headstart.cli import app
 from headstart.config import ScratchConfig, SpreadConfig, build_config
 from headstart.errors import ConfigError, DamagedShardError, RecordError
-from headstart.tasks import remote_store
-from headstart.tasks.artifacts import Store, default_root
-from headstart.tasks.fingerprint import bytes_digest
-from headstart.tasks.garbage import Criteria, list_garbage
-from headstart.tasks.records import RowCollection, RowId
-from headstart.tasks.remote_store import RemoteStore, folder_here, open_store
-from headstart.tasks.run_folder import RunSummary
-from headstart.tasks.spreading import use_spreading
-from headstart.tasks.upkeep import list_holdings, usage, verify
+from headstart.tasks.running.spreading import use_spreading
+from headstart.tasks.runs.run_folder import RunSummary
+from headstart.tasks.store import remote_store
+from headstart.tasks.store.artifacts import Store, default_root
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.garbage import Criteria, list_garbage
+from headstart.tasks.store.inventory import list_holdings, usage, verify
+from headstart.tasks.store.records import RowCollection, RowId
+from headstart.tasks.store.remote_store import RemoteStore, folder_here, open_store
 from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
 from tests.scratch_data import SCRATCH, write_idx
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.tasks import row_index
-from headstart.tasks.fingerprint import bytes_digest
-from headstart.tasks.row_index import (
+from headstart.tasks.store import row_index
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.row_index import (
     RowId,
     RowLookup,
     ShardIndex,

@@ -10,15 +10,15 @@ import pytest
 from headstart.config import TransferConfig, load_config
 from headstart.errors import ConfigError
 from headstart.flows.transfer import transfer
-from headstart.tasks import run_folder
-from headstart.tasks.artifacts import Store
 from headstart.tasks.export.predict import Predictor
-from headstart.tasks.run_folder import (
+from headstart.tasks.runs import run_folder
+from headstart.tasks.runs.run_folder import (
     make_run_folder,
     open_run_folder,
     tensorboard_command,
     write_config,
 )
+from headstart.tasks.store.artifacts import Store
 from tests.pipeline import Pipeline, statuses
 
 

@@ -22,21 +22,21 @@ from headstart.cli import app
 from headstart.config import ScratchConfig, build_config
 from headstart.errors import BackboneError, ConfigError, DatasetError, TrainingError
 from headstart.flows.diagnosis import Watch, watching
-from headstart.tasks import stages
-from headstart.tasks.artifacts import Store, artefact, use_store
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import channel_statistics, open_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.progress import Advance, Reporter, copy_progress_to, use_reporter
-from headstart.tasks.run_folder import RunSummary
+from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.run import write_scratch_config
 from headstart.tasks.scratch.schedule import MOST_VIEWS
 from headstart.tasks.scratch.schedule import stage as make_schedule
 from headstart.tasks.scratch.training import predict_logits
+from headstart.tasks.store.artifacts import Store, artefact, use_store
 from headstart.tasks.views.epoch_stage import layout_of
 from headstart.tasks.views.epoch_stage import stage as make_views
 from tests.pipeline import statuses
@@ -220,7 +220,7 @@ def test_a_folder_of_images_is_resized_and_split(tmp_path: Path, store: Store) -
         Image.fromarray(image).resize((30, 30)).save(path)
     source = config(tmp_path / "images", "dataset.image_size=8").dataset
     assert is_image_folder(source)
-    pixels = make_pixels(source, stages.dataset(folder_config(source)))
+    pixels = make_pixels(source, dataset_stage(folder_config(source)))
     assert pixels.image_shape == (8, 8, 3)
     assert pixels.class_names == ("class 0", "class 1", "class 2")
     counts = {split: sum(of_class) for split, of_class in pixels.counts.items()}
@@ -235,7 +235,7 @@ def test_pixels_are_kept_by_what_decoded_them(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = config(write_split_folder(tmp_path / "images", {"train": 2, "test": 1})).dataset
-    index = stages.dataset(folder_config(source))
+    index = dataset_stage(folder_config(source))
     first = make_pixels(source, index)
     assert make_pixels(source, index).key == first.key
     monkeypatch.setattr("headstart.tasks.dataset.folder_pixels.codecs_digest", lambda: "others")
@@ -249,7 +249,7 @@ def test_an_image_that_is_not_what_was_indexed_is_named(
     tmp_path: Path, store: Store, content: bytes | None, reason: str
 ) -> None:
     source = config(write_split_folder(tmp_path / "images", {"train": 2, "test": 1})).dataset
-    index = stages.dataset(folder_config(source))
+    index = dataset_stage(folder_config(source))
     path = tmp_path / "images" / "train" / "class 1" / "1.png"
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(DatasetError, match=rf"1\.png: {reason}"):
@@ -290,7 +290,7 @@ def test_validation_images_are_trained_on_or_tested_on(
     tmp_path: Path, store: Store, splits: dict[str, int], train: int, test: int
 ) -> None:
     source = config(write_split_folder(tmp_path / "images", splits)).dataset
-    pixels = make_pixels(source, stages.dataset(folder_config(source)))
+    pixels = make_pixels(source, dataset_stage(folder_config(source)))
     assert {split: sum(counts) for split, counts in pixels.counts.items()} == {
         "train": train,
         "test": test,
@@ -303,7 +303,7 @@ def test_a_folder_without_images_to_test_on_says_how_to_bring_some(
 ) -> None:
     source = config(write_split_folder(tmp_path / "images", {"train": 4})).dataset
     with pytest.raises(DatasetError, match="no test images") as caught:
-        make_pixels(source, stages.dataset(folder_config(source)))
+        make_pixels(source, dataset_stage(folder_config(source)))
     assert "test/" in caught.value.next_step
 
 

@@ -14,18 +14,18 @@ from pydantic import ValidationError
 
 from headstart.config import SpreadConfig, TransferConfig
 from headstart.errors import ConfigError, DatasetError, ServiceError
-from headstart.tasks import spreading
-from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.bottlenecks import stage as bottlenecks_stage
 from headstart.tasks.bottlenecks.stage import BottlenecksManifest
-from headstart.tasks.spreading import (
+from headstart.tasks.running import spreading
+from headstart.tasks.running.spreading import (
     available_cores,
     is_spread,
     map_pieces,
     use_spreading,
     worker_environment,
 )
-from headstart.tasks.task_options import is_worth_retrying
+from headstart.tasks.running.task_options import is_worth_retrying
+from headstart.tasks.store.artifacts import Store, use_store
 from headstart.tasks.views import writing as views_writing
 from headstart.tasks.views.stage import ViewsManifest
 from tests.pieces_to_map import (
@@ -43,7 +43,7 @@ ROOT = Path(__file__).parent.parent
 SETTINGS = ("views.num_augmented=2", "bottlenecks.extra_cuts=[second]")
 DRIVER = """
 from headstart.config import SpreadConfig
-from headstart.tasks.spreading import map_pieces, use_spreading
+from headstart.tasks.running.spreading import map_pieces, use_spreading
 from tests.pieces_to_map import linger
 
 with use_spreading(SpreadConfig(runner="process", num_workers=1)):
@@ -162,7 +162,7 @@ def test_two_dask_workers_one_of_them_killed_write_the_files_of_one_process(
     pipeline.extract(*SETTINGS)
     expected = digests(pipeline.store)
     pipeline.store = Store(tmp_path / "other")
-    monkeypatch.setattr("headstart.tasks.records.MIN_SHARD_ROWS", ROWS_A_SHARD)
+    monkeypatch.setattr("headstart.tasks.store.records.MIN_SHARD_ROWS", ROWS_A_SHARD)
     monkeypatch.setattr(views_writing, "write_piece", write_small_shards)
     monkeypatch.setattr(bottlenecks_stage, "extract_piece", extract_and_die_once)
     pipeline.num_passed()

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from headstart.errors import DamagedShardError
-from headstart.tasks.artifacts import Manifest, Store
-from headstart.tasks.stage import (
+from headstart.tasks.running.stage import (
     MAX_MENDED,
     Made,
     Outcome,
@@ -14,6 +13,7 @@ from headstart.tasks.stage import (
     collect_outcomes,
     mending_damage,
 )
+from headstart.tasks.store.artifacts import Manifest, Store
 
 
 class GreetingManifest(Manifest):

@@ -22,9 +22,10 @@ from headstart.errors import (
     RecordError,
     TrainingError,
 )
-from headstart.tasks import stages
+from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.finetuning.trial import Trial
-from headstart.tasks.task_options import (
+from headstart.tasks.running.task_options import (
     GPU_TAG,
     STAGE_LIMIT_S,
     describe_work,
@@ -117,18 +118,18 @@ def test_what_stays_is_not(error: BaseException) -> None:
 def test_extraction_waits_for_a_gpu_only_where_there_is_one(
     has_gpu: bool, tags: list[str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstart.tasks.task_options._has_gpu", lambda: has_gpu)
+    monkeypatch.setattr("headstart.tasks.running.task_options._has_gpu", lambda: has_gpu)
     assert task_options(True)["tags"] == tags
     assert task_options(False)["tags"] is None
 
 
 def test_extraction_is_the_stage_with_the_tag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headstart.tasks.task_options._has_gpu", lambda: True)
-    for stage in (stages.bottlenecks, stages.dataset):
+    monkeypatch.setattr("headstart.tasks.running.task_options._has_gpu", lambda: True)
+    for stage in (bottlenecks_stage, dataset_stage):
         monkeypatch.delitem(stage.__dict__, "task", raising=False)
-    assert stages.bottlenecks.task.tags == {GPU_TAG}
-    assert stages.dataset.task.tags == set()
-    for stage in (stages.bottlenecks, stages.dataset):
+    assert bottlenecks_stage.task.tags == {GPU_TAG}
+    assert dataset_stage.task.tags == set()
+    for stage in (bottlenecks_stage, dataset_stage):
         del stage.__dict__["task"]
 
 

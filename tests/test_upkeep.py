@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.tasks.artifacts import Manifest, Store
-from headstart.tasks.fingerprint import bytes_digest
-from headstart.tasks.records import RowCollection, RowId
-from headstart.tasks.stage import Made, Stage
-from headstart.tasks.upkeep import list_holdings, usage, verify
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, Store
+from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.store.inventory import list_holdings, usage, verify
+from headstart.tasks.store.records import RowCollection, RowId
 
 ROWS = [RowId(bytes_digest(bytes([number])), 0) for number in range(4)]
 

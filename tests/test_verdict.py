@@ -12,7 +12,7 @@ from headstart.tasks.backbones.natural_cuts import natural_cuts
 from headstart.tasks.ranking.candidates import backbones_at_hand, choose_cuts, parse_cuts
 from headstart.tasks.ranking.stage import SCORES
 from headstart.tasks.ranking.verdict import Candidate, Verdict, judge
-from headstart.tasks.stage import Outcome
+from headstart.tasks.running.stage import Outcome
 
 
 def candidate(name: str, accuracy: float, **fields: Any) -> Candidate:

@@ -14,14 +14,14 @@ from PIL import Image
 
 from headstart.config import ColorJitter, Flip, PadAndRandomCrop, ViewsConfig
 from headstart.errors import ConfigError, DatasetError
-from headstart.tasks import records
-from headstart.tasks.artifacts import Store
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
-from headstart.tasks.fingerprint import digest
 from headstart.tasks.progress import Advance, Reporter, use_reporter
-from headstart.tasks.records import RowCollection, RowId
-from headstart.tasks.spreading import available_cores
-from headstart.tasks.task_options import is_worth_retrying
+from headstart.tasks.running.spreading import available_cores
+from headstart.tasks.running.task_options import is_worth_retrying
+from headstart.tasks.store import records
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.fingerprint import digest
+from headstart.tasks.store.records import RowCollection, RowId
 from headstart.tasks.views import writing as views
 from headstart.tasks.views.augment import augmented_view, plain_view, view_seed
 from headstart.tasks.views.writing import (

@@ -17,7 +17,7 @@ app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 def cache_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
     """List what the store holds, the largest first."""
     from headstart.printing import print_holdings
-    from headstart.tasks.upkeep import list_holdings
+    from headstart.tasks.store.inventory import list_holdings
 
     holdings = list_holdings(_open_existing(store))
     if as_json:
@@ -30,7 +30,7 @@ def cache_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
 def cache_du(store: StoreFolder = None, as_json: AsJson = False) -> None:
     """Say how many bytes each kind of artefact takes."""
     from headstart.printing import print_usage
-    from headstart.tasks.upkeep import list_holdings, usage
+    from headstart.tasks.store.inventory import list_holdings, usage
 
     opened = _open_existing(store)
     totals = usage(opened, list_holdings(opened))
@@ -44,7 +44,7 @@ def cache_du(store: StoreFolder = None, as_json: AsJson = False) -> None:
 @app.command("verify")
 def cache_verify(store: StoreFolder = None, as_json: AsJson = False) -> None:
     """Hash every file; damaged ones are set aside, and made again when they are needed."""
-    from headstart.tasks.upkeep import verify
+    from headstart.tasks.store.inventory import verify
 
     check = verify(_open_existing(store))
     if as_json:
@@ -76,7 +76,7 @@ def cache_gc(
     """
     from headstart.launch import quiet_tensorflow
     from headstart.printing import print_removed
-    from headstart.tasks.garbage import (
+    from headstart.tasks.store.garbage import (
         Criteria,
         collect_garbage,
         list_garbage,
@@ -97,8 +97,8 @@ def cache_gc(
 
 def _open_existing(folder: Path | None) -> Any:
     """Open the store of the option, or the default one, and make none where there is none."""
-    from headstart.tasks.artifacts import default_root
-    from headstart.tasks.remote_store import folder_here, url_of
+    from headstart.tasks.store.artifacts import default_root
+    from headstart.tasks.store.remote_store import folder_here, url_of
 
     place = folder or default_root()
     if url_of(place) is None and not (folder_here(place) / "store.json").exists():

@@ -115,7 +115,7 @@ def evaluate(
 
 def _find_model(model: Path, store: Path | None) -> Path:
     """Return the path itself where there is such a file, else what the store's registry says."""
-    from headstart.tasks.registry import Registry
+    from headstart.tasks.models.registry import Registry
 
     if model.exists():
         return model

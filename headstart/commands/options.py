@@ -117,8 +117,8 @@ def run_recorded_or_plain(
 def in_store(store: Path | None, work: Callable[[], Any]) -> Any:
     """Do work that needs TensorFlow in a store, with nothing shown on the way but progress."""
     from headstart.launch import import_tensorflow
-    from headstart.tasks.artifacts import use_store
     from headstart.tasks.progress import Reporter, use_reporter
+    from headstart.tasks.store.artifacts import use_store
 
     import_tensorflow()
     # The answer names the stages itself; only progress is shown on the way to it.
@@ -129,7 +129,7 @@ def in_store(store: Path | None, work: Callable[[], Any]) -> Any:
 
 def open_store(folder: Path | None) -> Any:
     """Open the store of an option, or the default one."""
-    from headstart.tasks import remote_store
+    from headstart.tasks.store import remote_store
 
     return remote_store.open_store(folder)
 

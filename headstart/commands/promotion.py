@@ -70,9 +70,9 @@ def promote(
     folder = run.expanduser().absolute()
 
     def work() -> Any:
-        from headstart.tasks.promotion import dataset_of
-        from headstart.tasks.promotion import promote as promote_run
-        from headstart.tasks.registry import check_run, default_name
+        from headstart.tasks.models.promotion import dataset_of
+        from headstart.tasks.models.promotion import promote as promote_run
+        from headstart.tasks.models.registry import check_run, default_name
 
         check_run(folder)
         chosen = name or default_name(dataset_of(folder).images)
@@ -91,7 +91,7 @@ def promote(
 @app.command()
 def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
     """List the promoted models; an arrow marks the version in use."""
-    from headstart.tasks.registry import Registry
+    from headstart.tasks.models.registry import Registry
 
     entries = Registry(open_store(store)).entries()
     if as_json:

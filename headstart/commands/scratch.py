@@ -94,10 +94,10 @@ def lr_find(
     run_config = _load(data_set, data, config, settings, False, None, None, width)
 
     def work() -> Any:
-        from headstart.tasks.artifacts import current_store
-        from headstart.tasks.run_folder import make_result_folder
+        from headstart.tasks.runs.run_folder import make_result_folder
         from headstart.tasks.scratch.lr_find import find_learning_rate
         from headstart.tasks.scratch.lr_range import holds_curve
+        from headstart.tasks.store.artifacts import current_store
 
         title = f"{Path(run_config.dataset.images).resolve().name}-lr-find"
         folder = make_result_folder(current_store(), title, out, holds_curve)

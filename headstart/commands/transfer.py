@@ -91,7 +91,7 @@ def plan(
     run_config = _load(images, config, settings, backbone, cut, views, epochs, spread)
 
     def work() -> Any:
-        from headstart.tasks.planning import plan
+        from headstart.tasks.preview.plan import plan
 
         return plan(run_config)
 
@@ -122,7 +122,7 @@ def why(
     run_config = _load(images, config, settings, backbone, cut, views, epochs)
 
     def work() -> Any:
-        from headstart.tasks.reasons import explain
+        from headstart.tasks.preview.why import explain
 
         return explain(run_config)
 

@@ -14,7 +14,7 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from headstart.addresses import past_the_proxy
-from headstart.debug import tensorboard
+from headstart.debug.traces import tensorboard
 from headstart.errors import ServiceError
 from headstart.service.children import LOOPBACK, Child, answers, choose_port, end_all
 from headstart.service.record import (

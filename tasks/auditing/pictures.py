@@ -8,11 +8,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from headstart.config import ViewsConfig
-from headstart.tasks.artifacts import Manifest, artefact, current_store
 from headstart.tasks.auditing.hashing import REDUCED_SIDE, perceptual_hashes
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, artefact, current_store
 from headstart.tasks.views.addresses import plain_rows
 from headstart.tasks.views.writing import plain_collection, plain_recipe
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.tasks.auditing.findings import KINDS, TITLES, Finding
 from headstart.tasks.evaluation.report import small_picture
-from headstart.tasks.pages.rendering import write_page
-from headstart.tasks.stage import Outcome
+from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.pages import write_page
 
 
 class AuditSummary(BaseModel):

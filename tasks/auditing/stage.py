@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from headstart.config import BackboneConfig, BottleneckConfig, ChecksConfig, ViewsConfig
-from headstart.tasks.artifacts import Manifest, artefact, current_store
 from headstart.tasks.auditing.duplicates import find_pairs
 from headstart.tasks.auditing.findings import (
     KINDS,
@@ -28,11 +27,12 @@ from headstart.tasks.bottlenecks.rows import (
     versions,
 )
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
-from headstart.tasks.pages.rendering import write_csv
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import pooled_features
 from headstart.tasks.ranking.probes import probe_probabilities
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.runs.pages import write_csv
+from headstart.tasks.store.artifacts import Manifest, artefact, current_store
 from headstart.tasks.views.addresses import plain_rows
 
 FINDINGS, LABELS, EXCLUDE = "findings.csv", "labels.csv", "exclude.csv"

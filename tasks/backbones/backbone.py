@@ -23,7 +23,7 @@ from headstart.tasks.backbones.files import load_backbone_file
 from headstart.tasks.backbones.layer_graph import read_layer_graph
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.backbones.table import BACKBONES, PreprocessingMode
-from headstart.tasks.fingerprint import digest
+from headstart.tasks.store.fingerprint import digest
 
 
 class Backbone:

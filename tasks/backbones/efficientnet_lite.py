@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.torch_weights import read_torch_weights
-from headstart.tasks.fingerprint import file_digest
+from headstart.tasks.store.fingerprint import file_digest
 
 NUM_IMAGENET_CLASSES = 1000
 _STEM_FILTERS = 32

@@ -14,7 +14,7 @@ import keras
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.copying import copy_weights
-from headstart.tasks.fingerprint import file_digest
+from headstart.tasks.store.fingerprint import file_digest
 
 _DEFAULT_IMAGE_SIZE = 224
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any
 
-from headstart.tasks.fingerprint import digest
+from headstart.tasks.store.fingerprint import digest
 
 Shape = tuple[int | None, ...]
 _Key = tuple[str, int]  # layer name, number of the call

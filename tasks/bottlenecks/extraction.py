@@ -18,10 +18,10 @@ import tensorflow as tf
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
-from headstart.tasks.devices import num_replicas, replicate, strategy
-from headstart.tasks.frozen_graph import fold_variables
+from headstart.tasks.backbones.frozen_graph import fold_variables
 from headstart.tasks.progress import reporter
-from headstart.tasks.records import RowCollection, RowId, RowReader, RowWriter
+from headstart.tasks.running.devices import num_replicas, replicate, strategy
+from headstart.tasks.store.records import RowCollection, RowId, RowReader, RowWriter
 
 BATCHES_AHEAD = 3
 """Batches a device that are read before, and left to write behind, the one that is computed."""

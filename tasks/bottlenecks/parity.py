@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
-from headstart.tasks.records import RowCollection, RowId
+from headstart.tasks.store.records import RowCollection, RowId
 
 TOLERANCE = {"float16": 2e-3, "float32": 2e-4}
 """Largest difference allowed, as a share of the row's largest activation. Rounding to float16

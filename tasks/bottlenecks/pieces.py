@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from headstart.config import BackboneConfig, BottleneckConfig, ViewsConfig
-from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.bottlenecks.extraction import Extract, Target, freeze, piece_rows, run_pass
 from headstart.tasks.bottlenecks.rows import CutCollections, bottleneck_collections, open_backbone
-from headstart.tasks.expected_rows import ExpectedRows
-from headstart.tasks.records import RowCollection, RowId
-from headstart.tasks.remote_store import open_store
+from headstart.tasks.store.artifacts import Store, use_store
+from headstart.tasks.store.assigned_rows import ExpectedRows
+from headstart.tasks.store.records import RowCollection, RowId
+from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.writing import augmented_collection, plain_collection
 
 _loading = threading.Lock()

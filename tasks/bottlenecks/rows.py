@@ -17,11 +17,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from headstart.config import BackboneConfig, BottleneckConfig, Split, ViewsConfig
-from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.progress import reporter
-from headstart.tasks.records import RowCollection, RowId, RowReader
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.records import RowCollection, RowId, RowReader
 from headstart.tasks.views.addresses import augmented_rows, plain_rows
 from headstart.tasks.views.writing import augmented_recipe, plain_recipe
 

@@ -15,7 +15,6 @@ from headstart.config import (
     ViewsConfig,
 )
 from headstart.errors import BackboneError
-from headstart.tasks.artifacts import Manifest, current_store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.bottlenecks.extraction import freeze, run_pass
 from headstart.tasks.bottlenecks.parity import Sample, check_parity
@@ -32,9 +31,10 @@ from headstart.tasks.bottlenecks.rows import (
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter
-from headstart.tasks.records import RowCollection, RowId, shards_of
-from headstart.tasks.spreading import is_spread, map_pieces
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.spreading import is_spread, map_pieces
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, current_store
+from headstart.tasks.store.records import RowCollection, RowId, shards_of
 from headstart.tasks.views.stage import views_key
 from headstart.tasks.views.writing import ImageJob, ViewMaker
 

@@ -15,8 +15,8 @@ from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, de
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.dataset.pixel_source import Images, Labels, Source, folder_config
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
-from headstart.tasks.fingerprint import bytes_digest
 from headstart.tasks.progress import reporter
+from headstart.tasks.store.fingerprint import bytes_digest
 
 
 def decoding() -> dict[str, Any]:

@@ -14,12 +14,12 @@ import numpy as np
 
 from headstart.config import ScratchDatasetConfig
 from headstart.errors import DatasetError
-from headstart.tasks.artifacts import Manifest, artefact
 from headstart.tasks.dataset.folder_pixels import decoding, folder_source
 from headstart.tasks.dataset.pixel_source import Images, Labels, Source, open_source
 from headstart.tasks.dataset.stage import DatasetManifest
-from headstart.tasks.fingerprint import file_digest
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, artefact
+from headstart.tasks.store.fingerprint import file_digest
 
 SPLITS = ("train", "test")
 CHUNK_PIXELS = 2**22

@@ -6,13 +6,13 @@ from pathlib import Path
 from headstart.config import (
     DatasetConfig,
 )
-from headstart.tasks.artifacts import Manifest, artefact, current_store
 from headstart.tasks.dataset.building import build_index
 from headstart.tasks.dataset.file_cache import FileCache
 from headstart.tasks.dataset.index import DatasetIndex
-from headstart.tasks.fingerprint import digest
 from headstart.tasks.progress import reporter
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, artefact, current_store
+from headstart.tasks.store.fingerprint import digest
 
 
 class DatasetManifest(Manifest):

@@ -14,14 +14,14 @@ from headstart.config import (
     Split,
     ViewsConfig,
 )
-from headstart.tasks.artifacts import Manifest
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.head.training import predict_logits
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest
 
 JUDGED: tuple[Split, ...] = ("val", "test")
 """Splits that an evaluation reports on."""

@@ -14,7 +14,6 @@ from headstart.config import (
     ExportConfig,
     ViewsConfig,
 )
-from headstart.tasks.artifacts import Manifest, current_store
 from headstart.tasks.bottlenecks.rows import (
     bottleneck_collections,
     open_backbone,
@@ -26,7 +25,8 @@ from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.writing import export_model
 from headstart.tasks.head.stage import HeadManifest, open_head
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, current_store
 from headstart.tasks.views.addresses import plain_rows
 
 

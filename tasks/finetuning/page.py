@@ -7,8 +7,8 @@ from pathlib import Path
 
 from headstart.tasks.evaluation.findings import printable
 from headstart.tasks.evaluation.report import data_uri
-from headstart.tasks.pages.rendering import write_page as render_page
-from headstart.tasks.stage import Outcome
+from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.pages import write_page as render_page
 
 
 @dataclass(frozen=True)

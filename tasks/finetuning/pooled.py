@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from headstart.config import BackboneConfig, Split, ViewsConfig
 from headstart.errors import BackboneError
-from headstart.tasks.artifacts import Manifest, Store, current_store
 from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.frozen_graph import fold_variables
 from headstart.tasks.bottlenecks.rows import (
     CutCollections,
     LabelledRows,
@@ -28,10 +28,10 @@ from headstart.tasks.bottlenecks.rows import (
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.rows import collections_at
-from headstart.tasks.frozen_graph import fold_variables
 from headstart.tasks.progress import reporter
-from headstart.tasks.records import RowCollection, RowId, shards_of
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, Store, current_store
+from headstart.tasks.store.records import RowCollection, RowId, shards_of
 
 
 class PooledManifest(Manifest):

@@ -6,7 +6,6 @@ from typing import Any
 import keras
 
 from headstart.config import BackboneConfig, BottleneckConfig, Split, ViewsConfig
-from headstart.tasks.artifacts import Store, current_store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.bottlenecks.rows import (
     CutCollections,
@@ -17,6 +16,7 @@ from headstart.tasks.bottlenecks.rows import (
 )
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.finetuning.network import PIXELS
+from headstart.tasks.store.artifacts import Store, current_store
 from headstart.tasks.views.writing import augmented_collection, plain_collection
 
 

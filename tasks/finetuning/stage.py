@@ -20,7 +20,6 @@ from headstart.config import (
     TuningConfig,
     ViewsConfig,
 )
-from headstart.tasks.artifacts import current_store
 from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone, versions
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
@@ -42,9 +41,10 @@ from headstart.tasks.finetuning.rows import (
 from headstart.tasks.finetuning.training import require_validation, train_network
 from headstart.tasks.head.stage import TRAINED_ON, HeadManifest, open_head
 from headstart.tasks.head.training import predict_logits
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.running.training_callbacks import watchers
+from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.views.addresses import plain_rows
-from headstart.tasks.watchers import watchers
 
 
 class RungManifest(HeadManifest):

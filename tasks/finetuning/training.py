@@ -15,7 +15,6 @@ import keras
 
 from headstart.config import HeadConfig, TuningConfig
 from headstart.errors import TrainingError
-from headstart.tasks import devices
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.finetuning.group_rates import make_group_optimizer, warm_up_then_cosine
 from headstart.tasks.finetuning.network import Network, hold_statistics, seed_dropout, stock_layers
@@ -24,6 +23,7 @@ from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.loss_guard import LossGuard, explain_broken_loss
 from headstart.tasks.head.training import TrainedHead
 from headstart.tasks.head.training_log import EpochLog
+from headstart.tasks.running import devices
 
 
 class BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]

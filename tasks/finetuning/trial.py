@@ -17,7 +17,6 @@ from headstart.config import (
     TuningConfig,
     ViewsConfig,
 )
-from headstart.tasks.artifacts import artefact
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone, versions
@@ -32,8 +31,9 @@ from headstart.tasks.finetuning.rows import open_rows_at, recipes_at
 from headstart.tasks.finetuning.training import require_validation, train_network
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.head.training import build_head, predict_logits
-from headstart.tasks.stage import Made, Stage
-from headstart.tasks.watchers import watchers
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.running.training_callbacks import watchers
+from headstart.tasks.store.artifacts import artefact
 
 
 class Trial(BaseModel):

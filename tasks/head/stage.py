@@ -13,7 +13,6 @@ from headstart.config import (
     Split,
     ViewsConfig,
 )
-from headstart.tasks.artifacts import Manifest, artefact, current_store
 from headstart.tasks.bottlenecks.rows import (
     bottleneck_collections,
     open_backbone,
@@ -23,8 +22,9 @@ from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.training import train_head
-from headstart.tasks.stage import Made, Stage
-from headstart.tasks.watchers import watchers
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.running.training_callbacks import watchers
+from headstart.tasks.store.artifacts import Manifest, artefact, current_store
 
 TRAINED_ON: tuple[Split, ...] = ("train", "val")
 """Splits that a training reads: the second says which epoch is kept."""

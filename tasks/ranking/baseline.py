@@ -10,14 +10,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from headstart.config import BaselineConfig, Split, ViewsConfig
-from headstart.tasks.artifacts import Manifest, current_store
 from headstart.tasks.backbones.builders import seeded_initializers
 from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.dataset.index import ImageRow
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, current_store
 from headstart.tasks.views.addresses import plain_rows
 from headstart.tasks.views.writing import plain_collection, plain_recipe
 

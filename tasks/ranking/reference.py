@@ -10,10 +10,10 @@ from headstart.config import BottleneckConfig, ViewsConfig
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import DatasetManifest
-from headstart.tasks.fingerprint import file_digest
 from headstart.tasks.ranking.features import pooled_features
 from headstart.tasks.ranking.sources import REFERENCE, Source, p2l
 from headstart.tasks.ranking.verdict import Candidate, SourceLine
+from headstart.tasks.store.fingerprint import file_digest
 
 VIEWS = ViewsConfig()
 BOTTLENECKS = BottleneckConfig()

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from headstart.tasks.pages.rendering import write_csv, write_page
 from headstart.tasks.ranking.stage import SCORES
 from headstart.tasks.ranking.verdict import Candidate, Verdict
-from headstart.tasks.stage import Outcome
+from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.pages import write_csv, write_page
 
 TITLES = {
     "logme": "LogME",

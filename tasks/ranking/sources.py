@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headstart.config import BackboneConfig
 from headstart.errors import ConfigError
-from headstart.tasks.artifacts import Store
 from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.store.artifacts import Store
 
 REFERENCE = BackboneConfig()
 """The reference model, in whose space data sets are compared: the default backbone."""

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.config import BackboneConfig, BottleneckConfig, ScoringConfig, ViewsConfig
-from headstart.tasks.artifacts import Manifest, current_store
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.rows import bottleneck_collections, open_backbone, versions
@@ -24,7 +23,8 @@ from headstart.tasks.ranking.transferability import (
     nce,
     regularised_h_score,
 )
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, current_store
 
 SCORES = ("logme", "h_score", "regularised_h_score", "leep", "nce", "knn", "probe")
 """The scores of a candidate, in the order of the tables. Higher is better for each."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from headstart.tasks.pages.folder import cold_seconds
 from headstart.tasks.ranking.agreement import weighted_tau
 from headstart.tasks.ranking.stage import SCORES
-from headstart.tasks.stage import Outcome
+from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.result_folder import cold_seconds
 
 
 class Candidate(BaseModel):

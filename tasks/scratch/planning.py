@@ -4,12 +4,12 @@ import shutil
 from typing import NamedTuple
 
 from headstart.config import ScratchConfig
-from headstart.tasks.artifacts import current_store
 from headstart.tasks.backbones.classic import check_image_shape
 from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import stage as make_index
 from headstart.tasks.scratch.schedule import stage as make_schedule
+from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.views.epoch_stage import DISK_RESERVE_BYTES, layout_of, missing_views
 
 

@@ -24,9 +24,9 @@ from headstart.tasks.evaluation.findings import (
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
+from headstart.tasks.running.stage import Outcome
 from headstart.tasks.scratch.schedule import ScheduleManifest
 from headstart.tasks.scratch.stage import TrainingManifest, as_png
-from headstart.tasks.stage import Outcome
 from headstart.tasks.views.epoch_stage import EpochViewsManifest
 
 HARD_FOLDER = "hard"

@@ -8,15 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.config import NetworkConfig, ScratchTrainingConfig
-from headstart.tasks.artifacts import Manifest
 from headstart.tasks.dataset.pixels import PixelsManifest
-from headstart.tasks.devices import machine_fingerprint
 from headstart.tasks.progress import reporter
+from headstart.tasks.running.devices import machine_fingerprint
+from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.scratch.batches import batch_size_of, steps_an_epoch
 from headstart.tasks.scratch.budget import WIDTHS, Choice, choose, time_call
 from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.training import compile_network
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest
 
 MOST_VIEWS = 300
 """Views an image where their number is not asked for; more epochs share them. A budget fits

@@ -18,7 +18,6 @@ from headstart.config import (
     ScratchTrainingConfig,
 )
 from headstart.errors import DamagedShardError
-from headstart.tasks.artifacts import artefact
 from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
 from headstart.tasks.evaluation.metrics import evaluate, top_losses
@@ -27,16 +26,17 @@ from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.export.writing import export_model
-from headstart.tasks.fingerprint import digest
 from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.running.training_callbacks import watchers
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.joining import join_network
 from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.schedule import ScheduleManifest
 from headstart.tasks.scratch.training import predict_logits, train_network
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.store.artifacts import artefact
+from headstart.tasks.store.fingerprint import digest
 from headstart.tasks.views.epoch_stage import EpochViewsManifest, layout_of, set_damaged_aside
-from headstart.tasks.watchers import watchers
 
 MAX_PROOF_PIXELS = 2**26
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from headstart.config import MeasuringConfig
-from headstart.tasks.artifacts import Manifest
 from headstart.tasks.bottlenecks.rows import versions
-from headstart.tasks.devices import machine_fingerprint
 from headstart.tasks.progress import reporter
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.devices import machine_fingerprint
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.surveying.anatomy import Anatomy
 from headstart.tasks.surveying.child import run_child
 from headstart.tasks.surveying.measuring import Measurement

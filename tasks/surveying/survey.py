@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from headstart.tasks.pages.rendering import write_csv, write_page
-from headstart.tasks.stage import Outcome
+from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.pages import write_csv, write_page
 from headstart.tasks.surveying.anatomy import Anatomy
 from headstart.tasks.surveying.measuring import Measurement
 

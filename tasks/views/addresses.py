@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from headstart.tasks.records import RowId
+from headstart.tasks.store.records import RowId
 
 PLAIN = 0
 """The view that evaluation uses."""

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from headstart.tasks.fingerprint import digest
+from headstart.tasks.store.fingerprint import digest
 from headstart.tasks.views.epoch_augment import EpochRecipe, epoch_views
 from headstart.tasks.views.epoch_draws import as_uint64, block_order, view_key
 

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from headstart.config import EpochViewsConfig
 from headstart.errors import ConfigError, RecordError
-from headstart.tasks.artifacts import FileEntry, Manifest, current_store
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images
 from headstart.tasks.progress import Reporter, reporter, use_reporter
-from headstart.tasks.spreading import available_cores
-from headstart.tasks.stage import Made, Stage, collect_outcomes
+from headstart.tasks.running.spreading import available_cores
+from headstart.tasks.running.stage import Made, Stage, collect_outcomes
+from headstart.tasks.store.artifacts import FileEntry, Manifest, current_store
 from headstart.tasks.views.epoch_augment import EpochRecipe
 from headstart.tasks.views.epoch_draws import image_keys
 from headstart.tasks.views.epoch_shards import Layout, ViewWriter, recipe_fields

@@ -8,12 +8,12 @@ from headstart.config import (
     DatasetConfig,
     ViewsConfig,
 )
-from headstart.tasks.artifacts import Manifest, Store, current_store
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
-from headstart.tasks.records import RowCollection, RowId, shards_of
-from headstart.tasks.stage import Made, Stage
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.artifacts import Manifest, Store, current_store
+from headstart.tasks.store.records import RowCollection, RowId, shards_of
 from headstart.tasks.views.addresses import augmented_rows, plain_rows
 from headstart.tasks.views.writing import (
     augmented_collection,

@@ -19,16 +19,16 @@ import tensorflow as tf
 
 from headstart.config import ViewsConfig
 from headstart.errors import DatasetError
-from headstart.tasks.artifacts import Store, use_store
 from headstart.tasks.dataset.codecs import codecs_digest
 from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
 from headstart.tasks.dataset.index import DatasetIndex
-from headstart.tasks.expected_rows import ExpectedRows
-from headstart.tasks.fingerprint import bytes_digest, digest
 from headstart.tasks.progress import Advance, reporter
-from headstart.tasks.records import RowCollection, RowId
-from headstart.tasks.remote_store import open_store
-from headstart.tasks.spreading import available_cores, is_spread, map_pieces
+from headstart.tasks.running.spreading import available_cores, is_spread, map_pieces
+from headstart.tasks.store.artifacts import Store, use_store
+from headstart.tasks.store.assigned_rows import ExpectedRows
+from headstart.tasks.store.fingerprint import bytes_digest, digest
+from headstart.tasks.store.records import RowCollection, RowId
+from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.augment import augmented_view, check_augmentations, plain_view, view_seed
 
 VIEWS_VERSION = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.run import Ended, Ladder, ScriptRun
+from headstart.debug.running.ladder import Ended, Ladder, ScriptRun
 
 FAULTS = Path(__file__).parent / "faults"
 BUGGY = sorted((FAULTS / "buggy").glob("*.py"))

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from headstart.debug.dump import read_dump
-from headstart.debug.run import (
+from headstart.debug.dump.dump import read_dump
+from headstart.debug.running.ladder import (
     Ladder,
     folder_bytes,
     run_script,
@@ -64,7 +64,8 @@ def test_the_fullest_dump_stays_within_its_cap_and_says_what_it_dropped(tmp_path
     cap_bytes = 40_000_000
     seen = []
     monkeypatch.setattr(
-        "headstart.debug.run.folder_bytes", lambda path: seen.append(folder_bytes(path)) or seen[-1]
+        "headstart.debug.running.ladder.folder_bytes",
+        lambda path: seen.append(folder_bytes(path)) or seen[-1],
     )
     script = tmp_path / "large.py"
     script.write_text(LARGE_TENSORS)  # 1.6 GB of tensors

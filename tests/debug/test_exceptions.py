@@ -1,6 +1,6 @@
 import pytest
 
-from headstart.debug.exceptions import diagnose_exception
+from headstart.debug.errors.exceptions import diagnose_exception
 
 
 class FrameworkError(Exception):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.debug.first_fit import FirstFitSpec, at_first_fit
-from headstart.debug.preflight import preflight
+from headstart.debug.preflight.run import preflight
+from headstart.debug.running.first_fit import FirstFitSpec, at_first_fit
 from headstart.errors import ConfigError, HeadstartError
 
 SPARSE = "sparse_categorical_crossentropy"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.debug.preflight_callback import Preflight
+from headstart.debug.preflight.callback import Preflight
 from headstart.errors import TrainingError
 
 SPARSE = "sparse_categorical_crossentropy"

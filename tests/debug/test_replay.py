@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.debug.bundle import find_bundle, read_bundle, without_paths
-from headstart.debug.recorder import FlightRecorder, NonFiniteLossError
-from headstart.debug.replay import explain_failure, replay
-from headstart.debug.replay_child import defining_statements
+from headstart.debug.replay.bundle import find_bundle, read_bundle, without_paths
+from headstart.debug.replay.child import defining_statements
+from headstart.debug.replay.recorder import FlightRecorder, NonFiniteLossError
+from headstart.debug.replay.replay import explain_failure, replay
 from headstart.errors import RecordError
 
 # TensorFlow's variables do not know NumPy 2's copy keyword yet; Keras copies them when it saves.
@@ -25,7 +25,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import keras, numpy as np, tensorflow as tf
-from headstart.debug.recorder import FlightRecorder
+from headstart.debug.replay.recorder import FlightRecorder
 
 class Logarithm(keras.layers.Layer):
     def call(self, x):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from headstart.debug.retraces import RetraceCounter, explain
+from headstart.debug.symptoms.retraces import RetraceCounter, explain
 
 
 def test_changed_shape_dtype_and_value_are_told_apart():

@@ -3,9 +3,9 @@
 import pytest
 
 from headstart.debug.callsites import CallSite
-from headstart.debug.dump import Dump, OpRecord, TensorEvent
-from headstart.debug.origins import Origin
-from headstart.debug.rootcause import diagnose_dump
+from headstart.debug.dump.dump import Dump, OpRecord, TensorEvent
+from headstart.debug.dump.origins import Origin
+from headstart.debug.dump.rootcause import diagnose_dump
 
 GRAPH = "g"
 

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from headstart.debug.rules_logs import diagnose_logs
+from headstart.debug.symptoms.logs import diagnose_logs
 from headstart.errors import RecordError
 
 # TensorBoard's protobuf modules.

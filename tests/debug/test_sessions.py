@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.debug.sessions import DebugSession, has_inf_or_nan, interactive_session
+from headstart.debug.traces.sessions import DebugSession, has_inf_or_nan, interactive_session
 from headstart.errors import ConfigError
 
 v1 = tf.compat.v1

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from headstart.debug.evidence import LayerActivity, Probe, StepSample, TrainingTrace
-from headstart.debug.rules import SymptomRules, judge
+from headstart.debug.symptoms.callback import SymptomRules, judge
+from headstart.debug.symptoms.trace import LayerActivity, Probe, StepSample, TrainingTrace
 
 SPARSE = "sparse_categorical_crossentropy"
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.debug.graphs import export_graph, export_part
-from headstart.debug.profile import StepProfiler, render_profile, summarize
-from headstart.debug.tensorboard import start_tensorboard
+from headstart.debug.traces.graphs import export_graph, export_part
+from headstart.debug.traces.profile import StepProfiler, render_profile, summarize
+from headstart.debug.traces.tensorboard import start_tensorboard
 from headstart.errors import ConfigError, RecordError, ServiceError
 from tests.browser import Browser, needs_browser
 

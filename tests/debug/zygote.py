@@ -10,7 +10,7 @@ import sys
 
 import tensorflow as tf  # noqa: F401
 
-from headstart.debug.child import RunSpec, run_spec
+from headstart.debug.running.child import RunSpec, run_spec
 
 
 def run_forked(fields: dict) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from headstart.tasks.garbage import Criteria, collect_garbage
-from headstart.tasks.records import RowCollection, Shard
+from headstart.tasks.store.garbage import Criteria, collect_garbage
+from headstart.tasks.store.records import RowCollection, Shard
 from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import (
     COLOURS,
@@ -216,8 +216,8 @@ def test_a_damaged_shard_of_views_is_made_again(finished: Pipeline) -> None:
 
 def run_slowly(pipeline: Pipeline) -> None:
     """Run in a process of its own, with shards of few rows and a pause after each batch."""
-    from headstart.tasks import records
     from headstart.tasks.bottlenecks import stage
+    from headstart.tasks.store import records
 
     records.MIN_SHARD_ROWS = 10
     original = stage.freeze

@@ -37,7 +37,7 @@ from headstart.flows.scratch import scratch
 from headstart.flows.transfer import transfer
 from headstart.flows.transferability import transferability
 from headstart.tasks.evaluation.report import data_uri
-from headstart.tasks.spreading import map_pieces, use_spreading
+from headstart.tasks.running.spreading import map_pieces, use_spreading
 from tests.pieces_to_map import Deadly, refuse, survive
 from tests.pipeline import LADDER, QUICK, STUDY, Pipeline, statuses
 from tests.scratch_data import SCRATCH, write_idx

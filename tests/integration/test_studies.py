@@ -9,11 +9,11 @@ from headstart.config import CompareConfig, TransferabilityConfig, build_config
 from headstart.errors import ConfigError
 from headstart.flows.compare import StudySummary, compare
 from headstart.flows.transferability import transferability
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.finetuning.pooled import pooled_rows
+from headstart.tasks.store.artifacts import use_store
 from tests.pipeline import STUDY, Pipeline
 
 

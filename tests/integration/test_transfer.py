@@ -13,14 +13,14 @@ from rich.console import Console
 import headstart
 from headstart.config import HeadConfig, load_config
 from headstart.flows.transfer import transfer
-from headstart.tasks import stages
-from headstart.tasks.artifacts import use_store
 from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone
 from headstart.tasks.bottlenecks.stage import open_rows
-from headstart.tasks.garbage import Criteria, collect_garbage
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.head.training import train_head
 from headstart.tasks.progress import Reporter, use_reporter
-from headstart.tasks.run_folder import RunSummary
+from headstart.tasks.runs.run_folder import RunSummary
+from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.garbage import Criteria, collect_garbage
 from headstart.tasks.views.writing import plain_collection
 from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
 
@@ -165,7 +165,7 @@ def test_cached_and_uncached_training_have_the_same_loss_curve(
     config = pipeline.config(f"bottlenecks.dtype={dtype}")
     pipeline.extract(f"bottlenecks.dtype={dtype}")
     with use_store(pipeline.store), use_reporter(Reporter(Console(file=io.StringIO()))):
-        dataset = stages.dataset(config.dataset)
+        dataset = dataset_stage(config.dataset)
         cached = open_rows(
             dataset, config.views, config.backbone, config.bottlenecks, ("train", "val")
         )

@@ -70,7 +70,8 @@ def test_a_checkout_that_hides_the_installed_package_is_whole(python: Path) -> N
     # As `prefect deploy` and flow runs find it, which put the working folder first on the path.
     checkout = python.parent.parent.parent / "source"
     code = (
-        "import headstart.flows, headstart.debug, headstart.tasks.records as r; print(r.__file__)\n"
+        "import headstart.flows, headstart.debug, headstart.tasks.store.records as r\n"
+        "print(r.__file__)\n"
         "from headstart.service.provisioning import deployment_names; print(deployment_names())"
     )
     result = subprocess.run(

@@ -1,0 +1,149 @@
+"""Preflight: what costs hours of training, found in seconds before it.
+
+    from headstart.debug.preflight.run import preflight
+    for diagnosis in preflight(model, (x_train, y_train), validation=(x_val, y_val)):
+        print(diagnosis.cause)
+
+The model is left as it was: weights, optimizer, metrics and random states are put back.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from headstart.debug.callsites import CallSite, calling_site, find_call
+from headstart.debug.diagnosis import Diagnosis, ranked
+from headstart.debug.preflight import data as preflight_data
+from headstart.debug.preflight import labels as preflight_labels
+from headstart.debug.preflight import training as preflight_training
+from headstart.debug.preflight.samples import Sample, restored, take_batches, take_sample
+
+NUM_BATCHES = 8
+"""Batches of the training data that are looked at."""
+NUM_LEAK_BATCHES = 64
+"""Batches of either split that are compared for leakage."""
+LIMIT_S = 10.0
+"""Seconds after which training on one batch stops."""
+
+Check = Callable[[Sample], list[Diagnosis]]
+CHECKS: tuple[Check, ...] = (
+    preflight_data.bad_values,
+    preflight_data.constant_rows,
+    preflight_labels.label_format,
+    preflight_labels.label_range,
+    preflight_labels.softmax_and_logits,
+    preflight_data.input_scale,
+    preflight_labels.first_loss,
+    preflight_training.stale_trainable_flags,
+)
+TRAINING_CHECKS: tuple[Check, ...] = (
+    preflight_training.gradients,
+    preflight_training.frozen_layers,
+    preflight_training.batch_normalization,
+)
+_AT_COMPILE = {
+    "label-format",
+    "softmax-with-from-logits",
+    "logits-without-from-logits",
+    "learning-rate-too-high",
+}
+
+_log = logging.getLogger("headstart.debug")
+
+
+def preflight(
+    model: Any,
+    data: Any,
+    *,
+    validation: Any = None,
+    is_shuffled: bool | None = None,
+    num_batches: int = NUM_BATCHES,
+    limit_s: float = LIMIT_S,
+    site: CallSite | None = None,
+) -> list[Diagnosis]:
+    """Check a compiled model and its data before training.
+
+    Args:
+        model: A compiled Keras model.
+        data: Training data: ``(x, y)`` or ``(x, y, weights)`` arrays, a batched
+            ``tf.data.Dataset`` or another iterable of batches that can be iterated again.
+        validation: Validation data in the same forms, compared with the training data.
+        is_shuffled: Whether ``fit`` shuffles the data itself; None: it does so for arrays.
+        num_batches: Batches to look at.
+        limit_s: Seconds after which training on one batch stops.
+        site: The user's line that trains; found from the caller where not given.
+
+    Returns:
+        The findings, most likely first; empty where nothing is wrong.
+
+    Raises:
+        ConfigError: There is no batch in the data.
+    """
+    site = site or calling_site()
+    sample = take_sample(model, data, num_batches)
+    checks = list(CHECKS)
+    if not (isinstance(data, tuple) if is_shuffled is None else is_shuffled):
+        checks.append(preflight_data.order)
+    found = check_sample(sample, checks, limit_s)
+    if validation is not None:
+        splits = [take_batches(part, NUM_LEAK_BATCHES) for part in (data, validation)]
+        found += preflight_data.leakage(*splits)
+    return ranked(located(diagnosis, model, site) for diagnosis in found)
+
+
+def check_sample(
+    sample: Sample,
+    checks: Sequence[Check] = CHECKS,
+    limit_s: float = LIMIT_S,
+    total_s: float = math.inf,
+) -> list[Diagnosis]:
+    """Make checks on a sample; its model is left as it was.
+
+    Args:
+        sample: Model and batches.
+        checks: Those that take no training step. Where they find nothing, those that take some
+            follow: otherwise these would only show the consequences.
+        limit_s: Seconds after which training on one batch stops.
+        total_s: Seconds after which no further check is begun. Training on one batch is left
+            out where its steps would not fit.
+
+    Returns:
+        The findings, not ranked.
+    """
+    deadline = time.monotonic() + total_s
+    found: list[Diagnosis] = []
+    with restored(sample.model):
+        for check in checks:
+            found += _run(check, sample)
+        for check in () if found else TRAINING_CHECKS:
+            if time.monotonic() < deadline:
+                found += _run(check, sample)
+        left_s = min(limit_s, deadline - time.monotonic())
+        if not found and preflight_training.has_time_to_overfit(sample, left_s):
+            found += _run(lambda s: preflight_training.overfit_one_batch(s, left_s), sample)
+    return found
+
+
+def _run(check: Check, sample: Sample) -> list[Diagnosis]:
+    """A check that does not understand a model says nothing; the training itself will."""
+    try:
+        return check(sample)
+    except Exception as error:
+        _log.debug("a preflight check could not be made: %r", error)
+        return []
+
+
+def located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
+    """Point a finding at the user's line that can mend it: loss, optimizer or ``fit``."""
+    if site is None or found.file is not None:
+        return found
+    wanted = ["fit"]
+    if found.symptom in _AT_COMPILE:
+        optimizer, loss = type(model.optimizer).__name__, type(model.loss).__name__
+        own = optimizer if found.symptom == "learning-rate-too-high" else loss
+        wanted = [own, "compile", "fit"]
+    line = find_call(site, *wanted) or site
+    return replace(found, file=line.file, line=line.line).with_source()

@@ -1,0 +1,307 @@
+"""Crash bundles: all that a failing training step needs to be taken again elsewhere.
+
+A bundle is a folder without absolute paths and without pickles:
+
+    bundle.json    what failed, versions, logged losses, shapes of the files below
+    model.keras    architecture and compile configuration
+    state.npz      weights, optimizer and metric state before the snapshot's step
+    batches.npz    the batches from that step to the failing one
+    sources/       the user's files that define the model's own classes and functions
+
+Replaying runs the code in ``sources/``: replay only bundles whose sender you trust.
+"""
+
+import hashlib
+import inspect
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from headstart.debug.callsites import is_users
+from headstart.errors import RecordError
+
+if TYPE_CHECKING:
+    from headstart.debug.replay.recorder import FlightRecorder, Snapshot
+
+SCHEMA = 1
+"""Version of the layout; a reader refuses any other."""
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.])/(?:[^\s/:'\",]+/)+")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A crash bundle read back.
+
+    Args:
+        folder: Where it is.
+        facts: The contents of ``bundle.json``.
+        values: State before the snapshot's step, in the order of ``facts['state']``.
+        batches: The batches, from the snapshot's step to the failing one.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    values: list[npt.NDArray[Any]]
+    batches: list[Any]
+
+    @property
+    def step(self) -> int:
+        """The step that failed."""
+        return int(self.facts["step"])
+
+    @property
+    def first_step(self) -> int:
+        """The step before which the state was taken."""
+        return int(self.facts["snapshot_step"])
+
+
+def write_bundle(recorder: "FlightRecorder", error: BaseException) -> Path:
+    """Write what a recorder holds as a crash bundle.
+
+    Args:
+        recorder: The recorder of the failed run.
+        error: Why it failed.
+
+    Returns:
+        The bundle's folder: ``crash-<step>`` under the recorder's.
+
+    Raises:
+        RecordError: The recorder holds no state from before the failure.
+    """
+    flight, model = recorder.flight, recorder.model
+    snapshot = _last_good(recorder)
+    recorder.folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".crash-", dir=recorder.folder))
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "step": flight.step,
+        "snapshot_step": snapshot.step,
+        "error_type": type(error).__name__,
+        "error": without_paths(str(error)),
+        "losses": {str(step): loss.hex() for step, loss in flight.losses.items()
+                   if step >= snapshot.step},
+        "versions": versions(),
+        "steps_per_execution": int(model.steps_per_execution),
+        "run_eagerly": bool(model.run_eagerly),
+    }  # fmt: skip
+    batches = [batch for step, batch in flight.batches if step >= snapshot.step]
+    facts["batches"] = _write_batches(aside / "batches.npz", batches)
+    facts["state"] = _write_state(aside / "state.npz", snapshot)
+    facts["random"] = _random_state(snapshot)
+    facts["sources"] = _copy_sources(aside / "sources", model)
+    try:
+        model.save(aside / "model.keras")
+    except Exception as problem:  # replay says so; the rest of the bundle is still worth having
+        facts["model_error"] = without_paths(str(problem))
+    text = json.dumps(facts, indent=2)
+    (aside / "bundle.json").write_text(text, encoding="utf-8")
+    return _rename(aside, recorder.folder / f"crash-{flight.step:06d}")
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a crash bundle.
+
+    Args:
+        folder: A bundle, or a folder that holds bundles: then the newest.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        RecordError: There is none, or it was written by another version.
+    """
+    folder = find_bundle(folder)
+    facts = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    if facts.get("schema") != SCHEMA:
+        raise RecordError(
+            f"A crash bundle of schema {SCHEMA} is expected.",
+            f"{folder}: schema {facts.get('schema')}",
+            "replay it with the headstart version that wrote it",
+        )
+    with np.load(folder / "state.npz", allow_pickle=False) as arrays:
+        entries = facts["state"]
+        values = [_typed(arrays[f"v{i}"], entry["dtype"]) for i, entry in enumerate(entries)]
+    with np.load(folder / "batches.npz", allow_pickle=False) as arrays:
+        batches = [_unflatten(layout, arrays) for layout in facts["batches"]]
+    return Bundle(folder, facts, values, batches)
+
+
+def find_bundle(folder: Path) -> Path:
+    """Return a bundle's folder: the one given, or the newest below it.
+
+    Args:
+        folder: A bundle or any folder above bundles.
+
+    Returns:
+        The folder that has the ``bundle.json``.
+
+    Raises:
+        RecordError: There is none.
+    """
+    found = [folder / "bundle.json", *folder.glob("**/crash-*/bundle.json")]
+    found = [path for path in found if path.is_file()]
+    if not found:
+        raise RecordError(
+            "A folder with a crash bundle (bundle.json) is expected.",
+            str(folder),
+            "train with a FlightRecorder, or give the run's own folder",
+        )
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that bear on whether a replay is exact to the bit."""
+    return {
+        "python": sys.version.split()[0],
+        "tensorflow": str(tf.__version__),
+        "keras": str(keras.__version__),
+        "numpy": np.__version__,
+    }
+
+
+def without_paths(text: str) -> str:
+    """Return a text with every absolute path cut to its file name."""
+    return _ABSOLUTE_PATH.sub("", text)
+
+
+def _last_good(recorder: "FlightRecorder") -> "Snapshot":
+    """The latest snapshot before the failing step whose weights are still finite."""
+    model = recorder.model
+    wanted = {id(v) for v in (*model.variables, *model.optimizer.variables)}
+    for snapshot in reversed(recorder.flight.snapshots):
+        whole = wanted <= set(map(id, snapshot.variables))
+        floats = [value for value in snapshot.values if value.dtype.is_floating]
+        if whole and all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in floats):
+            return snapshot
+    raise RecordError(
+        "The recorder needs a state from before the failure.",
+        f"{len(recorder.flight.snapshots)} snapshots, none whole and finite",
+        "take snapshots more often (every=1), or build the model before fit",
+    )
+
+
+def _write_state(path: Path, snapshot: "Snapshot") -> list[dict[str, Any]]:
+    arrays: dict[str, Any] = {}
+    entries = []
+    pairs = zip(snapshot.variables, snapshot.values, strict=True)
+    for i, (variable, value) in enumerate(pairs):
+        array = value.numpy()
+        arrays[f"v{i}"] = _plain(array)
+        entries.append(
+            {"path": variable.path, "shape": list(array.shape), "dtype": array.dtype.name}
+        )
+    np.savez(path, **arrays)
+    return entries
+
+
+def _write_batches(path: Path, batches: list[Any]) -> list[Any]:
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    layouts = [_flatten(batch, arrays) for batch in batches]
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return layouts
+
+
+def _flatten(structure: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:
+    if isinstance(structure, dict):
+        return {"dict": {key: _flatten(value, arrays) for key, value in structure.items()}}
+    if isinstance(structure, list | tuple):
+        return {"tuple": [_flatten(value, arrays) for value in structure]}
+    if structure is None:
+        return None
+    array = np.asarray(structure)
+    if array.dtype.kind == "O":  # strings; NumPy would pickle them
+        array = array.astype(np.bytes_)
+    name = f"a{len(arrays)}"
+    arrays[name] = _plain(array)
+    return {"array": name, "dtype": np.asarray(structure).dtype.name}
+
+
+def _unflatten(layout: Any, arrays: Any) -> Any:
+    if layout is None:
+        return None
+    if "dict" in layout:
+        return {key: _unflatten(value, arrays) for key, value in layout["dict"].items()}
+    if "tuple" in layout:
+        return tuple(_unflatten(value, arrays) for value in layout["tuple"])
+    return _typed(arrays[layout["array"]], layout["dtype"])
+
+
+def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """NumPy files know no bfloat16 and its kin: keep their bytes."""
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+
+
+def _typed(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    if dtype == "object" or array.dtype.name == dtype:
+        return array
+    return array.view(tf.as_dtype(dtype).as_numpy_dtype)
+
+
+def _random_state(snapshot: "Snapshot") -> dict[str, Any]:
+    numpy_random = dict(snapshot.numpy_random)
+    state = {key: np.asarray(value).tolist() for key, value in numpy_random.pop("state").items()}
+    version, words, gauss = snapshot.python_random
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": {**numpy_random, "state": state},
+        "tensorflow": snapshot.tf_generator.numpy().tolist(),
+    }
+
+
+def _copy_sources(folder: Path, model: Any) -> list[dict[str, str]]:
+    entries = []
+    for file, module in sorted(_user_files(model)):
+        folder.mkdir(exist_ok=True)
+        name = f"{module}.py"
+        shutil.copyfile(file, folder / name)
+        path = Path(file)
+        here = Path.cwd()
+        original = str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        entries.append({"name": name, "module": module, "original": original, "sha256": digest})
+    return entries
+
+
+def _user_files(model: Any) -> set[tuple[str, str]]:
+    """Files and modules of the user's that define parts of the model."""
+    found = set()
+    for part in _parts(model):
+        kind = part if inspect.isfunction(part) or inspect.isclass(part) else type(part)
+        for owner in [kind, *(kind.__mro__[1:] if inspect.isclass(kind) else ())]:
+            try:
+                file = inspect.getfile(owner)
+            except (TypeError, OSError):
+                continue
+            if is_users(file) and Path(file).is_file():
+                found.add((str(Path(file).resolve()), str(owner.__module__)))
+    return found
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    yield model
+    for layer in model._flatten_layers(include_self=False):
+        yield layer
+        yield from (value for value in vars(layer).values() if inspect.isfunction(value))
+    yield model.optimizer
+    yield getattr(model.optimizer, "_learning_rate", None)
+    yield from tf.nest.flatten(model.loss)
+    yield from model.metrics
+
+
+def _rename(aside: Path, folder: Path) -> Path:
+    """Give the finished bundle its name; an older one of the same step keeps its own."""
+    target, number = folder, 1
+    while target.exists():
+        target, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return aside.rename(target)

@@ -1,0 +1,233 @@
+"""Flight recorder: the last batches and weights of a training run, kept for when it fails.
+
+    with FlightRecorder(model, folder) as recorder:
+        model.fit(dataset)                      # on failure: folder/crash-<step>/
+
+While armed it holds references to the last batches and, every few steps, to the weights and the
+optimizer's state as they were *before* a step (by the time a callback sees NaN the weights hold it
+as well). References cost nothing; TensorFlow copies a variable once when the next step writes to
+it. Memory: at most two copies of weights and optimizer state, and the batches since the older of
+the two, within ``max_bytes``.
+"""
+
+import logging
+import math
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from headstart.debug.replay.taps import tap, untap
+
+SNAPSHOT_EVERY = 16
+"""Steps from one snapshot of the weights to the next."""
+MAX_BYTES = 512 * 2**20
+"""Most bytes of batches held; with larger ones snapshots come more often."""
+
+_log = logging.getLogger("headstart.debug")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a training run before a step.
+
+    Args:
+        step: The step, counted from 0 since the recorder was armed.
+        variables: Weights, optimizer and metric state there was.
+        values: Their values, as immutable tensors.
+        python_random: State of Python's random module.
+        numpy_random: State of NumPy's legacy generator.
+        tf_generator: State of TensorFlow's global generator, int64.
+    """
+
+    step: int
+    variables: tuple[Any, ...]
+    values: tuple[Any, ...]
+    python_random: tuple[Any, ...]
+    numpy_random: dict[str, Any]
+    tf_generator: Any
+
+
+@dataclass
+class Flight:
+    """What a recorder holds.
+
+    Args:
+        snapshots: The last two, older first.
+        batches: Step and batch, oldest first.
+        losses: Logged loss by step.
+        step: The last step begun.
+    """
+
+    snapshots: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=2))
+    batches: deque[tuple[int, Any]] = field(default_factory=deque)
+    losses: dict[int, float] = field(default_factory=dict)
+    step: int = -1
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss of a step is NaN or Inf (raised by the recorder where it is told to stop)."""
+
+
+class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
+    """Records a training run and writes a crash bundle when a step fails.
+
+    A step fails when it raises, or when its loss is NaN or Inf. Give it to ``fit`` as a callback.
+
+    Args:
+        folder: Where bundles are written, each into a folder of its own.
+        every: Steps from one snapshot to the next.
+        max_bytes: Most bytes of batches held.
+        stops_on_nan: Whether a loss of NaN or Inf ends the training by raising
+            `NonFiniteLossError`; else the first is recorded and the training goes on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int = SNAPSHOT_EVERY,
+        max_bytes: int = MAX_BYTES,
+        stops_on_nan: bool = False,
+    ) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.every = every
+        self.max_bytes = max_bytes
+        self.stops_on_nan = stops_on_nan
+        self.flight = Flight()
+        self.bundle: Path | None = None
+        self._num_bytes_since = 0
+
+    def __enter__(self) -> "FlightRecorder":
+        """Arm the recorder; the callback does the rest."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Write a bundle where an exception left the block after the last step began."""
+        if isinstance(error, Exception) and self.bundle is None and self.flight.step >= 0:
+            self.on_step_error(error)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the batches and snapshots held now (one snapshot may share the live weights)."""
+        batches = sum(_num_bytes(batch) for _, batch in self.flight.batches)
+        return batches + sum(_num_bytes(snapshot.values) for snapshot in self.flight.snapshots)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Start with empty hands and tap the training loop."""
+        self.flight = Flight()
+        tap(self.model, self)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Let go of the model and of everything held."""
+        self._let_go()
+
+    def on_batch(self, batch: Any, wait_s: float) -> None:
+        """Keep a batch, and before every few steps the state (called by the tap)."""
+        flight = self.flight
+        flight.step += 1
+        flight.batches.append((flight.step, batch))
+        self._num_bytes_since += _num_bytes(batch)
+        if flight.step == 0:
+            _build(self.model, batch)
+        if not flight.snapshots or flight.step % self.every == 0 or self._is_full():
+            flight.snapshots.append(self._snapshot())
+            self._num_bytes_since = _num_bytes(batch)
+            oldest = flight.snapshots[0].step
+            while flight.batches and flight.batches[0][0] < oldest:
+                flight.batches.popleft()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Note the loss and write a bundle where it is NaN or Inf."""
+        loss = float((logs or {}).get("loss", 0.0))
+        self.flight.losses[self.flight.step] = loss
+        if math.isfinite(loss) or self.bundle is not None:
+            return
+        error = NonFiniteLossError(f"The loss of step {self.flight.step} is {loss}.")
+        self._write(error)
+        if self.stops_on_nan:
+            self._let_go()
+            raise error
+
+    def on_step_error(self, error: BaseException) -> None:
+        """Write the crash bundle and let go: Keras calls no ``on_train_end`` after an exception."""
+        if self.bundle is None:
+            self._write(error)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        untap(self.model, self)
+        self.flight = Flight()
+
+    def _write(self, error: BaseException) -> None:
+        """Write the bundle; what goes wrong there never hides the error itself."""
+        from headstart.debug.replay.bundle import write_bundle
+
+        try:
+            self.bundle = write_bundle(self, error)
+            _log.warning("crash bundle: %s", self.bundle)
+        except Exception as problem:
+            _log.warning("no crash bundle could be written: %r", problem)
+
+    def _is_full(self) -> bool:
+        """Whether the batches since the last snapshot take half of what is allowed."""
+        return 2 * self._num_bytes_since > self.max_bytes
+
+    def _snapshot(self) -> Snapshot:
+        state = np.random.get_state(legacy=False)  # noqa: NPY002
+        variables = tuple(recorded_variables(self.model))
+        return Snapshot(
+            step=self.flight.step,
+            variables=variables,
+            values=tuple(variable.value.read_value() for variable in variables),
+            python_random=random.getstate(),
+            numpy_random=dict(state) if isinstance(state, dict) else {},
+            tf_generator=tf.random.get_global_generator().state.read_value(),
+        )
+
+
+def recorded_variables(model: Any) -> list[Any]:
+    """Return what a training step may change: weights and seeds, optimizer state, metrics.
+
+    Args:
+        model: A compiled Keras model.
+
+    Returns:
+        Keras variables, each once; those of the model first and of metrics last, in an order
+        that depends on nothing but the architecture.
+    """
+    metrics = [variable for metric in model.metrics for variable in metric.variables]
+    found = [*model.variables, *model.optimizer.variables, *metrics]
+    return list({id(variable): variable for variable in found}.values())
+
+
+def _build(model: Any, batch: Any) -> None:
+    """Make all variables before the first step, as that step would: its state is worth keeping."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    try:
+        if not model.built or not model.variables:
+            model(tf.nest.map_structure(lambda part: part[:1], x), training=False)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+    except Exception as error:  # the step itself will say so, and better
+        _log.debug("the model could not be built before its first step: %r", error)
+
+
+def _num_bytes(structure: Any) -> int:
+    parts = tf.nest.flatten(structure)
+    return sum(
+        part.dtype.size * (part.shape.num_elements() or 0)
+        for part in parts
+        if isinstance(part, tf.Tensor)
+    )

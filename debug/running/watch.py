@@ -1,0 +1,377 @@
+"""Watching a stranger's program from inside: what it trains, and the first sign that it fails.
+
+Patches (never the program's own objects) see to it that every Keras ``fit`` is judged by the
+symptom rules, and that a loss, a result or a variable that turns NaN or Inf is noticed even where
+nothing is raised: in Keras's logs, in what a tf.function returns, in what a GradientTape
+differentiates, in the variables at the end.
+"""
+
+import functools
+import gc
+import inspect
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.dump.origins import SITE
+from headstart.debug.errors.no_gradient import diagnose_no_gradient
+from headstart.debug.internals import private
+from headstart.debug.preflight.fit_data import found_after_fit
+from headstart.debug.symptoms.retraces import RetraceCounter
+
+MAX_HISTORY = 10_000
+DIVERGENCE_FACTOR = 1e3
+"""Growth of the loss before it ended in NaN or Inf from which on the cause is divergence."""
+GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high")
+MIN_SKIPPED_STEPS = 4
+"""Steps skipped by loss scaling from the first on, after which something is broken."""
+MAX_CHECKED_ELEMENTS = 1 << 24
+"""Larger variables are not checked at the end."""
+
+
+class FaultSeen(BaseException):
+    """Ends the program once the sign was seen; a BaseException, so that it is not swallowed."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """The first sign of a numerical fault.
+
+    Args:
+        where: ``loss``, ``metric``, ``result``, ``gradient`` or ``variable``.
+        name: The metric's, function's or variable's name.
+        value: The value, such as ``nan``.
+        step: Training step, counted from 0 over all epochs; None where not known.
+        batch: Batch within its epoch; None where not known.
+        file: The user's line that was running.
+        line: Its number.
+    """
+
+    where: str
+    name: str
+    value: str
+    step: int | None = None
+    batch: int | None = None
+    file: str | None = None
+    line: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field as JSON values."""
+        return asdict(self)
+
+
+class Watch:
+    """Watches the program in this process once TensorFlow, and then Keras, are imported.
+
+    Args:
+        with_rules: Whether Keras training is judged by the symptom rules.
+    """
+
+    def __init__(self, with_rules: bool) -> None:
+        self.with_rules = with_rules
+        self.sign: Sign | None = None
+        self.graphs: list[Any] = []
+        self.losses: dict[str, list[float]] = defaultdict(list)
+        self.optimizer_site: CallSite | None = None
+        self._found: list[Diagnosis] = []
+        self._sources: list[Callable[[], list[Diagnosis]]] = []
+        self._retraces: RetraceCounter | None = None
+        self._in_keras = 0
+
+    def arm_tensorflow(self) -> None:
+        """Patch tf.function and GradientTape."""
+        private("trace_listeners").append(lambda made: self.graphs.append(made.graph))
+        self._watch_function_results()
+        self._watch_gradients()
+        self._watch_sessions()
+        if self.with_rules:
+            self._retraces = RetraceCounter()
+            self._retraces.__enter__()
+
+    def arm_keras(self) -> None:
+        """Patch Keras's loops."""
+        import keras
+
+        keras.config.disable_traceback_filtering()
+        trainer = private("KerasTrainer")
+        for name in ("fit", "evaluate", "predict"):
+            setattr(trainer, name, self._with_callbacks(getattr(trainer, name), name))
+        for name in ("train_on_batch", "test_on_batch"):
+            setattr(trainer, name, self._with_checked_result(getattr(trainer, name)))
+
+    def finish(self) -> None:
+        """Look at the variables; call it once the program has ended without an exception."""
+        if self.sign is None:
+            name = next(_bad_variables(), None)
+            if name is not None:
+                self.sign = Sign("variable", name, "nan", step=None)
+
+    def diagnoses(self) -> list[Diagnosis]:
+        """Return what was found without any instrumentation."""
+        found = [*self._found]
+        for source in self._sources:
+            found += source()
+        if self._retraces is not None:
+            found += self._retraces.diagnoses()
+        is_numerical = self.sign is not None and self.sign.where != "metric"
+        if is_numerical and not any(other.symptom in GROWTH_SYMPTOMS for other in found):
+            found += self._divergence()
+        return found
+
+    def note(self, sign: Sign) -> None:
+        """Keep the first sign and end the program.
+
+        Raises:
+            FaultSeen: Always, so that the dump ends with the step that failed.
+        """
+        if self.sign is None:
+            site = calling_site()
+            self.sign = replace(sign, file=site.file, line=site.line) if site else sign
+        raise FaultSeen(sign.name)
+
+    def _divergence(self) -> list[Diagnosis]:
+        for name, losses in self.losses.items():
+            finite = [loss for loss in losses if math.isfinite(loss)]
+            if len(finite) < 2 or abs(finite[-1]) < DIVERGENCE_FACTOR * max(abs(finite[0]), 1e-6):
+                continue
+            site = self.optimizer_site
+            return [
+                Diagnosis(
+                    symptom="divergence",
+                    cause=f"The loss grew from {finite[0]:.4g} to {finite[-1]:.4g} within "
+                    f"{len(finite)} steps and then left the numbers: the learning rate is too "
+                    "high or the gradients explode.",
+                    file=site.file if site else None,
+                    line=site.line if site else None,
+                    step=len(finite),
+                    phase="optimizer",
+                    confidence=0.95,
+                    suggestions=("divide the learning rate by 10 until the loss falls",
+                                 "clip the gradients: optimizer(clipnorm=1.0)"),
+                    evidence={"losses": finite[-5:], "of": name},
+                ).with_source()
+            ]  # fmt: skip
+        return []
+
+    def _watch_function_results(self) -> None:
+        import tensorflow as tf
+
+        watch, function_class = self, private("Function")
+        call = function_class.__call__
+
+        @functools.wraps(call)
+        def call_and_check(function: Any, *args: Any, **kwargs: Any) -> Any:
+            result = call(function, *args, **kwargs)
+            if not watch._in_keras and tf.executing_eagerly():
+                watch._check_result(function, result)
+            return result
+
+        function_class.__call__ = call_and_check
+
+    def _check_result(self, function: Any, result: Any) -> None:
+        import tensorflow as tf
+
+        name = str(getattr(function, "__name__", "function"))
+        for tensor in tf.nest.flatten(result):
+            if not isinstance(tensor, tf.Tensor) or not tensor.dtype.is_floating:
+                continue
+            if tensor.shape.num_elements() == 1:
+                self._note_loss(name, float(np.asarray(tensor).reshape(())))
+
+    def _note_loss(self, name: str, value: float) -> None:
+        history = self.losses[name]
+        if len(history) < MAX_HISTORY:
+            history.append(value)
+        if not math.isfinite(value):
+            self.note(Sign("result", name, str(value), step=len(history) - 1))
+
+    def _watch_gradients(self) -> None:
+        import tensorflow as tf
+
+        watch, differentiate = self, tf.GradientTape.gradient
+
+        @functools.wraps(differentiate)
+        def differentiate_and_check(
+            tape: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            gradients = differentiate(tape, target, sources, *args, **kwargs)
+            if all(gradient is None for gradient in tf.nest.flatten(gradients)):
+                watch._found.append(diagnose_no_gradient(target, calling_site()))
+            if not watch._in_keras and tf.executing_eagerly():
+                watch._check_target(target)
+            return gradients
+
+        tf.GradientTape.gradient = differentiate_and_check
+
+    def _watch_sessions(self) -> None:
+        import tensorflow as tf
+
+        watch, session_class = self, tf.compat.v1.Session
+        run = session_class.run
+
+        @functools.wraps(run)
+        def run_and_check(session: Any, fetches: Any, *args: Any, **kwargs: Any) -> Any:
+            result = run(session, fetches, *args, **kwargs)
+            names = [str(getattr(item, "name", item)) for item in tf.nest.flatten(fetches)]
+            values = tf.nest.flatten(result)
+            for name, value in zip(names, values, strict=False):
+                if isinstance(value, np.generic) and value.dtype.kind == "f":
+                    watch._note_loss(name, float(value))
+            return result
+
+        session_class.run = run_and_check
+
+    def _check_target(self, target: Any) -> None:
+        import tensorflow as tf
+
+        for tensor in tf.nest.flatten(target):
+            if isinstance(tensor, tf.Tensor) and tensor.shape.num_elements() == 1:
+                self._note_loss("loss", float(np.asarray(tensor).reshape(())))
+
+    def _with_callbacks(self, loop: Callable[..., Any], name: str) -> Callable[..., Any]:
+        signature = inspect.signature(loop)
+
+        @functools.wraps(loop)
+        def run(model: Any, *args: Any, **kwargs: Any) -> Any:
+            import keras
+
+            call = signature.bind_partial(model, *args, **kwargs)
+            given = call.arguments.get("callbacks")
+            if not isinstance(given, keras.callbacks.CallbackList):
+                mine = self._callbacks_for(model, name)
+                call.arguments["callbacks"] = [*keras.tree.flatten(given or []), *mine]
+            self._in_keras += 1
+            try:
+                result = loop(*call.args, **call.kwargs)
+                if name == "fit" and self.with_rules:
+                    data = (call.arguments.get("x"), call.arguments.get("y"))
+                    self._found += [
+                        _at_layer(found, model) for found in found_after_fit(model, *data)
+                    ]
+                return result
+            finally:
+                self._in_keras -= 1
+
+        return run
+
+    def _callbacks_for(self, model: Any, name: str) -> list[Any]:
+        callbacks: list[Any] = [_sign_callback(self)]
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None:
+            inner = getattr(optimizer, "inner_optimizer", optimizer)
+            self.optimizer_site = vars(inner).get(SITE)
+        if name == "fit" and self.with_rules:
+            from headstart.debug.symptoms.callback import SymptomRules, worth_telling
+
+            rules = SymptomRules(logs=False)  # they are told at the end
+            callbacks.insert(0, rules)
+            self._sources.append(
+                lambda: [_at_layer(found, model) for found in worth_telling(rules.diagnoses)]
+            )
+        return callbacks
+
+    def _with_checked_result(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)
+        def run(model: Any, *args: Any, **kwargs: Any) -> Any:
+            self._in_keras += 1
+            try:
+                result = step(model, *args, **kwargs)
+            finally:
+                self._in_keras -= 1
+            values = result.values() if isinstance(result, dict) else np.ravel(result)
+            for value in values:
+                if np.size(value) == 1:
+                    self._note_loss("loss", float(np.asarray(value).reshape(())))
+                    break  # the loss comes first
+            return result
+
+        return run
+
+
+def _sign_callback(watch: Watch) -> Any:
+    """Return a Keras callback that looks at every log for the first sign."""
+    import keras
+
+    class SignCallback(keras.callbacks.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.step = -1
+
+        def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+            if _never_updated(self.model, self.step + 1):
+                watch.note(Sign("gradient", "every gradient", "inf", self.step))
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            self.step += 1
+            self._look(batch, logs or {})
+
+        def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            self._look(batch, logs or {})
+
+        def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            for output in keras.tree.flatten((logs or {}).get("outputs")):
+                values = np.asarray(output)
+                if values.dtype.kind == "f" and not np.isfinite(values).all():
+                    watch.note(Sign("result", "predict", "nan", batch=batch))
+
+        def _look(self, batch: int, logs: dict[str, Any]) -> None:
+            for name, value in logs.items():
+                if np.size(value) != 1:
+                    continue
+                number = float(np.asarray(value).reshape(()))
+                if name == "loss":
+                    watch.losses["loss"].append(number)
+                if not math.isfinite(number):
+                    where = "loss" if "loss" in name else "metric"
+                    step = self.step if self.step >= 0 else None
+                    watch.note(Sign(where, name, str(number), step, batch))
+
+    return SignCallback()
+
+
+def _never_updated(model: Any, num_steps: int) -> bool:
+    """Tell whether loss scaling skipped every step: no gradient was ever finite."""
+    inner = getattr(getattr(model, "optimizer", None), "inner_optimizer", None)
+    return (
+        inner is not None and num_steps >= MIN_SKIPPED_STEPS and int(inner.iterations.numpy()) == 0
+    )
+
+
+def _at_layer(found: Diagnosis, model: Any) -> Diagnosis:
+    """Point a finding about a layer at the line where the user made the layer."""
+    if found.layer is None:
+        return found
+    for layer in model._flatten_layers(include_self=False):
+        path = str(getattr(layer, "path", "") or layer.name)
+        if found.layer in (path, layer.name) or found.layer.startswith(f"{path}/"):
+            site = vars(layer).get(SITE)
+            if site is not None:
+                return replace(
+                    found, file=site.file, line=site.line, source_context=()
+                ).with_source()
+    return found
+
+
+def _bad_variables() -> Iterator[str]:
+    """Yield the names of living variables that hold NaN or Inf."""
+    variable_class = private("ResourceVariable")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # isinstance wakes deprecated properties of strangers
+        variables = [item for item in gc.get_objects() if isinstance(item, variable_class)]
+    for variable in variables:
+        try:
+            if not variable.dtype.is_floating or variable.shape.num_elements() is None:
+                continue
+            if variable.shape.num_elements() > MAX_CHECKED_ELEMENTS:
+                continue
+            if not np.isfinite(variable.numpy().astype(np.float32)).all():
+                yield str(variable.name)
+        except (NotImplementedError, RuntimeError, ValueError):  # made in a graph, or never set
+            continue

@@ -1,0 +1,230 @@
+"""Symptom rules that read the curves: loss by step, logs by epoch.
+
+Each rule takes a `TrainingTrace` and returns its findings, mostly none. A rule speaks only where
+the run went badly as a whole: a healthy program that is noisy, wide or short must stay silent.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.symptoms.trace import TrainingTrace
+
+MIN_STEPS = 40
+"""Steps before a loss may be called stuck; fewer are warm-up."""
+MIN_FALL = 0.03
+"""Relative fall of the loss over the run below which it is stuck.
+Source: Amazon SageMaker Debugger, LossNotDecreasing (flat over 10 steps); wider, for noise."""
+MAX_STUCK_SHARE = 0.8
+"""A classifier is stuck only with a loss above this share of ln(classes)."""
+DIVERGED_FACTOR = 3.0
+"""A last loss this many times the first has diverged."""
+SPIKE_FACTOR = 10.0
+"""A loss this many times the first has thrown away the initialisation."""
+HUGE_LOSS = 1e5
+"""A loss from here on has exploded. Source: Zhang et al., AutoTrainer, ICSE 2021."""
+NUM_WINDOWS = 10
+"""Windows the second half of a run is cut into to look for swings."""
+MIN_SWING = 0.3
+"""Standard deviation over mean of the window losses from which on they swing."""
+MIN_SWING_OVER_NOISE = 2.0
+"""... where they swing this many times as much as the difference between batches explains."""
+MIN_VAL_RISE = 1.5
+"""A validation loss this many times its own minimum has turned."""
+MIN_GAP = 0.5
+"""Training loss as a share of the validation loss below which the two have parted."""
+MIN_ACCURACY_GAP = 0.1
+"""Training accuracy minus validation accuracy from which on the gap counts."""
+WIDE_ACCURACY_GAP = 0.3
+"""... and from which on it is memorising, wherever the validation loss goes."""
+
+
+def is_stuck(trace: TrainingTrace) -> bool:
+    """Tell whether the loss has not fallen although it should have.
+
+    Args:
+        trace: The run.
+
+    Returns:
+        True after enough steps without a fall, unless the model was trained or good before.
+    """
+    losses = trace.finite_losses
+    if len(losses) < MIN_STEPS or is_good(trace):
+        return False
+    least = MIN_FALL * abs(trace.first_loss)
+    has_fallen = trace.first_loss - trace.last_loss >= least
+    if trace.num_classes < 2:
+        return not has_fallen and not trace.is_resumed
+    chance = math.log(trace.num_classes)
+    if not has_fallen:
+        return trace.last_loss > MAX_STUCK_SHARE * chance
+    # Down from a bad start and then at chance for good: it has lost its inputs, not learnt.
+    quarter = len(losses) // 4
+    before, after = _mean(losses[-2 * quarter : -quarter]), _mean(losses[-quarter:])
+    return after > (1.0 - MIN_FALL) * max(chance, before)
+
+
+def has_spiked(trace: TrainingTrace) -> bool:
+    """Tell whether a classifier's loss shot up and came back to no better than a guess."""
+    if trace.num_classes < 2 or not trace.finite_losses or is_good(trace):
+        return False
+    peak = max(trace.finite_losses)
+    at_chance = trace.last_loss > MAX_STUCK_SHARE * math.log(trace.num_classes)
+    return at_chance and peak > SPIKE_FACTOR * trace.first_loss
+
+
+def is_good(trace: TrainingTrace) -> bool:
+    """Tell whether a classifier is more than half way from chance to perfect accuracy."""
+    if trace.num_classes < 2 or math.isnan(trace.accuracy):
+        return False
+    chance = 1.0 / trace.num_classes
+    return trace.accuracy > chance + 0.5 * (1.0 - chance)
+
+
+def loss_not_falling(trace: TrainingTrace) -> list[Diagnosis]:
+    """Say that the loss is where it started; other rules may know why."""
+    if not is_stuck(trace) or divergence(trace):
+        return []
+    return [
+        Diagnosis(
+            symptom="loss-not-falling",
+            cause=f"The loss has not fallen in {len(trace.losses)} steps "
+            f"({trace.first_loss:.4g} at first, {trace.last_loss:.4g} now).",
+            phase="loss",
+            confidence=0.4,
+            suggestions=(
+                "run `headstart debug check` on the script: can the model overfit one batch?",
+                "check that inputs and labels belong together after shuffling",
+                "try learning rates a factor of 10 up and down",
+            ),
+            evidence={"first_loss": trace.first_loss, "last_loss": trace.last_loss},
+        )
+    ]
+
+
+def divergence(trace: TrainingTrace) -> list[Diagnosis]:
+    """Say that the loss grew instead of falling, up to NaN where it came to that."""
+    finite, step = trace.finite_losses, len(trace.finite_losses)
+    if len(finite) < 2 or trace.first_loss <= 0.0:
+        return []
+    has_ended = step < len(trace.losses)
+    peak = max(finite[-NUM_WINDOWS:]) if has_ended else _median(finite[-NUM_WINDOWS:])
+    growing = len(finite) >= (2 if has_ended else NUM_WINDOWS)
+    if not growing or not (peak > DIVERGED_FACTOR * trace.first_loss or peak >= HUGE_LOSS):
+        return []
+    end = "and then to NaN or Inf" if has_ended else "and has not come down"
+    return [
+        Diagnosis(
+            symptom="divergence",
+            cause=f"The loss grew from {trace.first_loss:.4g} to {peak:.4g} {end}: the updates "
+            "overshoot, most often because the learning rate is too high.",
+            step=step if has_ended else len(finite) - 1,
+            phase="optimizer",
+            confidence=0.85,
+            suggestions=(
+                "divide the learning rate by 10",
+                "warm the learning rate up over the first few hundred steps",
+                "clip gradients (`global_clipnorm=1.0` in the optimizer)",
+            ),
+            evidence={"first_loss": trace.first_loss, "peak_loss": peak},
+        )
+    ]
+
+
+def oscillation(trace: TrainingTrace) -> list[Diagnosis]:
+    """Say that the loss swings from window to window without getting anywhere."""
+    losses = trace.finite_losses
+    windows = _windows(losses[len(losses) // 2 :], NUM_WINDOWS)
+    if len(losses) < 4 * NUM_WINDOWS or trace.first_loss <= 0.0:
+        return []
+    mean = _mean(windows)
+    deviation = math.sqrt(_mean([(value - mean) ** 2 for value in windows]))
+    steps = [after - before for before, after in itertools.pairwise(windows)]
+    turns = sum(a * b < 0.0 for a, b in itertools.pairwise(steps))
+    by_chance = _noise_of_mean(losses[len(losses) // 2 :], NUM_WINDOWS)
+    swings = deviation > MIN_SWING * mean and turns >= len(windows) // 2
+    if deviation < MIN_SWING_OVER_NOISE * by_chance:
+        return []  # batches that differ, not stretches
+    if not swings or mean < 0.5 * trace.first_loss or is_good(trace):
+        return []
+    return [
+        Diagnosis(
+            symptom="oscillation",
+            cause=f"The loss swings around {mean:.4g} by {deviation / mean:.0%} from one stretch "
+            "of steps to the next: the learning rate is too high or the batches too small.",
+            phase="optimizer",
+            severity="warning",
+            confidence=0.6,
+            suggestions=(
+                "divide the learning rate by 3 to 10",
+                "use larger batches",
+                "shuffle: batches of one kind each make the loss swing as well",
+            ),
+            evidence={"mean_loss": mean, "deviation": deviation},
+        )
+    ]
+
+
+def overfitting(trace: TrainingTrace) -> list[Diagnosis]:
+    """Say that the validation loss has turned upwards while the training loss falls."""
+    both = [logs for logs in trace.epochs if "loss" in logs and "val_loss" in logs]
+    if len(both) < 3:
+        return []
+    val_losses = [logs["val_loss"] for logs in both]
+    best = min(range(len(both)), key=val_losses.__getitem__)
+    last = both[-1]
+    gap = _accuracy_gap(last)
+    parted = last["loss"] < min(MIN_GAP * last["val_loss"], both[best]["loss"])
+    turned = last["val_loss"] > MIN_VAL_RISE * val_losses[best] and gap >= MIN_ACCURACY_GAP
+    memorised = WIDE_ACCURACY_GAP <= gap < math.inf and last["loss"] < 0.1 * last["val_loss"]
+    if not parted or best >= len(both) - 2 or not (turned or memorised):
+        return []
+    return [
+        Diagnosis(
+            symptom="overfitting",
+            cause=f"The validation loss was best at epoch {best + 1} ({val_losses[best]:.4g}) and "
+            f"is {last['val_loss']:.4g} now, while the training loss fell to {last['loss']:.4g}.",
+            phase="model",
+            severity="warning",
+            confidence=0.7,
+            suggestions=(
+                "stop early: keras.callbacks.EarlyStopping(restore_best_weights=True)",
+                "augment the data, or add dropout or weight decay",
+                "use a smaller model or more data",
+            ),
+            evidence={"best_epoch": best, "val_loss": last["val_loss"], "loss": last["loss"]},
+        )
+    ]
+
+
+def _accuracy_gap(logs: dict[str, float]) -> float:
+    """Training minus validation accuracy; infinite where none is logged."""
+    for name, value in logs.items():
+        if "acc" in name and f"val_{name}" in logs:
+            return value - logs[f"val_{name}"]
+    return math.inf
+
+
+def _windows(values: Sequence[float], count: int) -> list[float]:
+    size = max(1, len(values) // count)
+    return [_mean(values[i : i + size]) for i in range(0, size * count, size) if values[i:]]
+
+
+def _noise_of_mean(values: Sequence[float], count: int) -> float:
+    """Standard error of a window's mean, from how much the steps within windows differ."""
+    size = max(1, len(values) // count)
+    within = [
+        (value - _mean(values[i : i + size])) ** 2
+        for i in range(0, size * count, size)
+        for value in values[i : i + size]
+    ]
+    return math.sqrt(_mean(within) / max(1, size - 1)) if size > 1 else math.inf
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else math.nan

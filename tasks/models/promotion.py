@@ -1,0 +1,244 @@
+"""Promoting a model: only one that beats the one in use, on the same images."""
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.config import DatasetConfig, FinetuneConfig, Split, build_config
+from headstart.errors import ConfigError
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.export.judging import judge_split
+from headstart.tasks.export.model_files import read_card
+from headstart.tasks.models.registry import MODEL_FILE, Registry, Version, check_name, check_run
+from headstart.tasks.progress import reporter
+from headstart.tasks.runs.run_folder import RUN_FILE
+from headstart.tasks.store.artifacts import current_store
+
+_SPLITTING = ("val_fraction", "test_fraction", "split_seed", "exclude")
+"""Fields of a data set's configuration that decide which images are held out."""
+_MAX_SHOWN = 5
+"""Classes that an error names."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A new model against the one in use, on the same images.
+
+    Attributes:
+        split: The split that both were judged on.
+        num_images: Images in it.
+        accuracy: Of the new model, in [0, 1].
+        accuracy_in_use: Of the model in use; None where there is none.
+        min_gain: By how much the new one must be better.
+        doubt: Why the model in use may have been trained on some of the images, as a clause;
+            empty where its configuration does not say so.
+    """
+
+    split: Split
+    num_images: int
+    accuracy: float
+    accuracy_in_use: float | None
+    min_gain: float
+    doubt: str = ""
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the new model may replace the one in use."""
+        return self.accuracy_in_use is None or self.accuracy > self.accuracy_in_use + self.min_gain
+
+    def describe(self) -> str:
+        """Say in a sentence what was compared and what follows."""
+        images = f"{self.num_images:,} {self.split} images"
+        if self.accuracy_in_use is None:
+            return f"promoted as the first: {100 * self.accuracy:.2f} % on {images}"
+        verdict = "promoted" if self.is_better else "not promoted"
+        needed = f", {100 * self.min_gain:.2f} % more were needed" if self.min_gain else ""
+        return (
+            f"{verdict}: {100 * self.accuracy:.2f} % against {100 * self.accuracy_in_use:.2f} % "
+            f"of the model in use, on the same {images}{needed}"
+            + (f"; {self.doubt}" if self.doubt else "")
+        )
+
+
+def compare(
+    name: str, run: Path, source: DatasetConfig, index: DatasetIndex, min_gain: float
+) -> Comparison:
+    """Judge a run's model and the one in use on the same images, held out from the new one.
+
+    Where the data has no splits of its own, an image's split depends on its bytes, the fractions
+    and the seed, so with the same of these an image that is held out now was held out when the
+    model in use was trained, if it was there. Of files that were moved between train/ and val/
+    nothing is known. The test split where there is one, since the val split has chosen the epoch.
+
+    Args:
+        name: Of the model.
+        run: Folder of a finished run.
+        source: Its data set.
+        index: The data set as it is now.
+        min_gain: By how much the new model must be better.
+
+    Returns:
+        Both accuracies.
+
+    Raises:
+        ConfigError: No images are held out, or the model in use is one of other classes.
+    """
+    splits: tuple[Split, ...] = ("test", "val")
+    split = next((one for one in splits if index.rows_of(one)), None)
+    if split is None:
+        raise ConfigError(
+            "Models are compared on images that were held out.",
+            f"{source.images} has no test and no val split",
+            "hold some out (dataset.test_fraction), or promote with --force",
+        )
+    check_classes(name, index)
+    in_use = Registry(current_store()).entry(name).in_use
+    before, doubt = None, ""
+    if in_use is not None:
+        doubt = _doubt(_folder(in_use), source)
+        reporter().note(f"judging version {in_use.number} of {name}, which is in use")
+        before = judge_split(_folder(in_use), source, index, split)
+    accuracy = judge_split(run, source, index, split)
+    return Comparison(split, len(index.rows_of(split)), accuracy, before, min_gain, doubt)
+
+
+def check_classes(name: str, index: DatasetIndex) -> None:
+    """Refuse a name that another data set's model has: two folders may be called the same.
+
+    Args:
+        name: Of the model.
+        index: The data set.
+
+    Raises:
+        ConfigError: The model in use knows none of the data set's classes.
+    """
+    in_use = Registry(current_store()).entry(name).in_use
+    if in_use is None:
+        return
+    known = read_card(_folder(in_use) / MODEL_FILE).class_names
+    if not set(known) & set(index.class_names):
+        raise ConfigError(
+            f"The model in use as {name} and the data set have a class in common.",
+            f"{_listed(known)} there, {_listed(index.class_names)} here",
+            "choose another name with --name or promotion.name; `headstart promote RUN --force` "
+            "replaces it all the same",
+        )
+
+
+def promote(run: Path, name: str, *, min_gain: float = 0.0, force: bool = False) -> Any:
+    """Make a run's model the one in use, if it is better.
+
+    Args:
+        run: Folder of a finished run, or of an earlier version.
+        name: Of the model.
+        min_gain: By how much its accuracy must be higher, in [0, 1].
+        force: Do not compare.
+
+    Returns:
+        (the new version or None where it was not promoted, a sentence that says why).
+
+    Raises:
+        ConfigError: The folder holds no finished run, or nothing can be compared.
+    """
+    check_name(name)
+    check_run(run)
+    if force:
+        split, accuracy = _recorded(run)
+        with _promoting(name):
+            version = Registry(current_store()).add(name, run, split, accuracy, None, True)
+        return version, "promoted without comparing"
+    source = dataset_of(run)
+    index = index_of(dataset_stage(source))
+    version_or_none, comparison = promote_if_better(name, run, source, index, min_gain)
+    return version_or_none, comparison.describe()
+
+
+def promote_if_better(
+    name: str, run: Path, source: DatasetConfig, index: DatasetIndex, min_gain: float
+) -> tuple[Version | None, Comparison]:
+    """Compare a run's model with the one in use, and put it in that one's place if it is better.
+
+    No other promotion of this name comes between: the model that is replaced is the one that was
+    compared with.
+
+    Args:
+        name: Of the model.
+        run: Folder of a finished run.
+        source: Its data set.
+        index: The data set as it is now.
+        min_gain: By how much the new model must be better.
+
+    Returns:
+        (the new version or None where the model is not better, what `compare` says).
+
+    Raises:
+        ConfigError: Nothing can be compared.
+    """
+    with _promoting(name):
+        comparison = compare(name, run, source, index, min_gain)
+        if not comparison.is_better:
+            return None, comparison
+        registry, before = Registry(current_store()), comparison.accuracy_in_use
+        added = registry.add(name, run, comparison.split, comparison.accuracy, before, False)
+    return added, comparison
+
+
+def dataset_of(run: Path) -> DatasetConfig:
+    """Read which data set a run was trained on.
+
+    Args:
+        run: Folder of a `headstart train`, `retrain` or `finetune` run, or of a version.
+
+    Raises:
+        ConfigError: Its configuration cannot be read.
+    """
+    return build_config(FinetuneConfig, file=run / "config.yaml").dataset  # has a training's too
+
+
+def _promoting(name: str) -> AbstractContextManager[None]:
+    """Hold the lock under which the model in use under a name is read and replaced."""
+    return current_store().lock(f"promotion/{name}")
+
+
+def _doubt(version: Path, source: DatasetConfig) -> str:
+    """Say why the model in use may have been trained on images that are held out now."""
+    try:
+        before = dataset_of(version)
+    except ConfigError:
+        return "how the images of that one were split is not known"
+    differing = [name for name in _SPLITTING if getattr(before, name) != getattr(source, name)]
+    if not differing:
+        return ""
+    fields = " and ".join(f"dataset.{name}" for name in differing)
+    return f"that one was trained with another {fields}, maybe on some of these images too"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_SHOWN
+    return ", ".join(sorted(names)[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _folder(version: Version) -> Path:
+    return Registry(current_store()).folder_of(version)
+
+
+def _recorded(run: Path) -> tuple[Split | None, float | None]:
+    """Return the figure that a run itself reports."""
+    splits: tuple[Split, ...] = ("test", "val")
+    try:
+        metrics = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("metrics", {})
+        for split in splits:
+            if split in metrics:
+                return split, float(metrics[split]["accuracy"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"A run's {RUN_FILE} is the one that headstart wrote.",
+            f"{run / RUN_FILE}: {error}",
+            "give the folder of another run, or train again: what is computed is a hit",
+        ) from None
+    return None, None

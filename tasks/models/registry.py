@@ -1,0 +1,260 @@
+"""Which model is in use: a JSON file in the store, and a copy of every model that was promoted.
+
+Layout under the store's root::
+
+    models/registry.json       every name, its version in use, all its versions
+    models/<name>/<0001>/      what was promoted: model, report, figures, configuration
+
+A promoted model is copied, so that nothing done to the run's folder reaches what is in use; and
+a version is never changed, so that an earlier one is promoted again by its folder.
+"""
+
+import json
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from headstart.config import Split
+from headstart.errors import ConfigError, RecordError
+from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES
+from headstart.tasks.runs.run_folder import RUN_FILE
+from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.fingerprint import file_digest
+
+MODEL_FILE = "model.keras"
+COPIED = (MODEL_FILE, RUN_FILE, "config.yaml", "metrics.json", "report.html")
+"""Files of a run that are kept with a promoted model, where the run has them."""
+CURRENT = "current"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REFERENCE = re.compile(rf"({_NAME.pattern})@({CURRENT}|[0-9]+)")
+
+
+class Version(BaseModel):
+    """One promoted model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    folder: str
+    """Relative to the store's root."""
+    run: str
+    """Folder of the run it was copied from."""
+    sha256: str
+    """Of the model file."""
+    promoted: datetime
+    split: Split | None
+    """The split that it was judged on; None where it was not."""
+    accuracy: float | None
+    accuracy_before: float | None
+    """Of the version it replaced, on the same images; None for the first and for a forced one."""
+    forced: bool
+
+
+class Attempt(BaseModel):
+    """What the last retraining started from: the same again would give the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    """Digest of images, labels and splits."""
+    config: str
+    """Digest of the configuration."""
+    run: str
+    decision: str
+
+
+class Entry(BaseModel):
+    """A name and its versions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    current: int | None = None
+    """Number of the version in use."""
+    versions: tuple[Version, ...] = ()
+    last_attempt: Attempt | None = None
+
+    @property
+    def in_use(self) -> Version | None:
+        """The version in use."""
+        return next((one for one in self.versions if one.number == self.current), None)
+
+
+class Registry:
+    """The models of a store.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._folder = store.root / "models"
+        self._path = self._folder / "registry.json"
+
+    def entries(self) -> dict[str, Entry]:
+        """Read all names with their versions.
+
+        Raises:
+            RecordError: The registry's file is damaged.
+        """
+        if not self._path.exists():
+            return {}
+        try:
+            models: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))["models"]
+            return {name: Entry.model_validate(entry) for name, entry in models.items()}
+        except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+            raise RecordError(
+                "The registry of models is a JSON file that headstart wrote.",
+                f"{self._path}: {error}",
+                "restore it from a backup; the models themselves lie beside it",
+            ) from None
+
+    def entry(self, name: str) -> Entry:
+        """Return what is known of a name; an empty entry where nothing is."""
+        return self.entries().get(name, Entry())
+
+    def add(
+        self,
+        name: str,
+        run: Path,
+        split: Split | None,
+        accuracy: float | None,
+        accuracy_before: float | None,
+        forced: bool,
+    ) -> Version:
+        """Copy a run's model and make it the one in use.
+
+        Args:
+            name: Under which it is used.
+            run: Folder of a finished run, or of an earlier version.
+            split: The split that it was judged on, if it was.
+            accuracy: Its accuracy there, in [0, 1].
+            accuracy_before: That of the version in use so far, on the same images.
+            forced: Whether it was promoted without being better.
+
+        Returns:
+            The new version.
+        """
+        check_name(name)
+        check_run(run)
+        with self._store.lock("registry"):
+            entries = self.entries()
+            entry = entries.get(name, Entry())
+            number = 1 + max((one.number for one in entry.versions), default=0)
+            target = self._folder / name / f"{number:04}"
+            with self._store.staging() as folder:
+                staged = folder / "version"
+                staged.mkdir()
+                for file in COPIED:
+                    if (run / file).is_file():
+                        shutil.copy2(run / file, staged / file)
+                sha256 = file_digest(staged / MODEL_FILE)
+                self._store.publish(staged, target)
+            version = Version(
+                number=number,
+                folder=self._store.relative(target),
+                run=str(run),
+                sha256=sha256,
+                promoted=datetime.now(UTC),
+                split=split,
+                accuracy=accuracy,
+                accuracy_before=accuracy_before,
+                forced=forced,
+            )
+            update = {"current": number, "versions": (*entry.versions, version)}
+            self._write({**entries, name: entry.model_copy(update=update)})
+        return version
+
+    def note_attempt(self, name: str, attempt: Attempt) -> None:
+        """Remember what a retraining started from and what came of it."""
+        check_name(name)
+        with self._store.lock("registry"):
+            entries = self.entries()
+            entry = entries.get(name, Entry())
+            self._write({**entries, name: entry.model_copy(update={"last_attempt": attempt})})
+
+    def folder_of(self, version: Version) -> Path:
+        """Return the folder of a version."""
+        return self._store.root / version.folder
+
+    def resolve(self, reference: str) -> Path | None:
+        """Find the model that a reference means.
+
+        Args:
+            reference: NAME@current, NAME@3, or "current" where the store has one name only.
+
+        Returns:
+            The version's folder; None where the text is not of this form.
+
+        Raises:
+            ConfigError: There is no such name or version.
+        """
+        match = _REFERENCE.fullmatch(reference)
+        if match is None and reference != CURRENT:
+            return None
+        entries = {name: entry for name, entry in self.entries().items() if entry.versions}
+        if match is None:
+            if len(entries) != 1:
+                raise _no_model(reference, entries)
+            name, wanted = next(iter(entries)), CURRENT
+        else:
+            name, wanted = match[1], match[2]
+        entry = entries.get(name, Entry())
+        number = entry.current if wanted == CURRENT else int(wanted)
+        for version in entry.versions:
+            if version.number == number:
+                return self.folder_of(version)
+        raise _no_model(reference, entries)
+
+    def _write(self, entries: dict[str, Entry]) -> None:
+        models = {name: entry.model_dump(mode="json") for name, entry in entries.items()}
+        self._store.write_json(self._path, {"models": models})
+
+
+def _no_model(reference: str, entries: dict[str, Entry]) -> ConfigError:
+    known = ", ".join(f"{name}@{one.number}" for name in entries for one in entries[name].versions)
+    return ConfigError(
+        "A model is the path of a run or a model file, or NAME@current or NAME@NUMBER.",
+        f"{reference!r}; the store has {known or 'no promoted model'}",
+        "`headstart models` lists them, `headstart promote RUN` adds one",
+    )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be a folder's.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "A model's name is of letters, digits, dots, dashes and underscores, 64 at most.",
+            repr(name),
+            "choose one with --name",
+        )
+
+
+def check_run(run: Path) -> None:
+    """Refuse a folder that is not that of a finished run with a model.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not (run / RUN_FILE).is_file() or not (run / MODEL_FILE).is_file():
+        raise ConfigError(
+            f"The folder of a finished run has {RUN_FILE} and {MODEL_FILE}.",
+            f"{run}",
+            "give the run_dir that `headstart train --json` names",
+        )
+
+
+def default_name(images: Path) -> str:
+    """Return the name of a data set's model where none was chosen: that of the data set."""
+    images = images.resolve()
+    is_manifest = images.suffix.lower() in MANIFEST_SUFFIXES and not images.is_dir()
+    name = images.stem if is_manifest else images.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "model"

@@ -1,1 +1,0 @@
-"""Pages and folders of the flows that look into data and networks."""

@@ -1,0 +1,245 @@
+"""What a run would do, before it does it: hits and misses, bytes, seconds, break-even.
+
+Nothing is written but the data set's index. Speeds come from a measurement of a second or two on
+some of the images themselves.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from headstart.config import TransferConfig
+from headstart.tasks.bottlenecks.extraction import freeze
+from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
+from headstart.tasks.dataset.building import dataset_root
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.evaluation.stage import JUDGED
+from headstart.tasks.evaluation.stage import stage as evaluation_stage
+from headstart.tasks.export.stage import stage as export_stage
+from headstart.tasks.head.stage import stage as head_stage
+from headstart.tasks.preview.expected_hits import Outlook, look_ahead
+from headstart.tasks.store.artifacts import current_store
+from headstart.tasks.views.writing import ImageJob, ViewMaker
+
+NUM_MEASURED = 32
+"""Images the measurement reads, and the size of its batch."""
+MIN_MEASURED_S = 1.0
+"""A speed is measured over at least this long."""
+RECORD_OVERHEAD_BYTES = 150
+"""A TFRecord's frame and the names and address in it, beside the tensor."""
+EXTRACTING = ("views", "bottlenecks")
+"""Stages whose cost the cache has to pay back."""
+MAX_SPEEDUP = 300.0
+"""Where hardly any FLOPs are left behind the cut, starting a step sets the pace."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage would do."""
+
+    name: str
+    status: str
+    """hit, or miss."""
+    rows: int
+    rows_missing: int
+    num_bytes: int
+    """That would be written."""
+    seconds: float | None
+    """Of views and bottlenecks as measured here; of later stages as they took the last time in
+    this store, None where they never ran. Of the data set, what reading it just took."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, and what it would cost."""
+
+    dataset: str
+    stages: tuple[StagePlan, ...]
+    bytes_needed: int
+    bytes_free: int
+    images_per_s: float | None
+    """Frozen backbone on this machine; None where nothing has to be extracted."""
+    uncached_epoch_s: float | None
+    cached_epoch_s: float | None
+    break_even_epoch: int | None
+    """First epoch after which the cache has paid for itself."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room."""
+        return self.bytes_needed <= self.bytes_free
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON data."""
+        return {**asdict(self), "fits": self.fits}
+
+
+def plan(config: TransferConfig) -> Plan:
+    """Work out what `headstart train` would do with a configuration.
+
+    Args:
+        config: Of the run.
+
+    Returns:
+        The plan.
+    """
+    outlook = look_ahead(config)
+    extracted, row_side = outlook.extracted, outlook.network.image_size
+    speeds = _measure(config, outlook.index, outlook.network) if extracted else None
+    num_views = sum(len(rows.missing) for rows in outlook.views)
+    reading = outlook.reading
+    lines = [
+        StagePlan(
+            "dataset", reading.status, reading.rows, reading.rows_computed, 0, reading.seconds
+        ),
+        _line(
+            "views",
+            sum(rows.num_wanted for rows in outlook.views),
+            num_views,
+            num_views * (row_side**2 * 3 + RECORD_OVERHEAD_BYTES),
+            num_views * speeds.view_s if speeds else 0.0,
+        ),
+        _line(
+            "bottlenecks",
+            sum(rows.num_wanted for rows in outlook.bottlenecks),
+            sum(len(rows.missing) for rows in outlook.bottlenecks),
+            sum(
+                len(rows.missing) * (rows.collection.row_bytes + RECORD_OVERHEAD_BYTES)
+                for rows in outlook.bottlenecks
+            ),
+            len(extracted) * speeds.frozen_s if speeds else 0.0,
+            _why(config, outlook.dataset) if extracted else "",
+        ),
+        *_later_stages(config, outlook.dataset, bool(extracted)),
+    ]
+    return _assemble(config, outlook, lines, speeds)
+
+
+@dataclass(frozen=True)
+class _Speeds:
+    """Seconds an image, measured."""
+
+    view_s: float
+    frozen_s: float
+    uncached_s: float
+
+
+def _measure(config: TransferConfig, index: DatasetIndex, network: Any) -> _Speeds:
+    root = dataset_root(config.dataset)
+    make = ViewMaker(config.views, network.image_size, config.dataset.max_pixels)
+    rows = index.rows[:: max(1, len(index.rows) // NUM_MEASURED)][:NUM_MEASURED]
+    jobs = [ImageJob(root / row.path, row.digest, (0,)) for row in rows]
+    make(jobs[0])  # traces
+    started_s = time.perf_counter()
+    batch = tf.constant(np.stack([make(job)[0] for job in jobs]))
+    view_s = (time.perf_counter() - started_s) / len(jobs)
+    frozen = freeze(network, list(bottleneck_cuts(config)))
+    extractor = network.extractor(["top"])
+    uncached = tf.function(lambda images: extractor(images, training=False))
+    return _Speeds(
+        view_s=view_s,
+        frozen_s=_time(lambda: frozen(batch)) / len(jobs),
+        uncached_s=_time(lambda: uncached(batch)) / len(jobs),
+    )
+
+
+def bottleneck_cuts(config: TransferConfig) -> tuple[str, ...]:
+    """Return the cuts that a run extracts, the head's own first, each once."""
+    return tuple(dict.fromkeys((config.bottlenecks.cut, *config.bottlenecks.extra_cuts)))
+
+
+def _time(call: Callable[[], Any]) -> float:
+    """Return the median seconds of a call, after one to warm up."""
+    call()
+    durations: list[float] = []
+    while sum(durations) < MIN_MEASURED_S:
+        started_s = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - started_s)
+    return float(np.median(durations))
+
+
+def _line(
+    name: str, rows: int, missing: int, num_bytes: int, seconds: float, reason: str = ""
+) -> StagePlan:
+    status = "miss" if missing else "hit"
+    return StagePlan(name, status, rows, missing, num_bytes, seconds, reason)
+
+
+def _why(config: TransferConfig, dataset: DatasetManifest) -> str:
+    arguments = (dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
+    return bottlenecks_stage.explain(*arguments)
+
+
+def _later_stages(
+    config: TransferConfig, dataset: DatasetManifest, must_extract: bool
+) -> list[StagePlan]:
+    """Plan what follows extraction, as far as the keys are known before the head is there."""
+    index = index_of(dataset)
+    num_train = len(index.rows_of("train"))
+    num_judged = sum(len(index.rows_of(split)) for split in JUDGED)
+    views, backbone, cut = config.views, config.backbone, config.bottlenecks
+    arguments = (dataset, views, backbone, cut, config.head, Path())
+    head = None if must_extract else head_stage.find(*arguments)
+    if head is None:
+        reason = head_stage.explain(*arguments)
+        counts = (("head", num_train), ("evaluation", num_judged), ("export", 1))
+        return [
+            StagePlan(name, "miss", rows, rows, 0, _seconds(name), reason if name == "head" else "")
+            for name, rows in counts
+        ]
+    evaluation = (dataset, head, views, backbone, cut, config.evaluation)
+    export = (dataset, config.dataset, head, views, backbone, cut, config.export)
+    lines = [StagePlan("head", "hit", num_train, 0, 0, 0.0)]
+    for stage, own, rows in (
+        (evaluation_stage, evaluation, num_judged),
+        (export_stage, export, config.export.num_proof_images),
+    ):
+        if stage.find(*own) is not None:
+            lines.append(StagePlan(stage.name, "hit", rows, 0, 0, 0.0))
+        else:
+            seconds, reason = _seconds(stage.name), stage.explain(*own)
+            lines.append(StagePlan(stage.name, "miss", rows, rows, 0, seconds, reason))
+    return lines
+
+
+def _seconds(name: str) -> float | None:
+    """Return how long a stage took the last time in this store; None where it never ran."""
+    for manifest in current_store().manifests(name):
+        return float(manifest.get("duration_s", 0.0))
+    return None
+
+
+def _assemble(
+    config: TransferConfig, outlook: Outlook, lines: list[StagePlan], speeds: _Speeds | None
+) -> Plan:
+    index = outlook.index
+    uncached_s = cached_s = break_even = None
+    if speeds is not None:
+        # Without a cache every epoch sends the training and validation images through.
+        per_epoch = len(index.rows_of("train")) + len(index.rows_of("val"))
+        uncached_s = per_epoch * (speeds.uncached_s + speeds.view_s)
+        cut = outlook.network.resolve_cut(config.bottlenecks.cut)
+        cached_s = uncached_s / min(cut.speedup_limit, MAX_SPEEDUP)
+        # The head has to be trained either way.
+        paid_s = sum(line.seconds or 0.0 for line in lines if line.name in EXTRACTING)
+        break_even = math.ceil(paid_s / max(1e-9, uncached_s - cached_s))
+    return Plan(
+        dataset=outlook.dataset.headline,
+        stages=tuple(lines),
+        bytes_needed=sum(line.num_bytes for line in lines),
+        bytes_free=shutil.disk_usage(current_store().root).free,
+        images_per_s=1 / speeds.frozen_s if speeds else None,
+        uncached_epoch_s=uncached_s,
+        cached_epoch_s=cached_s,
+        break_even_epoch=break_even,
+    )

@@ -1,0 +1,339 @@
+"""A run's folder: the model, the figures and the report of one run, to keep or hand on.
+
+Its files are copies of the store's artefacts, so that nothing a user does to them harms the
+cache, and what `cache gc` removes is not missed here.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import Config, TransferConfig, build_config
+from headstart.errors import ConfigError, RecordError
+from headstart.tasks.dataset.building import dataset_root
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.problems import printable
+from headstart.tasks.evaluation.findings import (
+    Command,
+    DatasetSummary,
+    HardImage,
+    LeftOut,
+    Report,
+    StageLine,
+)
+from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
+from headstart.tasks.evaluation.stage import EvaluationManifest
+from headstart.tasks.export.model_files import FILE_NAMES
+from headstart.tasks.export.stage import ExportManifest
+from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.running.stage import Outcome
+from headstart.tasks.store.artifacts import Store, artefact
+from headstart.tasks.store.disk_space import explain_full_disk
+
+LEFT_OUT_FILE = "left_out.json"
+"""Every file that is not in the data set, and why."""
+RUN_FILE = "run.json"
+"""Written last: a folder that has it is a finished run."""
+VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
+
+
+class RunSummary(BaseModel):
+    """What a run came to; the object that ``--json`` prints."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_dir: str
+    model: str
+    """The exported .keras file."""
+    report: str
+    tensorboard: str
+    """The command that shows the training."""
+    stages: tuple[Outcome, ...]
+    metrics: dict[str, Any]
+    """By split: accuracy, accuracy_interval, loss, macro_f1, ece, num_images."""
+    seconds: float
+    diagnoses: tuple[dict[str, Any], ...] = ()
+    """What the debugger saw go wrong in this run's training, most likely first."""
+    left_out: tuple[dict[str, str], ...] = ()
+    """Files that are not in the data set: path and reason."""
+
+
+def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> Path:
+    """Make the folder of a new run.
+
+    Args:
+        store: Under whose runs/ it goes where no other place is asked for.
+        config: Names the run.
+        out: A folder of the user's choice; an earlier run in it is replaced.
+
+    Returns:
+        The folder, which exists.
+
+    Raises:
+        ConfigError: The chosen folder holds something else than a run.
+    """
+    name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}"
+    return make_run_folder(store, name, TransferConfig, out)
+
+
+def make_run_folder(
+    store: Store,
+    title: str,
+    model: type[Config],
+    out: Path | None,
+    written_besides: Sequence[str] = (),
+) -> Path:
+    """Make the folder of a new run of any flow.
+
+    Args:
+        store: Under whose runs/ it goes where no other place is asked for.
+        title: Begins the folder's name there.
+        model: The flow's configuration model, by which an earlier run's folder is known.
+        out: A folder of the user's choice; an earlier run in it is replaced.
+        written_besides: Names of files and folders that this flow may write and others do not.
+
+    Returns:
+        The folder, which exists.
+
+    Raises:
+        ConfigError: The chosen folder holds something else than a run.
+    """
+    folder = make_result_folder(store, title, out, lambda chosen: _holds_run(chosen, model))
+    # What the new run may not write again must not be taken for its own, models above all.
+    for name in (RUN_FILE, LEFT_OUT_FILE, "tensorboard", "crash", *FILE_NAMES.values()):
+        _remove(folder / name)
+    for name in written_besides:
+        _remove(folder / name)
+    return folder
+
+
+def make_result_folder(
+    store: Store, title: str, out: Path | None, is_earlier: Callable[[Path], bool]
+) -> Path:
+    """Make a folder for new results, and remove nothing from it.
+
+    Args:
+        store: Under whose runs/ it goes where no other place is asked for.
+        title: Begins the folder's name there.
+        out: A folder of the user's choice.
+        is_earlier: Says of a folder that is not empty whether it is that of an earlier run, whose
+            results may be replaced.
+
+    Returns:
+        The folder, which exists.
+
+    Raises:
+        ConfigError: The chosen folder holds something else.
+    """
+    if out is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        return _make_new(store.root / "runs" / f"{title}-{stamp}")
+    folder = out.expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = any(folder.iterdir()) and not is_earlier(folder)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("cannot be written")
+    except OSError as error:
+        raise ConfigError(
+            "--out is a folder that can be written.", f"{folder}: {error}", "choose another"
+        ) from None
+    if foreign:
+        raise ConfigError(
+            "--out is a new or empty folder, or that of an earlier run.",
+            f"{folder} holds other files",
+            "choose another folder",
+        )
+    return folder
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _holds_run(folder: Path, model: type[Config]) -> bool:
+    """Say whether a run was begun in a folder; many a project has a config.yaml of its own."""
+    try:
+        build_config(model, file=folder / "config.yaml")
+    except ConfigError:
+        return False
+    return True
+
+
+def write_config(folder: Path, config: TransferConfig) -> None:
+    """Write the run's configuration, in the form that ``--config`` reads."""
+    fields = config.model_dump(mode="json")
+    # So that it is the same run from any working folder.
+    fields["dataset"]["images"] = str(config.dataset.images.expanduser().absolute())
+    if config.dataset.exclude is not None:
+        fields["dataset"]["exclude"] = str(config.dataset.exclude.expanduser().absolute())
+    text = yaml.safe_dump(fields, sort_keys=False)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def tensorboard_command(folder: Path) -> str:
+    """Return the command that shows a run's training."""
+    return f"tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}"
+
+
+def finish_run(
+    folder: Path,
+    report: Report,
+    head: HeadManifest,
+    evaluation: EvaluationManifest,
+    export: ExportManifest,
+    outcomes: Sequence[Outcome],
+    started_s: float,
+    diagnoses: Sequence[dict[str, Any]] = (),
+) -> RunSummary:
+    """Copy a run's results into its folder and write its report.
+
+    Args:
+        folder: From `open_run_folder`.
+        report: What the page says.
+        head: Manifest of the stage.
+        evaluation: Manifest of the stage.
+        export: Manifest of the stage.
+        outcomes: How each stage went.
+        started_s: Monotonic time at which the run began, in seconds.
+        diagnoses: What the debugger saw in its training, as JSON values.
+
+    Returns:
+        The summary.
+    """
+    from headstart.tasks.evaluation.report import write_report
+
+    with explain_full_disk(folder):
+        for manifest in (export, evaluation):
+            shutil.copytree(artefact(manifest, "."), folder, dirs_exist_ok=True)
+        if not (folder / "tensorboard").exists():  # the head was a hit: show how it was trained
+            shutil.copytree(artefact(head, "tensorboard"), folder / "tensorboard")
+        page = write_report(folder, report)
+    summary = RunSummary(
+        run_dir=str(folder),
+        model=str(folder / "model.keras"),
+        report=str(page),
+        tensorboard=tensorboard_command(folder),
+        stages=tuple(outcomes),
+        metrics={split: _headline(metrics) for split, metrics in evaluation.metrics.items()},
+        seconds=round(time.monotonic() - started_s, 3),
+        diagnoses=tuple(diagnoses),
+        left_out=tuple(
+            {"path": printable(file.path), "reason": printable(file.reason)}
+            for file in report.dataset.left_out
+        ),
+    )
+    _write_json(folder / LEFT_OUT_FILE, summary.left_out)
+    _write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
+    return summary
+
+
+def _make_new(wanted: Path) -> Path:
+    """Make a folder that was not there; runs that begin in one second get a number each."""
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise RecordError(
+            "The store can be written, or --out says where the results go.",
+            f"{wanted.parent}: {error.strerror or error}",
+            "give a folder with --out",
+        ) from None
+    raise AssertionError("there are numbers left")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Write JSON aside, then rename it, so that a file that is there is whole."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def make_report(
+    folder: Path,
+    config: TransferConfig,
+    index: DatasetIndex,
+    head: HeadManifest,
+    evaluation: EvaluationManifest,
+    outcomes: Sequence[Outcome],
+) -> Report:
+    """Gather what the report page shows."""
+    root = dataset_root(config.dataset)
+    return Report(
+        title=f"{config.dataset.images.resolve().name} · {Path(config.backbone.name).name}",
+        created=datetime.now().astimezone(),
+        class_names=index.class_names,
+        metrics={
+            split: SplitMetrics.model_validate(metrics)
+            for split, metrics in evaluation.metrics.items()
+        },
+        dataset=_summarise(config, index),
+        history=head.history,
+        best_epoch=head.best_epoch,
+        selected_on="val" if head.has_val else None,
+        hard_images=[_hard_image(root, loss) for loss in evaluation.top_losses],
+        max_pixels=config.dataset.max_pixels,
+        stages=[_stage_line(outcome) for outcome in outcomes],
+        commands=(
+            Command("Follow the training in TensorBoard", tensorboard_command(folder)),
+            Command("Classify more images", f"headstart predict {shlex.quote(str(folder))} IMAGES"),
+        ),
+        config=config.model_dump(mode="json"),
+        versions={name: version(name) for name in VERSIONED},
+    )
+
+
+def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    names = ("accuracy", "accuracy_interval", "top_k", "loss", "macro_f1", "ece", "num_images")
+    return {name: metrics[name] for name in names}
+
+
+def _hard_image(root: Path, loss: dict[str, Any]) -> HardImage:
+    figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
+    return HardImage(root / loss["path"], loss["split"], TopLoss(**figures))
+
+
+def _stage_line(outcome: Outcome) -> StageLine:
+    return StageLine(
+        outcome.name,
+        outcome.status,
+        outcome.seconds,
+        outcome.rows,
+        outcome.rows_computed,
+        outcome.seconds_saved,
+    )
+
+
+def _summarise(config: TransferConfig, index: DatasetIndex) -> DatasetSummary:
+    return DatasetSummary(
+        source=str(config.dataset.images),
+        counts={
+            split: dict(zip(index.class_names, counts, strict=True))
+            for split, counts in index.split_counts.items()
+        },
+        left_out=[LeftOut(problem.path, problem.reason) for problem in index.left_out],
+        notes=[
+            f"{problem.path}: {problem.reason}"
+            for problem in index.problems
+            if not problem.left_out
+        ],
+    )

@@ -1,0 +1,64 @@
+"""The rows that the process which gives out the pieces expects of a worker.
+
+Each builds the recipe of the rows for itself, from the libraries that it has. A worker with other
+ones would write into a collection that nobody looks into, so that it asks first.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Self
+
+import keras
+import PIL
+import tensorflow as tf
+
+import headstart
+from headstart.errors import ConfigError
+from headstart.tasks.store.records import RowCollection
+
+
+class ExpectedRows(NamedTuple):
+    """Travels with a piece.
+
+    Attributes:
+        digests: Of the collections that the piece writes into.
+        versions: Of the libraries here, for people.
+    """
+
+    digests: tuple[str, ...]
+    versions: str
+
+    @classmethod
+    def of(cls, collections: Iterable[RowCollection]) -> Self:
+        """Return what a worker is to make.
+
+        Args:
+            collections: That it is to write into.
+        """
+        return cls(tuple(collection.digest for collection in collections), _versions())
+
+    def check(self, collections: Iterable[RowCollection]) -> None:
+        """Refuse, on a worker, to make rows that are not those asked for.
+
+        Args:
+            collections: Where the worker would write.
+
+        Raises:
+            ConfigError: They are others.
+        """
+        if self.digests == tuple(collection.digest for collection in collections):
+            return
+        raise ConfigError(
+            "Workers make the rows that are asked for: they have the same versions of TensorFlow, "
+            "Keras and Pillow, with its image codecs, as the process that gives out the work "
+            f"({self.versions}), and the same file where the backbone is one.",
+            f"a worker with {_versions()}, whose rows would be others",
+            "install the same versions of headstart, TensorFlow, Keras and Pillow on the workers "
+            "as here, restart them, and run the command again",
+        )
+
+
+def _versions() -> str:
+    return (
+        f"headstart {headstart.__version__}, TensorFlow {tf.__version__}, "
+        f"Keras {keras.__version__}, Pillow {PIL.__version__}"
+    )

@@ -1,0 +1,51 @@
+"""Plain TFRecord files of tf.train.Example, readable by anything that reads those."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.tasks.store.row_index import RowId
+
+
+def write_tfrecord(
+    path: Path, rows: Iterable[tuple[RowId, npt.NDArray[Any]]]
+) -> npt.NDArray[np.int64]:
+    """Write rows into a new TFRecord file.
+
+    Args:
+        path: Of the file.
+        rows: n rows: address and tensor.
+
+    Returns:
+        int64 [n]: where in the file each tensor's bytes begin.
+    """
+    import tensorflow as tf
+
+    offsets, position = [], 0
+    with tf.io.TFRecordWriter(os.fspath(path)) as writer:
+        for row_id, tensor in rows:
+            data = np.ascontiguousarray(tensor).tobytes()
+            feature = {
+                "image_digest": _bytes_feature(row_id.image_digest.encode()),
+                "view": tf.train.Feature(int64_list=tf.train.Int64List(value=[row_id.view])),
+                "tensor": _bytes_feature(data),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=feature))
+            # Features are a map, whose order is otherwise another one in another process.
+            record = example.SerializeToString(deterministic=True)
+            writer.write(record)
+            # A TFRecord frames each record with 12 bytes before and 4 behind. Source:
+            # https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+            offsets.append(position + 12 + record.find(data))
+            position += 12 + len(record) + 4
+    return np.array(offsets, np.int64)
+
+
+def _bytes_feature(value: bytes) -> Any:
+    import tensorflow as tf
+
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
