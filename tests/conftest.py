@@ -91,7 +91,7 @@ def pipeline(_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "P
 
 
 @pytest.fixture
-def finished(pipeline: "Pipeline", _finished: Path) -> "Pipeline":
+def finished(_finished: Path, pipeline: "Pipeline") -> "Pipeline":
     """Return a pipeline that has been run once."""
     shutil.rmtree(pipeline.store.root)
     shutil.copytree(_finished, pipeline.store.root)
