@@ -62,7 +62,7 @@ def train(
     images: str | Path | None = None,
     *,
     config: TransferConfig | str | Path | None = None,
-    settings: Iterable[str] = (),
+    settings: Iterable[str] | str = (),
     store: str | Path | None = None,
     out: str | Path | None = None,
     record: bool = False,
@@ -71,8 +71,9 @@ def train(
 
     Args:
         images: A folder with one sub-folder a class, or a CSV or Parquet manifest.
-        config: A YAML file, or a configuration made in Python.
-        settings: "section.field=value" strings, as ``--set`` takes them.
+        config: A YAML file, or a configuration made in Python. `images` and `settings` beat what
+            it says.
+        settings: "section.field=value" strings, or one, as ``--set`` takes them.
         store: Folder of the store; the default one where not given.
         out: Folder for the results; a new one under the store where not given.
         record: Record the run with a temporary Prefect server where none is reachable.
@@ -86,8 +87,9 @@ def train(
     """
     from headstart.launch import run_flow
 
-    if not isinstance(config, TransferConfig):
-        config = load_config(images, Path(config) if config else None, tuple(settings))
+    made = config if isinstance(config, TransferConfig) else None
+    file = Path(config) if config and not isinstance(config, TransferConfig) else None
+    config = load_config(images, file, settings, base=made)
     summary = run_flow(
         "transfer",
         config,

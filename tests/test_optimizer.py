@@ -66,3 +66,11 @@ class TestOptimizer:
             places.append(float(variable.numpy()[0]))
         # velocity v <- 0.5 v + 1; step 0.5 v + 1: 1.5, then 0.5 * 1.5 + 1 = 1.75
         assert places == pytest.approx([-1.5, -3.25])
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_a_weight_decay_of_zero_is_none(kind: str) -> None:
+    kernel = tf.Variable([1.0], name="kernel")
+    config = HeadConfig(optimizer=kind, weight_decay=0.0, learning_rate=0.1, schedule="constant")
+    make_optimizer(config, 1, [kernel]).apply_gradients([(tf.zeros(1), kernel)])
+    assert float(kernel[0]) == 1.0

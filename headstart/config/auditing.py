@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from headstart.config.base import Config
+from headstart.config.base import Config, Seed
 from headstart.config.transfer import (
     BackboneConfig,
     BottleneckConfig,
@@ -31,17 +31,17 @@ class ChecksConfig(Config):
     of the other."""
     num_neighbours: int = Field(10, ge=1, le=1000)
     """Neighbours looked at for outliers."""
-    max_deviations: float = Field(3.5, gt=0.0)
+    max_deviations: float = Field(3.5, gt=0.0, le=1e6)
     """An image is an outlier, or blurred, where it lies this many robust standard deviations
     beyond the median of all."""
     max_dark: float = Field(0.25, ge=0.0, le=1.0)
     """An image is dark where 99 % of its pixels are darker than this share of white."""
-    max_size_ratio: float = Field(2.5, gt=1.0)
+    max_size_ratio: float = Field(2.5, gt=1.0, le=1e6)
     """An image is odd-sized where its side, or its aspect ratio, is this many times larger or
     smaller than the median image's."""
-    max_imbalance: float = Field(5.0, ge=1.0)
+    max_imbalance: float = Field(5.0, ge=1.0, le=1e9)
     """A class is thin where the largest has more than this many times its training images."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the folds."""
 
 

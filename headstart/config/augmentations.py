@@ -19,7 +19,7 @@ class PadAndRandomCrop(Config):
     """Pad every side by reflection, then crop back to size at a random place."""
 
     kind: Literal["pad_and_random_crop"] = "pad_and_random_crop"
-    padding: int = Field(4, ge=1)
+    padding: int = Field(4, ge=1, le=2047)
     """Pixels added on each side."""
 
 
@@ -27,9 +27,9 @@ class RandomResizedCrop(Config):
     """Crop a random area and aspect ratio, then resize it to the view's size."""
 
     kind: Literal["random_resized_crop"] = "random_resized_crop"
-    min_area: float = Field(0.6, gt=0.0, le=1.0)
+    min_area: float = Field(0.6, ge=1e-6, le=1.0)
     """Smallest share of the image's area that is kept."""
-    max_aspect_ratio: float = Field(4 / 3, ge=1.0)
+    max_aspect_ratio: float = Field(4 / 3, ge=1.0, le=100.0)
     """Aspect ratios, relative to the image's own, are drawn from [1 / this, this],
     log-uniformly."""
 
@@ -60,9 +60,9 @@ class Cutout(Config):
     kind: Literal["cutout"] = "cutout"
     probability: float = Field(1.0, ge=0.0, le=1.0)
     """Share of the views that lose a rectangle."""
-    min_area: float = Field(0.02, gt=0.0, lt=1.0)
+    min_area: float = Field(0.02, ge=1e-6, lt=1.0)
     """Smallest share of the view's area that is overwritten."""
-    max_area: float = Field(0.15, gt=0.0, lt=1.0)
+    max_area: float = Field(0.15, ge=1e-6, lt=1.0)
     """Largest share of the view's area that is overwritten."""
     fill: Literal["gray", "noise"] = "gray"
     """What it is overwritten with: one gray, or random colours."""

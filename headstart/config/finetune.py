@@ -4,7 +4,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from headstart.config.base import Config
+from headstart.config.base import (
+    BatchSize,
+    Config,
+    Epochs,
+    LearningRate,
+    Momentum,
+    Patience,
+    Seed,
+    WeightDecay,
+)
 from headstart.config.spread import SpreadConfig
 from headstart.config.transfer import (
     BackboneConfig,
@@ -30,29 +39,29 @@ EachOnce = AfterValidator(_each_once)
 class TuningConfig(Config):
     """How layers of the backbone are trained on."""
 
-    epochs: int = Field(6, ge=1)
+    epochs: Epochs = 6
     """Most epochs; early stopping may end sooner."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: BatchSize = 32
     """Rows a training step."""
     optimizer: Literal["adamw", "sgd"] = "sgd"
     """sgd has Nesterov momentum; adamw is adam with decoupled weight decay."""
-    learning_rate: float = Field(0.03, gt=0.0)
+    learning_rate: LearningRate = 0.03
     """Peak learning rate of the head; each group of layers below has less. The default suits sgd;
     for adamw use 1e-3."""
     rate_decay: float = Field(3.0, ge=1.0, le=100.0)
     """How many times less each earlier group of layers has; 3 to 10 is usual, 1 makes all equal."""
     warm_up_share: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the steps in which the rate rises from 0, after each unfreezing."""
-    clip_norm: float | None = Field(5.0, gt=0.0)
+    clip_norm: float | None = Field(5.0, ge=1e-10, le=1e10)
     """Largest norm of the gradient of all variables together; null for no limit."""
-    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    momentum: Momentum = 0.9
     """Momentum of sgd (Nesterov)."""
-    weight_decay: float = Field(5e-4, ge=0.0)
+    weight_decay: WeightDecay = 5e-4
     """Decoupled weight decay of kernels: each step takes learning rate times this off them."""
     batch_norm: Literal["inference", "training"] = "inference"
     """inference: its statistics stay those of the pretrained network, and its scale and offset
     train; training: it uses and updates the batches' statistics."""
-    patience: int = Field(3, ge=0)
+    patience: Patience = 3
     """Epochs without a better one before training stops; 0 never stops early. The weights of the
     best epoch are kept either way."""
 
@@ -86,9 +95,7 @@ class StudyConfig(Config):
     head: HeadConfig = HeadConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tuning: TuningConfig = TuningConfig(patience=0)
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], EachOnce] = Field(
-        (0, 1, 2), min_length=1
-    )
+    seeds: Annotated[tuple[Seed, ...], EachOnce] = Field((0, 1, 2), min_length=1, max_length=1000)
     """Each strategy is trained once a seed (initial weights, order, dropout)."""
     spread: SpreadConfig = SpreadConfig()
 
@@ -135,7 +142,7 @@ class CompareConfig(StudyConfig):
     block_cut: str | None = None
     """Where the last block begins; a cut with about an eighth of the arithmetic behind it where
     not given."""
-    scratch_learning_rate: float = Field(0.05, gt=0.0)
+    scratch_learning_rate: LearningRate = 0.05
     """Peak learning rate of scratch, all layers alike; `tuning.learning_rate` is for the others."""
     inner_rates: Annotated[tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...], EachOnce] = ()
     """Sweep instead of the strategies: the last block is trained with its layers' rates this

@@ -1,6 +1,7 @@
 """How a configuration is read: a YAML file, then dotted settings, then named options."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,19 +40,21 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 def load_config(
     images: str | Path | None = None,
     file: Path | None = None,
-    settings: tuple[str, ...] = (),
+    settings: Iterable[str] | str = (),
     overrides: dict[str, Any] | None = None,
+    base: TransferConfig | None = None,
 ) -> TransferConfig:
     """Build the configuration of a transfer run; `build_config` says from what."""
-    return build_config(TransferConfig, images, file, settings, overrides)
+    return build_config(TransferConfig, images, file, settings, overrides, base)
 
 
 def build_config(
     model: type[AnyConfig],
     images: str | Path | None = None,
     file: Path | None = None,
-    settings: tuple[str, ...] = (),
+    settings: Iterable[str] | str = (),
     overrides: dict[str, Any] | None = None,
+    base: AnyConfig | None = None,
 ) -> AnyConfig:
     """Build a flow's configuration from a YAML file, then dotted settings, then named overrides.
 
@@ -59,8 +62,9 @@ def build_config(
         model: The flow's configuration model.
         images: The image folder or manifest; beats ``dataset.images`` of the file.
         file: A YAML file with the fields of the model.
-        settings: ``section.field=value`` strings; each value is read as YAML.
+        settings: ``section.field=value`` strings, or one; each value is read as YAML.
         overrides: Dotted names to values, from dedicated options; None values are left out.
+        base: A configuration made in Python, to begin with instead of a file.
 
     Returns:
         The validated configuration.
@@ -69,7 +73,9 @@ def build_config(
         ConfigError: One error that lists every wrong field.
     """
     fields: dict[str, Any] = _read_yaml(file) if file else {}
-    for setting in settings:
+    if base is not None:
+        fields = base.model_dump()
+    for setting in (settings,) if isinstance(settings, str) else settings:
         name, sign, text = setting.partition("=")
         if not sign or not name.strip():
             raise ConfigError(
@@ -100,12 +106,44 @@ def _where_listed(model: type[Config]) -> str:
     return "the command's --help lists"
 
 
+class _OneValueAKey(yaml.SafeLoader):
+    """YAML in which a key stands once: of two values, safe_load would keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Build a mapping, but for one that has a key twice."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen and key_node.tag != "tag:yaml.org,2002:merge":
+                problem = f"{key} stands here twice in one section"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 010 as 8, 1:30 as 90 and 2024-01-01 as a date: seeds and names of folders.
+_ODD_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "timestamp")}
+_OneValueAKey.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _ODD_TAGS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_OneValueAKey.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, _OneValueAKey)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        fields = _load_yaml(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
-            "--config expects a readable YAML file.", f"{file}: {error}", "check the path"
+            "--config expects a readable YAML file.",
+            f"{file}: {error}",
+            "check the path, or mend the file",
         ) from None
     if fields is None:
         return {}
@@ -120,8 +158,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 def _parse_value(setting: str, text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = _load_yaml(text)
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             "The value of a --set option is read as YAML.",
             f"{setting!r}: {error}",

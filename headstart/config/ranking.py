@@ -1,10 +1,8 @@
 """What `headstart rank` and the rank flow can be told."""
 
-from pathlib import Path
-
 from pydantic import Field, model_validator
 
-from headstart.config.base import Config
+from headstart.config.base import Config, NamedPath, Seed
 from headstart.config.transfer import (
     BottleneckConfig,
     DatasetConfig,
@@ -34,9 +32,9 @@ class ScoringConfig(Config):
     """Voters of the k-nearest-neighbours probe."""
     num_folds: int = Field(3, ge=2, le=100)
     """Folds of the linear probe's cross-validation."""
-    max_images: int = Field(10_000, ge=10)
+    max_images: int = Field(10_000, ge=10, le=10_000_000)
     """Training images that are looked at; more are drawn from at random."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of that draw and of the folds."""
 
 
@@ -45,12 +43,12 @@ class BaselineConfig(Config):
 
     enabled: bool = True
     """Whether it is trained at all."""
-    max_seconds: float = Field(120.0, gt=0.0)
+    max_seconds: float = Field(120.0, gt=0.0, le=1e7)
     """It trains as long as the best transfer took from its views to its head, and this long at
     the most."""
     image_size: int = Field(64, ge=16, le=512)
     """Side in pixels that the views are reduced to for it."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of its weights and of the order of the images."""
 
 
@@ -82,7 +80,7 @@ class SourceConfig(Config):
     """Of the source."""
     dataset: DatasetConfig
     """What the model was trained on; its training images are the source."""
-    model: Path
+    model: NamedPath
     """The exported .keras file."""
     backbone: str
     """Backbone of the model."""

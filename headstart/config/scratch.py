@@ -1,28 +1,27 @@
 """Training from scratch: the data, the views of every epoch, the network, the schedule."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from headstart.config.base import Config
+from headstart.config.base import Config, LearningRate, Momentum, NamedPath, Seed
 from headstart.config.transfer import EvaluationConfig, ExportConfig
 
 
 class ScratchDatasetConfig(Config):
     """Which images and labels."""
 
-    images: str
+    images: str = Field(min_length=1)
     """fashion-mnist, mnist, cifar10, cifar100, or a folder: of images, one sub-folder a class, or
     of a data set's own files (IDX or CIFAR's binary version)."""
-    data: Path | None = None
+    data: NamedPath | None = None
     """Folder with a copy of the named data set's files; looked for and downloaded where not
     given."""
     image_size: int = Field(32, ge=8, le=512)
     """Side in pixels that the images of a folder are resized to; data sets keep their own."""
     test_fraction: float = Field(0.15, gt=0.0, lt=1.0)
     """Share of a folder's images held out for testing where it has no test split of its own."""
-    split_seed: int = Field(0, ge=0)
+    split_seed: Seed = 0
     """Seed of that split."""
 
 
@@ -39,7 +38,7 @@ class EpochViewsConfig(Config):
     """Mirror half of the views. auto: all data sets but the digits of mnist."""
     cutout: int = Field(8, ge=0, le=256)
     """Side in pixels of a square painted over with the data set's mean; 0 for none."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the views and of their order."""
 
 
@@ -48,7 +47,7 @@ class NetworkConfig(Config):
 
     name: Literal["resnet9", "lenet5", "alexnet"] = "resnet9"
     """Which of the built-in networks."""
-    width: Annotated[float, Field(gt=0.0, le=4.0)] | Literal["auto"] = 1.0
+    width: Annotated[float, Field(ge=0.01, le=4.0)] | Literal["auto"] = 1.0
     """Factor of resnet9's channels: 1 is the published network with 6.5 M parameters. auto: the
     widest that a time budget allows enough epochs for."""
     pool_first: bool = False
@@ -68,19 +67,19 @@ class ScratchTrainingConfig(Config):
     learning rate at its end."""
     batch_size: int = Field(512, ge=2, le=65_536)
     """Views a training step."""
-    learning_rate: float = Field(0.4, gt=0.0)
+    learning_rate: LearningRate = 0.4
     """Peak learning rate of the cycle; `headstart lr-find` suggests one."""
     warmup: float = Field(0.2, ge=0.0, lt=1.0)
     """Share of the training in which the learning rate rises to its peak."""
-    max_momentum: float = Field(0.95, ge=0.0, lt=1.0)
+    max_momentum: Momentum = 0.95
     """Momentum at both ends of the cycle, where the learning rate is low."""
-    min_momentum: float = Field(0.85, ge=0.0, lt=1.0)
+    min_momentum: Momentum = 0.85
     """Momentum at the learning rate's peak."""
     weight_decay: float = Field(5e-4, ge=0.0, le=1.0)
     """L2 penalty on kernels; biases and batch normalisation are exempt."""
-    label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    label_smoothing: float = Field(0.1, ge=0.0, le=0.99)
     """Share of a label that is spread evenly over all classes while training."""
-    ema: float = Field(0.0, ge=0.0, lt=1.0)
+    ema: Momentum = 0.0
     """Decay of an exponential moving average of the weights, which is then what is kept; 0 keeps
     the weights themselves."""
     mixed_precision: bool | Literal["auto"] = "auto"
@@ -88,7 +87,7 @@ class ScratchTrainingConfig(Config):
     flip_test: bool = True
     """Judge the mean of each test image's and its mirror image's logits as well, as split
     test_flip; only where the views are mirrored too."""
-    seed: int = Field(0, ge=0, le=2**32 - 1)
+    seed: Seed = 0
     """Seed of the initial weights."""
 
     @model_validator(mode="after")

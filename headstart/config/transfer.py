@@ -1,32 +1,59 @@
 """The stages of a transfer run, one model each."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from headstart.config.augmentations import Augmentation, ColorJitter, Flip, RandomResizedCrop
-from headstart.config.base import Config
+from headstart.config.base import (
+    BatchSize,
+    Config,
+    DroppedShare,
+    Epochs,
+    LearningRate,
+    Momentum,
+    NamedPath,
+    Patience,
+    Seed,
+    Split,
+    WeightDecay,
+)
 from headstart.config.spread import SpreadConfig
 
 
 class DatasetConfig(Config):
     """Which images, which labels, which split."""
 
-    images: Path
+    images: NamedPath
     """A folder with one sub-folder a class (optionally under train/, val/, test/), or a CSV or
     Parquet manifest with the columns path, label and, if wanted, split."""
+    layout: Literal["auto", "classes"] = "auto"
+    """classes: each folder in the root is a class, whatever its name. auto: split folders are
+    known by their names, and a tree that may be read in two ways is refused."""
+    split_names: dict[str, Split | Literal["ignore"]] = {}
+    """What a split folder, or a value of a manifest's split column, means where its name does not
+    say so: train, val, test, or ignore; for instance {holdout: test, extra: ignore}."""
+    root: NamedPath | None = None
+    """Folder that the paths of a manifest start at; the manifest's own where not given."""
+    allow_outside: bool = False
+    """Also use images that a manifest names by absolute paths outside that folder."""
+    path_column: str | None = Field(None, min_length=1)
+    """Column of a manifest with the paths; path where not given."""
+    label_column: str | None = Field(None, min_length=1)
+    """Column of a manifest with the labels; label where not given."""
+    split_column: str | None = Field(None, min_length=1)
+    """Column of a manifest with the splits; split, if there is one, where not given."""
     val_fraction: float = Field(0.15, ge=0.0, lt=1.0)
     """Share of the images held out for validation where the data has no val split of its own."""
     test_fraction: float = Field(0.15, ge=0.0, lt=1.0)
     """Share of the images held out for testing where the data has no splits of its own."""
-    split_seed: int = Field(0, ge=0)
+    split_seed: Seed = 0
     """Seed of the split. An image's split depends on this and its own bytes alone."""
     strict: bool = False
     """Refuse the whole data set where a file cannot be used, rather than list it and go on."""
-    max_pixels: int = Field(89_478_485, gt=0)
+    max_pixels: int = Field(89_478_485, gt=0, le=2**31 - 1)
     """Images with more pixels than this are refused as decompression bombs (Pillow's limit)."""
-    exclude: Path | None = None
+    exclude: NamedPath | None = None
     """A list of images to leave out, as `headstart audit` writes it: CSV with the column digest or
     path, or text with one of them a line. Images it names are listed as left out."""
 
@@ -48,7 +75,7 @@ class ViewsConfig(Config):
     """squash: change the aspect ratio; crop: fill and cut the middle; pad: fit and add black."""
     augmentations: tuple[Augmentation, ...] = (RandomResizedCrop(), Flip(), ColorJitter())
     """Applied in this order to each augmented view; baked into the cache."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the augmentations."""
 
 
@@ -59,7 +86,7 @@ class BackboneConfig(Config):
     """A name from `headstart backbones`, or the path of a .keras file or SavedModel folder."""
     weights: str = "pretrained"
     """pretrained, random, or the path of a .weights.h5 file that fits the backbone."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of random weights; without effect on pretrained ones."""
     preprocessing: Literal["auto", "none", "tf", "torch", "caffe", "lite"] = "auto"
     """What the network expects of its pixels. auto: what the table says for a named backbone, and
@@ -79,7 +106,7 @@ class BottleneckConfig(Config):
     """Storage type of the activations."""
     batch_size: int = Field(32, ge=1, le=4096)
     """Views a forward pass. Changes speed and memory, not what is stored."""
-    num_parity_rows: int = Field(8, ge=1)
+    num_parity_rows: int = Field(8, ge=1, le=10_000)
     """Rows of those just extracted that are computed again through the uncut backbone, and
     compared; and as many of those that were there."""
 
@@ -90,50 +117,52 @@ class HeadConfig(Config):
     kind: Literal["linear", "mlp", "tail"] = "linear"
     """linear: one dense layer; mlp: hidden layers before it; tail: the backbone's own layers
     behind the cut, from their pretrained weights, and a dense layer."""
-    hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (256,)
+    hidden_units: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_length=64)
+    ] = (256,)
     """Units of each hidden layer of an mlp."""
-    epochs: int = Field(25, ge=1)
+    epochs: Epochs = 25
     """Most epochs trained; early stopping may end sooner."""
-    batch_size: int = Field(128, ge=1)
+    batch_size: BatchSize = 128
     """Rows a training step."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     """adamw is adam with decoupled weight decay; sgd has Nesterov momentum."""
-    learning_rate: float = Field(5e-3, gt=0.0)
+    learning_rate: LearningRate = 5e-3
     """Peak learning rate. The default suits new dense layers; a tail does better with 1e-3."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     """How the learning rate moves over the epochs."""
-    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    momentum: Momentum = 0.9
     """Momentum of sgd (Nesterov)."""
-    weight_decay: float = Field(1.0, ge=0.0)
+    weight_decay: WeightDecay = 1.0
     """Decoupled weight decay, on kernels only: each step takes learning rate times this off them.
     The default suits adam and adamw, whose steps are normalised; with sgd use 1e-2 or less."""
-    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    dropout: DroppedShare = 0.1
     """Share of the features dropped before each dense layer while training."""
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    label_smoothing: float = Field(0.0, ge=0.0, le=0.99)
     """Share of a label that is spread evenly over all classes while training."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weigh each class by num_images / (num_classes * images of the class)."""
-    patience: int = Field(8, ge=0)
+    patience: Patience = 8
     """Epochs without a better validation loss before training stops; 0 never stops early.
     The best epoch's weights are restored either way."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of initial weights, shuffling and dropout."""
 
 
 class EvaluationConfig(Config):
     """How the trained head is judged."""
 
-    top_k: int = Field(5, ge=1)
+    top_k: int = Field(5, ge=1, le=1_000_000)
     """The k of top-k accuracy; capped by the number of classes."""
-    num_bootstrap: int = Field(1000, ge=10)
+    num_bootstrap: int = Field(1000, ge=10, le=1_000_000)
     """Resamples behind the confidence interval of the accuracy."""
-    confidence: float = Field(0.95, gt=0.0, lt=1.0)
+    confidence: float = Field(0.95, ge=0.01, le=0.9999)
     """Coverage of that interval."""
-    num_calibration_bins: int = Field(15, ge=2)
+    num_calibration_bins: int = Field(15, ge=2, le=10_000)
     """Equal-width bins of the expected calibration error."""
-    num_top_losses: int = Field(24, ge=0)
+    num_top_losses: int = Field(24, ge=0, le=1000)
     """Images shown with the highest loss."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the bootstrap."""
 
 
@@ -142,7 +171,7 @@ class ExportConfig(Config):
 
     formats: tuple[Literal["keras", "saved_model", "litert"], ...] = ("keras", "saved_model")
     """keras is always written; saved_model also takes encoded bytes; litert is for devices."""
-    num_proof_images: int = Field(16, ge=1)
+    num_proof_images: int = Field(16, ge=1, le=1000)
     """Images on which each exported file must give the pipeline's own predictions."""
 
 

@@ -119,7 +119,9 @@ def make_optimizer(
             rate, momentum=config.momentum, nesterov=config.momentum > 0, weight_decay=decay
         )
     else:
-        kind = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[config.optimizer]
+        # Without a decay they are one, and AdamW refuses to be told that there is none.
+        is_adamw = config.optimizer == "adamw" and decay is not None
+        kind = keras.optimizers.AdamW if is_adamw else keras.optimizers.Adam
         optimizer = kind(rate, weight_decay=decay)
     if decay is not None:
         exempt = [variable for variable in variables if not variable.name.endswith("kernel")]
