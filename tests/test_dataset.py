@@ -18,7 +18,11 @@ from PIL import Image
 from headstart.config import SPLITS, DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import DatasetIndex, build_index, split_position
+from headstart.tasks.dataset.file_cache import Verdict
 from headstart.tasks.dataset.index import natural_key
+from headstart.tasks.dataset.inspection import InspectedImage
+from headstart.tasks.dataset.listing import ListedImage
+from headstart.tasks.dataset.splits import split_images
 from headstart.tasks.running.task_options import is_worth_retrying
 
 
@@ -442,14 +446,47 @@ def test_renaming_and_relabelling_moves_no_image(tmp_path):
     assert {row.digest: row.split for row in index_of(root).rows} == before
 
 
-def test_class_without_a_training_image_is_warned_of(tmp_path):
+def test_a_class_keeps_an_image_to_train_on(tmp_path):
     seeds = [s for s in range(60) if split_position(digest_of(png(s)), 0) >= 0.3][:8]
-    held_out = next(s for s in range(99) if split_position(digest_of(png(s)), 0) < 0.15)
-    files = {f"cat/{s}.png": png(s) for s in seeds} | {"rare/1.png": png(held_out)}
-    index = index_of(write(tmp_path, files))
-    found = problem(index, "rare")
+    held_out = [s for s in range(99) if split_position(digest_of(png(s)), 0) < 0.3][:4]
+    files = {f"cat/{s}.png": png(s) for s in seeds}
+    files |= {f"rare/{s}.png": png(s) for s in held_out}
+    nearest = max(held_out, key=lambda s: split_position(digest_of(png(s)), 0))
+    write(tmp_path, files | {f"rare/copy of {nearest}.png": png(nearest)})
+    index = index_of(tmp_path)
+    trained = {row.path for row in index.rows_of("train") if row.label == 1}
+    assert trained == {f"rare/{nearest}.png", f"rare/copy of {nearest}.png"}
+    found = [found for found in index.problems if "chance would have held out" in found.reason]
+    assert [(one.path, one.kind, one.left_out) for one in found] == [("rare", "few_images", False)]
+
+
+def test_class_whose_given_splits_have_no_training_image_is_warned_of(tmp_path):
+    files = {f"train/{c}/1.png": png(i) for i, c in enumerate("ab")}
+    files |= {f"val/{c}/1.png": png(10 + i) for i, c in enumerate("abc")}
+    found = problem(index_of(write(tmp_path, files)), "c")
     assert (found.kind, found.left_out) == ("few_images", False)
     assert "no train image, so it cannot be learned" in found.reason
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    counts=st.lists(st.integers(1, 4), min_size=2, max_size=30), seed=st.integers(0, 99),
+    fractions=st.sampled_from([(0.15, 0.15), (0.5, 0.49), (0.9, 0.0), (0.0, 0.9)]),
+)  # fmt: skip
+def test_no_class_is_left_without_a_training_image(counts, seed, fractions):
+    config = DatasetConfig(
+        images="x", split_seed=seed, val_fraction=fractions[0], test_fraction=fractions[1]
+    )
+    images = [
+        InspectedImage(
+            ListedImage(f"{c}/{i}", "", str(c), None), digest_of(b"%d/%d" % (c, i)), Verdict()
+        )
+        for c, count in enumerate(counts)
+        for i in range(count)
+    ]
+    chosen, _ = split_images(images, config)
+    trained = {image.listed.label for image, s in zip(images, chosen, strict=True) if s == "train"}
+    assert trained == {str(c) for c in range(len(counts))}
 
 
 def test_empty_val_split_is_warned_of(tmp_path):

@@ -1,6 +1,10 @@
 """Image manifests: CSV and Parquet tables of path, label and split."""
 
+import errno
 import io
+import os
+from datetime import date, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from PIL import Image
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index, dataset_root
+from headstart.tasks.running.task_options import is_worth_retrying
 
 
 def png(seed, size=(6, 5)):
@@ -121,9 +126,9 @@ def test_unusable_manifest_lines_are_named_by_number(tmp_path):
 
 def test_unknown_and_missing_splits_are_named(tmp_path):
     text = "path,label,split\nimages/0.png,a,train\nimages/1.png,b,train\n"
-    text += "images/2.png,a,dev\nimages/3.png,b,\n"
+    text += "images/2.png,a,extra\nimages/3.png,b,\n"
     index = index_of(manifest(pool(tmp_path), text))
-    assert "'dev'" in problem(index, "labels.csv line 4").reason
+    assert "'extra'" in problem(index, "labels.csv line 4").reason
     assert "empty, though other lines give one" in problem(index, "labels.csv line 5").reason
 
 
@@ -164,3 +169,282 @@ def test_unreadable_parquet_is_refused(tmp_path):
     write(tmp_path, {"labels.parquet": b"not parquet"})
     with pytest.raises(DatasetError, match="A readable Parquet file"):
         index_of(tmp_path / "labels.parquet")
+
+
+# Paths
+
+
+def elsewhere(tmp_path):
+    """A manifest in one folder, whose lines name images in another by absolute paths."""
+    pool(tmp_path / "data")
+    lines = LINES.replace("images/", f"{tmp_path}/data/images/")
+    (tmp_path / "lists").mkdir()
+    return manifest(tmp_path / "lists", "path,label\n" + lines)
+
+
+def test_absolute_paths_elsewhere_are_refused_with_the_settings_that_take_them(tmp_path):
+    file = elsewhere(tmp_path)
+    with pytest.raises(DatasetError, match="4 of 4 are absolute and lead out of") as caught:
+        index_of(file)
+    assert f"--set dataset.root={tmp_path}/data/images " in caught.value.next_step
+    assert "--set dataset.allow_outside=true" in caught.value.next_step
+
+
+def test_a_root_of_their_own_takes_absolute_and_relative_paths(tmp_path):
+    config = DatasetConfig(images=elsewhere(tmp_path), root=tmp_path / "data")
+    index = build_index(config)
+    assert [row.path for row in index.rows] == [f"images/{i}.png" for i in range(4)]
+    assert dataset_root(config) == tmp_path / "data"
+    relative = manifest(tmp_path / "lists", "path,label\n" + LINES, "relative.csv")
+    assert index_of(relative, root=tmp_path / "data").rows == index.rows
+
+
+def test_paths_outside_are_kept_relative_where_they_are_allowed(tmp_path):
+    file = elsewhere(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "lists")
+    for given in (file, tmp_path / "link" / file.name):
+        config = DatasetConfig(images=given, allow_outside=True)
+        index = build_index(config)
+        assert [row.path for row in index.rows] == [f"../data/images/{i}.png" for i in range(4)]
+        assert all((dataset_root(config) / row.path).is_file() for row in index.rows)
+        assert str(tmp_path) not in index.to_json()
+
+
+def test_settings_of_manifests_are_refused_for_a_folder(tmp_path):
+    pool(tmp_path)
+    with pytest.raises(DatasetError, match=r"dataset\.root is for manifests"):
+        index_of(tmp_path, root=tmp_path)
+
+
+def test_a_root_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="which is no folder"):
+        index_of(manifest(pool(tmp_path), "path,label\n" + LINES), root=tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: path.replace("/", "\\"), "backslashes were read with slashes (4 lines)"),
+        (lambda path: f"  {path}\t", ""),
+        (lambda path: f"./images/../{path}", ""),
+    ],
+)
+def test_paths_of_other_forms_are_found_and_told(tmp_path, change, words):
+    rows = [line.split(",") for line in LINES.split()]
+    text = "".join(f"{change(path)},{label}\n" for path, label in rows)
+    index = index_of(manifest(pool(tmp_path), "path,label\n" + text))
+    assert len(index.rows) == 4
+    notes = [found.reason for found in index.problems if found.kind == "repaired_path"]
+    assert any(words in note for note in notes) == bool(words)
+
+
+def test_file_addresses_and_homes_are_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = f"path,label\nfile://{tmp_path}/images/0.png,a\n~/images/1.png,b\n"
+    assert len(index_of(manifest(pool(tmp_path), text)).rows) == 2
+
+
+def test_names_in_another_form_of_unicode_are_found(tmp_path):
+    write(tmp_path, {"caf\u00e9.png": png(1), "tea.png": png(2)})
+    index = index_of(manifest(tmp_path, "path,label\ncafe\u0301.png,a\ntea.png,b\n"))
+    assert [row.path for row in index.rows] == ["caf\u00e9.png", "tea.png"]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("s3://bucket/0.png", "an address (s3://): download the images"),
+        ("https://example.org/0.png", "an address (https://)"),
+        (r"C:\photos\0.png", "a path of Windows"),
+        (r"images\99.png", "write forward slashes in place of backslashes"),
+    ],
+)
+def test_paths_that_lead_nowhere_are_told_with_the_cure(tmp_path, path, words):
+    index = index_of(manifest(pool(tmp_path), f"path,label\n{LINES}{path},cat\n"))
+    assert words in problem(index, "labels.csv line 6").reason
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+@pytest.mark.parametrize("what", ["0.png", "labels.csv"])
+def test_a_moment_without_the_file_server_costs_no_line(tmp_path, monkeypatch, code, what):
+    file = manifest(pool(tmp_path), "path,label\n" + LINES)
+    name = "stat" if what == "0.png" else "read_bytes"
+    original = getattr(Path, name)
+
+    def fail(self, *arguments, **options):
+        if self.name == what:
+            raise OSError(code, os.strerror(code))
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, name, fail)
+    with pytest.raises(DatasetError, match="run the command again") as caught:
+        index_of(file)
+    assert is_worth_retrying(caught.value)
+
+
+# Tables
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_an_encoding_that_is_marked_is_read(tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    write(pool(tmp_path), {"labels.csv": (f"{mark}path,label\n{LINES}").encode(encoding)})
+    assert len(index_of(tmp_path / "labels.csv").rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("path,label\na.png,chien \u00e9\n".encode("cp1252"), "iconv -f WINDOWS-1252 -t UTF-8"),
+        ("path,label\na.png,b\n".encode("utf-16-le"), "iconv -f UTF-16LE -t UTF-8"),
+    ],
+)
+def test_another_encoding_is_refused_with_the_command_that_mends_it(tmp_path, data, words):
+    write(tmp_path, {"labels.csv": data})
+    with pytest.raises(DatasetError, match="UTF-8") as caught:
+        index_of(tmp_path / "labels.csv")
+    assert words in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\r"),
+        lambda text: "sep=;\r\n" + text.replace(",", ";"),
+        lambda text: "# by hand\n\n" + text,
+        lambda text: text.replace("\n", "\n\n") + ",\n",
+        lambda text: text.replace(",", "|"),
+        lambda text: text.replace("path,label", '"path","label"'),
+        lambda text: text.replace("path,label", " Path , LABEL "),
+    ],
+)
+def test_csv_files_of_other_programs_are_read(tmp_path, change):
+    index = index_of(manifest(pool(tmp_path), change("path,label\n" + LINES)))
+    assert [row.path for row in index.rows] == [f"images/{i}.png" for i in range(4)]
+    assert not index.left_out
+
+
+def test_a_path_with_a_bare_comma_is_no_label(tmp_path):
+    write(pool(tmp_path), {"a,b.png": png(9)})
+    index = index_of(manifest(tmp_path, f"path,label\n{LINES}a,b.png,cat\n"))
+    assert "it has 3 cells, the header 2" in problem(index, "labels.csv line 6").reason
+
+
+def test_tabs_have_an_ending_of_their_own(tmp_path):
+    text = "path\tlabel\n" + LINES.replace(",", "\t")
+    assert len(index_of(manifest(pool(tmp_path), text, "labels.tsv")).rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("filename,class", "--set dataset.path_column=filename --set dataset.label_column=class"),
+        ("path,target", "--set dataset.label_column=target"),
+        ("a,b", "--set dataset.path_column=COLUMN --set dataset.label_column=COLUMN"),
+        ("images/9.png,cat", "put a header above the first line"),
+    ],
+)
+def test_columns_of_other_names_are_told_with_the_setting(tmp_path, header, words):
+    with pytest.raises(DatasetError, match=f"the columns {header.replace(',', ', ')}") as caught:
+        index_of(manifest(pool(tmp_path), f"{header}\n{LINES}"))
+    assert words in caught.value.next_step
+
+
+def test_columns_may_be_named(tmp_path):
+    text = "filename,Class,subset\nimages/0.png,a,train\nimages/1.png,b,train\nimages/2.png,a,dev\n"
+    names = {"path_column": "filename", "label_column": "class"}
+    file = manifest(pool(tmp_path), text)
+    index = index_of(file, split_column="subset", **names)
+    assert [row.split for row in index.rows] == ["train", "train", "val"]
+    plain = index_of(file, **names)
+    assert any("dataset.split_column=subset" in found.reason for found in plain.problems)
+    with pytest.raises(DatasetError, match="that is named: Klasse"):
+        index_of(file, path_column="filename", label_column="Klasse")
+
+
+@pytest.mark.parametrize("header", ["path,label,label", "path,Label,label", "Path,path,label"])
+def test_two_columns_of_one_name_are_refused(tmp_path, header):
+    text = f"{header}\nimages/0.png,cat,dog\nimages/1.png,dog,cat\n"
+    with pytest.raises(DatasetError, match="2 columns are called"):
+        index_of(manifest(pool(tmp_path), text))
+
+
+def test_words_for_splits_may_be_named(tmp_path):
+    text = "path,label,split\nimages/0.png,a,fold1\nimages/1.png,b,fold1\n"
+    text += "images/2.png,a,fold2\nimages/3.png,b,old\n"
+    file = manifest(pool(tmp_path), text)
+    names = {"fold1": "train", "fold2": "val", "old": "ignore"}
+    index = index_of(file, split_names=names)
+    assert [row.split for row in index.rows] == ["train", "train", "val"]
+    assert not index.left_out
+    with pytest.raises(DatasetError, match=r"'fold1' \(dataset\.split_names\)"):
+        index_of(file)
+
+
+def write_parquet(root, labels, kind=None):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = [f"images/{i}.png" for i in range(len(labels))]
+    table = pa.table({"path": pa.array(paths), "label": pa.array(labels, kind)})
+    pq.write_table(table, root / "labels.parquet")
+    return root / "labels.parquet"
+
+
+def test_floats_with_gaps_are_whole_numbers_and_lines_without_a_label(tmp_path):
+    index = index_of(write_parquet(pool(tmp_path), [1.0, 2.0, float("nan"), None]))
+    assert index.class_names == ("1", "2")
+    assert [found.kind for found in index.left_out] == ["manifest_line", "manifest_line"]
+    assert any("NaN for no label" in found.reason for found in index.problems)
+
+
+def test_true_and_false_are_told_as_class_names(tmp_path):
+    index = index_of(write_parquet(pool(tmp_path), [True, False, True, False]))
+    assert index.class_names == ("False", "True")
+    assert any("False and True" in found.reason for found in index.problems)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [["a"], ["b"], ["a"], ["b"]],
+        [datetime(2026, 1, day) for day in (1, 2, 3, 4)],
+        [date(2026, 1, day) for day in (1, 2, 3, 4)],
+        [0.5, 1.0, 1.5, 2.0],
+        [{"a": 1}, {"a": 2}, {"a": 1}, {"a": 2}],
+        [b"a", b"b", b"a", b"b"],
+        [float("inf"), 1.0, 1.0, 2.0],
+    ],
+)
+def test_labels_that_name_no_class_are_refused(tmp_path, labels):
+    with pytest.raises(DatasetError, match="Labels are names or whole numbers"):
+        index_of(write_parquet(pool(tmp_path), labels))
+
+
+def test_categories_are_labels_and_images_within_a_table_are_not_paths(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pool(tmp_path)
+    file = write_parquet(tmp_path, ["a", "b", "a", "b"], pa.dictionary(pa.int8(), pa.string()))
+    assert index_of(file).class_names == ("a", "b")
+    pq.write_table(pa.table({"path": [b"x", b"y"], "label": ["a", "b"]}), file)
+    with pytest.raises(DatasetError, match="The paths of a manifest are text"):
+        index_of(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("labels.jsonl", "read_json('labels.jsonl', lines=True)"),
+        ("labels.json", "read_json('labels.json')"),
+        ("labels.xlsx", "read_excel('labels.xlsx')"),
+        ("labels.yaml", ".csv, .tsv, .parquet, .pq"),
+    ],
+)
+def test_tables_in_other_forms_are_refused_with_the_way_to_csv(tmp_path, name, words):
+    write(tmp_path, {name: b"{}"})
+    with pytest.raises(DatasetError, match="CSV or Parquet") as caught:
+        index_of(tmp_path / name)
+    assert words in caught.value.next_step

@@ -5,19 +5,22 @@ changed is not read, and bytes that were decoded once are not decoded again.
 """
 
 import difflib
+import re
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from headstart.config import DatasetConfig
+from headstart.config import DatasetConfig, Split
 from headstart.errors import DatasetError
+from headstart.tasks.dataset.class_names import doubtful_names
 from headstart.tasks.dataset.exclusion import read_exclusions
 from headstart.tasks.dataset.file_cache import FileCache
 from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES, list_manifest
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow, natural_key
 from headstart.tasks.dataset.inspection import InspectedImage, inspect_files
 from headstart.tasks.dataset.listing import Listing, list_folder
-from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, printable
-from headstart.tasks.dataset.splits import resolve_duplicates, split_of, split_position
+from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, printable, refuse_passing
+from headstart.tasks.dataset.splits import resolve_duplicates, split_images, split_position
 
 __all__ = [
     "DatasetIndex",
@@ -40,10 +43,12 @@ def dataset_root(config: DatasetConfig) -> Path:
         config: The data set's configuration.
 
     Returns:
-        The image folder itself, or the folder of the manifest.
+        The image folder itself; of a manifest, ``config.root`` or the folder that it lies in.
     """
     images = config.images.expanduser()
-    return images if images.is_dir() else images.parent
+    if images.is_dir():
+        return images
+    return images.parent if config.root is None else config.root.expanduser()
 
 
 def build_index(
@@ -69,7 +74,7 @@ def build_index(
             than two classes or nothing to train on, or, where `config.strict`, if anything had
             to be left out.
     """
-    listing = _list(config.images.expanduser(), min_classes=2 if for_training else 1)
+    listing = _list(config, min_classes=2 if for_training else 1)
     inspection = inspect_files(listing.images, config.max_pixels, cache, on_progress)
     problems = listing.problems + inspection.problems
     if not inspection.images:
@@ -84,7 +89,10 @@ def build_index(
     problems += _empty_classes(listing, class_names)
     if for_training and len(class_names) < 2:
         raise _too_few_classes(config, class_names, problems)
-    rows = _make_rows(images, class_names, config)
+    problems += doubtful_names(class_names)
+    splits, kept = split_images(images, config)
+    problems += kept
+    rows = _make_rows(images, splits, class_names)
     if for_training:
         problems += _thin_splits(rows, class_names, config)
     index = DatasetIndex(
@@ -103,18 +111,68 @@ def build_index(
     return index
 
 
-def _list(images: Path, min_classes: int) -> Listing:
-    if images.is_dir():
-        return list_folder(images, min_classes)
-    if not images.exists():
-        raise DatasetError("An image folder or manifest was expected.", *_missing(images))
-    if images.suffix.lower() in MANIFEST_SUFFIXES and images.is_file():
-        return list_manifest(images)
+def _list(config: DatasetConfig, min_classes: int) -> Listing:
+    images = config.images.expanduser()
+    if address := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):/", str(images)):
+        raise DatasetError(
+            "A folder of images, or a manifest, on this machine was expected.",
+            f"{images}, an address",
+            f"download what lies there first (from {address[1]}), and give the local folder; the "
+            "store alone may lie in a bucket: --store",
+        )
+    try:
+        mode = images.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError("An image folder or manifest was expected.", *_missing(images)) from None
+    except OSError as error:
+        refuse_passing(error, str(images))
+        reason = f"{images}: {(error.strerror or type(error).__name__).lower()}"
+        raise DatasetError(
+            "An image folder or manifest that can be read was expected.",
+            reason,
+            "check the path, and who may read it",
+        ) from None
+    if stat.S_ISDIR(mode):
+        _refuse_settings_of_manifests(config)
+        return list_folder(config, min_classes)
+    if images.suffix.lower() in MANIFEST_SUFFIXES and stat.S_ISREG(mode):
+        return list_manifest(images, config)
     raise DatasetError(
         "A folder of images, or a manifest in CSV or Parquet, was expected.",
         str(images),
-        f"give a folder, or a file whose name ends in {', '.join(MANIFEST_SUFFIXES)}",
+        f"give a folder, or a file whose name ends in {', '.join(MANIFEST_SUFFIXES)}"
+        f"{_conversion(images)}",
     )
+
+
+def _refuse_settings_of_manifests(config: DatasetConfig) -> None:
+    fields = ("root", "path_column", "label_column", "split_column")
+    told = [f"dataset.{name}" for name in fields if getattr(config, name) is not None]
+    if told:
+        raise DatasetError(
+            f"{', '.join(told)} {'is' if len(told) == 1 else 'are'} for manifests.",
+            f"{config.images}, a folder",
+            "leave it out, or give the manifest",
+        )
+
+
+def _conversion(images: Path) -> str:
+    """Say how a table in another form becomes one that is read."""
+    readers = {
+        ".json": "read_json({!r})",
+        ".jsonl": "read_json({!r}, lines=True)",
+        ".ndjson": "read_json({!r}, lines=True)",
+        ".xlsx": "read_excel({!r})",
+        ".xls": "read_excel({!r})",
+        ".ods": "read_excel({!r})",
+        ".feather": "read_feather({!r})",
+        ".orc": "read_orc({!r})",
+    }
+    read = readers.get(images.suffix.lower())
+    if read is None:
+        return ""
+    call = f"pandas.{read.format(images.name)}.to_csv({images.stem + '.csv'!r}, index=False)"
+    return f"; such a table can be written as CSV, in Python: {call}"
 
 
 def _missing(images: Path) -> tuple[str, str]:
@@ -132,21 +190,20 @@ def _missing(images: Path) -> tuple[str, str]:
 
 
 def _make_rows(
-    images: list[InspectedImage], class_names: tuple[str, ...], config: DatasetConfig
+    images: list[InspectedImage], splits: list[Split], class_names: tuple[str, ...]
 ) -> tuple[ImageRow, ...]:
     label_of = {name: label for label, name in enumerate(class_names)}
-    given = {image.listed.split for image in images}
     rows = [
         ImageRow(
             path=image.listed.path,
             digest=image.digest,
             label=label_of[image.listed.label],
-            split=split_of(image, given, config),
+            split=split,
             width=image.verdict.width,
             height=image.verdict.height,
             format=image.verdict.format,
         )
-        for image in images
+        for image, split in zip(images, splits, strict=True)
     ]
     return tuple(sorted(rows))
 

@@ -1,73 +1,110 @@
 """Images named by a table: a CSV or Parquet file with the columns path, label and maybe split.
 
-Relative paths start at the table's folder, which is the root of the data set. An absolute path
-inside that folder becomes relative; one outside it is left out with a line, because the index
-must stay true when the store is moved to another machine. A relative path may lead out of the
-folder (``../photos/1.jpg``): it says so itself.
+Relative paths start at the table's folder, or at ``dataset.root``: the root of the data set. An
+absolute path inside it becomes relative. One outside is left out with a line, unless
+``dataset.allow_outside`` takes it; the index keeps it relative to the root even so. A relative
+path may lead out of the root (``../photos/1.jpg``): it says so itself.
 """
 
-import csv
+import errno
 import os
 import posixpath
+import re
 import stat
+import unicodedata
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from headstart.config import Split
+from headstart.config import DatasetConfig, Split
 from headstart.errors import DatasetError
-from headstart.tasks.dataset.listing import SPLIT_FOLDERS, ListedImage, Listing, class_name
-from headstart.tasks.dataset.problems import Problem, ProblemKind
+from headstart.tasks.dataset.class_names import class_name
+from headstart.tasks.dataset.layout import EXACT, split_meant
+from headstart.tasks.dataset.listing import ListedImage, Listing
+from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES, Line, read_table
+from headstart.tasks.dataset.problems import Problem, ProblemKind, printable, refuse_passing
 
-MANIFEST_SUFFIXES = (".csv", ".parquet", ".pq")
-"""File name endings, in lower case, of what is read as a manifest."""
+__all__ = ["MANIFEST_SUFFIXES", "list_manifest"]
 
-_COLUMNS = ("path", "label", "split")
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
 
 
-class _Line(NamedTuple):
-    """One row of the table, as text."""
+class _Fault(NamedTuple):
+    """Why a line names no image that can be used."""
 
-    number: int
+    kind: ProblemKind
+    reason: str
+    outside: str = ""
+
+
+class _Named(NamedTuple):
+    """The file that a line names, and what was done to its path to find it."""
+
     path: str
-    label: str
-    split: str
+    mode: int
+    repair: str = ""
 
 
-def list_manifest(file: Path) -> Listing:
+def list_manifest(file: Path, config: DatasetConfig) -> Listing:
     """List the images that a manifest names.
 
     Args:
-        file: An existing CSV file (UTF-8, with a header; commas, semicolons or tabs between the
-            cells) or Parquet file.
+        file: An existing table; see `headstart.tasks.dataset.manifest_table.read_table`.
+        config: Names the columns, the root, and what splits are called.
 
     Returns:
         One entry a path. Lines that cannot be used are problems that give their number: the line
-        of a CSV file (the header is line 1), the row of a Parquet file (from 1).
+        of a CSV file, the row of a Parquet file (from 1).
 
     Raises:
-        DatasetError: If the file cannot be read as a table or lacks a column.
+        DatasetError: If the file cannot be read as a table, or all its paths lead elsewhere.
     """
-    reader = _read_csv if file.suffix.lower() == ".csv" else _read_parquet
-    lines = list(reader(file))
+    lines, notes = read_table(file, config)
     listing = Listing(num_files_seen=len(lines))
+    finder = _Finder(file.parent if config.root is None else config.root.expanduser(), config)
     has_splits = any(line.split for line in lines)
-    by_path: dict[str, list[tuple[_Line, ListedImage]]] = {}
+    by_path: dict[str, list[tuple[Line, ListedImage]]] = {}
+    outside: list[str] = []
     for line in lines:
-        found = _list_line(line, file.parent, has_splits)
+        if has_splits and split_meant(line.split, config.split_names) == "ignore":
+            listing.num_ignored += 1
+            continue
+        found = finder.look(line, has_splits)
         if isinstance(found, ListedImage):
             by_path.setdefault(found.path, []).append((line, found))
             listing.class_places.setdefault(found.label, file.name)
         else:
-            kind, reason = found
             place = f"{file.name} line {line.number}"
-            listing.problems.append(Problem(place, kind, reason))
+            listing.problems.append(Problem(place, found.kind, found.reason))
+            outside += [found.outside] if found.outside else []
+    if not by_path and outside:
+        raise _all_outside(file, finder.root, outside, len(lines))
     for entries in by_path.values():
         _add_once(listing, entries)
+    notes += finder.told()
+    listing.problems += [
+        Problem(file.name, "repaired_path", note, left_out=False) for note in notes
+    ]
     return listing
 
 
-def _add_once(listing: Listing, entries: list[tuple[_Line, ListedImage]]) -> None:
+def _all_outside(file: Path, root: Path, outside: list[str], num_lines: int) -> DatasetError:
+    try:
+        common = os.path.commonpath([str(Path(path).parent) for path in outside])
+    except ValueError:
+        common = str(Path(outside[0]).parent)
+    return DatasetError(
+        "The paths of a manifest lie in the folder that they start at.",
+        f"{file}: {len(outside):,} of {num_lines:,} are absolute and lead out of {root}, as "
+        f"{printable(outside[0])}",
+        f"--set dataset.root={printable(common)} names the folder that they lie in; "
+        "--set dataset.allow_outside=true takes them wherever they lie",
+    )
+
+
+def _add_once(listing: Listing, entries: list[tuple[Line, ListedImage]]) -> None:
     first = entries[0][1]
     numbers = ", ".join(str(line.number) for line, _ in entries)
     labels = sorted({image.label for _, image in entries})
@@ -82,92 +119,118 @@ def _add_once(listing: Listing, entries: list[tuple[_Line, ListedImage]]) -> Non
         listing.problems.append(Problem(first.path, "listed_twice", reason, left_out=False))
 
 
-def _list_line(line: _Line, root: Path, has_splits: bool) -> ListedImage | tuple[ProblemKind, str]:
-    split: Split | None = None
-    if not line.path:
-        return "manifest_line", "the path is empty"
-    if "\0" in line.path:
-        return "manifest_line", "the path holds a NUL character"
-    label = class_name(line.label)
-    if not label:
-        return "manifest_line", f"the label of {Path(line.path).name} is empty"
-    if has_splits:
-        split = SPLIT_FOLDERS.get(line.split.casefold())
-        if split is None:
-            received = repr(line.split) if line.split else "empty, though other lines give one"
-            return "manifest_line", f"the split is train, val or test, but here it is {received}"
-    path = _relative(line.path, root)
-    if path is None:
-        name = Path(line.path).name
-        return "manifest_line", f"the path of {name} is absolute and leads out of this folder"
-    absolute = root / path
-    try:
-        mode = absolute.stat().st_mode
-    except OSError as error:
-        return "missing", f"{path}: {(error.strerror or type(error).__name__).lower()}"
-    if not stat.S_ISREG(mode):
-        return "special_file", f"{path} is a folder or device, not a file"
-    return ListedImage(path=path, file=str(absolute.absolute()), label=label, split=split)
+class _Finder:
+    """Finds the files that lines name, and counts what it did to their paths."""
+
+    def __init__(self, root: Path, config: DatasetConfig) -> None:
+        if not root.is_dir():
+            raise DatasetError(
+                "dataset.root is the folder that a manifest's paths start at.",
+                f"{root}, which is no folder",
+                "check the path",
+            )
+        self.root = root
+        self._absolute, self._real = root.absolute(), root.resolve()
+        self._allow_outside = config.allow_outside
+        self._split_names = config.split_names
+        self._repairs: dict[str, int] = {}
+
+    def look(self, line: Line, has_splits: bool) -> ListedImage | _Fault:
+        """Find the image of a line."""
+        if line.fault:
+            return _Fault("manifest_line", line.fault)
+        if not line.path.strip():
+            return _Fault("manifest_line", "the path is empty")
+        if "\0" in line.path:
+            return _Fault("manifest_line", "the path holds a NUL character")
+        label = class_name(line.label)
+        if not label:
+            return _Fault("manifest_line", f"the label of {Path(line.path.strip()).name} is empty")
+        split: Split | None = None
+        if has_splits:
+            meant = split_meant(line.split, self._split_names)
+            if meant is None or meant == "ignore":
+                received = repr(line.split) if line.split else "empty, though other lines give one"
+                words = "the split is train, val or test, but here it is "
+                return _Fault("manifest_line", f"{words}{received} (dataset.split_names)")
+            split = meant
+            if line.split.casefold() not in EXACT and line.split not in self._split_names:
+                self._count(f"the split {line.split!r} is taken for {split}")
+        named = self._find(line.path)
+        if isinstance(named, _Fault):
+            return named
+        if not stat.S_ISREG(named.mode):
+            return _Fault("special_file", f"{named.path} is a folder or device, not a file")
+        if named.repair:
+            self._count(named.repair)
+        file = str(self._absolute / named.path)
+        return ListedImage(path=named.path, file=file, label=label, split=split)
+
+    def told(self) -> list[str]:
+        """Say what was done to how many lines."""
+        return [f"{text} ({count:,} lines)" for text, count in self._repairs.items()]
+
+    def _count(self, repair: str) -> None:
+        self._repairs[repair] = self._repairs.get(repair, 0) + 1
+
+    def _find(self, raw: str) -> _Named | _Fault:
+        """Find a file under its path as it stands, or under what that path must mean."""
+        first: _Fault | None = None
+        for text, repair in _spellings(raw):
+            path = self._relative(text)
+            fault = path if isinstance(path, _Fault) else None
+            if isinstance(path, str):
+                try:
+                    return _Named(path, (self._absolute / path).stat().st_mode, repair)
+                except OSError as error:
+                    refuse_passing(error, str(self._absolute / path))
+                    fault = _Fault("missing", f"{path}: {_why(error)}{_hint(raw)}")
+                    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                        return fault
+            first = first or fault
+        assert first is not None
+        return first
+
+    def _relative(self, text: str) -> str | _Fault:
+        """Give a path relative to the root in one spelling, unless it may not be used."""
+        if address := _ADDRESS.match(text):
+            if address[1].casefold() != "file":
+                reason = f"{Path(text).name} is an address ({address[1]}://): download the images, "
+                return _Fault("manifest_line", f"{reason}and name the local files")
+            text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
+        if not Path(text).is_absolute():
+            return posixpath.normpath(Path(text).as_posix())
+        inside = Path(os.path.normpath(text))
+        for base in (self._absolute, self._real):
+            if inside.is_relative_to(base):
+                return inside.relative_to(base).as_posix()
+        if self._allow_outside:
+            return Path(os.path.relpath(inside, self._real)).as_posix()
+        reason = f"the path of {inside.name} is absolute and leads out of this folder "
+        reason += "(dataset.root names another, dataset.allow_outside=true takes it)"
+        return _Fault("manifest_line", reason, outside=str(inside))
 
 
-def _relative(text: str, root: Path) -> str | None:
-    """Give a path relative to the root in one spelling; None where it lies outside."""
-    if not Path(text).is_absolute():
-        return posixpath.normpath(Path(text).as_posix())
-    inside = Path(os.path.normpath(text))
-    for base in (root.absolute(), root.resolve()):
-        if inside.is_relative_to(base):
-            return inside.relative_to(base).as_posix()
-    return None
+def _spellings(raw: str) -> Iterator[tuple[str, str]]:
+    """Yield a path as it stands, and then what it must mean where there is no such file."""
+    text = raw.strip()
+    yield text, ""
+    if raw != text:
+        yield raw, ""
+    if text.startswith("~/"):
+        yield os.path.expanduser(text), ""  # noqa: PTH111 - Path's raises where there is no home
+    if "\\" in text and not _DRIVE.match(text):
+        yield text.replace("\\", "/"), "paths with backslashes were read with slashes"
+    for form in ("NFC", "NFD"):
+        if (other := unicodedata.normalize(form, text)) != text:  # type: ignore[arg-type]
+            yield other, "names were found in another of Unicode's forms"
 
 
-def _read_csv(file: Path) -> Iterator[_Line]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            header = stream.readline()
-            stream.seek(0)
-            # The header has no cell with a comma in it, or the columns would not be found.
-            delimiter = max(",;\t", key=header.count)
-            reader = csv.DictReader(stream, strict=True, delimiter=delimiter)
-            names = _columns(file, list(reader.fieldnames or ()))
-            for row in reader:
-                path, label, split = (row.get(name) if name else "" for name in names)
-                yield _Line(reader.line_num, *map(_text, (path, label, split)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(file, "CSV file in UTF-8", error) from None
+def _hint(raw: str) -> str:
+    if _DRIVE.match(raw.strip()):
+        return "; it is a path of Windows: write it relative to this folder, with forward slashes"
+    return "; write forward slashes in place of backslashes" if "\\" in raw else ""
 
 
-def _read_parquet(file: Path) -> Iterator[_Line]:
-    import pyarrow as pa  # slow to import, and most data sets are folders
-    import pyarrow.parquet as pq
-
-    try:
-        schema = pq.read_schema(file)
-        names = _columns(file, list(schema.names))
-        table = pq.read_table(file, columns=[name for name in names if name])
-        columns = [table.column(name).to_pylist() if name else [""] * len(table) for name in names]
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(file, "Parquet file", error) from None
-    for number, values in enumerate(zip(*columns, strict=True), start=1):
-        yield _Line(number, *map(_text, values))
-
-
-def _columns(file: Path, names: list[str]) -> tuple[str, str, str | None]:
-    found = {name.strip().casefold(): name for name in reversed(names)}
-    path, label, split = (found.get(name) for name in _COLUMNS)
-    if path is None or label is None:
-        raise DatasetError(
-            "A manifest has the columns path and label, and if wanted split.",
-            f"{file}: the columns {', '.join(names) or '(none)'}",
-            "name them in the first line of the file, with commas, semicolons or tabs between",
-        )
-    return path, label, split
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
-
-
-def _unreadable(file: Path, form: str, error: Exception) -> DatasetError:
-    reason = " ".join(str(error).split())
-    return DatasetError(f"A readable {form} was expected.", f"{file}: {reason}", "mend the file")
+def _why(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()

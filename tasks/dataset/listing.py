@@ -1,34 +1,26 @@
 """Which image files a folder holds, and what stands in the way of the others.
 
-Two layouts: ``root/<class>/**`` and ``root/{train,val,test}/<class>/**`` (``validation`` and
-``valid`` also mean val; case does not matter). Nothing but names and stats is read here, except
-the signatures of files that lie beside the class folders.
+Two layouts: ``root/<class>/**`` and ``root/<split>/<class>/**``; `headstart.tasks.dataset.layout`
+tells one from the other. Nothing but names and stats is read here, except the signatures of files
+that lie beside the class folders.
 """
 
 import os
 import stat
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from headstart.config import Split
+from headstart.config import DatasetConfig, Split
 from headstart.errors import DatasetError
+from headstart.tasks.dataset.class_names import class_name, merged_names
 from headstart.tasks.dataset.decode import PREFIX_BYTES, looks_like_image
+from headstart.tasks.dataset.layout import Place, decide_layout, has_folders, is_junk, some
+from headstart.tasks.dataset.own_outputs import own_output
 from headstart.tasks.dataset.problems import Problem, ProblemKind, printable, refuse_passing
 
-SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-"""Folder names (and manifest values), in lower case, that mean a split."""
-
 _MAX_PROBLEMS_SHOWN = 5
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 
 class ListedImage(NamedTuple):
@@ -66,71 +58,48 @@ class Listing:
     num_ignored: int = 0
 
 
-def class_name(text: str) -> str:
-    """Give a label its one spelling.
-
-    Args:
-        text: A folder name or a manifest's label.
-
-    Returns:
-        The text without outer white space, in Unicode's composed form: macOS may write the same
-        folder name decomposed, which would make two classes of one.
-    """
-    return unicodedata.normalize("NFC", text.strip())
-
-
-def list_folder(root: Path, min_classes: int = 2) -> Listing:
+def list_folder(config: DatasetConfig, min_classes: int = 2) -> Listing:
     """List the images of a class folder tree.
 
-    Symbolic links that stay inside the root are followed; no folder is entered twice.
+    Symbolic links that stay inside the root are followed, others where the user says so; no
+    folder is entered twice.
 
     Args:
-        root: An existing folder.
+        config: Names the root, an existing folder, and says how it is to be read.
         min_classes: Fewer class folders than this are refused.
 
     Returns:
         Every file below a class folder, whatever its extension.
 
     Raises:
-        DatasetError: If split folders and class folders stand side by side, or there are too few
-            class folders.
+        DatasetError: If it cannot be told which folders are classes, or there are too few.
     """
-    walk = _Walk(os.path.realpath(root))
+    root = config.images.expanduser()
+    walk = _Walk(os.path.realpath(root), config.allow_outside)
     folders, files = walk.entries(walk.root, "")
-    split_folders = [folder for folder in folders if folder.name.casefold() in SPLIT_FOLDERS]
-    if len(split_folders) < len(folders) and not any(map(walk.has_folders, split_folders)):
-        split_folders = []  # a class that happens to be called "train", between bus and car
-    if split_folders and len(split_folders) < len(folders):
-        others = [folder.path for folder in folders if folder not in split_folders]
-        raise DatasetError(
-            "Either split folders (train/, val/, test/) or class folders were expected in the "
-            "root, not both.",
-            f"{root}: {_some([folder.path for folder in split_folders])} beside {_some(others)}",
-            "move the class folders into a split folder, or the other folders out of the root",
-        )
+    folders = walk.without_own_outputs(folders)
+    layout = decide_layout(root, folders, config)
+    walk.listing.num_ignored += len(layout.ignored)
+    walk.note_guesses(layout.guessed)
     walk.note_stray(files, "lies beside the class folders, so it has no class")
-    if split_folders:
-        for folder in split_folders:
-            classes, files = walk.entries(folder.file, folder.path)
-            walk.note_stray(files, "lies in no class folder, so it has no class")
-            for inner in classes:
-                walk.list_class(inner, SPLIT_FOLDERS[folder.name.casefold()])
-    else:
-        for folder in folders:
-            walk.list_class(folder, None)
+    for folder, split in layout.splits:
+        classes, files = walk.entries(folder.file, folder.path)
+        walk.note_stray(files, "lies in no class folder, so it has no class")
+        walk.list_classes(walk.without_own_outputs(classes), split)
+    walk.list_classes(layout.classes, None)
     if len(walk.listing.class_places) < min_classes:
-        _refuse_too_few(root, walk, [] if split_folders else folders)
+        _refuse_too_few(root, walk, layout.classes)
     return walk.listing
 
 
-def _refuse_too_few(root: Path, walk: "_Walk", folders: list["_Place"]) -> NoReturn:
+def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place]) -> NoReturn:
     """Refuse a tree without classes, before any file is read."""
     classes = walk.listing.class_places
     next_step = "make one sub-folder for each class, with the images of that class in it"
-    if len(folders) == 1 and walk.has_folders(folders[0]):
+    if len(folders) == 1 and has_folders(folders[0]):
         inner = printable(str(root / folders[0].name))
         next_step = f"if the classes are the folders inside it, give {inner} as the path"
-    found = f"only {_some(list(classes.values()))}" if classes else "no class folder"
+    found = f"only {some(list(classes.values()))}" if classes else "no class folder"
     num_files = walk.listing.num_files_seen
     found += f" ({num_files:,} {'file' if num_files == 1 else 'files'})"
     found += "".join(f"\n  {problem}" for problem in walk.listing.problems[:_MAX_PROBLEMS_SHOWN])
@@ -139,27 +108,64 @@ def _refuse_too_few(root: Path, walk: "_Walk", folders: list["_Place"]) -> NoRet
     )
 
 
-class _Place(NamedTuple):
-    """A folder or regular file met on the walk."""
-
-    name: str
-    file: str
-    path: str
-
-
 class _Walk:
     """The state of one walk: where it started and what it has found."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, allow_outside: bool) -> None:
         self.root = root
         self.listing = Listing()
+        self._allow_outside = allow_outside
+        self._own: set[str] = set()
 
-    def list_class(self, folder: _Place, split: Split | None) -> None:
+    def list_classes(self, folders: list[Place], split: Split | None) -> None:
+        """List class folders that lie side by side."""
+        self.listing.problems += merged_names((folder.name, folder.path) for folder in folders)
+        for folder in folders:
+            self._list_class(folder, split)
+
+    def without_own_outputs(self, folders: list[Place]) -> list[Place]:
+        """Take out, and report, the folders that hold nothing but what headstart wrote."""
+        return [folder for folder in folders if not self._is_own(folder, depth=1)]
+
+    def note_guesses(self, guessed: list[tuple[Place, Split]]) -> None:
+        """Say which folders were taken for splits by names that are not beyond doubt."""
+        for folder, split in guessed:
+            reason = f"taken for the {split} split by its name; dataset.split_names says otherwise"
+            self._report(folder.path, "split_name", reason, left_out=False)
+
+    def _is_own(self, folder: Place, depth: int) -> bool:
+        """Tell whether headstart wrote a folder, or all folders in it and no file lies there."""
+        try:
+            with os.scandir(folder.file) as scan:
+                entries = [entry for entry in scan if not is_junk(entry.name)]
+                inner = [
+                    Place(entry.name, entry.path, f"{folder.path}/{entry.name}")
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False)
+                ]
+        except OSError as error:
+            refuse_passing(error, folder.file)
+            return False
+        if words := own_output(folder.file, {entry.name for entry in entries}):
+            reason = f"{words}, so it is passed over; keep results outside of the images"
+            if folder.path not in self._own:
+                self._report(folder.path, "own_output", reason, left_out=False)
+            self._own.add(folder.path)
+            return True
+        if not depth or not inner or len(inner) < len(entries):
+            return False
+        return all(self._is_own(place, depth - 1) for place in inner)
+
+    def _list_class(self, folder: Place, split: Split | None) -> None:
         """List all files below one class folder, folders behind links last."""
         label = class_name(folder.name)
+        if not label:
+            reason = "the name is blank, so it names no class; all that is in it is left out"
+            self._report(folder.path, "bad_name", reason)
+            return
         self.listing.class_places.setdefault(label, folder.path)
         entered: set[str] = set()
-        pending, linked = [folder], list[_Place]()
+        pending, linked = [folder], list[Place]()
         while pending or linked:
             place = pending.pop() if pending else linked.pop()
             real = os.path.realpath(place.file)
@@ -169,19 +175,19 @@ class _Walk:
                 continue
             entered.add(real)
             folders, files = self.entries(place.file, place.path)
-            for inner in reversed(folders):
+            for inner in reversed(self._without_marked(folders)):
                 (linked if Path(inner.file).is_symlink() else pending).append(inner)
             self.listing.images += [
                 ListedImage(path=file.path, file=file.file, label=label, split=split)
                 for file in files
             ]
 
-    def entries(self, folder: str, path: str) -> tuple[list[_Place], list[_Place]]:
+    def entries(self, folder: str, path: str) -> tuple[list[Place], list[Place]]:
         """Give the folders and regular files in a folder, by name; report everything else."""
-        folders: list[_Place] = []
-        files: list[_Place] = []
+        folders: list[Place] = []
+        files: list[Place] = []
         for entry in self._scan(folder, path):
-            place = _Place(entry.name, entry.path, f"{path}/{entry.name}" if path else entry.name)
+            place = Place(entry.name, entry.path, f"{path}/{entry.name}" if path else entry.name)
             mode = self._mode(entry, place)
             if stat.S_ISDIR(mode):
                 folders.append(place)
@@ -195,21 +201,17 @@ class _Walk:
                 )
         return folders, files
 
-    def has_folders(self, place: _Place) -> bool:
-        """Tell whether a folder holds at least one visible folder."""
-        try:
-            with os.scandir(place.file) as entries:
-                return any(entry.is_dir() and not _is_ignored(entry.name) for entry in entries)
-        except OSError:
-            return False
+    def _without_marked(self, folders: list[Place]) -> list[Place]:
+        return [folder for folder in folders if not self._is_own(folder, depth=0)]
 
-    def note_stray(self, files: list[_Place], reason: str) -> None:
+    def note_stray(self, files: list[Place], reason: str) -> None:
         """Report files outside the class folders; only images count as left out."""
         for file in files:
             try:
                 with Path(file.file).open("rb") as stream:
                     is_image = looks_like_image(stream.read(PREFIX_BYTES))
-            except OSError:
+            except OSError as error:
+                refuse_passing(error, file.file)
                 is_image = True  # it may be one
             self._report(file.path, "stray_file", reason, is_image)
 
@@ -222,15 +224,15 @@ class _Walk:
             self._report(path or ".", "unreadable", f"the folder cannot be read ({_why(error)})")
             return
         for entry in entries:
-            if _is_ignored(entry.name):
+            if is_junk(entry.name):
                 self.listing.num_ignored += 1
             else:
                 yield entry
 
-    def _mode(self, entry: os.DirEntry[str], place: _Place) -> int:
+    def _mode(self, entry: os.DirEntry[str], place: Place) -> int:
         """Give the mode of what an entry leads to; 0 where it was reported instead."""
         try:
-            if entry.is_symlink() and not self._stays_inside(place):
+            if entry.is_symlink() and not self._may_follow(place):
                 return 0
             mode = entry.stat().st_mode
             place.path.encode("utf-8")
@@ -244,16 +246,16 @@ class _Walk:
             return 0
         return mode
 
-    def _stays_inside(self, place: _Place) -> bool:
+    def _may_follow(self, place: Place) -> bool:
         try:
             real = os.path.realpath(place.file, strict=True)
         except OSError as error:
+            refuse_passing(error, place.file)
             self._report(printable(place.path), "symlink", f"leads nowhere ({_why(error)})")
             return False
-        if os.path.commonpath([self.root, real]) != self.root:
-            self._report(
-                printable(place.path), "symlink", "leads out of the folder, so it is not followed"
-            )
+        if not self._allow_outside and os.path.commonpath([self.root, real]) != self.root:
+            reason = "leads out of the folder, so it is not followed (dataset.allow_outside=true "
+            self._report(printable(place.path), "symlink", f"{reason}follows such links)")
             return False
         return True
 
@@ -261,19 +263,10 @@ class _Walk:
         self.listing.problems.append(Problem(path, kind, reason, left_out))
 
 
-def _contains_itself(place: _Place, real: str) -> bool:
+def _contains_itself(place: Place, real: str) -> bool:
     parent = os.path.realpath(Path(place.file).parent)
     return Path(place.file).is_symlink() and os.path.commonpath([parent, real]) == real
 
 
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _JUNK or name == "Icon\r"
-
-
 def _why(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()  # str(error) holds absolute paths
-
-
-def _some(paths: list[str]) -> str:
-    shown = ", ".join(f"{printable(path)}/" for path in paths[:4])
-    return f"{shown} and {len(paths) - 4} more" if len(paths) > 4 else shown

@@ -21,6 +21,11 @@ ProblemKind = Literal[
     "listed_twice",
     "few_images",  # a class or split left thin by the split
     "excluded",  # named by a list of the user's
+    "split_name",  # a folder taken for a split by its name
+    "own_output",  # a folder that headstart wrote
+    "doubtful_name",  # classes that look alike, or like a missing value
+    "decoder_note",  # what a decoder said of a file that is used
+    "repaired_path",  # a path of a manifest that was not taken as it stands
 ]
 """What can be wrong with a file, a folder, a manifest line or a class."""
 
@@ -47,12 +52,25 @@ KIND_WORDS: dict[ProblemKind, str] = {
     "listed_twice": "listed twice",
     "few_images": "thin class or split",
     "excluded": "excluded by a list",
+    "split_name": "folders taken for splits",
+    "own_output": "folders that headstart wrote",
+    "doubtful_name": "doubtful class names",
+    "decoder_note": "used, though their decoders complain",
+    "repaired_path": "paths that were not taken as they stand",
 }
 """Each kind in words that follow a number."""
 
 
-_PASSING = frozenset((errno.EIO, errno.ESTALE, errno.ETIMEDOUT))
-"""What a network file system says while its server is away; EIO also a disk that is failing."""
+_PASSING = frozenset(
+    (
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+        *(errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.ESHUTDOWN),
+        *(errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    )
+)
+"""What a network file system says while its server is away; EIO also a disk that is failing; and
+what a machine says whose files or memory are all taken."""
 
 
 class Problem(NamedTuple):

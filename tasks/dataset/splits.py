@@ -6,12 +6,13 @@ thresholds. So adding, removing, renaming or relabelling images moves no other i
 thresholds hold in every class, which stratifies in expectation; exact shares for each class
 would need ranks within the class, and then every added image could move others. The price is
 chance: among n images a share p varies by about sqrt(p (1 - p) / n), and a class of a few images
-may miss a split altogether, which is told as a warning.
+may miss a split altogether, which is told as a warning. A class that would be left without an
+image to train on keeps one, so that it can be learned: the one nearest to the train split.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from headstart.config import SPLITS, DatasetConfig, Split
 from headstart.tasks.dataset.inspection import InspectedImage
@@ -34,20 +35,53 @@ def split_position(digest: str, split_seed: int) -> float:
     return int.from_bytes(hashed[:6], "big") / 2**48  # 53 bits at most are exact in a float
 
 
-def split_of(image: InspectedImage, given: set[Split | None], config: DatasetConfig) -> Split:
-    """Decide the split of one image.
+def split_images(
+    images: Sequence[InspectedImage], config: DatasetConfig
+) -> tuple[list[Split], list[Problem]]:
+    """Decide the split of each image.
 
     Splits that the data gives hold. A train split without a val split gives up part of itself:
-    early stopping and tuning look at val; taken from test, they would spoil the test.
+    early stopping and tuning look at val; taken from test, they would spoil the test. Where chance
+    would hold out all images of a class, one content of it stays in train.
 
     Args:
-        image: The image.
-        given: All values of `listed.split` that occur in the data.
+        images: All usable images.
         config: Fractions and seed.
 
     Returns:
-        Its split.
+        The split of each, and a warning for each class that chance would have emptied.
     """
+    given = {image.listed.split for image in images}
+    splits = [_split_of(image, given, config) for image in images]
+    by_class: defaultdict[str, list[int]] = defaultdict(list)
+    for number, image in enumerate(images):
+        by_class[image.listed.label].append(number)
+    problems = []
+    for label, numbers in by_class.items():
+        drawn = [number for number in numbers if _is_drawn(images[number], given)]
+        if not drawn or any(splits[number] == "train" for number in numbers):
+            continue
+        nearest = max(split_position(images[number].digest, config.split_seed) for number in drawn)
+        kept = [
+            number
+            for number in drawn
+            if split_position(images[number].digest, config.split_seed) == nearest
+        ]
+        for number in kept:
+            splits[number] = "train"
+        reason = f"{images[kept[0]].listed.path} is trained on: chance would have held out all "
+        reason += "images of this class"
+        problems.append(Problem(label, "few_images", reason, left_out=False))
+    return splits, problems
+
+
+def _is_drawn(image: InspectedImage, given: set[Split | None]) -> bool:
+    """Tell whether chance decides between train and a held-out split."""
+    split = image.listed.split
+    return split is None or (split == "train" and "val" not in given)
+
+
+def _split_of(image: InspectedImage, given: set[Split | None], config: DatasetConfig) -> Split:
     split = image.listed.split
     if split is None:
         position = split_position(image.digest, config.split_seed)

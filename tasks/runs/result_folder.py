@@ -43,7 +43,7 @@ def open_folder(store: Store, flow: str, config: Config, out: Path | None) -> Pa
         shutil.rmtree(folder / name, ignore_errors=True)
     fields = config.model_dump(mode="json")
     dataset = fields.get("dataset")
-    for name in ("images", "exclude"):  # so that it is the same run from any working folder
+    for name in ("images", "exclude", "root"):  # so that it is the same run from any working folder
         if dataset and dataset.get(name):
             dataset[name] = str(Path(dataset[name]).expanduser().absolute())
     text = yaml.safe_dump(fields, sort_keys=False)

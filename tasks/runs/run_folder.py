@@ -180,8 +180,9 @@ def write_config(folder: Path, config: TransferConfig) -> None:
     fields = config.model_dump(mode="json")
     # So that it is the same run from any working folder.
     fields["dataset"]["images"] = str(config.dataset.images.expanduser().absolute())
-    if config.dataset.exclude is not None:
-        fields["dataset"]["exclude"] = str(config.dataset.exclude.expanduser().absolute())
+    for name in ("exclude", "root"):
+        if (path := getattr(config.dataset, name)) is not None:
+            fields["dataset"][name] = str(path.expanduser().absolute())
     text = yaml.safe_dump(fields, sort_keys=False)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
 

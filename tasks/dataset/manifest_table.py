@@ -1,0 +1,329 @@
+"""Tables that name images: CSV in Unicode, or Parquet, as lines of text.
+
+Nothing is guessed where a table is odd: columns are found by name alone, values that are neither
+names nor whole numbers are no labels, and what is read otherwise than it stands gets a line.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headstart.config import DatasetConfig
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.problems import printable, refuse_passing
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+MANIFEST_SUFFIXES = (".csv", ".tsv", *PARQUET_SUFFIXES)
+"""File name endings, in lower case, of what is read as a manifest."""
+
+_DELIMITERS = ",;\t|"
+_UNICODE_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+"""What a file of that encoding begins with; UTF-32's mark begins like UTF-16's."""
+_OTHER_NAMES = {
+    "path": (
+        *("filename", "file_name", "file", "filepath", "file_path", "image", "image_path"),
+        *("imagepath", "image_name", "img", "img_path", "image_id", "uri", "name", "id"),
+    ),
+    "label": (
+        *("class", "class_name", "classname", "category", "target", "labels", "label_name"),
+        *("tag", "y", "species", "breed", "diagnosis", "classes"),
+    ),
+    "split": ("set", "subset", "partition", "phase", "usage", "fold", "data_set", "dataset"),
+}
+"""What others call these columns; named in errors and warnings, never taken."""
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
+
+
+class Line(NamedTuple):
+    """One row of a table, as text.
+
+    Attributes:
+        number: Line of a CSV file (the header has its own), or row of a Parquet file, from 1.
+        path: As it stands.
+        label: Without white space around it; empty where there is none.
+        split: Likewise.
+        fault: Why the row cannot be used; empty where it may be.
+    """
+
+    number: int
+    path: str
+    label: str
+    split: str
+    fault: str = ""
+
+
+class Table(NamedTuple):
+    """A manifest, read.
+
+    Attributes:
+        lines: Its rows.
+        notes: What was read otherwise than it stands, or not at all.
+    """
+
+    lines: list[Line]
+    notes: list[str]
+
+
+class _Columns(NamedTuple):
+    """Positions of the columns."""
+
+    path: int
+    label: int
+    split: int | None
+
+
+def read_table(file: Path, config: DatasetConfig) -> Table:
+    """Read a manifest.
+
+    Args:
+        file: A CSV file (UTF-8, or any Unicode with a byte order mark; with a header; commas,
+            semicolons, tabs or bars between the cells) or a Parquet file.
+        config: May name the columns.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        DatasetError: It cannot be read as a table, a column is not there or there twice, or the
+            labels are of a type that names no classes.
+    """
+    notes: list[str] = []
+    try:
+        if file.suffix.lower() in PARQUET_SUFFIXES:
+            lines = list(_read_parquet(file, config, notes))
+        else:
+            lines = list(_read_csv(file, config, notes))
+    except OSError as error:
+        refuse_passing(error, str(file))
+        raise _unreadable(file, "manifest", error.strerror or error) from None
+    return Table(lines, notes)
+
+
+def _read_csv(file: Path, config: DatasetConfig, notes: list[str]) -> Iterator[Line]:
+    stream = io.StringIO(_decode(file, file.read_bytes()), newline="")
+    delimiter, num_skipped = _find_header(stream)
+    reader = csv.reader(stream, strict=True, delimiter=delimiter)
+    try:
+        names = [name.strip() for name in next(reader, [])]
+        columns = _find_columns(file, names, config, notes)
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            number = reader.line_num + num_skipped
+            if any(cell.strip() for cell in row[len(names) :]):
+                fault = f"it has {len(row)} cells, the header {len(names)}; put what holds a "
+                yield Line(number, "", "", "", f"{fault}{delimiter!r} between double quotes")
+                continue
+            cells = row + [""] * (len(names) - len(row))
+            split = "" if columns.split is None else cells[columns.split].strip()
+            yield Line(number, cells[columns.path], cells[columns.label].strip(), split)
+    except csv.Error as error:
+        line = reader.line_num + num_skipped
+        raise _unreadable(file, "CSV file", f"line {line}: {error}") from None
+
+
+def _decode(file: Path, data: bytes) -> str:
+    encoding = next((name for mark, name in _UNICODE_MARKS if data.startswith(mark)), "utf-8-sig")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        byte = f"byte 0x{data[error.start]:02x} in line {line}"
+        raise _no_utf8(file, f"{byte} is none of {encoding.upper()}", "WINDOWS-1252") from None
+    if "\0" in text:
+        raise _no_utf8(file, "it holds NUL characters", "UTF-16LE")
+    return text
+
+
+def _no_utf8(file: Path, reason: str, encoding: str) -> DatasetError:
+    fixed = f"{file.stem}-utf8{file.suffix}"
+    return DatasetError(
+        "A readable CSV file in UTF-8 was expected.",
+        f"{file}: {reason}",
+        f"save it as UTF-8 (in Excel: CSV UTF-8); if it is in {encoding}, as from many programs on "
+        f"Windows: iconv -f {encoding} -t UTF-8 {printable(file.name)} > {printable(fixed)}",
+    )
+
+
+def _find_header(stream: io.StringIO) -> tuple[str, int]:
+    """Go to the header, past comments and Excel's ``sep=;``; give delimiter and lines passed."""
+    delimiter, num_skipped = "", 0
+    while True:
+        start = stream.tell()
+        line = stream.readline()
+        text = line.strip()
+        if text.casefold().startswith("sep=") and len(text) <= 5 and not delimiter:
+            delimiter = line[4] if line[4:5] not in ("\r", "\n", "") else ","
+        elif line and (not text or text.startswith("#")):
+            pass
+        else:
+            stream.seek(start)
+            # A header has no cell with a comma in it, or the columns would not be found.
+            return delimiter or max(_DELIMITERS, key=line.count), num_skipped
+        num_skipped += 1
+
+
+def _read_parquet(file: Path, config: DatasetConfig, notes: list[str]) -> Iterator[Line]:
+    import pyarrow as pa  # slow to import, and most data sets are folders
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(file)
+        found = _find_columns(file, list(schema.names), config, notes)
+        wanted = [number for number in found if number is not None]
+        table = pq.ParquetFile(file).read(columns=[schema.names[number] for number in wanted])
+    except pa.ArrowException as error:
+        raise _unreadable(file, "Parquet file", error) from None
+    as_path, as_label = _path_reader(file, schema, found.path), _label_reader(file, schema, found)
+    paths = map(as_path, table.column(schema.names[found.path]).to_pylist())
+    labels = table.column(schema.names[found.label]).to_pylist()
+    splits: Sequence[Any] = [None] * len(labels)
+    if found.split is not None:
+        splits = table.column(schema.names[found.split]).to_pylist()
+    for number, (path, label, split) in enumerate(zip(paths, labels, splits, strict=True), 1):
+        yield Line(number, path, as_label(label, number, notes), _text(split))
+
+
+def _path_reader(file: Path, schema: Any, column: int) -> Callable[[Any], str]:
+    import pyarrow.types as kinds
+
+    kind = _value_type(schema.field(column).type)
+    if not (kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_null(kind)):
+        raise DatasetError(
+            "The paths of a manifest are text.",
+            f"{file}: the column {schema.names[column]} holds {kind}",
+            "write the files' paths into a column of text (dataset.path_column names it)",
+        )
+    return lambda value: "" if value is None else str(value)
+
+
+def _label_reader(
+    file: Path, schema: Any, columns: _Columns
+) -> Callable[[Any, int, list[str]], str]:
+    import pyarrow.types as kinds
+
+    name = schema.names[columns.label]
+    kind = _value_type(schema.field(columns.label).type)
+    if kinds.is_floating(kind):
+
+        def read_float(value: Any, row: int, notes: list[str]) -> str:
+            if value is None or math.isnan(value):
+                return ""
+            if not float(value).is_integer():
+                raise _no_label(file, name, f"{value!r} in row {row}")
+            _note(notes, f"{name} holds {kind}: 1.0 is taken for the class 1, and NaN for no label")
+            return str(int(value))
+
+        return read_float
+    if kinds.is_boolean(kind):
+
+        def read_bool(value: Any, row: int, notes: list[str]) -> str:
+            _note(notes, f"{name} holds {kind}: the classes are called False and True")
+            return _text(value)
+
+        return read_bool
+    known = (kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_null)
+    if not any(is_kind(kind) for is_kind in known):
+        raise _no_label(file, name, f"{kind}")
+    return lambda value, row, notes: _text(value)
+
+
+def _value_type(kind: Any) -> Any:
+    import pyarrow.types as kinds
+
+    return kind.value_type if kinds.is_dictionary(kind) else kind  # pandas' categories
+
+
+def _note(notes: list[str], text: str) -> None:
+    if text not in notes:
+        notes.append(text)
+
+
+def _no_label(file: Path, column: str, received: str) -> DatasetError:
+    return DatasetError(
+        "Labels are names or whole numbers.",
+        f"{file}: the column {column} holds {received}",
+        "write the name of each image's class as text (dataset.label_column names the column)",
+    )
+
+
+def _find_columns(
+    file: Path, names: list[str], config: DatasetConfig, notes: list[str]
+) -> _Columns:
+    told = {
+        "path": config.path_column,
+        "label": config.label_column,
+        "split": config.split_column,
+    }
+    found = {
+        column: _find_column(file, names, name or column, is_needed=name is not None)
+        for column, name in told.items()
+    }
+    missing = [column for column in ("path", "label") if found[column] is None]
+    if missing:
+        raise DatasetError(
+            "A manifest has the columns path and label, and if wanted split.",
+            f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
+            _cure(names, missing),
+        )
+    if found["split"] is None and (other := _known_as(names, "split")):
+        text = f"the column {other} is not read; --set dataset.split_column={other} makes it the "
+        notes.append(f"{text}split")
+    assert found["path"] is not None
+    assert found["label"] is not None
+    return _Columns(found["path"], found["label"], found["split"])
+
+
+def _find_column(file: Path, names: list[str], wanted: str, is_needed: bool) -> int | None:
+    same = [number for number, name in enumerate(names) if name == wanted]
+    close = [n for n, name in enumerate(names) if name.strip().casefold() == wanted.casefold()]
+    # One that the user names exactly is that one; else Path and path are two of one name.
+    places = same if is_needed and len(same) == 1 else close
+    if len(places) > 1:
+        raise DatasetError(
+            "The columns of a manifest have different names.",
+            f"{file}: {len(places)} columns are called {wanted}, of {', '.join(names)}",
+            "rename or remove all but the one that counts",
+        )
+    if not places and is_needed:
+        raise DatasetError(
+            f"A manifest has the column that is named: {printable(wanted)}.",
+            f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
+            "name one of these (dataset.path_column, dataset.label_column, dataset.split_column)",
+        )
+    return places[0] if places else None
+
+
+def _known_as(names: Sequence[str], column: str) -> str | None:
+    lowered = {name.strip().casefold().replace(" ", "_"): name for name in reversed(names)}
+    return next((lowered[other] for other in _OTHER_NAMES[column] if other in lowered), None)
+
+
+def _cure(names: list[str], missing: list[str]) -> str:
+    if any(name.casefold().endswith(_IMAGE_ENDINGS) for name in names):
+        return "put a header above the first line, which is an image's already: path,label"
+    settings = [
+        f"--set dataset.{column}_column={_known_as(names, column) or 'COLUMN'}"
+        for column in missing
+    ]
+    return (
+        f"say which columns they are, {' '.join(settings)}; or name them so in the first line, "
+        "with commas, semicolons or tabs between"
+    )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _unreadable(file: Path, form: str, reason: object) -> DatasetError:
+    text = " ".join(str(reason).split())
+    return DatasetError(f"A readable {form} was expected.", f"{file}: {text}", "mend the file")
