@@ -222,7 +222,7 @@ def _spellings(raw: str) -> Iterator[tuple[str, str]]:
     if "\\" in text and not _DRIVE.match(text):
         yield text.replace("\\", "/"), "paths with backslashes were read with slashes"
     for form in ("NFC", "NFD"):
-        if (other := unicodedata.normalize(form, text)) != text:  # type: ignore[arg-type]
+        if (other := unicodedata.normalize(form, text)) != text:
             yield other, "names were found in another of Unicode's forms"
 
 
