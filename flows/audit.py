@@ -21,8 +21,9 @@ from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.running.stage import collect_outcomes, mending_damage
-from headstart.tasks.runs.result_folder import close_folder, open_folder, seconds_since
+from headstart.tasks.runs.run_folder import RUN_FILE, open_run_folder, seconds_since
 from headstart.tasks.store.artifacts import artefact, use_store
+from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.stage import stage as views_stage
 
@@ -40,7 +41,7 @@ def audit(config: AuditConfig, store: Path | None = None, out: Path | None = Non
         Where the results are, and the counts.
     """
     with use_store(open_store(store)) as current, shown_in_ui():
-        folder = open_folder(current, "audit", config, out)
+        folder = open_run_folder(current, "audit", config, out)
         return mending_damage(lambda: _run(config, folder))
 
 
@@ -86,7 +87,7 @@ def _run(config: AuditConfig, folder: Path) -> AuditSummary:
         },
         seconds=seconds_since(started_s),
     )
-    close_folder(folder, summary.model_dump(mode="json"))
+    write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     text = markdown(made.counts, made.num_rows, made.num_excluded)
     publish_page("audit", title, text, summary.report, outcomes)
     return summary

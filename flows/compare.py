@@ -8,7 +8,6 @@ killed goes on where it was, and one more seed costs that seed's trainings alone
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from pydantic import BaseModel, ConfigDict
@@ -32,13 +31,14 @@ from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
-from headstart.tasks.runs.result_folder import (
-    close_folder,
+from headstart.tasks.runs.run_folder import (
+    RUN_FILE,
     cold_seconds,
-    open_folder,
+    open_run_folder,
     seconds_since,
 )
 from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.stage import stage as views_stage
 
@@ -79,7 +79,7 @@ def compare(
         shown_in_ui(),
         many_models(),
     ):
-        folder = open_folder(current, "compare", config, out)
+        folder = open_run_folder(current, "compare", config, out)
         return mending_damage(lambda: _run(config, folder))
 
 
@@ -219,8 +219,7 @@ def finish_study(
         notes=tuple(page.notes),
         seconds=seconds_since(started_s),
     )
-    fields: dict[str, Any] = summary.model_dump(mode="json")
-    close_folder(folder, fields)
+    write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     publish_page(name, page.title, markdown_page(page), str(path), outcomes)
     return summary
 

@@ -5,7 +5,6 @@ prefix stays frozen it trains from bottlenecks at its cut; one pass of the backb
 of all rungs. Each rung is a stage of its own, so a ladder that was killed goes on where it was.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -46,11 +45,11 @@ from headstart.tasks.runs.run_folder import (
     RunSummary,
     finish_run,
     make_report,
-    make_run_folder,
+    open_run_folder,
     tensorboard_command,
-    write_config,
 )
 from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.stage import stage as views_stage
 
@@ -87,8 +86,7 @@ def finetune(
         many_models(),
     ):
         name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-ladder"
-        folder = make_run_folder(current, name, FinetuneConfig, out)
-        write_config(folder, config)
+        folder = open_run_folder(current, name, config, out)
         return mending_damage(lambda: _run(config, folder))
 
 
@@ -139,8 +137,7 @@ def _tell_rungs(
     page = ladder_page(f"Ladder · {title}", climbed, num_val, summary.seconds)
     path = write_page(folder / LADDER_PAGE, page)
     whole = FinetuneSummary(**summary.model_dump(), ladder=str(path), rungs=tuple(climbed))
-    text = json.dumps(whole.model_dump(mode="json"), indent=1)
-    (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / RUN_FILE, whole.model_dump(mode="json"))
     if FlowRunContext.get() is not None:
         create_markdown_artifact(markdown_page(page), key="finetune-ladder", description=page.title)
     return whole

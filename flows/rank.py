@@ -36,13 +36,14 @@ from headstart.tasks.ranking.stage import stage as scores_stage
 from headstart.tasks.ranking.throughput import stage as pace_stage
 from headstart.tasks.ranking.verdict import Candidate, SourceLine, best_first, judge
 from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
-from headstart.tasks.runs.result_folder import (
-    close_folder,
+from headstart.tasks.runs.run_folder import (
+    RUN_FILE,
     cold_seconds,
-    open_folder,
+    open_run_folder,
     seconds_since,
 )
 from headstart.tasks.store.artifacts import current_store, use_store
+from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.stage import stage as views_stage
 
@@ -60,7 +61,7 @@ def rank(config: RankConfig, store: Path | None = None, out: Path | None = None)
         Where the results are, and the verdict.
     """
     with use_store(open_store(store)) as current, shown_in_ui(), many_models():
-        folder = open_folder(current, "rank", config, out)
+        folder = open_run_folder(current, "rank", config, out)
         return mending_damage(lambda: _run(config, folder))
 
 
@@ -90,7 +91,7 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
         metrics={**verdict.model_dump(mode="json"), "seconds_saved": verdict.seconds_saved},
         seconds=seconds_since(started_s),
     )
-    close_folder(folder, summary.model_dump(mode="json"))
+    write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     publish_page("rank", title, markdown(verdict), summary.report, outcomes)
     return summary
 

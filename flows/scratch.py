@@ -28,12 +28,12 @@ from headstart.tasks.runs.run_folder import (
     LEFT_OUT_FILE,
     RunSummary,
     finish_run,
-    make_run_folder,
+    open_run_folder,
     tensorboard_command,
 )
 from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, compare
-from headstart.tasks.scratch.run import HARD_FOLDER, make_scratch_report, write_scratch_config
+from headstart.tasks.scratch.run import HARD_FOLDER, make_scratch_report
 from headstart.tasks.scratch.schedule import stage as make_schedule
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
@@ -61,8 +61,7 @@ def scratch(
     with use_store(open_store(store)) as current, shown_in_ui():
         title = f"{Path(config.dataset.images).resolve().name}-{config.network.name}"
         written = (PLAIN_LOG_FOLDER, SHEET_NAME, HARD_FOLDER)
-        folder = make_run_folder(current, title, ScratchConfig, out, written)
-        write_scratch_config(folder, config)
+        folder = open_run_folder(current, title, config, out, written)
         return mending_damage(lambda: _run(config, folder, started_s))
 
 

@@ -20,7 +20,7 @@ from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.ranking import reference
 from headstart.tasks.ranking.sources import REFERENCE, Source, add_source, check_name, seed_registry
 from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
-from headstart.tasks.runs.result_folder import seconds_since
+from headstart.tasks.runs.run_folder import seconds_since
 from headstart.tasks.store.artifacts import current_store, use_store
 from headstart.tasks.store.fingerprint import file_digest
 from headstart.tasks.store.remote_store import open_store

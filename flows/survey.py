@@ -27,8 +27,9 @@ from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
 from headstart.tasks.running.stage import collect_outcomes, mending_damage
-from headstart.tasks.runs.result_folder import close_folder, open_folder, seconds_since
+from headstart.tasks.runs.run_folder import RUN_FILE, open_run_folder, seconds_since
 from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.stage import anatomy, measurements
@@ -53,7 +54,7 @@ def survey(
         names = tuple(dict.fromkeys(config.backbones or BACKBONES))
         for name in names:
             _check_name(name)
-        folder = open_folder(current, "survey", config, out)
+        folder = open_run_folder(current, "survey", config, out)
         return mending_damage(lambda: _run(config, names, folder))
 
 
@@ -100,7 +101,7 @@ def _run(config: SurveyConfig, names: tuple[str, ...], folder: Path) -> SurveySu
         },
         seconds=seconds_since(started_s),
     )
-    close_folder(folder, summary.model_dump(mode="json"))
+    write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     publish_page("survey", title, f"{len(names)} backbones.", summary.report, outcomes)
     return summary
 

@@ -34,7 +34,6 @@ from headstart.tasks.runs.run_folder import (
     make_report,
     open_run_folder,
     tensorboard_command,
-    write_config,
 )
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
@@ -56,8 +55,8 @@ def transfer(
         Where the results are, and the figures.
     """
     with use_store(open_store(store)) as current, use_spreading(config.spread), shown_in_ui():
-        folder = open_run_folder(current, config, out)
-        write_config(folder, config)
+        title = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}"
+        folder = open_run_folder(current, title, config, out)
         return mending_damage(lambda: _run(config, folder))
 
 

@@ -38,7 +38,7 @@ from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import collect_outcomes, mending_damage
-from headstart.tasks.runs.result_folder import cold_seconds, open_folder
+from headstart.tasks.runs.run_folder import cold_seconds, open_run_folder
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.stage import stage as views_stage
@@ -64,7 +64,7 @@ def transferability(
         shown_in_ui(),
         many_models(),
     ):
-        folder = open_folder(current, "transferability", config, out)
+        folder = open_run_folder(current, "transferability", config, out)
         return mending_damage(lambda: _run(config, folder))
 
 

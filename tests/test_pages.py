@@ -6,7 +6,7 @@ import pytest
 
 from headstart.config import RankConfig, build_config
 from headstart.tasks.running.stage import Outcome
-from headstart.tasks.runs.result_folder import cold_seconds, open_folder
+from headstart.tasks.runs.run_folder import cold_seconds, open_run_folder
 from headstart.tasks.store.artifacts import Store
 
 
@@ -14,12 +14,12 @@ def test_a_run_that_replaces_another_has_none_of_its_trainings(
     store: Store, tmp_path: Path
 ) -> None:
     config = build_config(RankConfig, tmp_path / "images")
-    folder = open_folder(store, "rank", config, tmp_path / "out")
+    folder = open_run_folder(store, "rank", config, tmp_path / "out")
     for name in ("tensorboard/0-a-top/events", "crash/0-a-top/bundle.json", "mine/notes"):
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text("old")
     (folder / "run.json").write_text("{}")
-    assert open_folder(store, "rank", config, tmp_path / "out") == folder
+    assert open_run_folder(store, "rank", config, tmp_path / "out") == folder
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "mine"}
 
 

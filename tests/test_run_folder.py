@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from headstart.config import TransferConfig, load_config
+from headstart.config import RankConfig, TransferConfig, build_config, load_config
 from headstart.errors import ConfigError
 from headstart.flows.transfer import transfer
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.runs import run_folder
-from headstart.tasks.runs.run_folder import (
-    make_run_folder,
-    open_run_folder,
-    tensorboard_command,
-    write_config,
-)
+from headstart.tasks.runs.config_file import write_config
+from headstart.tasks.runs.run_folder import open_run_folder, tensorboard_command
 from headstart.tasks.store.artifacts import Store
 from tests.pipeline import Pipeline, statuses
 
@@ -45,7 +41,7 @@ def test_runs_in_one_second_get_a_folder_each(
     store: Store, config: TransferConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_folder, "datetime", _Noon)
-    folders = [open_run_folder(store, config, None) for _ in range(3)]
+    folders = [open_run_folder(store, "photos-mine", config, None) for _ in range(3)]
     assert [folder.relative_to(store.root).as_posix() for folder in folders] == [
         "runs/photos-mine-20240506-120000",
         "runs/photos-mine-20240506-120000-2",
@@ -59,7 +55,7 @@ def test_another_run_may_make_the_folder_first(
 ) -> None:
     monkeypatch.setattr(run_folder, "datetime", _Noon)
     monkeypatch.setattr(Path, "exists", lambda path: False)  # as if it were made a moment later
-    folders = {open_run_folder(store, config, None) for _ in range(3)}
+    folders = {open_run_folder(store, "photos-mine", config, None) for _ in range(3)}
     assert len(folders) == 3
 
 
@@ -76,10 +72,10 @@ def test_a_chosen_folder_is_made_with_its_parents(
     store: Store, config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = open_run_folder(store, config, Path("new/results"))
+    folder = open_run_folder(store, "photos-mine", config, Path("new/results"))
     assert folder == tmp_path / "new" / "results"
     assert folder.is_dir()
-    assert open_run_folder(store, config, folder) == folder  # it is still empty
+    assert open_run_folder(store, "photos-mine", config, folder) == folder  # it is still empty
 
 
 @pytest.mark.parametrize(
@@ -101,7 +97,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(
     path.write_text(text)
     before = files_in(tmp_path / "mine")
     with pytest.raises(ConfigError, match="holds other files"):
-        open_run_folder(store, config, tmp_path / "mine")
+        open_run_folder(store, "photos-mine", config, tmp_path / "mine")
     assert files_in(tmp_path / "mine") == before
 
 
@@ -111,7 +107,7 @@ def test_a_file_in_the_way_is_refused(
 ) -> None:
     (tmp_path / "file").write_text("precious")
     with pytest.raises(ConfigError, match="--out is a folder that can be written"):
-        open_run_folder(store, config, tmp_path / place)
+        open_run_folder(store, "photos-mine", config, tmp_path / place)
     assert (tmp_path / "file").read_text() == "precious"
 
 
@@ -120,14 +116,13 @@ def test_a_folder_that_may_only_be_read_is_refused(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # the superuser may write everywhere
     with pytest.raises(ConfigError, match="out: cannot be written"):
-        open_run_folder(store, config, tmp_path / "out")
+        open_run_folder(store, "photos-mine", config, tmp_path / "out")
 
 
 def test_the_folder_of_an_earlier_run_loses_what_that_run_left_and_no_more(
     store: Store, config: TransferConfig, tmp_path: Path
 ) -> None:
-    folder = open_run_folder(store, config, tmp_path / "out")
-    write_config(folder, config)
+    folder = open_run_folder(store, "photos-mine", config, tmp_path / "out")
     for name in ("tensorboard/train/events", "crash/bundle.json", "saved_model/saved_model.pb"):
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text("old")
@@ -137,7 +132,7 @@ def test_the_folder_of_an_earlier_run_loses_what_that_run_left_and_no_more(
     for name in ("heatmaps.png", "hard/one.png"):
         (folder / name).write_text("old")
     written = ("hard", "heatmaps.png", "never")
-    make_run_folder(store, "photos", TransferConfig, folder, written)
+    open_run_folder(store, "photos", config, folder, written)
     assert files_in(folder).keys() == {"config.yaml", "my notes.txt"}
 
 
@@ -177,6 +172,34 @@ def test_what_happens_to_a_run_folder_does_not_reach_the_store(finished: Pipelin
 def test_a_written_configuration_is_read_back(config: TransferConfig, tmp_path: Path) -> None:
     write_config(tmp_path, config)
     assert load_config(file=tmp_path / "config.yaml") == config
+
+
+def test_a_written_configuration_is_the_same_run_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("mine.keras", "efficientnet_lite0", "mine.weights.h5"):
+        Path(name).write_text("some network")
+    own = {"name": "mine.keras", "weights": "mine.weights.h5"}
+    ranking = {"backbones": ["mine.keras", "vgg16"], "cuts": ["top", "mine.keras:conv"]}
+    written = [
+        build_config(TransferConfig, "photos.csv", overrides={"backbone": own}),
+        build_config(TransferConfig, "photos", overrides={"dataset.exclude": "bad.csv"}),
+        build_config(RankConfig, "photos", overrides={"candidates": ranking}),
+    ]
+    here, read = tmp_path / "here", []
+    for config in written:
+        write_config(tmp_path, config)
+        read.append(build_config(type(config), file=tmp_path / "config.yaml"))
+    transfer_of_file, transfer_of_name, rank = (config.model_dump(mode="json") for config in read)
+    assert transfer_of_file["backbone"]["name"] == str(here / "mine.keras")
+    assert transfer_of_file["backbone"]["weights"] == str(here / "mine.weights.h5")
+    assert transfer_of_file["dataset"]["images"] == str(here / "photos.csv")
+    assert transfer_of_name["backbone"]["name"] == "efficientnet_lite0"  # whatever lies here
+    assert transfer_of_name["dataset"]["exclude"] == str(here / "bad.csv")
+    assert rank["candidates"]["backbones"] == [str(here / "mine.keras"), "vgg16"]
+    assert rank["candidates"]["cuts"] == ["top", f"{here / 'mine.keras'}:conv"]
 
 
 def test_the_tensorboard_command_can_be_pasted() -> None:

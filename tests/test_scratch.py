@@ -29,10 +29,10 @@ from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.progress import Advance, Reporter, copy_progress_to, use_reporter
+from headstart.tasks.runs.config_file import write_config
 from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
-from headstart.tasks.scratch.run import write_scratch_config
 from headstart.tasks.scratch.schedule import MOST_VIEWS
 from headstart.tasks.scratch.schedule import stage as make_schedule
 from headstart.tasks.scratch.training import predict_logits
@@ -356,7 +356,7 @@ def test_the_written_configuration_is_the_same_run_from_any_folder(
     (tmp_path / "mnist").mkdir()  # a name is a name, whatever lies here
     monkeypatch.chdir(tmp_path)
     made = ScratchConfig.model_validate({"dataset": {"images": "mnist", "data": "copies"}})
-    write_scratch_config(tmp_path, made)
+    write_config(tmp_path, made)
     again = build_config(ScratchConfig, file=tmp_path / "config.yaml")
     assert again.dataset.images == "mnist"
     assert again.dataset.data == tmp_path / "copies"

@@ -71,6 +71,11 @@ class Backbone:
         self._build_classifier = build_classifier
         self._content_digest = content_digest
 
+    @property
+    def has_classifier(self) -> bool:
+        """Whether `classifier` has one to build."""
+        return self._build_classifier is not None
+
     def classifier(self) -> Any | None:
         """Build the network with the ImageNet logits it was trained for.
 

@@ -2,7 +2,7 @@
 
 Pillow and the codecs that it comes with are in the key of every view by this digest and not by
 their versions, so that an upgrade costs a pass only where it changes pixels. The lossy codecs
-alone can: libjpeg-turbo, libwebp, and libaom or dav1d for AVIF.
+alone can: libjpeg-turbo, libwebp, OpenJPEG, and libaom or dav1d for AVIF.
 """
 
 import base64
@@ -58,13 +58,22 @@ _AVIF = (
     "H4Pav2sc2Q3AeZdX5fo2nQw+VkYjczmgDgb2MMg="
 )
 """The same, quality 50."""
+_JPEG2000 = (
+    "/0//UQAvAAAAAAAbAAAAFQAAAAAAAAAAAAAAGwAAABUAAAAAAAAAAAADBwEBBwEBBwEB/1IADAAAAAEAAgQEAAD/XA"
+    "ARQl9SUAVQBVBHV9NX01di/2QAJQABQ3JlYXRlZCBieSBPcGVuSlBFRyB2ZXJzaW9uIDIuNS40/5AACgAAAAAA4gAB"
+    "/5PHzGQRT4cQfCHPkigmWKL5p9qxWmhGjkbj/NOfx8xsENxCEERKSdkqSpWkfp1Pd2f7t7ODCfIa3WqLx9CAER2/eG"
+    "o8bVZXaBG0F2f/Yq/TsOKIuGEHN+PG0utJXJ7AngcQFpiYt5WesiPNtJ7AOIWKwOMAG8PLE9MvWcY4XCITw+IjD4CY"
+    "E4Az/0y6MhOT0RNTQDKtaRBv8i5onIz0aR51bAcj8KA3zKLA1EAbIkb3xR/OybG1BHjkZuC8EYDA1QAbIkniQllim7"
+    "nlDkyinBe5WT8IDf/Z"
+)
+"""The same, a bare codestream with the irreversible wavelets, to a fifth of its size."""
 
 
 @lru_cache(maxsize=1)
 def codecs_digest() -> str:
     """Return the SHA-256 (64 hexadecimal characters) of the pixels of the probe images."""
     digest = hashlib.sha256()
-    for text in (_JPEG, _PROGRESSIVE, _WEBP, _AVIF):
+    for text in (_JPEG, _PROGRESSIVE, _WEBP, _AVIF, _JPEG2000):
         data = base64.b64decode(text)
         try:
             pixels = decode_image(data, max_pixels=2**16)

@@ -65,7 +65,9 @@ class DatasetIndex:
     num_decoded: int = 0
 
     def rows_of(self, split: Split) -> tuple[ImageRow, ...]:
-        """Give the rows of one split, sorted by path.
+        """Give the rows of one split, in the order that trainings and draws number them by.
+
+        It is that of the images' contents: what a file is called decides no result.
 
         Args:
             split: "train", "val" or "test".
@@ -73,7 +75,8 @@ class DatasetIndex:
         Returns:
             Its rows; empty where the data has no such split.
         """
-        return tuple(row for row in self.rows if row.split == split)
+        rows = [row for row in self.rows if row.split == split]
+        return tuple(sorted(rows, key=lambda row: (row.digest, row.label, row.path)))
 
     def only(self, digests: Collection[str]) -> "DatasetIndex":
         """Narrow the index to some images.

@@ -184,4 +184,4 @@ def _describe(made: PixelsManifest) -> str:
     return f"{made.name}, {height} x {width} {kind}, {len(made.class_names)} classes, {splits}"
 
 
-stage = Stage("pixels", 2, PixelsManifest, _write_pixels, _pixels_key, _describe)
+stage = Stage("pixels", 3, PixelsManifest, _write_pixels, _pixels_key, _describe)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 from PIL import Image
 
-from headstart.errors import DatasetError, RecordError
+from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.evaluation.advice import caveats, next_steps
 from headstart.tasks.evaluation.figures import confusion_excerpt, curves_svg, reliability_svg
@@ -30,6 +31,8 @@ from headstart.tasks.evaluation.findings import (
     weakest_first,
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics
+from headstart.tasks.evaluation.templates import make_environment
+from headstart.tasks.store.files import write_text
 
 REPORT_NAME = "report.html"
 THUMBNAIL_SIDE = 160
@@ -73,20 +76,7 @@ def write_report(folder: Path, report: Report) -> Path:
     Raises:
         RecordError: The folder or the file cannot be written.
     """
-    page = _render(report)
-    path = folder / REPORT_NAME
-    aside = path.with_name(f".{REPORT_NAME}.{os.getpid()}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside.write_text(page, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise RecordError(
-            "The report is written into a folder that can be written to.",
-            f"{path}: {error.strerror or error}",
-            "choose another output folder, or free disk space",
-        ) from error
-    return path
+    return write_text(folder / REPORT_NAME, _render(report))
 
 
 def data_uri(data: bytes, media_type: str) -> str:
@@ -204,19 +194,11 @@ def _markdown(text: str) -> str:
 
 
 def _render(report: Report) -> str:
-    # Imported here: a hit replays the page and needs neither.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable_value,
+    environment = make_environment(
+        Path(__file__).parent,
+        duration=_duration,
+        embedded=lambda path: data_uri(path.read_bytes(), "image/png"),
     )
-    environment.filters |= {"percent": percent, "duration": _duration, "printable": printable}
-    environment.filters["embedded"] = lambda path: data_uri(path.read_bytes(), "image/png")
     template = environment.get_template("report.html.j2")
     split = headline_split(report)
     return template.render(
@@ -246,13 +228,6 @@ def _figures(report: Report) -> dict[str, Any]:
     }
 
 
-def _printable_value(value: Any) -> Any:
-    """Make strings safe to write; markup that is already escaped passes as it is."""
-    if type(value) is not str:
-        return value
-    return "\n".join(map(printable, value.split("\n")))  # the configuration has lines
-
-
 def _duration(seconds: float) -> str:
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
@@ -263,10 +238,11 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _yaml(config: Mapping[str, Any] | None) -> str | None:
+def _yaml(config: Mapping[str, Any] | None) -> Markup | None:
     if config is None:
         return None
-    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
+    return Markup.escape("\n".join(map(printable, text.split("\n"))))
 
 
 def _shared_folder(images: Sequence[HardImage]) -> Path | None:

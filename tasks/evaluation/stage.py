@@ -111,7 +111,7 @@ def _describe_evaluation(evaluation: EvaluationManifest) -> str:
 
 stage = Stage(
     "evaluation",
-    2,
+    3,
     EvaluationManifest,
     _evaluate_head,
     _evaluation_key,

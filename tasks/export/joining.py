@@ -6,13 +6,10 @@ them all. It is made of stock Keras layers and operations only, so that
 ``keras.models.load_model`` reads it where headstart is not installed.
 """
 
-import itertools
-from typing import Any
-
 import keras
 
 from headstart.errors import ExportError
-from headstart.tasks.backbones.copying import copy_weights
+from headstart.tasks.backbones.chaining import apply, with_free_names
 from headstart.tasks.views.augment import Resize
 
 IMAGE, VIEW, BOTTLENECK, LOGITS, PROBABILITIES = (
@@ -62,19 +59,21 @@ def join(
     """
     _check_fit(extractor, head)
     taken = {IMAGE, RESIZED, VIEW, BOTTLENECK, LOGITS, PROBABILITIES}
-    image = keras.Input((None, None, 3), dtype="uint8", name=IMAGE)
-    bottleneck = _flatten(extractor, taken).call(_view(image, image_size, resize))
-    if storage_dtype != "float32":
-        bottleneck = keras.ops.cast(bottleneck, storage_dtype)
-    bottleneck = keras.ops.cast(bottleneck, "float32")
-    bottleneck = keras.layers.Identity(name=BOTTLENECK, dtype="float32")(bottleneck)
-    taken.remove(LOGITS)  # the head's last layer owns that name
-    logits = _flatten(head, taken).call(bottleneck)
-    probabilities = keras.layers.Softmax(name=PROBABILITIES, dtype="float32")(logits)
+    parts: tuple[tuple[keras.Model, set[str]], ...] = (
+        (_view(image_size, resize), {RESIZED, VIEW}),
+        (extractor, set()),
+        (_stored(head.inputs[0].shape[1:], storage_dtype), {BOTTLENECK}),
+        (head, {LOGITS}),
+    )
+    image = x = keras.Input((None, None, 3), dtype="uint8", name=IMAGE)
+    for part, own_names in parts:
+        taken -= own_names
+        x = apply(with_free_names(part, taken, flat=True), x)
+    probabilities = keras.layers.Softmax(name=PROBABILITIES, dtype="float32")(x)
     return keras.Model(image, probabilities, name="headstart")
 
 
-def _view(image: Any, image_size: int, resize: Resize) -> Any:
+def _view(image_size: int, resize: Resize) -> keras.Model:
     # As plain_view: the same op, rounded half to even. float32 even under mixed precision.
     resizing = keras.layers.Resizing(
         image_size,
@@ -86,45 +85,22 @@ def _view(image: Any, image_size: int, resize: Resize) -> Any:
         name=RESIZED,
         dtype="float32",
     )
+    image = keras.Input((None, None, 3), dtype="uint8")
     pixels = keras.ops.cast(image, "float32")  # Resizing hands uint8 of the right size on as it is
     # Its training argument defaults to True, and Keras hands the first value it meets on to all
     # later layers: model(images) would drop out and renormalise.
     resized = resizing(pixels, training=False)
     rounded = keras.ops.clip(keras.ops.round(resized), 0.0, 255.0)
-    return keras.layers.Identity(name=VIEW, dtype="float32")(rounded)
+    return keras.Model(image, keras.layers.Identity(name=VIEW, dtype="float32")(rounded))
 
 
-def _flatten(model: keras.Model, taken: set[str]) -> keras.Model:
-    """Give a model of the same layers with none nested and no name in ``taken``.
-
-    A layer whose name is taken is copied under a new one. The names used are added to ``taken``.
-    """
-    if len(model.inputs) == len(model.outputs) == 1:  # bare tensors, not lists; Sequential too
-        model = keras.Model(model.inputs[0], model.outputs[0])
-
-    def rename(layer: Any) -> Any:
-        if isinstance(layer, keras.Model):
-            return layer  # taken apart when it is called
-        renamed = layer if layer.name not in taken else _copy(layer, taken)
-        taken.add(renamed.name)
-        return renamed
-
-    def call(layer: Any, *arguments: Any, **options: Any) -> Any:
-        if isinstance(layer, keras.Model):
-            return _flatten(layer, taken).call(*arguments)
-        return layer(*arguments, **options)
-
-    return keras.models.clone_model(model, clone_function=rename, call_function=call)
-
-
-def _copy(layer: Any, taken: set[str]) -> Any:
-    copy = type(layer).from_config(layer.get_config())
-    names = (f"{layer.name}_{number}" for number in itertools.count(1))
-    copy.name = next(name for name in names if name not in taken)
-    if getattr(layer, "weights", None):  # bare operations have none
-        copy.build_from_config(layer.get_build_config())
-        copy_weights(copy, layer)
-    return copy
+def _stored(shape: tuple[int, ...], storage_dtype: str) -> keras.Model:
+    """Round bottlenecks as the store did."""
+    bottleneck = x = keras.Input(shape)
+    if storage_dtype != "float32":
+        x = keras.ops.cast(x, storage_dtype)
+    x = keras.ops.cast(x, "float32")
+    return keras.Model(bottleneck, keras.layers.Identity(name=BOTTLENECK, dtype="float32")(x))
 
 
 def _check_fit(extractor: keras.Model, head: keras.Model) -> None:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import headstart
 from headstart.errors import ExportError
+from headstart.tasks.backbones.frozen_graph import fold_variables
 from headstart.tasks.export.joining import LOGITS, VIEW
 from headstart.tasks.views.augment import Resize
 
@@ -75,6 +76,17 @@ class ModelCard(BaseModel):
     tensorflow_version: str = tf.__version__
     keras_version: str = keras.__version__
     run: dict[str, Any] = {}
+
+
+def main_model(folder: Path) -> Path:
+    """Return the model of a run's folder: the .keras file, or the SavedModel where there is none.
+
+    Args:
+        folder: Of a run.
+    """
+    file = folder / FILE_NAMES["keras"]
+    saved_model = folder / FILE_NAMES["saved_model"]
+    return saved_model if saved_model.exists() and not file.exists() else file
 
 
 def write_card(path: Path, card: ModelCard) -> None:
@@ -176,8 +188,9 @@ def freeze(model: keras.Model) -> Any:
         A concrete function from views uint8 [N, image_size, image_size, 3] to the list of logits
         and probabilities, each float32 [N, num_classes].
     """
-    view = model.get_layer(VIEW).output
-    network = keras.Model(view, [model.get_layer(LOGITS).output, model.output])
+    # The last call of a layer is the one in the joined model, if that was not read from a file.
+    view, logits = (model.get_layer(name)._inbound_nodes[-1].outputs[0] for name in (VIEW, LOGITS))
+    network = keras.Model(view, [logits, model.output])
     spec = tf.TensorSpec(view.shape, tf.uint8, name="views")
     values = [(variable, variable.numpy()) for variable in network.variables]
 
@@ -186,7 +199,9 @@ def freeze(model: keras.Model) -> Any:
         with keras.StatelessScope(constants):  # in it, a variable's value is the constant
             return network(tf.cast(views, tf.float32), training=False)
 
-    return tf.function(forward, input_signature=[spec], autograph=False).get_concrete_function()
+    function = tf.function(forward, input_signature=[spec], autograph=False).get_concrete_function()
+    # A SavedModel inside keeps variables of its own, which Keras does not know.
+    return fold_variables(function) if function.variables else function
 
 
 def _open_litert(path: Path) -> Any:

@@ -23,7 +23,7 @@ from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.export.joining import join
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.proof import prove
-from headstart.tasks.export.writing import export_model
+from headstart.tasks.export.writing import export_model, formats_of
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, current_store
@@ -81,14 +81,15 @@ def _export_model(
         storage_dtype=dtype,
     )
     joined = join(extractor, model, size, views.resize, dtype)
-    export_model(joined, config.formats, folder, card)
+    formats = formats_of(joined, config.formats)
+    export_model(joined, formats, folder, card)
     images, logits = _proof_images(dataset, source, model, views, backbone, bottlenecks, config)
     difference = prove(folder, card, images, logits, source.max_pixels)
     return Made(
         num_rows=len(images),
         num_rows_computed=len(images),
         fields={
-            "formats": tuple(sorted({"keras", *config.formats})),
+            "formats": formats,
             "largest_difference": difference,
         },
     )
@@ -117,7 +118,7 @@ def _proof_images(
 
 stage = Stage(
     "export",
-    2,
+    3,
     ExportManifest,
     _export_model,
     _export_key,

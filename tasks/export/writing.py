@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -52,7 +52,7 @@ def export_model(
 
     Args:
         model: From `headstart.tasks.export.joining.join`.
-        formats: Of "keras", "saved_model" and "litert"; "keras" is always written.
+        formats: Those asked for; `formats_of` says which are written.
         folder: An existing folder that nobody reads yet; publish it once it is proven.
         card: What goes with the model; its class names give the labels.
 
@@ -68,14 +68,18 @@ def export_model(
             f"The model has {num_classes} probabilities, so as many class names.",
             f"{len(card.class_names)} class names",
         )
-    written = [folder / FILE_NAMES["keras"]]
-    model.save(written[0])
+    formats = formats_of(model, formats)
+    written: list[Path] = []
+    if "keras" in formats:
+        written.append(folder / FILE_NAMES["keras"])
+        model.save(written[0])
     writers = {kind: write for kind, write in _WRITERS.items() if kind in formats}
     if writers:
         _check_size(model)
-        # From the file, not from memory: what proves them then proves the .keras file too.
-        model = read_keras(written[0])
-        _check_views(model, card)
+        if written:
+            # From the file, not from memory: what proves them then proves the .keras file too.
+            model = read_keras(written[0])
+            _check_views(model, card)
         network = freeze(model)
         for kind, write in writers.items():
             written.append(folder / FILE_NAMES[kind])
@@ -86,6 +90,23 @@ def export_model(
     lines = "".join(f"{_one_line(name)}\n" for name in card.class_names)
     (folder / LABELS_NAME).write_text(lines, encoding="utf-8", newline="\n")
     return [*written, folder / CARD_NAME, folder / LABELS_NAME]
+
+
+def formats_of(model: keras.Model, wanted: Sequence[str]) -> tuple[Format, ...]:
+    """Say in which formats a joined model is written.
+
+    Args:
+        model: From `headstart.tasks.export.joining.join`.
+        wanted: Formats asked for.
+
+    Returns:
+        Those and "keras", sorted. A backbone that is a SavedModel is a TensorFlow program: a
+        .keras file could name it, but not hold it, so that "saved_model" takes its place.
+    """
+    holds_program = any(isinstance(layer, keras.layers.TFSMLayer) for layer in model.layers)
+    always: Format = "saved_model" if holds_program else "keras"
+    formats = {always, *wanted} - ({"keras"} if holds_program else set())
+    return tuple(kind for kind in sorted(get_args(Format)) if kind in formats)
 
 
 def decode_in_graph(encoded: Any) -> Any:

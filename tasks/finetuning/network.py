@@ -14,6 +14,7 @@ import numpy as np
 
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.builders import seeded_initializers
+from headstart.tasks.backbones.chaining import apply, with_free_names
 from headstart.tasks.backbones.copying import copy_weights
 from headstart.tasks.backbones.cuts import TOP
 
@@ -103,9 +104,10 @@ def extend(
     segment = copy_segment(backbone, start, end)
     if fresh_seed is not None:
         segment = _redraw(segment, fresh_seed)
+    segment = with_free_names(segment, {layer.name for layer in below.operations}, flat=False)
     rows = keras.Input(segment.input_shape[1:], name="bottleneck", dtype="float32")
-    # call, not __call__: the layers stand in the network one by one, for debuggers and joining.
-    model = keras.Model(rows, below.call(segment.call(rows)), name="head")
+    # The layers stand in the network one by one, for debuggers and joining.
+    model = keras.Model(rows, apply(below, apply(segment, rows)), name="head")
     new = tuple(layer.name for layer in segment.layers if layer.weights)
     return Network(_all_trainable(model), (*groups, new))
 
@@ -129,7 +131,7 @@ def copy_segment(backbone: Backbone, start: str, end: str) -> Any:
         return copy
     size = backbone.image_size
     pixels = keras.Input((size, size, 3), name="bottleneck", dtype="float32")
-    return keras.Model(pixels, copy.call(backbone.preprocessing(pixels)))
+    return keras.Model(pixels, apply(copy, backbone.preprocessing(pixels)))
 
 
 def _copy(backbone: Backbone) -> Any:

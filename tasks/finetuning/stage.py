@@ -30,7 +30,7 @@ from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.export.stage import stage as export_of_head
-from headstart.tasks.export.writing import export_model
+from headstart.tasks.export.writing import export_model, formats_of
 from headstart.tasks.finetuning.network import Network, extend, falling, group_layers
 from headstart.tasks.finetuning.rows import (
     collections_at,
@@ -39,6 +39,7 @@ from headstart.tasks.finetuning.rows import (
     recipes_at,
 )
 from headstart.tasks.finetuning.training import require_validation, train_network
+from headstart.tasks.head.optimizer import settings_in_effect
 from headstart.tasks.head.stage import TRAINED_ON, HeadManifest, open_head
 from headstart.tasks.head.training import predict_logits
 from headstart.tasks.running.stage import Made, Stage
@@ -79,13 +80,12 @@ def _rung_key(
     log_dir: Path,
 ) -> dict[str, Any]:
     network = open_backbone(backbone, views.image_size)
-    unused = {"momentum"} if tuning.optimizer != "sgd" else set()
     return {
         "labels": index_of(dataset).labels_digest_of(TRAINED_ON),
         "rows": recipes_at(network, views, start, dtype),
         "backbone": network.training_fingerprint(),
         "below": below.key,
-        "tuning": tuning.model_dump(mode="json", exclude=unused),
+        "tuning": settings_in_effect(tuning),
         "head": head.model_dump(include={"seed", "label_smoothing", "class_weights"}),
         **versions(),
     }
@@ -176,7 +176,7 @@ def _describe_rung(rung: RungManifest) -> str:
     )
 
 
-rung = Stage("rung", 1, RungManifest, _train_rung, _rung_key, _describe_rung, uses_gpu=True)
+rung = Stage("rung", 2, RungManifest, _train_rung, _rung_key, _describe_rung, uses_gpu=True)
 
 
 def _evaluation_key(
@@ -264,7 +264,8 @@ def _export(
         storage_dtype=dtype,
     )
     joined = join(extractor_to(network, start), model, network.image_size, views.resize, dtype)
-    export_model(joined, config.formats, folder, card)
+    formats = formats_of(joined, config.formats)
+    export_model(joined, formats, folder, card)
     index, root = index_of(dataset), dataset_root(source)
     count = min(config.num_proof_images, len(index.digests))
     picked = [index.digests[i] for i in np.linspace(0, len(index.digests) - 1, count, dtype=int)]
@@ -273,7 +274,6 @@ def _export(
     logits = np.asarray(model(rows.astype(np.float32), training=False))
     encoded = [files[image].read_bytes() for image in picked]
     difference = prove(folder, card, encoded, logits, source.max_pixels)
-    formats = tuple(sorted({"keras", *config.formats}))
     return Made(count, count, fields={"formats": formats, "largest_difference": difference})
 
 

@@ -29,8 +29,10 @@ from headstart.tasks.finetuning.network import PIXELS, Network, extend
 from headstart.tasks.finetuning.pooled import pooled_recipes, pooled_rows
 from headstart.tasks.finetuning.rows import open_rows_at, recipes_at
 from headstart.tasks.finetuning.training import require_validation, train_network
+from headstart.tasks.head.optimizer import settings_in_effect
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.head.training import build_head, predict_logits
+from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
 from headstart.tasks.store.artifacts import artefact
@@ -97,9 +99,10 @@ def _trial_key(
         "rows": recipes,
         "backbone": network.training_fingerprint(),
         "trial": trial.model_dump(mode="json", exclude={"name"}),
-        "tuning": tuning.model_dump(mode="json", exclude={"rate_decay"}),
+        "tuning": settings_in_effect(tuning, "rate_decay"),
         "head": head.model_dump(include={"seed", "dropout", "label_smoothing", "class_weights"}),
         "evaluation": evaluation,
+        "machine": machine_fingerprint(),  # seconds and memory are among the results
         **versions(),
     }
 
@@ -262,7 +265,7 @@ def _describe_trial(trial: TrialManifest) -> str:
     )
 
 
-trial = Stage("trial", 2, TrialManifest, _run_trial, _trial_key, _describe_trial, uses_gpu=True)
+trial = Stage("trial", 3, TrialManifest, _run_trial, _trial_key, _describe_trial, uses_gpu=True)
 
 
 def interval_over_seeds(values: list[float], confidence: float) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from headstart.config import HeadConfig
+from headstart.config import HeadConfig, TuningConfig
 
 ONE_CYCLE_START = 1 / 10
 """Share of the peak at which a one-cycle run starts, and to which it comes back. Source: Smith,
@@ -92,6 +92,24 @@ def learning_rate_schedule(
     return peak
 
 
+def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[str, Any]:
+    """Return the settings of a training for its key: what is not read is left out.
+
+    Args:
+        config: Of the training.
+        *unused: Names of further fields that this training does not read.
+
+    Returns:
+        JSON values; those of equal optimizers are equal.
+    """
+    if config.optimizer != "sgd":
+        unused = (*unused, "momentum")
+    settings = config.model_dump(mode="json", exclude=set(unused))
+    if config.optimizer == "adam":  # adamw by another name, see make_optimizer
+        settings["optimizer"] = "adamw"
+    return settings
+
+
 def make_optimizer(
     config: HeadConfig, num_steps: int, variables: Sequence[Any]
 ) -> keras.optimizers.Optimizer:
@@ -119,10 +137,8 @@ def make_optimizer(
             rate, momentum=config.momentum, nesterov=config.momentum > 0, weight_decay=decay
         )
     else:
-        # Without a decay they are one, and AdamW refuses to be told that there is none.
-        is_adamw = config.optimizer == "adamw" and decay is not None
-        kind = keras.optimizers.AdamW if is_adamw else keras.optimizers.Adam
-        optimizer = kind(rate, weight_decay=decay)
+        # What Keras calls AdamW is this, but that it refuses to do without a decay.
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
     if decay is not None:
         exempt = [variable for variable in variables if not variable.name.endswith("kernel")]
         optimizer.exclude_from_weight_decay(var_list=exempt)

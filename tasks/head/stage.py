@@ -21,6 +21,7 @@ from headstart.tasks.bottlenecks.rows import (
 from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.head.optimizer import settings_in_effect
 from headstart.tasks.head.training import train_head
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
@@ -56,22 +57,12 @@ def _head_key(
         "num_augmented": views.num_augmented,
         "bottlenecks": cut.plain.recipe,
         "augmented": cut.augmented.recipe if cut.augmented else None,
-        "head": _settings_in_effect(config),
+        "head": settings_in_effect(config, *(() if config.kind == "mlp" else ("hidden_units",))),
         **versions(),
     }
     if config.kind == "tail":
         fields["tail"] = network.training_fingerprint()
     return fields
-
-
-def _settings_in_effect(config: HeadConfig) -> dict[str, Any]:
-    """Leave out settings that the kind of head or optimizer does not read."""
-    unused = set()
-    if config.kind != "mlp":
-        unused.add("hidden_units")
-    if config.optimizer != "sgd":
-        unused.add("momentum")
-    return config.model_dump(mode="json", exclude=unused)
 
 
 def _train_head(
@@ -116,4 +107,4 @@ def _describe_head(head: HeadManifest) -> str:
     return f"epoch {head.best_epoch} of {len(head.history)}{judged}"
 
 
-stage = Stage("head", 1, HeadManifest, _train_head, _head_key, _describe_head)
+stage = Stage("head", 2, HeadManifest, _train_head, _head_key, _describe_head)

@@ -16,6 +16,7 @@ from headstart.tasks.dataset.index import ImageRow
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
+from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, current_store
 from headstart.tasks.views.addresses import plain_rows
@@ -54,6 +55,7 @@ def _baseline_key(
         "judged": judged,
         "budget_s": budget_s,
         "baseline": config,
+        "machine": machine_fingerprint(),  # how far it comes in the time
         **versions(),
     }
 
@@ -169,7 +171,7 @@ def _fit_for(
 
 stage = Stage(
     "baseline",
-    1,
+    2,
     BaselineManifest,
     _train_from_scratch,
     _baseline_key,

@@ -33,8 +33,6 @@ SCORES = ("logme", "h_score", "regularised_h_score", "leep", "nce", "knn", "prob
 class ScoresManifest(Manifest):
     """What one candidate's features are worth by each score."""
 
-    backbone: str
-    cut: str
     scores: dict[str, float | None]
     """By name of `SCORES`; None where the backbone has no source head, or not behind this cut."""
 
@@ -52,8 +50,8 @@ def _scores_key(
     return {
         "labels": dataset.labels_digest,
         "bottlenecks": cut.plain.recipe,
-        "backbone": backbone.name,
-        "cut": cut.cut,
+        # Of two networks that are one up to the top, one may know more: its own classifier.
+        "classifier": network.has_classifier and cut.cut == TOP,
         "scoring": config,
         **versions(),
     }
@@ -76,7 +74,7 @@ def _score(
     return Made(
         num_rows=len(images),
         num_rows_computed=len(images),
-        fields={"backbone": backbone.name, "cut": cut, "scores": scores},
+        fields={"scores": scores},
     )
 
 
@@ -139,10 +137,7 @@ def _source_head(network: Backbone, cut: str) -> Head | None:
 
 def _describe_scores(made: ScoresManifest) -> str:
     logme_score, probe = made.scores["logme"], made.scores["probe"]
-    return (
-        f"{Path(made.backbone).name} at {made.cut}: LogME {logme_score:.4f}, "
-        f"linear probe {probe:.4f}"
-    )
+    return f"LogME {logme_score:.4f}, linear probe {probe:.4f}"
 
 
-stage = Stage("scores", 1, ScoresManifest, _score, _scores_key, _describe_scores)
+stage = Stage("scores", 2, ScoresManifest, _score, _scores_key, _describe_scores)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.tasks.ranking.agreement import weighted_tau
 from headstart.tasks.ranking.stage import SCORES
 from headstart.tasks.running.stage import Outcome
-from headstart.tasks.runs.result_folder import cold_seconds
+from headstart.tasks.runs.run_folder import cold_seconds
 
 
 class Candidate(BaseModel):

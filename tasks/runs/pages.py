@@ -5,13 +5,13 @@ nothing is fetched, and it is legible in light and in dark.
 """
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import RecordError
-from headstart.tasks.evaluation.findings import UNDEFINED, percent, printable
+from headstart.tasks.evaluation.findings import UNDEFINED
+from headstart.tasks.evaluation.templates import make_environment
+from headstart.tasks.store.files import write_text
 
 
 def write_page(path: Path, template: Path, **context: Any) -> Path:
@@ -28,18 +28,10 @@ def write_page(path: Path, template: Path, **context: Any) -> Path:
     Raises:
         RecordError: The file cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalise,
+    environment = make_environment(
+        template.parent, Path(__file__).parent, figure=figure, amount=amount
     )
-    environment.filters |= {"percent": percent, "figure": figure, "amount": amount}
-    return _write(path, environment.get_template(template.name).render(**context))
+    return write_text(path, environment.get_template(template.name).render(**context))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Path:
@@ -62,7 +54,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return _write(path, text.getvalue())
+    return write_text(path, text.getvalue())
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -73,23 +65,3 @@ def figure(value: float | None, digits: int = 3) -> str:
 def amount(value: float | None, digits: int = 0) -> str:
     """Write a number with thousands separated and so many decimals; a dash where there is none."""
     return UNDEFINED if value is None else f"{value:,.{digits}f}"
-
-
-def _write(path: Path, text: str) -> Path:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-        aside.replace(path)
-    except OSError as error:
-        raise RecordError(
-            "Results are written into a folder that can be written to.",
-            f"{path}: {error.strerror or error}",
-            "choose another output folder, or free disk space",
-        ) from error
-    return path
-
-
-def _finalise(value: Any) -> Any:
-    """Make strings safe to write; markup that is already escaped passes as it is."""
-    return printable(value) if type(value) is str else value

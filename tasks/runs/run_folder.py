@@ -6,7 +6,6 @@ cache, and what `cache gc` removes is not missed here.
 
 import contextlib
 import itertools
-import json
 import os
 import shlex
 import shutil
@@ -17,10 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
-from headstart.config import Config, TransferConfig, build_config
+from headstart.config import Config, TransferConfig
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
@@ -35,12 +33,14 @@ from headstart.tasks.evaluation.findings import (
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
-from headstart.tasks.export.model_files import FILE_NAMES
+from headstart.tasks.export.model_files import FILE_NAMES, main_model
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.config_file import is_run_of, write_config
 from headstart.tasks.store.artifacts import Store, artefact
 from headstart.tasks.store.disk_space import explain_full_disk
+from headstart.tasks.store.files import write_json
 
 LEFT_OUT_FILE = "left_out.json"
 """Every file that is not in the data set, and why."""
@@ -70,37 +70,15 @@ class RunSummary(BaseModel):
     """Files that are not in the data set: path and reason."""
 
 
-def open_run_folder(store: Store, config: TransferConfig, out: Path | None) -> Path:
-    """Make the folder of a new run.
-
-    Args:
-        store: Under whose runs/ it goes where no other place is asked for.
-        config: Names the run.
-        out: A folder of the user's choice; an earlier run in it is replaced.
-
-    Returns:
-        The folder, which exists.
-
-    Raises:
-        ConfigError: The chosen folder holds something else than a run.
-    """
-    name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}"
-    return make_run_folder(store, name, TransferConfig, out)
-
-
-def make_run_folder(
-    store: Store,
-    title: str,
-    model: type[Config],
-    out: Path | None,
-    written_besides: Sequence[str] = (),
+def open_run_folder(
+    store: Store, title: str, config: Config, out: Path | None, written_besides: Sequence[str] = ()
 ) -> Path:
-    """Make the folder of a new run of any flow.
+    """Make the folder of a new run of any flow, with its configuration in it.
 
     Args:
         store: Under whose runs/ it goes where no other place is asked for.
         title: Begins the folder's name there.
-        model: The flow's configuration model, by which an earlier run's folder is known.
+        config: Of the run; an earlier run's folder is known by the type of its own.
         out: A folder of the user's choice; an earlier run in it is replaced.
         written_besides: Names of files and folders that this flow may write and others do not.
 
@@ -110,12 +88,13 @@ def make_run_folder(
     Raises:
         ConfigError: The chosen folder holds something else than a run.
     """
-    folder = make_result_folder(store, title, out, lambda chosen: _holds_run(chosen, model))
+    folder = make_result_folder(store, title, out, lambda chosen: is_run_of(type(config), chosen))
     # What the new run may not write again must not be taken for its own, models above all.
     for name in (RUN_FILE, LEFT_OUT_FILE, "tensorboard", "crash", *FILE_NAMES.values()):
         _remove(folder / name)
     for name in written_besides:
         _remove(folder / name)
+    write_config(folder, config)
     return folder
 
 
@@ -166,27 +145,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _holds_run(folder: Path, model: type[Config]) -> bool:
-    """Say whether a run was begun in a folder; many a project has a config.yaml of its own."""
-    try:
-        build_config(model, file=folder / "config.yaml")
-    except ConfigError:
-        return False
-    return True
-
-
-def write_config(folder: Path, config: TransferConfig) -> None:
-    """Write the run's configuration, in the form that ``--config`` reads."""
-    fields = config.model_dump(mode="json")
-    # So that it is the same run from any working folder.
-    fields["dataset"]["images"] = str(config.dataset.images.expanduser().absolute())
-    for name in ("exclude", "root"):
-        if (path := getattr(config.dataset, name)) is not None:
-            fields["dataset"][name] = str(path.expanduser().absolute())
-    text = yaml.safe_dump(fields, sort_keys=False)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
-
-
 def tensorboard_command(folder: Path) -> str:
     """Return the command that shows a run's training."""
     return f"tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}"
@@ -227,20 +185,20 @@ def finish_run(
         page = write_report(folder, report)
     summary = RunSummary(
         run_dir=str(folder),
-        model=str(folder / "model.keras"),
+        model=str(main_model(folder)),
         report=str(page),
         tensorboard=tensorboard_command(folder),
         stages=tuple(outcomes),
         metrics={split: _headline(metrics) for split, metrics in evaluation.metrics.items()},
-        seconds=round(time.monotonic() - started_s, 3),
+        seconds=seconds_since(started_s),
         diagnoses=tuple(diagnoses),
         left_out=tuple(
             {"path": printable(file.path), "reason": printable(file.reason)}
             for file in report.dataset.left_out
         ),
     )
-    _write_json(folder / LEFT_OUT_FILE, summary.left_out)
-    _write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
+    write_json(folder / LEFT_OUT_FILE, summary.left_out)
+    write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     return summary
 
 
@@ -262,11 +220,23 @@ def _make_new(wanted: Path) -> Path:
     raise AssertionError("there are numbers left")
 
 
-def _write_json(path: Path, value: Any) -> None:
-    """Write JSON aside, then rename it, so that a file that is there is whole."""
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    aside.replace(path)
+def seconds_since(started_s: float) -> float:
+    """Return the seconds since a monotonic time, to the millisecond."""
+    return round(time.monotonic() - started_s, 3)
+
+
+def cold_seconds(outcomes: Sequence[Outcome]) -> float:
+    """Estimate what stages take where nothing is in the store.
+
+    Args:
+        outcomes: How they went.
+
+    Returns:
+        Seconds: of each stage what making it took, scaled up to all rows where some were in the
+        store. Where all were, what they took is not known, and only what it took without them
+        counts.
+    """
+    return sum(outcome.made_s / (outcome.share_computed or 1.0) for outcome in outcomes)
 
 
 def make_report(

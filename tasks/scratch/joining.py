@@ -29,7 +29,8 @@ def join_network(model: Any, image_shape: tuple[int, int, int]) -> Any:
     if channels == 1:
         pixels = keras.ops.sum(pixels * keras.ops.array(LUMA), axis=-1, keepdims=True)
     features = keras.Model(model.inputs[0], model.get_layer(FEATURES).output)
-    extractor = keras.Model(images, features.call(pixels))
+    # Called as one layer, which `join` takes apart: names in it may be those of the ops above.
+    extractor = keras.Model(images, features(pixels))
     feature = keras.Input(model.get_layer(FEATURES).output.shape[1:], name="bottleneck")
     head = feature
     for layer in model.layers[model.layers.index(model.get_layer(FEATURES)) + 1 :]:

@@ -7,12 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from headstart.config import ScratchConfig
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images
-from headstart.tasks.dataset.sources import SOURCES
 from headstart.tasks.evaluation.findings import (
     Command,
     DatasetSummary,
@@ -32,20 +30,6 @@ from headstart.tasks.views.epoch_stage import EpochViewsManifest
 HARD_FOLDER = "hard"
 """Pictures of the hardest test images, in the run's folder."""
 VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
-
-
-def write_scratch_config(folder: Path, config: ScratchConfig) -> None:
-    """Write the run's configuration, in the form that ``--config`` reads."""
-    fields = config.model_dump(mode="json")
-    # So that it is the same run from any working folder. A name is a data set's, even where a
-    # folder of that name is there.
-    images = Path(config.dataset.images).expanduser()
-    if config.dataset.images not in SOURCES and images.is_dir():
-        fields["dataset"]["images"] = str(images.absolute())
-    if config.dataset.data is not None:
-        fields["dataset"]["data"] = str(config.dataset.data.expanduser().absolute())
-    text = yaml.safe_dump(fields, sort_keys=False)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
 
 
 def make_scratch_report(

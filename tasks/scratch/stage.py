@@ -25,7 +25,7 @@ from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.stage import ExportManifest
-from headstart.tasks.export.writing import export_model
+from headstart.tasks.export.writing import export_model, formats_of
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
@@ -216,7 +216,9 @@ def _export(
         storage_dtype="float32",
         run={"data": pixels.name, "num_parameters": training.num_parameters},
     )
-    export_model(join_network(model, pixels.image_shape), config.formats, folder, card)
+    joined = join_network(model, pixels.image_shape)
+    formats = formats_of(joined, config.formats)
+    export_model(joined, formats, folder, card)
     images = open_images(pixels, "test")
     count = min(config.num_proof_images, len(images))
     picked = np.asarray(images[np.linspace(0, len(images) - 1, count, dtype=int)])
@@ -224,7 +226,6 @@ def _export(
         folder, card, [as_png(image) for image in picked], predict_logits(model, picked),
         MAX_PROOF_PIXELS,
     )  # fmt: skip
-    formats = tuple(sorted({"keras", *config.formats}))
     return Made(count, count, fields={"formats": formats, "largest_difference": difference})
 
 

@@ -1,0 +1,43 @@
+"""Small files written whole or not at all."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import RecordError
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file aside, then rename it: a file that is there is whole.
+
+    Args:
+        path: Of the file; an earlier one is replaced, and folders that are missing are made.
+        text: What it will hold, as UTF-8.
+
+    Returns:
+        The path.
+
+    Raises:
+        RecordError: The file cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        aside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise RecordError(
+            "Results are written into a folder that can be written to.",
+            f"{path}: {error.strerror or error}",
+            "choose another output folder, or free disk space",
+        ) from error
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON as `write_text` writes text."""
+    return write_text(path, json.dumps(value, indent=1) + "\n")
