@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ from headstart.config import (
     Rotation,
 )
 from headstart.errors import ConfigError
+from headstart.tasks.views import augment
 from headstart.tasks.views.augment import Resize, augmented_view, plain_view, view_seed
 
 Pixels = npt.NDArray[np.uint8]
@@ -340,3 +343,28 @@ def test_view_seed_depends_on_image_view_and_recipe() -> None:
         for recipe in ("cc", "1cc")
     }
     assert len(seeds) == 8
+
+
+@pytest.mark.parametrize("shape", [(900, 7), (7, 900), (301, 300), (40, 40), (1, 333)])
+def test_a_strip_is_padded_without_its_square(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    square = plain_view(image, 32, "pad").numpy().astype(int)
+    monkeypatch.setattr(augment, "MAX_PADDED_PIXELS", 1)
+    strip = plain_view(image, 32, "pad").numpy().astype(int)
+    assert np.abs(strip - square).max() <= 1
+    assert np.mean(strip != square) < 0.001
+
+
+def test_a_strip_takes_no_memory_for_its_square() -> None:
+    code = (
+        "import resource, numpy as np\n"
+        "from headstart.tasks.views.augment import plain_view\n"
+        "plain_view(np.zeros((64, 64, 3), np.uint8), 32, 'pad')\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "plain_view(np.zeros((30_000, 32, 3), np.uint8), 32, 'pad')\n"
+        "print('KB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(made.stdout.rpartition("KB")[2]) < 400_000  # the square's bytes are 2,700,000 KB

@@ -3,6 +3,8 @@
 import io
 import pickle
 import struct
+import time
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from headstart.tasks.dataset import decode
 from headstart.tasks.dataset.decode import (
     UndecodableImage,
     decode_image,
     inspect_image,
     looks_like_image,
+    read_image,
+    use_pixels,
 )
 
 MAX_PIXELS = 1_000_000
@@ -237,7 +242,7 @@ def test_other_formats_give_upright_rgb(format):
     pixels = decode_image(data, MAX_PIXELS)
     assert pixels.shape == (23, 37, 3)
     assert pixels.dtype == np.uint8
-    assert inspect_image(data, MAX_PIXELS) == (37, 23, format)
+    assert inspect_image(data, MAX_PIXELS) == (37, 23, format, "")
 
 
 def test_result_can_be_written_to():
@@ -343,3 +348,109 @@ def test_threads_give_the_same_pixels_as_one():
         results = list(pool.map(lambda data: decode_image(data, MAX_PIXELS), files))
     for seed, pixels in enumerate(results):
         np.testing.assert_array_equal(pixels, photo(seed=seed))
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [
+        (b"zTXt", b"k\0\0"),
+        (b"iTXt", b"k\0\1\0\0\0"),
+        (b"iCCP", b"k\0\0"),
+    ],
+)
+def test_a_png_with_long_texts_or_a_large_profile_is_a_sound_picture(kind, start, where):
+    plain = raw_png(photo(), 2, bits=8)
+    chunk = png_chunk(kind, start + zlib.compress(b"x" * 2_000_000))
+    place = 33 if where == "before" else len(plain) - 12
+    data = plain[:place] + chunk + plain[place:]
+    np.testing.assert_array_equal(decode_image(data, MAX_PIXELS), photo())
+    np.testing.assert_array_equal(tf.io.decode_png(data).numpy(), photo())
+
+
+def test_many_texts_of_a_png_are_passed_over():
+    plain = raw_png(photo(), 2, bits=8)
+    texts = b"".join(png_chunk(b"tEXt", b"k\0" + b"x" * 2**20) for _ in range(70))
+    np.testing.assert_array_equal(
+        decode_image(plain[:33] + texts + plain[33:], MAX_PIXELS), photo()
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "CMYK", "1", "YCbCr"])
+def test_bands_give_the_pixels_of_the_whole(monkeypatch, mode):
+    source = Image.fromarray(np.dstack([photo(), photo(seed=1)[..., :1]]))
+    image = source.convert("RGB").convert(mode) if mode != "RGBA" else source
+    options = {"transparency": 3} if mode == "P" else {}
+    data = encode(image, "JPEG" if mode in ("CMYK", "YCbCr") else "PNG", **options)
+    whole = decode_image(data, MAX_PIXELS)
+    monkeypatch.setattr(decode, "BAND_PIXELS", 100)
+    np.testing.assert_array_equal(decode_image(data, MAX_PIXELS), whole)
+
+
+def test_what_a_decoder_complains_of_stays_with_its_file(capfd):
+    exif = Image.Exif()
+    exif[0x010E] = "a name"
+    good = encode(photo(), "JPEG")
+    odd = encode(photo(), "JPEG", exif=exif.tobytes()[:-9])
+    tiff = bytearray(tiff16(np.zeros((4, 4), np.uint16)))
+    tiff[12 + 32 : 12 + 34] = struct.pack("<H", 65_000)  # a tag that nobody knows
+    with ThreadPoolExecutor(8) as pool:
+        facts = list(pool.map(lambda data: inspect_image(data, MAX_PIXELS), [good, odd] * 20))
+    assert {fact.notes for fact in facts[::2]} == {""}
+    assert {bool(fact.notes) for fact in facts[1::2]} == {True}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_libtiffs_own_words_are_caught(capfd):
+    bits = Image.fromarray(photo(64, 64)).convert("1")
+    data = bytearray(encode(bits, "TIFF", compression="group4"))
+    data[40:48] = bytes(8)
+    facts = inspect_image(bytes(data), MAX_PIXELS)
+    assert "code word" in facts.notes
+    decode_image(bytes(data), MAX_PIXELS)
+    assert capfd.readouterr() == ("", "")
+
+
+def sparse(path, head, size):
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(size)
+    return path
+
+
+def test_a_file_larger_than_any_usable_image_is_not_read(tmp_path, monkeypatch):
+    path = sparse(tmp_path / "slide.tif", tiff16(np.zeros((4, 4), np.uint16)), 3 * 2**30)
+    with path.open("rb") as file, pytest.raises(UndecodableImage, match="3,221,225,472 bytes"):
+        read_image(file, 89_478_485)
+
+
+def test_a_header_refuses_an_image_before_the_rest_is_read(tmp_path):
+    head = raw_png(np.zeros((9, 9, 3), np.uint8), 2, bits=8, width=60_000, height=60_000)
+    path = sparse(tmp_path / "map.png", head, 500 * 2**20)
+    tracemalloc.start()
+    try:
+        with path.open("rb") as file, pytest.raises(UndecodableImage, match="60,000 x 60,000"):
+            read_image(file, 89_478_485)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+def test_threads_decode_no_more_pixels_at_once_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(decode, "_most_pixels_at_once", lambda: 2 * 23 * 37)
+    data, inside, most = encode(photo(), "PNG"), [], []
+
+    def use(pixels):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.002)
+        inside.pop()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: use_pixels(data, MAX_PIXELS, use), range(40)))
+    assert max(most) <= 2
+
+
+def test_an_image_larger_than_the_room_is_let_in_alone(monkeypatch):
+    monkeypatch.setattr(decode, "_most_pixels_at_once", lambda: 1)
+    assert decode_image(encode(photo(), "PNG"), MAX_PIXELS).shape == (23, 37, 3)

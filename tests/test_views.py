@@ -2,7 +2,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +105,13 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Collect the number of bytes of each image that is decoded."""
     sizes: list[int] = []
-    decode_image = views.decode_image
+    use_pixels = views.use_pixels
 
-    def decode(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
+    def decode(data: bytes, max_pixels: int, use: Callable[[Any], Any]) -> Any:
         sizes.append(len(data))
-        return decode_image(data, max_pixels)
+        return use_pixels(data, max_pixels, use)
 
-    monkeypatch.setattr(views, "decode_image", decode)
+    monkeypatch.setattr(views, "use_pixels", decode)
     return sizes
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import PIL
 
-from headstart.tasks.dataset.decode import DECODER_VERSION, Flaw
+from headstart.tasks.dataset.decode import ACCEPTS_VERSION, DECODER_VERSION, Flaw
 
 RACY_WINDOW_NS = 2_000_000_000
 """A file read within 2 s of its last change is not remembered by its stat: a second change in
@@ -33,7 +33,7 @@ Source: git, Documentation/technical/racy-git.adoc.
 
 _BUSY_TIMEOUT_S = 30.0
 _SCHEMA_VERSION = 1
-_DECODER = f"{DECODER_VERSION}/{PIL.__version__}"
+_DECODER = f"{DECODER_VERSION}.{ACCEPTS_VERSION}/{PIL.__version__}"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS files (
@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
         height: Pixels down; 0 where undecodable.
         format: Pillow's name of the format; empty where undecodable.
         flaw: Empty where usable, otherwise what is wrong; never "unreadable" in the cache.
-        reason: Empty where usable, otherwise why not.
+        reason: Why it is not usable; where it is, what the decoder complained of, if anything.
     """
 
     width: int = 0

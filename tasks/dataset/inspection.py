@@ -14,22 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from headstart.tasks.dataset.decode import (
-    NOT_AN_IMAGE,
-    PREFIX_BYTES,
-    UndecodableImage,
-    inspect_image,
-    looks_like_image,
-)
+from headstart.tasks.dataset.decode import UndecodableImage, inspect_image, read_image
 from headstart.tasks.dataset.file_cache import FileCache, Verdict
 from headstart.tasks.dataset.listing import ListedImage
 from headstart.tasks.dataset.problems import Problem, refuse_passing
 
 BATCH_FILES = 256
 """Files between two commits of the cache: what a killed run has to do again at most."""
-
-_EMPTY = Verdict(flaw="zero_byte", reason="the file is empty (0 bytes)")
-_NOT_AN_IMAGE = Verdict(flaw="not_an_image", reason=NOT_AN_IMAGE)
 
 
 class InspectedImage(NamedTuple):
@@ -105,6 +96,9 @@ def inspect_files(
         verdict = look if isinstance(look, Verdict) else inspector.verdicts[look]
         if isinstance(look, str) and not verdict.flaw:
             inspection.images.append(InspectedImage(listed, look, verdict))
+            if verdict.reason:
+                reason = f"used, though its decoder says: {verdict.reason}"
+                inspection.problems.append(Problem(listed.path, "decoder_note", reason, False))
         else:
             problem = Problem(listed.path, verdict.flaw or "unreadable", verdict.reason)
             inspection.problems.append(problem)
@@ -151,12 +145,10 @@ class _Inspector:
         started_ns = time.time_ns()
         with Path(file).open("rb") as stream:
             before = os.fstat(stream.fileno())
-            prefix = stream.read(PREFIX_BYTES)
-            if not prefix:
-                return _EMPTY
-            if not looks_like_image(prefix):
-                return _NOT_AN_IMAGE  # spares reading a stray video or archive to its end
-            data = prefix + stream.read()
+            try:
+                data = read_image(stream, self._max_pixels)
+            except UndecodableImage as error:
+                return Verdict(flaw=error.flaw, reason=error.reason)
         digest = hashlib.sha256(data).hexdigest()
         with self._lock:
             self.inspection.num_hashed += 1
@@ -186,7 +178,8 @@ class _Inspector:
         with self._lock:
             self.inspection.num_decoded += 1
         try:
-            verdict = Verdict(*inspect_image(data, self._max_pixels))
+            facts = inspect_image(data, self._max_pixels)
+            verdict = Verdict(facts.width, facts.height, facts.format, reason=facts.notes)
         except UndecodableImage as error:
             verdict = Verdict(flaw=error.flaw, reason=error.reason)
         self.verdicts[digest] = verdict

@@ -70,6 +70,8 @@ class DatasetSummary:
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
     """Such as duplicates that were kept on one side."""
+    complaints: Sequence[LeftOut] = ()
+    """Files that are used, and what their decoders say is wrong with them."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Subject:
         Raises:
             DatasetError: It is not a usable image.
         """
-        pixels = tf.constant(decode_image(read_image_file(path), MAX_PIXELS))
+        pixels = tf.constant(decode_image(read_image_file(path, MAX_PIXELS), MAX_PIXELS))
         view: NDArray[np.uint8] = plain_view(pixels, self.image_size, self.resize).numpy()
         return view
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from headstart.errors import DatasetError
-from headstart.tasks.dataset.decode import FORMATS, PREFIX_BYTES, looks_like_image
+from headstart.tasks.dataset.decode import FORMATS, PREFIX_BYTES, looks_like_image, read_image
 
 
 class FoundFile(NamedTuple):
@@ -43,25 +43,25 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile]:
             yield FoundFile(path)
 
 
-def read_image_file(path: str | os.PathLike[str]) -> bytes:
-    """Read a file whole if it begins like an image, and else only its beginning.
+def read_image_file(path: str | os.PathLike[str], max_pixels: int) -> bytes:
+    """Read an image file whole.
 
     Args:
         path: A regular file.
+        max_pixels: Images with more pixels are refused.
 
     Returns:
         The bytes to decode.
 
     Raises:
-        DatasetError: It cannot be read; ``received`` is the reason in words that follow a path
-            and a colon.
+        DatasetError: It cannot be read, is no image or too large; ``received`` is the reason in
+            words that follow a path and a colon.
     """
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise _unreadable("a folder, FIFO, socket or device, so it is not opened")
         with Path(path).open("rb") as file:
-            data = file.read(PREFIX_BYTES)
-            return data + file.read() if looks_like_image(data) else data
+            return read_image(file, max_pixels)
     except OSError as error:
         raise _unreadable((error.strerror or type(error).__name__).lower()) from None
     except ValueError as error:  # a null character in the name

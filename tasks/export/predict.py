@@ -21,7 +21,7 @@ from PIL import Image
 
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
-from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.dataset.decode import use_pixels
 from headstart.tasks.export.image_files import FoundFile, find_images, read_image_file
 from headstart.tasks.export.model_files import ModelCard, Network, load_network
 from headstart.tasks.views.augment import plain_view
@@ -173,7 +173,16 @@ class Predictor:
         ]
 
     def _view(self, item: Item) -> NDArray[np.uint8]:
-        view: NDArray[np.uint8] = self._resize(tf.constant(_pixels(item))).numpy()
+        if isinstance(item, np.ndarray):
+            return self._resized(_checked(item))
+        if isinstance(item, Image.Image):
+            data = _encode(item)
+        else:
+            data = item if isinstance(item, bytes) else read_image_file(item, MAX_PIXELS)
+        return use_pixels(data, MAX_PIXELS, self._resized)
+
+    def _resized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        view: NDArray[np.uint8] = self._resize(tf.constant(pixels)).numpy()
         return view
 
     def _view_or_raise(self, item: Item, position: int) -> NDArray[np.uint8]:
@@ -225,20 +234,14 @@ def _path_of(item: Item) -> str | None:
     return os.fspath(item) if isinstance(item, str | os.PathLike) else None
 
 
-def _pixels(item: Item) -> NDArray[np.uint8]:
-    if isinstance(item, Image.Image):
-        item = _encode(item)
-    if isinstance(item, bytes):
-        return decode_image(item, MAX_PIXELS)
-    if isinstance(item, np.ndarray):
-        if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3 or not item.size:
-            raise DatasetError(
-                "An image as an array is RGB pixels, uint8 [H, W, 3].",
-                f"{item.dtype} {list(item.shape)}",
-                "convert it, or give the path of the file",
-            )
-        return item
-    return decode_image(read_image_file(item), MAX_PIXELS)
+def _checked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise DatasetError(
+            "An image as an array is RGB pixels, uint8 [H, W, 3].",
+            f"{pixels.dtype} {list(pixels.shape)}",
+            "convert it, or give the path of the file",
+        )
+    return pixels
 
 
 def _encode(image: Image.Image) -> bytes:

@@ -43,7 +43,7 @@ from headstart.tasks.store.disk_space import explain_full_disk
 from headstart.tasks.store.files import write_json
 
 LEFT_OUT_FILE = "left_out.json"
-"""Every file that is not in the data set, and why."""
+"""Every file that is not in the data set, and why; and those whose decoders complain."""
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
 VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
@@ -192,14 +192,16 @@ def finish_run(
         metrics={split: _headline(metrics) for split, metrics in evaluation.metrics.items()},
         seconds=seconds_since(started_s),
         diagnoses=tuple(diagnoses),
-        left_out=tuple(
-            {"path": printable(file.path), "reason": printable(file.reason)}
-            for file in report.dataset.left_out
-        ),
+        left_out=_listed(report.dataset.left_out),
     )
-    write_json(folder / LEFT_OUT_FILE, summary.left_out)
+    files = (*summary.left_out, *_listed(report.dataset.complaints))
+    write_json(folder / LEFT_OUT_FILE, files)
     write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     return summary
+
+
+def _listed(files: Sequence[LeftOut]) -> tuple[dict[str, str], ...]:
+    return tuple({"path": printable(file.path), "reason": printable(file.reason)} for file in files)
 
 
 def _make_new(wanted: Path) -> Path:
@@ -305,6 +307,11 @@ def _summarise(config: TransferConfig, index: DatasetIndex) -> DatasetSummary:
         notes=[
             f"{problem.path}: {problem.reason}"
             for problem in index.problems
-            if not problem.left_out
+            if not problem.left_out and problem.kind != "decoder_note"
+        ],
+        complaints=[
+            LeftOut(problem.path, problem.reason)
+            for problem in index.problems
+            if problem.kind == "decoder_note"
         ],
     )

@@ -40,6 +40,9 @@ MAX_CUTOUT_ASPECT_RATIO = 1 / 0.3
 Source: Zhong et al., Random Erasing Data Augmentation, 2017 (r1 = 0.3)."""
 GRAY = 128.0
 """Pixel value of a gray cutout: the middle of [0, 255], about what an input layer maps to 0."""
+MAX_PADDED_PIXELS = 2**26
+"""Of the square that an image is padded to and then resized; of a larger one, the long side is
+resized before the padding. Resizing is separable: the last bit of a float may differ, no more."""
 FIXED_POINT = 256
 """Steps a gray level when pixels are summed as integers."""
 
@@ -60,7 +63,7 @@ def plain_view(image: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
     Returns:
         uint8 ``[image_size, image_size, 3]``.
     """
-    return _to_uint8(_resized(tf.cast(image, tf.float32), image_size, resize))
+    return _to_uint8(_resized(image, image_size, resize))
 
 
 def augmented_view(
@@ -90,7 +93,7 @@ def augmented_view(
         ConfigError: Padding is not smaller than the view.
     """
     check_augmentations(augmentations, image_size)
-    pixels = tf.cast(image, tf.float32)
+    pixels = image
     if not (augmentations and isinstance(augmentations[0], RandomResizedCrop)):
         pixels = _resized(pixels, image_size, resize)
     for position, augmentation in enumerate(augmentations):
@@ -287,7 +290,10 @@ def _filling(cutout: Cutout, shape: tf.TensorShape, seed: tf.Tensor) -> tf.Tenso
 
 
 def _resized(pixels: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
-    """Resize float32 ``[H, W, 3]`` to ``[image_size, image_size, 3]``.
+    """Resize uint8 or float32 ``[H, W, 3]`` to float32 ``[image_size, image_size, 3]``.
+
+    uint8 is not cast before it is small: TensorFlow reads it as it is, to the same result, and a
+    large photo would take four times its memory.
 
     The crop and the padding are whole numbers here. The stock layer gets the same ones through a
     float division, except in graphs with unknown image sides, where TensorFlow multiplies by the
@@ -302,8 +308,26 @@ def _resized(pixels: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
     elif resize == "pad":
         side = tf.maximum(height, width)
         top, left = (side - height) // 2, (side - width) // 2
-        pixels = tf.pad(pixels, [[top, top], [left, left], [0, 0]])
-    return tf.image.resize(pixels, (image_size, image_size), antialias=True)
+        padding = [[top, top], [left, left], [0, 0]]
+        size = (image_size, image_size)
+
+        def strip() -> tf.Tensor:
+            # Along its long side, on which the padding adds nothing, before it becomes a square.
+            is_tall = height >= width
+            shorter = (
+                tf.where(is_tall, image_size, height),
+                tf.where(is_tall, width, image_size),
+            )
+            reduced = tf.image.resize(pixels, shorter, antialias=True)
+            padded = tf.pad(tf.cast(reduced, tf.float32), padding)
+            return tf.cast(tf.image.resize(padded, size, antialias=True), tf.float32)
+
+        def square() -> tf.Tensor:
+            padded = tf.pad(pixels, padding)
+            return tf.cast(tf.image.resize(padded, size, antialias=True), tf.float32)
+
+        return tf.cond(tf.cast(side, tf.int64) ** 2 > MAX_PADDED_PIXELS, strip, square)
+    return tf.cast(tf.image.resize(pixels, (image_size, image_size), antialias=True), tf.float32)
 
 
 def _to_uint8(pixels: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from headstart.config import ViewsConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.codecs import codecs_digest
-from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
+from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, use_pixels
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.progress import Advance, reporter
 from headstart.tasks.running.spreading import available_cores, is_spread, map_pieces
@@ -37,6 +37,8 @@ VIEWS_VERSION = 1
 IMAGES_AHEAD_A_WORKER = 4
 """Images in hand for each worker: enough that none waits for a slow one, few enough that memory
 does not depend on the number of images."""
+
+_NEXT = "run the command again: it looks at the images anew"
 
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -268,7 +270,14 @@ class ViewMaker:
         Raises:
             DatasetError: The file is gone, or is not the one that was indexed.
         """
-        pixels = self._read(job)
+        data = self._read(job)
+        try:
+            return use_pixels(data, self._max_pixels, lambda pixels: self._make_all(pixels, job))
+        except UndecodableImage as error:
+            received = f"{job.file}: {error.reason}"
+            raise DatasetError("An indexed image can be decoded.", received, _NEXT) from None
+
+    def _make_all(self, pixels: Pixels, job: ImageJob) -> list[Pixels]:
         with tf.device("CPU:0"):
             image = tf.constant(pixels)
             return [self._make(pixels, image, job.digest, view) for view in job.views]
@@ -281,21 +290,16 @@ class ViewMaker:
             return pixels  # what plain_view returns, without its passes over the pixels
         return np.asarray(self._plain(image))
 
-    def _read(self, job: ImageJob) -> Pixels:
-        next_step = "run the command again: it looks at the images anew"
+    def _read(self, job: ImageJob) -> bytes:
         try:
             data = job.file.read_bytes()
         except OSError as error:
             received = f"{job.file}: {error.strerror or type(error).__name__}"
-            raise DatasetError("An image can be read.", received, next_step) from error
+            raise DatasetError("An image can be read.", received, _NEXT) from error
         if bytes_digest(data) != job.digest:
             expected = "An image holds the bytes that were indexed when the run began."
-            raise DatasetError(expected, f"{job.file}: was changed since", next_step)
-        try:
-            return decode_image(data, self._max_pixels)
-        except UndecodableImage as error:
-            received = f"{job.file}: {error.reason}"
-            raise DatasetError("An indexed image can be decoded.", received, next_step) from None
+            raise DatasetError(expected, f"{job.file}: was changed since", _NEXT)
+        return data
 
 
 def _randomness(config: ViewsConfig) -> dict[str, Any]:
