@@ -51,6 +51,8 @@ class Preflight(keras.callbacks.Callback):  # type: ignore[misc]
         >>> preflight.diagnoses
     """
 
+    needs_every_batch = True
+
     def __init__(self, stops: bool = True) -> None:
         super().__init__()
         self.stops = stops

@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from headstart.debug.guard import harmless
 from headstart.debug.replay.taps import tap, untap
 
 SNAPSHOT_EVERY = 16
@@ -88,6 +89,8 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
             `NonFiniteLossError`; else the first is recorded and the training goes on.
     """
 
+    needs_every_batch = True
+
     def __init__(
         self,
         folder: Path,
@@ -127,7 +130,8 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Start with empty hands and tap the training loop."""
         self.flight = Flight()
-        tap(self.model, self)
+        with harmless("the flight recorder"):
+            tap(self.model, self)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Let go of the model and of everything held."""
@@ -150,7 +154,7 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Note the loss and write a bundle where it is NaN or Inf."""
-        loss = float((logs or {}).get("loss", 0.0))
+        loss = float(np.mean((logs or {}).get("loss", 0.0)))
         self.flight.losses[self.flight.step] = loss
         if math.isfinite(loss) or self.bundle is not None:
             return
@@ -167,7 +171,8 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
         self._let_go()
 
     def _let_go(self) -> None:
-        untap(self.model, self)
+        with harmless("the flight recorder"):
+            untap(self.model, self)
         self.flight = Flight()
 
     def _write(self, error: BaseException) -> None:

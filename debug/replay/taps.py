@@ -6,13 +6,23 @@ listeners (a reference, never a copy) and hands it on to Keras's own step. Numer
 graph of the training are Keras's.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import tensorflow as tf
+
+from headstart.debug.guard import harmless
+
+_KERAS_FUNCTION = "TensorFlowTrainer._make_function."
+
 
 class BatchListener(Protocol):
     """What wants to see a training run from inside the loop."""
+
+    needs_every_batch: bool
+    """Whether steps that Keras runs together (``steps_per_execution``) are taken one by one."""
 
     def on_batch(self, batch: Any, wait_s: float) -> None:
         """Take note of a batch that was drawn and is about to be trained on.
@@ -35,6 +45,9 @@ class BatchListener(Protocol):
 class StepTap:
     """Stands in for ``model.train_function`` and calls it, batch by batch.
 
+    A train function that is not Keras's own, and an iterator that is not one of tf.data's (a
+    distribution strategy has its own), are left as they are: their batches are not seen.
+
     Args:
         inner: Keras's own train function.
         steps_per_execution: Batches that one call trains on.
@@ -44,18 +57,48 @@ class StepTap:
         self.inner = inner
         self.steps_per_execution = steps_per_execution
         self.listeners: list[BatchListener] = []
+        self._traced_for: Any = None
+        self._is_keras = getattr(inner, "__qualname__", "").startswith(_KERAS_FUNCTION)
 
     def __call__(self, iterator: Any) -> Any:
         """Train on the next batches of the iterator and return Keras's logs."""
         try:
+            if not self._can_draw(iterator):
+                return self.inner(iterator)
             first = self._draw(iterator)  # StopIteration here ends the epoch, as in Keras
+            self._trace_as_keras_would(iterator.element_spec)
             return self.inner(self._batches(first, iterator))
         except StopIteration:
             raise
         except Exception as error:
             for listener in self.listeners:
-                listener.on_step_error(error)
+                with harmless(type(listener).__name__):
+                    listener.on_step_error(error)
             raise
+
+    def _can_draw(self, iterator: Any) -> bool:
+        is_wanted = self.steps_per_execution == 1 or any(
+            listener.needs_every_batch for listener in self.listeners
+        )
+        return is_wanted and self._is_keras and isinstance(iterator, tf.data.Iterator)
+
+    def _trace_as_keras_would(self, spec: Any) -> None:
+        """Trace the step for the shapes that the data set promises, not for those of this batch.
+
+        With the batch's own shape, errors of the step would read differently.
+        """
+        if self._traced_for is not None and self._traced_for == spec:
+            return
+        self._traced_for = spec
+        step = inspect.getclosurevars(self.inner).nonlocals.get("one_step_on_data")
+        function: Any = getattr(step, "__wrapped__", step)
+        if not hasattr(function, "get_concrete_function"):  # run eagerly
+            return
+        function.get_concrete_function(
+            tf.nest.map_structure(
+                lambda part: None if isinstance(part, tf.OptionalSpec) else part, spec
+            )
+        )
 
     def _batches(self, first: Any, iterator: Any) -> Iterator[Any]:
         yield first
@@ -71,7 +114,8 @@ class StepTap:
         batch = next(iterator)
         wait_s = time.perf_counter() - start
         for listener in self.listeners:
-            listener.on_batch(batch, wait_s)
+            with harmless(type(listener).__name__):
+                listener.on_batch(batch, wait_s)
         return batch
 
 

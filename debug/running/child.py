@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.guard import harmless
 
 Stage = Literal["watch", "dump", "check"]
 Status = Literal["ended", "fault", "raised", "unrunnable"]
@@ -83,8 +84,8 @@ def run_spec(spec: RunSpec) -> Outcome:
     crash_file = Path(spec.outcome_file).with_suffix(".crash").open("w")
     faulthandler.enable(crash_file)
     session = _Session(spec)
-    _call_on_import("tensorflow", session.arm_tensorflow)
-    _call_on_import("keras", session.arm_keras)
+    call_on_import("tensorflow", session.arm_tensorflow)
+    call_on_import("keras", session.arm_keras)
     outcome = session.run()
     partial = Path(spec.outcome_file).with_suffix(".partial")
     partial.write_text(json.dumps(asdict(outcome), default=str), encoding="utf-8")
@@ -125,6 +126,10 @@ class _Session:
         """Patch Keras, as soon as TensorFlow, which may import it itself, is there as well."""
         if self.watch is None:
             self.is_keras_waiting = True
+            return
+        import keras
+
+        if keras.backend.backend() != "tensorflow":  # the script's own choice: nothing to patch
             return
         from headstart.debug.dump.origins import record_construction_sites
 
@@ -217,35 +222,53 @@ def _turn_keras_jit_off() -> None:
 
 
 class _ImportHook(importlib.abc.MetaPathFinder):
-    """Calls back right after a module was imported for the first time."""
+    """Calls back right after a module was imported for the first time.
+
+    Asking where the module is (TensorFlow's own start asks for Keras) is not importing it: the
+    hook stays until the module has run.
+    """
 
     def __init__(self, name: str, then: Callable[[], None]) -> None:
         self.name = name
         self.then = then
+        self._is_asking = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find the module by the other finders and add the call to its loader."""
-        if fullname != self.name:
+        if fullname != self.name or self._is_asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._is_asking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._is_asking = False
         if spec is None or spec.loader is None:
             return None
-        execute, then = spec.loader.exec_module, self.then
+        execute = spec.loader.exec_module
 
         def execute_and_call(module: ModuleType) -> None:
             execute(module)
-            then()
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                with harmless(f"watching {self.name}"):
+                    self.then()
 
         spec.loader.exec_module = execute_and_call  # type: ignore[method-assign]
         return spec
 
 
-def _call_on_import(name: str, then: Callable[[], None]) -> None:
+def call_on_import(name: str, then: Callable[[], None]) -> None:
+    """Call back once a module is imported, or now where it is already.
+
+    Args:
+        name: The module, a top-level one.
+        then: What to call; what it raises does not reach the importing program.
+    """
     if name in sys.modules:
-        then()
+        with harmless(f"watching {name}"):
+            then()
     else:
         sys.meta_path.insert(0, _ImportHook(name, then))
 

@@ -22,6 +22,7 @@ from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
 from headstart.debug.errors.no_gradient import diagnose_no_gradient
+from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.preflight.fit_data import found_after_fit
 from headstart.debug.symptoms.retraces import RetraceCounter
@@ -169,8 +170,9 @@ class Watch:
         @functools.wraps(call)
         def call_and_check(function: Any, *args: Any, **kwargs: Any) -> Any:
             result = call(function, *args, **kwargs)
-            if not watch._in_keras and tf.executing_eagerly():
-                watch._check_result(function, result)
+            with harmless("the watch over functions"):
+                if not watch._in_keras and tf.executing_eagerly():
+                    watch._check_result(function, result)
             return result
 
         function_class.__call__ = call_and_check
@@ -202,10 +204,11 @@ class Watch:
             tape: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
         ) -> Any:
             gradients = differentiate(tape, target, sources, *args, **kwargs)
-            if all(gradient is None for gradient in tf.nest.flatten(gradients)):
-                watch._found.append(diagnose_no_gradient(target, calling_site()))
-            if not watch._in_keras and tf.executing_eagerly():
-                watch._check_target(target)
+            with harmless("the watch over gradients"):
+                if all(gradient is None for gradient in tf.nest.flatten(gradients)):
+                    watch._found.append(diagnose_no_gradient(target, calling_site()))
+                if not watch._in_keras and tf.executing_eagerly():
+                    watch._check_target(target)
             return gradients
 
         tf.GradientTape.gradient = differentiate_and_check
@@ -219,14 +222,19 @@ class Watch:
         @functools.wraps(run)
         def run_and_check(session: Any, fetches: Any, *args: Any, **kwargs: Any) -> Any:
             result = run(session, fetches, *args, **kwargs)
-            names = [str(getattr(item, "name", item)) for item in tf.nest.flatten(fetches)]
-            values = tf.nest.flatten(result)
-            for name, value in zip(names, values, strict=False):
-                if isinstance(value, np.generic) and value.dtype.kind == "f":
-                    watch._note_loss(name, float(value))
+            with harmless("the watch over sessions"):
+                watch._check_fetched(fetches, result)
             return result
 
         session_class.run = run_and_check
+
+    def _check_fetched(self, fetches: Any, result: Any) -> None:
+        import tensorflow as tf
+
+        names = [str(getattr(item, "name", item)) for item in tf.nest.flatten(fetches)]
+        for name, value in zip(names, tf.nest.flatten(result), strict=False):
+            if isinstance(value, np.generic) and value.dtype.kind == "f":
+                self._note_loss(name, float(value))
 
     def _check_target(self, target: Any) -> None:
         import tensorflow as tf
@@ -242,19 +250,24 @@ class Watch:
         def run(model: Any, *args: Any, **kwargs: Any) -> Any:
             import keras
 
-            call = signature.bind_partial(model, *args, **kwargs)
+            try:
+                call = signature.bind_partial(model, *args, **kwargs)
+            except TypeError:  # Keras says which argument is wrong
+                return loop(model, *args, **kwargs)
             given = call.arguments.get("callbacks")
             if not isinstance(given, keras.callbacks.CallbackList):
-                mine = self._callbacks_for(model, name)
-                call.arguments["callbacks"] = [*keras.tree.flatten(given or []), *mine]
+                with harmless("the watch over Keras"):
+                    mine = self._callbacks_for(model, name)
+                    call.arguments["callbacks"] = [*keras.tree.flatten(given or []), *mine]
             self._in_keras += 1
             try:
                 result = loop(*call.args, **call.kwargs)
                 if name == "fit" and self.with_rules:
-                    data = (call.arguments.get("x"), call.arguments.get("y"))
-                    self._found += [
-                        _at_layer(found, model) for found in found_after_fit(model, *data)
-                    ]
+                    with harmless("the checks of a finished training"):
+                        data = (call.arguments.get("x"), call.arguments.get("y"))
+                        self._found += [
+                            _at_layer(found, model) for found in found_after_fit(model, *data)
+                        ]
                 return result
             finally:
                 self._in_keras -= 1
@@ -285,11 +298,12 @@ class Watch:
                 result = step(model, *args, **kwargs)
             finally:
                 self._in_keras -= 1
-            values = result.values() if isinstance(result, dict) else np.ravel(result)
-            for value in values:
-                if np.size(value) == 1:
-                    self._note_loss("loss", float(np.asarray(value).reshape(())))
-                    break  # the loss comes first
+            with harmless("the watch over train_on_batch"):
+                values = result.values() if isinstance(result, dict) else np.ravel(result)
+                for value in values:
+                    if np.size(value) == 1:
+                        self._note_loss("loss", float(np.asarray(value).reshape(())))
+                        break  # the loss comes first
             return result
 
         return run
@@ -305,21 +319,25 @@ def _sign_callback(watch: Watch) -> Any:
             self.step = -1
 
         def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-            if _never_updated(self.model, self.step + 1):
-                watch.note(Sign("gradient", "every gradient", "inf", self.step))
+            with harmless("the watch over Keras"):
+                if _never_updated(self.model, self.step + 1):
+                    watch.note(Sign("gradient", "every gradient", "inf", self.step))
 
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             self.step += 1
-            self._look(batch, logs or {})
+            with harmless("the watch over Keras"):
+                self._look(batch, logs or {})
 
         def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-            self._look(batch, logs or {})
+            with harmless("the watch over Keras"):
+                self._look(batch, logs or {})
 
         def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-            for output in keras.tree.flatten((logs or {}).get("outputs")):
-                values = np.asarray(output)
-                if values.dtype.kind == "f" and not np.isfinite(values).all():
-                    watch.note(Sign("result", "predict", "nan", batch=batch))
+            with harmless("the watch over predict"):
+                for output in keras.tree.flatten((logs or {}).get("outputs")):
+                    values = np.asarray(output)
+                    if values.dtype.kind == "f" and not np.isfinite(values).all():
+                        watch.note(Sign("result", "predict", "nan", batch=batch))
 
         def _look(self, batch: int, logs: dict[str, Any]) -> None:
             for name, value in logs.items():

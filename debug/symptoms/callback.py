@@ -9,8 +9,8 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from headstart.debug.callsites import CallSite, calling_site, find_call
 from headstart.debug.diagnosis import Diagnosis, ranked
+from headstart.debug.guard import harmless
 from headstart.debug.preflight.objectives import objective_of
 from headstart.debug.replay.taps import tap, untap
 from headstart.debug.symptoms import classes as rules_classes
@@ -112,6 +113,8 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         >>> rules.diagnoses
     """
 
+    needs_every_batch = False
+
     def __init__(self, every: int = SAMPLE_EVERY, logs: bool = True) -> None:
         super().__init__()
         self.every = every
@@ -133,7 +136,10 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
     @property
     def diagnoses(self) -> list[Diagnosis]:
         """The findings that hold now, most likely first, of every ``fit`` it was given to."""
-        return ranked([*self._earlier, *(self._located(d) for d in judge(self.trace))])
+        now: list[Diagnosis] = []
+        with self._harmless():
+            now += (self._located(found) for found in judge(self.trace))
+        return ranked([*self._earlier, *now])
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Start a record and tap the training loop."""
@@ -141,13 +147,14 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             self._earlier = self.diagnoses
             self._site = calling_site()
             self._objective = objective_of(self.model)
-            resumed = int(self.model.optimizer.iterations.numpy()) > 0
+            optimizer = self.model.optimizer  # None where it was compiled without
+            resumed = optimizer is not None and int(np.asarray(optimizer.iterations)) > 0
             self.trace = TrainingTrace(is_resumed=resumed)
             self._last_probe = self._num_batches = 0
             self._wait_s = None
             self._curve = _StepLosses()
             self._probe = gradient_probe.installed(self.model)
-            if self._probe is None and not resumed:
+            if self._probe is None and not resumed and optimizer is not None:
                 self._probe = gradient_probe.install(self.model, self.every)
             self._iteration = self._probe.iteration() if self._probe is not None else 0
             self._retraces = RetraceCounter()
@@ -196,15 +203,21 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         """Note the step's loss, and everything else where the step is a sampled one."""
         with self._harmless():
             if logs and "loss" in logs:
-                self.trace.losses.append(self._curve.loss_of(self.model, float(logs["loss"])))
-            self.trace.waits_s.append(self._wait_s or 0.0)
-            self.trace.step_times_s.append(time.perf_counter() - self._start)
+                self.trace.losses.append(
+                    self._curve.loss_of(self.model, float(np.mean(logs["loss"])))
+                )
+            if self._wait_s is not None:
+                self.trace.waits_s.append(self._wait_s)
+                self.trace.step_times_s.append(time.perf_counter() - self._start)
+            elif self._probe is not None:  # steps that Keras ran together, unseen
+                before, self._iteration = self._iteration, self._probe.iteration()
+                self._num_batches += self._iteration - before
             self._wait_s = None
             if self._due and self._probe is not None:
                 self._read_sample(self._probe)
                 self._due = False
                 self._iteration = self._probe.iteration()  # loss scaling may leave steps out
-            call = len(self.trace.waits_s) - 1
+            call = len(self.trace.losses) - 1
             if call % self.every == 0:
                 self.trace.memory.append((call, rules_machine.resident_bytes()))
 
@@ -228,15 +241,9 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             self.trace.has_half_weights = any(v.dtype == "float16" for v in probe.variables)
             self.trace.samples.append(probe.read(max(0, self._num_batches - 1), rate))
 
-    @contextmanager
-    def _harmless(self) -> Iterator[None]:
-        """Whatever goes wrong in here is said once and never ends the training."""
-        try:
-            yield
-        except Exception as error:
-            if "internal" not in self._said:
-                _log.warning("the symptom rules see less of this run: %r", error, exc_info=True)
-            self._said.add("internal")
+    @staticmethod
+    def _harmless() -> AbstractContextManager[None]:
+        return harmless("the symptom rules")
 
     def _stop(self) -> None:
         untap(self.model, self)

@@ -8,8 +8,10 @@ of the sampling interval. Nothing is computed twice and nothing changes what is 
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import tensorflow as tf
 
+from headstart.debug.guard import harmless
 from headstart.debug.symptoms.trace import StepSample
 
 _NUM_STATS = 3
@@ -33,7 +35,9 @@ class GradientProbe:
         self._before: list[Any] = []
         # A loss-scaling optimizer hands unscaled gradients to the one it wraps.
         inner = getattr(optimizer, "inner_optimizer", optimizer)
-        self._iterations = inner.iterations
+        # The property of that name divides by the steps of gradient accumulation.
+        self._iterations = inner._iterations
+        self._accumulates = bool(inner.gradient_accumulation_steps)
         self._apply = inner.apply
         inner.apply = self._measured_apply
 
@@ -98,6 +102,8 @@ class GradientProbe:
         else:
             ratios = _least_update_ratios(stats[:, 2], after).numpy()
         self._before = []
+        if self._accumulates:  # most steps change nothing and one changes all
+            ratios = np.full(len(after), np.nan)
         return StepSample(
             step=step,
             names=tuple(str(variable.path) for variable in self.variables),
@@ -111,7 +117,14 @@ class GradientProbe:
         )
 
     def _measured_apply(self, grads: Any, trainable_variables: Any = None) -> Any:
-        grads, variables = list(grads), list(trainable_variables or self.variables)
+        grads = list(grads)
+        with harmless("the gradient probe"):
+            self._measure(grads, list(trainable_variables or self.variables))
+        return self._apply(grads, trainable_variables)
+
+    def _measure(self, grads: list[Any], variables: list[Any]) -> None:
+        if tf.distribute.has_strategy():  # each replica has its own share of a gradient
+            return
         if not self._is_traced and variables:
             self.prepare(variables)
             self._is_traced = True
@@ -125,7 +138,6 @@ class GradientProbe:
             with tf.name_scope("headstart_gradient_probe"):
                 due = self.is_sampled(self._iterations.value)
                 tf.cond(due, lambda: self._write(known), lambda: tf.constant(False))
-        return self._apply(grads, trainable_variables)
 
     def _write(self, known: list[tuple[int, Any, Any]]) -> Any:
         rows = tf.stack([_stats_of(gradient, variable) for _, gradient, variable in known])
@@ -156,7 +168,7 @@ def install(model: Any, every: int) -> GradientProbe:
 
 def installed(model: Any) -> GradientProbe | None:
     """Return the probe of a model's optimizer where one was installed before its trace."""
-    return _probes.get(model.optimizer)
+    return None if model.optimizer is None else _probes.get(model.optimizer)
 
 
 def _stats_of(gradient: Any, variable: Any) -> Any:

@@ -56,7 +56,8 @@ class RetraceCounter:
         traceback: TracebackType | None,
     ) -> None:
         """Stop counting; the traces stay."""
-        private("trace_listeners").remove(self._note)
+        if self._note in private("trace_listeners"):  # it may never have been started
+            private("trace_listeners").remove(self._note)
 
     def _note(self, concrete: Any) -> None:
         name = str(concrete.graph.name)

@@ -94,6 +94,8 @@ class StepProfiler(keras.callbacks.Callback):  # type: ignore[misc]
         stops_after: Whether training ends with the last profiled step.
     """
 
+    needs_every_batch = True
+
     def __init__(
         self,
         log_dir: Path,
