@@ -102,11 +102,10 @@ def main() -> None:
 def _print_error(error: HeadstartError) -> None:
     console = Console(stderr=True, soft_wrap=True)
     console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-    console.print(error.expected, markup=False, highlight=False)
-    for title, text in (("received", error.received), ("next", error.next_step)):
-        if text:
-            console.print(f"  [bold]{title}[/]: ", end="")
-            console.print(text, markup=False, highlight=False)
+    console.print(error.problem, markup=False, highlight=False)
+    for title, text in error.details():
+        console.print(f"  [bold]{title}[/]: ", end="")
+        console.print(text, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ def _prefect_at(url: str | None) -> Iterator[None]:
     except httpx.HTTPError as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ServiceError(
-            "The Prefect server takes what a run tells it, to the end.",
+            "the Prefect server failed or refused while the run was being recorded",
             without_password(f"{url or 'the temporary one'}: {reason}"),
             "look at the server, or set PREFECT_API_URL (and PREFECT_API_KEY, if it asks for one); "
             "what is finished is kept, and the same command does the rest",

@@ -103,7 +103,7 @@ def _open_existing(folder: Path | None) -> Any:
     place = folder or default_root()
     if url_of(place) is None and not (folder_here(place) / "store.json").exists():
         raise RecordError(
-            "There is a store to look at.",
+            "there is no store here",
             f"{folder_here(place)} is none",
             "name it with --store or HEADSTART_STORE; `headstart train` makes one",
         )

@@ -80,7 +80,7 @@ def _run_or_images(images: Path | None, config: Path | None) -> tuple[Path | Non
 
     if config is not None:
         raise ConfigError(
-            "A run brings its own configuration.",
+            "a run and --config were both given: a run brings its own configuration",
             f"{images} and --config {config}",
             "leave --config out; --set changes single fields",
         )

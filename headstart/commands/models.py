@@ -74,7 +74,9 @@ def predict(
 ) -> None:
     """Classify images; a file that cannot be read is reported and skipped."""
     if as_json and as_csv:
-        raise ConfigError("One output format is written.", "--json and --csv", "give one of them")
+        raise ConfigError(
+            "--json and --csv exclude each other", "--json and --csv", "give one of them"
+        )
     found = _find_model(model, store)
     from headstart.launch import import_tensorflow
 

@@ -94,7 +94,7 @@ def sources_add(
     model = run / "model.keras"
     if not model.is_file():
         raise ConfigError(
-            "A source is the folder of a `headstart train` or `headstart finetune` run.",
+            "this is not the folder of a `headstart train` or `headstart finetune` run",
             f"{run}: it has no model.keras",
             "give the folder that the command named",
         )

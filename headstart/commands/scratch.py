@@ -132,7 +132,10 @@ def _load(
     if budget_s is not None and epochs is not None:
         from headstart.errors import ConfigError
 
-        raise ConfigError("A training ends by time or by epochs.", "--budget-s and --epochs")
+        raise ConfigError(
+            "--budget-s and --epochs exclude each other: training ends by time or by epochs",
+            "--budget-s and --epochs",
+        )
     preset = _quick_settings(data_set, file, settings) if quick else ()
     if epochs is not None:  # over a budget of --quick, or of the file
         settings = [*(settings or ()), "training.budget_s=null"]

@@ -48,8 +48,8 @@ def up(
     """Start a Prefect server, a worker, TensorBoard and the reports; stop them on Ctrl-C."""
     if not POOL_NAME.fullmatch(pool) or pool.startswith("prefect"):
         raise ConfigError(
-            "A work pool's name is of letters, digits, dots, dashes and underscores, 64 at most, "
-            "and does not begin with prefect.",
+            "invalid name for a work pool: use up to 64 letters, digits, dots, dashes and "
+            "underscores, not beginning with prefect",
             repr(pool),
             "choose another --pool",
         )
@@ -59,7 +59,9 @@ def up(
         _check(root, pool, as_json)
         return
     if images is not None and not images.exists():
-        raise ServiceError("--images names a data set.", f"{images} does not exist", "check it")
+        raise ServiceError(
+            "--images names a path that does not exist", f"{images} does not exist", "check it"
+        )
     from headstart.service.up import Wishes, running, stopping_on_signals
 
     console = Console(stderr=True)

@@ -147,8 +147,8 @@ def config(
     from headstart.errors import ConfigError
 
     if command not in CONFIG_OF:
-        expected = f"A command with a configuration is one of {', '.join(CONFIG_OF)}."
-        raise ConfigError(expected, repr(command), "for instance `headstart config scratch`")
+        problem = f"no such command with a configuration; there are {', '.join(CONFIG_OF)}"
+        raise ConfigError(problem, repr(command), "for instance `headstart config scratch`")
     print(template(command), end="")
 
 

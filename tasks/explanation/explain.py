@@ -99,7 +99,7 @@ def explain_images(
                     rows.append(tiles)
     if not made:
         raise DatasetError(
-            "At least one image to explain was expected.",
+            "no image to explain was found",
             ", ".join(printable(str(path)) for path in paths),
             "give image files, or folders with some",
         )
@@ -113,7 +113,7 @@ def _refuse_overwriting(out: Path, found: Sequence[FoundFile]) -> None:
     inside = [file.path for file in found if folder in _places(Path(file.path))]
     if inside:
         raise ConfigError(
-            "--out is a folder without images to explain: pictures are named after their images.",
+            "--out holds images to explain, and pictures named after them would overwrite them",
             f"{printable(str(out))}, where {printable(inside[0])} lies",
             "choose another folder with --out",
         )
@@ -131,7 +131,7 @@ def _writing_to(out: Path) -> Iterator[None]:
             yield
         except OSError as error:
             raise ConfigError(
-                "--out is a folder that can be written.",
+                "the folder of --out cannot be written",
                 f"{printable(str(out))}: {error.strerror or error}",
                 "choose another folder with --out",
             ) from None

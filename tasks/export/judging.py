@@ -39,7 +39,7 @@ def judge(model: Path, images: Path) -> SplitMetrics:
         reporter().note(line)
     if unknown := sorted(set(index.class_names) - set(names)):
         raise DatasetError(
-            f"The classes are among the model's {len(names)}.",
+            f"the images have classes that the model does not know (it has {len(names)})",
             f"{', '.join(unknown)} in {images}",
             f"rename the folders to the model's classes: {', '.join(names)}",
         )
@@ -88,7 +88,7 @@ def _judge_files(
 
 def _refuse(path: str, reason: str) -> None:
     raise DatasetError(
-        "An image that was indexed a moment ago can be read.",
+        "an image that was indexed a moment ago can no longer be read",
         f"{path}: {reason}",
         "run the command again when nothing changes the folder",
     )

@@ -58,7 +58,7 @@ def predict_to(
         write(prediction.path or "", prediction, "")
     if not num_predicted:
         raise DatasetError(
-            "At least one image that can be predicted was expected.",
+            "no image could be predicted",
             f"{num_bad:,} unusable, the first {first_bad}" if num_bad else "no paths",
             "give image files, or folders with images in them",
         )
@@ -68,7 +68,8 @@ def predict_to(
 def _writer(stream: TextIO, output_format: str, top_k: int) -> _Write:
     if output_format not in get_args(OutputFormat) or top_k < 1:
         raise ConfigError(
-            f"Predictions are written as {', '.join(get_args(OutputFormat))}, of 1 class or more.",
+            f"predictions can only be written as {', '.join(get_args(OutputFormat))}, of 1 "
+            "class or more",
             f"format {output_format!r}, top_k {top_k}",
         )
     if output_format == "json":

@@ -127,11 +127,12 @@ def make_result_folder(
             raise PermissionError("cannot be written")
     except OSError as error:
         raise ConfigError(
-            "--out is a folder that can be written.", f"{folder}: {error}", "choose another"
+            "the folder of --out cannot be written", f"{folder}: {error}", "choose another"
         ) from None
     if foreign:
         raise ConfigError(
-            "--out is a new or empty folder, or that of an earlier run.",
+            "the folder of --out holds other files: it must be new, empty, or that of an "
+            "earlier run",
             f"{folder} holds other files",
             "choose another folder",
         )
@@ -215,7 +216,7 @@ def _make_new(wanted: Path) -> Path:
                 return folder
     except OSError as error:
         raise RecordError(
-            "The store can be written, or --out says where the results go.",
+            "the store cannot be written, and --out does not say where else the results should go",
             f"{wanted.parent}: {error.strerror or error}",
             "give a folder with --out",
         ) from None

@@ -133,7 +133,7 @@ class Store:
             if not layout.exists():
                 if any(path.name != "tmp" for path in self.root.iterdir()) and not layout.exists():
                     raise RecordError(
-                        "A store is an empty or new folder, or one that headstart made.",
+                        "this folder is not a store, and it is not empty",
                         f"{self.root} holds other files",
                         "choose another folder with --store or HEADSTART_STORE",
                     )
@@ -142,13 +142,14 @@ class Store:
             found = json.loads(layout.read_text())["layout"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordError(
-                "The store is a folder that can be written.",
+                "the store's folder cannot be written",
                 f"{self.root}: {error}",
                 "choose another folder with --store or HEADSTART_STORE",
             ) from None
         if found != STORE_LAYOUT:
             raise RecordError(
-                f"This version of headstart reads store layout {STORE_LAYOUT}.",
+                "the store has another layout than this version of headstart reads "
+                f"({STORE_LAYOUT})",
                 f"layout {found} in {layout}",
                 "choose another folder with --store or HEADSTART_STORE",
             )
@@ -221,7 +222,7 @@ class Store:
         """
         if not self.is_writable:
             raise RecordError(
-                f"The store can be written, or holds the {what} already.",
+                f"the store cannot be written and does not hold the {what}",
                 f"{self.root} is read-only and does not",
                 "choose another store with --store or HEADSTART_STORE, or copy this one",
             )
@@ -306,7 +307,7 @@ class Store:
         """
         if not self.is_writable:
             raise RecordError(
-                "A store that something is removed from can be written.",
+                "nothing can be removed from a store that cannot be written",
                 f"{self.root} is read-only",
                 "give the command as someone who may write there",
             )
@@ -322,7 +323,7 @@ class Store:
         with try_exclusive(self.root / "locks" / IN_USE) as held:
             if not held:
                 raise RecordError(
-                    "No run uses the store while something is removed from it.",
+                    "a run is using the store, so nothing can be removed from it",
                     f"a run is using {self.root}",
                     "give the same command again when it has finished",
                 )
