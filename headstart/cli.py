@@ -5,12 +5,12 @@ run, so that ``--help`` and a mistyped option answer at once.
 """
 
 import gc
+import io
 import os
 import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from headstart import __version__
 from headstart.commands import (
@@ -28,6 +28,7 @@ from headstart.commands import (
 )
 from headstart.debug.cli import app as debug_app
 from headstart.errors import HeadstartError
+from headstart.tasks.progress import plain_console, without_controls
 
 app = typer.Typer(
     help="A folder of images to a trained classifier; every run after the first is nearly free.",
@@ -78,6 +79,10 @@ CODE_OF_SIGPIPE = 128 + 13
 
 def main() -> None:
     """Run the command line; errors that headstart raises on purpose end without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # A class may be called anything, a terminal or a log may know no more than ASCII.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     show_traceback = "--traceback" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -100,12 +105,12 @@ def main() -> None:
 
 
 def _print_error(error: HeadstartError) -> None:
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-    console.print(error.problem, markup=False, highlight=False)
+    console = plain_console(stderr=True, soft_wrap=True)
+    console.print(type(error).__name__, style="bold red", end=": ")
+    console.print(without_controls(error.problem))
     for title, text in error.details():
-        console.print(f"  [bold]{title}[/]: ", end="")
-        console.print(text, markup=False, highlight=False)
+        console.print(f"  {title}", style="bold", end=": ")
+        console.print(without_controls(text))
 
 
 if __name__ == "__main__":

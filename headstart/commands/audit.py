@@ -20,6 +20,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.auditing.report import AuditSummary
@@ -48,7 +49,7 @@ def audit(
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_audit(Console(), summary)
+        print_audit(plain_console(), summary)
 
 
 def print_audit(console: Console, summary: "AuditSummary") -> None:

@@ -20,6 +20,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -67,7 +68,7 @@ def finetune(
         return
     from headstart.printing import print_summary
 
-    console = Console()
+    console = plain_console()
     _print_rungs(console, summary)
     print_summary(console, summary)
 
@@ -176,7 +177,7 @@ def _study(
         return
     from headstart.tasks.evaluation.findings import percent
 
-    console = Console()
+    console = plain_console()
     console.print()
     for line in summary.metrics.values():
         interval = ""

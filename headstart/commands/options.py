@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+
+from headstart.tasks.progress import plain_console
 
 Images = Annotated[
     Path,
@@ -110,7 +111,8 @@ def run_recorded_or_plain(
         # Let go of input pipelines while their threads can still end: one that is destroyed when
         # the interpreter shuts down may wait for ever for a thread that waits for the interpreter.
         traceback.clear_frames(interrupt.__traceback__)
-        Console(stderr=True).print("interrupted; the same command goes on from what is finished")
+        told = "interrupted; the same command goes on from what is finished"
+        plain_console(stderr=True).print(told)
         raise typer.Exit(code=130) from None
 
 
@@ -122,7 +124,7 @@ def in_store(store: Path | None, work: Callable[[], Any]) -> Any:
 
     import_tensorflow()
     # The answer names the stages itself; only progress is shown on the way to it.
-    quiet = Reporter(Console(stderr=True), stage_lines=False)
+    quiet = Reporter(plain_console(stderr=True), stage_lines=False)
     with use_store(open_store(store)), use_reporter(quiet):
         return work()
 
@@ -138,7 +140,7 @@ def make_reporter(as_json: bool) -> Any:
     """Make what shows progress: on stderr where stdout is for a JSON object."""
     from headstart.tasks.progress import Reporter
 
-    return Reporter(Console(stderr=as_json))
+    return Reporter(plain_console(stderr=as_json))
 
 
 def print_json(value: Any) -> None:

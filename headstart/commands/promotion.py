@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headstart.commands.options import (
@@ -21,6 +20,7 @@ from headstart.commands.options import (
     run_recorded_or_plain,
 )
 from headstart.errors import HeadstartError
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -111,7 +111,7 @@ def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
                 one.run,
             )
     if table.row_count:
-        Console(soft_wrap=True).print(table, markup=False)
+        plain_console(soft_wrap=True).print(table, markup=False)
     else:
         print("no model was promoted yet: `headstart promote RUN`")
 

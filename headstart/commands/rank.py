@@ -21,6 +21,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.ranking.report import RankSummary
@@ -72,7 +73,7 @@ def rank(
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_ranking(Console(), summary)
+        print_ranking(plain_console(), summary)
 
 
 @sources.command("add")
@@ -139,7 +140,7 @@ def sources_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
         table.add_row(
             one.name, one.backbone, f"{one.num_images:,}", f"{one.num_classes:,}", one.added[:10]
         )
-    Console().print(table)
+    plain_console().print(table)
 
 
 def print_ranking(console: Console, summary: "RankSummary") -> None:
@@ -157,7 +158,7 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
     taus = [_figure(verdict["agreement"][name]) for name in TITLES]
     table.add_row("weighted τ", "", "", *taus, style="bold")
     console.print()
-    wide = Console(file=console.file, width=max(console.width, TABLE_WIDTH))
+    wide = plain_console(file=console.file, width=max(console.width, TABLE_WIDTH))
     wide.print(table)
     for line in ranking_lines(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from headstart.commands.options import (
     AsJson,
@@ -17,6 +16,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -73,7 +73,7 @@ def scratch(
     else:
         from headstart.printing import print_summary
 
-        print_summary(Console(), summary)
+        print_summary(plain_console(), summary)
 
 
 @app.command("lr-find")
@@ -107,7 +107,7 @@ def lr_find(
     if as_json:
         print_json(found)
         return
-    console = Console()
+    console = plain_console()
     suggested = f"--set training.learning_rate={found['suggested']:g}"
     console.print(f"suggested peak: {found['suggested']:g}   {suggested}", highlight=False)
     if not found["broke_away"]:
@@ -178,6 +178,6 @@ def _plan(config: Any, store: Path | None, as_json: bool) -> None:
         print_json(made._asdict())
     else:
         for line in made.lines():
-            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+            plain_console().print(line, markup=False, highlight=False, soft_wrap=True)
     if not made.fits:
         raise typer.Exit(code=4)

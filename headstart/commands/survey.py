@@ -17,6 +17,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.surveying.survey import SurveySummary
@@ -54,7 +55,7 @@ def survey(
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_survey(Console(), summary)
+        print_survey(plain_console(), summary)
 
 
 def print_survey(console: Console, summary: "SurveySummary") -> None:
@@ -75,7 +76,7 @@ def print_survey(console: Console, summary: "SurveySummary") -> None:
     for one in sorted(summary.metrics["backbones"], key=lambda one: one["anatomy"]["flops"]):
         table.add_row(*_row(one))
     console.print()
-    Console(file=console.file, width=max(console.width, TABLE_WIDTH)).print(table)
+    plain_console(file=console.file, width=max(console.width, TABLE_WIDTH)).print(table)
     lines = (
         "",
         "  MB of float32 activations an image, computed: alive at once forward, and all for "

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from headstart.commands.options import (
     AsJson,
@@ -27,6 +26,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -101,7 +101,7 @@ def plan(
     else:
         from headstart.printing import print_plan
 
-        print_plan(Console(), made)
+        print_plan(plain_console(), made)
     if not made.fits:
         raise typer.Exit(code=4)
 
@@ -132,7 +132,7 @@ def why(
     else:
         from headstart.printing import print_reasons
 
-        print_reasons(Console(), reasons)
+        print_reasons(plain_console(), reasons)
 
 
 @app.command()
@@ -181,4 +181,4 @@ def _run(config: Any, store: Path | None, out: Path | None, record: bool, as_jso
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_summary(Console(), summary)
+        print_summary(plain_console(), summary)

@@ -80,6 +80,9 @@ def _writer(stream: TextIO, output_format: str, top_k: int) -> _Write:
 
 
 def _json_writer(stream: TextIO) -> _Write:
+    # Escapes of JSON's own, where the stream would put others, which are not JSON.
+    is_unicode = (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+
     def write(path: str, prediction: Prediction | None, reason: str) -> None:
         line: dict[str, Any] = {"path": _utf8(path)}
         if prediction is None:
@@ -87,7 +90,7 @@ def _json_writer(stream: TextIO) -> _Write:
         else:
             top = [{"label": name, "probability": _round(p)} for name, p in prediction.top]
             line |= {**top[0], "top": top}
-        print(json.dumps(line, ensure_ascii=False), file=stream, flush=True)
+        print(json.dumps(line, ensure_ascii=not is_unicode), file=stream, flush=True)
 
     return write
 
@@ -111,7 +114,7 @@ def _text_writer(stream: TextIO) -> _Write:
     def write(path: str, prediction: Prediction | None, reason: str) -> None:
         says = f"unusable: {reason}"
         if prediction is not None:
-            says = ", ".join(f"{name} {p:.1%}" for name, p in prediction.top)
+            says = ", ".join(f"{printable(name)} {p:.1%}" for name, p in prediction.top)
         print(f"{printable(path)}: {says}", file=stream, flush=True)
 
     return write
