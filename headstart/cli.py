@@ -96,12 +96,32 @@ def main() -> None:
             raise
         _print_error(error)
         sys.exit(error.exit_code)
+    except (RuntimeError, FileNotFoundError) as error:
+        explained = _explain_environment(error)
+        if show_traceback or explained is None:
+            raise
+        _print_error(explained)
+        sys.exit(explained.exit_code)
     except SystemExit as end:
         # `headstart train … | head`: typer and rich both make a closed pipe an exit with code 1.
         if not isinstance(end.__context__, BrokenPipeError):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CODE_OF_SIGPIPE)
+
+
+def _explain_environment(error: Exception) -> HeadstartError | None:
+    """Name the variable behind what Python raises without a home or a temporary folder."""
+    from headstart.launch import no_temporary_folder
+
+    if isinstance(error, FileNotFoundError):
+        is_temporary = "temporary directory" in str(error)
+        return no_temporary_folder(error) if is_temporary else None
+    if "home directory" not in str(error):
+        return None
+    return HeadstartError(
+        "A path that begins with ~ lies in a home folder.", str(error), "set HOME to a folder"
+    )
 
 
 def _print_error(error: HeadstartError) -> None:

@@ -14,6 +14,7 @@ from headstart.commands.options import (
     CutName,
     ImagesOrConfigs,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -36,6 +37,7 @@ def audit(
     backbone: BackboneName = None,
     cut: CutName = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -45,7 +47,7 @@ def audit(
 
     overrides = {"backbone.name": backbone, "bottlenecks.cut": cut}
     run_config = build_config(AuditConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("audit", run_config, store, out, record, as_json)
+    summary = run_recorded_or_plain("audit", run_config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:

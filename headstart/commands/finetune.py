@@ -14,6 +14,7 @@ from headstart.commands.options import (
     ImagesOrConfigs,
     NumViews,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -46,6 +47,7 @@ def finetune(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs of a rung.")] = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -62,7 +64,7 @@ def finetune(
         "tuning.epochs": epochs,
     }
     wanted = build_config(FinetuneConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("finetune", wanted, store, out, record, as_json)
+    summary = run_recorded_or_plain("finetune", wanted, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
         return
@@ -120,6 +122,7 @@ def compare(
     epochs: Epochs = None,
     seeds: Seeds = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -134,7 +137,7 @@ def compare(
         "seeds": seeds or None,
     }
     wanted = build_config(CompareConfig, images, config, tuple(settings or ()), overrides)
-    _study("compare", wanted, store, out, record, as_json)
+    _study("compare", wanted, store, out, record, as_json, overwrite)
 
 
 @app.command()
@@ -150,6 +153,7 @@ def transferability(
     epochs: Epochs = None,
     seeds: Seeds = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -165,13 +169,19 @@ def transferability(
         "seeds": seeds or None,
     }
     wanted = build_config(TransferabilityConfig, images, config, tuple(settings or ()), overrides)
-    _study("transferability", wanted, store, out, record, as_json)
+    _study("transferability", wanted, store, out, record, as_json, overwrite)
 
 
 def _study(
-    name: str, config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool
+    name: str,
+    config: Any,
+    store: Path | None,
+    out: Path | None,
+    record: bool,
+    as_json: bool,
+    overwrite: bool,
 ) -> None:
-    summary = run_recorded_or_plain(name, config, store, out, record, as_json)
+    summary = run_recorded_or_plain(name, config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
         return

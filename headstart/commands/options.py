@@ -10,9 +10,19 @@ import typer
 
 from headstart.tasks.progress import plain_console
 
+
+def _named_path(text: str) -> Path:
+    """Read a path that was really given: Path("") would be the current folder."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; write . for the current folder")
+    return Path(text)
+
+
 Images = Annotated[
     Path,
     typer.Argument(
+        parser=_named_path,
+        metavar="IMAGES",
         help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
         "or Parquet manifest with the columns path, label and, if wanted, split.",
         show_default=False,
@@ -21,6 +31,8 @@ Images = Annotated[
 ImagesOrConfigs = Annotated[
     Path | None,
     typer.Argument(
+        parser=_named_path,
+        metavar="[IMAGES]",
         help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
         "or Parquet manifest with the columns path, label and, if wanted, split; the --config "
         "file's own where not given.",
@@ -50,11 +62,19 @@ Exclude = Annotated[
     Path | None,
     typer.Option("--exclude", help="List of images to leave out, as `headstart audit` writes it."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", parser=_named_path, metavar="PATH", help="Folder for the results."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the finished run that --out holds.")
+]
 StoreFolder = Annotated[
     Path | None,
     typer.Option(
         "--store",
+        parser=_named_path,
+        metavar="PATH",
         help="Folder of the store, or s3:// or gs:// and so on.",
         envvar="HEADSTART_STORE",
     ),
@@ -86,6 +106,7 @@ def run_recorded_or_plain(
     out: Path | None,
     record: bool,
     as_json: bool,
+    overwrite: bool = False,
 ) -> Any:
     """Run a flow as its command does: recorded where there is a server, told how to go on if not.
 
@@ -96,15 +117,19 @@ def run_recorded_or_plain(
         out: Folder for the results; one under the store where None.
         record: Start a temporary server where none is reachable.
         as_json: Keep stdout for the JSON object.
+        overwrite: Replace a finished run in `out`.
 
     Returns:
         What the flow returns.
 
     Raises:
+        ConfigError: `out` holds a finished run, which nobody said may be replaced.
         typer.Exit: With code 130 on Ctrl-C.
     """
-    from headstart.launch import run_flow
+    from headstart.launch import refuse_overwriting, run_flow
 
+    if not overwrite:
+        refuse_overwriting(out)
     try:
         return run_flow(name, config, store, out, record, make_reporter(as_json))
     except KeyboardInterrupt as interrupt:

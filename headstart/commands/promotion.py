@@ -11,6 +11,7 @@ from headstart.commands.options import (
     ConfigFile,
     ImagesOrConfigs,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -36,6 +37,7 @@ def retrain(
     settings: Settings = None,
     name: Name = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -45,7 +47,7 @@ def retrain(
 
     overrides = {"promotion.name": name}
     chosen = build_config(RetrainConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("retrain", chosen, store, out, record, as_json)
+    summary = run_recorded_or_plain("retrain", chosen, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif summary.in_use:

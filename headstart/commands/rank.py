@@ -14,6 +14,7 @@ from headstart.commands.options import (
     ConfigFile,
     ImagesOrConfigs,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -57,6 +58,7 @@ def rank(
     config: ConfigFile = None,
     settings: Settings = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -69,7 +71,7 @@ def rank(
         "candidates.cuts": _listed(cuts),
     }
     run_config = build_config(RankConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("rank", run_config, store, out, record, as_json)
+    summary = run_recorded_or_plain("rank", run_config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:

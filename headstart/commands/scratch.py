@@ -9,6 +9,7 @@ from headstart.commands.options import (
     AsJson,
     ConfigFile,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -58,6 +59,7 @@ def scratch(
         bool, typer.Option("--plan", help="Say what would be written and whether it fits; stop.")
     ] = False,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -67,7 +69,7 @@ def scratch(
     if plan:
         _plan(run_config, store, as_json)
         return
-    summary = run_recorded_or_plain("scratch", run_config, store, out, record, as_json)
+    summary = run_recorded_or_plain("scratch", run_config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:

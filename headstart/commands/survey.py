@@ -11,6 +11,7 @@ from headstart.commands.options import (
     ConfigFile,
     ImagesOrConfigs,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -41,6 +42,7 @@ def survey(
     config: ConfigFile = None,
     settings: Settings = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -51,7 +53,7 @@ def survey(
     names = None if backbones is None else [name.strip() for name in backbones.split(",")]
     overrides = {"backbones": names, "measuring.enabled": measuring}
     run_config = build_config(SurveyConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("survey", run_config, store, out, record, as_json)
+    summary = run_recorded_or_plain("survey", run_config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:

@@ -15,6 +15,7 @@ from headstart.commands.options import (
     ImagesOrConfigs,
     NumViews,
     Out,
+    Overwrite,
     Record,
     Runner,
     Settings,
@@ -44,6 +45,7 @@ def train(
     runner: Runner = None,
     workers: Workers = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -52,12 +54,13 @@ def train(
     spread = {"spread.runner": runner, "spread.num_workers": workers}
     more = {**spread, "dataset.exclude": exclude}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
-    _run(run_config, store, out, record, as_json)
+    _run(run_config, store, out, record, as_json, overwrite)
 
 
 @app.command()
 def demo(
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Annotated[
         bool, typer.Option(help="Record the run, with a temporary Prefect server if need be.")
@@ -69,7 +72,7 @@ def demo(
 
     folder = open_store(store).root / "demo" / "digits"
     make_reporter(as_json).note(f"digits of scikit-learn as PNG files in {folder}")
-    _run(demo_config(write_digits(folder)), store, out, record, as_json)
+    _run(demo_config(write_digits(folder)), store, out, record, as_json, overwrite)
 
 
 @app.command()
@@ -174,10 +177,12 @@ def _load(
     return load_config(images, file, tuple(settings or ()), overrides)
 
 
-def _run(config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool) -> None:
+def _run(
+    config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool, overwrite: bool
+) -> None:
     from headstart.printing import print_summary
 
-    summary = run_recorded_or_plain("transfer", config, store, out, record, as_json)
+    summary = run_recorded_or_plain("transfer", config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:

@@ -24,6 +24,8 @@ BATCH_SIZE = 8
 """Views a pass; all activations of a batch are held for the gradient."""
 MAX_SHEET_ROWS = 60
 """Images on the contact sheet; further ones have their own files."""
+MAX_STEM_BYTES = 200
+"""Of an overlay's name, which is 255 bytes at the most."""
 SHEET_FILE = "contact_sheet.png"
 
 
@@ -211,7 +213,8 @@ def _peak(heat: NDArray[Any]) -> tuple[float, float] | None:
 
 def _free_name(out: Path, stem: str, taken: set[str]) -> Path:
     """Name an overlay after its image; a number tells images of one name in two folders apart."""
-    name = printable(stem)
+    # With room for a number and the ending: a name may be as long as a file system allows.
+    name = printable(stem).encode()[:MAX_STEM_BYTES].decode(errors="ignore")
     names = (f"{name}{suffix}.png" for suffix in chain([""], (f"_{n}" for n in count(2))))
     free = next(each for each in names if each not in taken)
     taken.add(free)

@@ -9,7 +9,6 @@ files. Keras, LiteRT and TensorFlow Serving all ignore the addition.
 import contextlib
 import os
 import sys
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -218,7 +217,7 @@ def _open_litert(path: Path) -> Any:
 @contextlib.contextmanager
 def _without_info_lines() -> Iterator[None]:
     """Keep LiteRT's C++ from telling on file descriptor 2 which delegate it chose."""
-    with tempfile.TemporaryFile() as aside:
+    with open(os.memfd_create("litert"), "w+b") as aside:  # noqa: PTH123
         sys.stderr.flush()
         real = os.dup(2)
         os.dup2(aside.fileno(), 2)

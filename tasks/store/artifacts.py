@@ -131,7 +131,7 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not layout.exists():
-                if any(path.name != "tmp" for path in self.root.iterdir()) and not layout.exists():
+                if self._holds_others() and not layout.exists():
                     raise RecordError(
                         "this folder is not a store, and it is not empty",
                         f"{self.root} holds other files",
@@ -153,6 +153,10 @@ class Store:
                 f"layout {found} in {layout}",
                 "choose another folder with --store or HEADSTART_STORE",
             )
+
+    def _holds_others(self) -> bool:
+        """Say whether the root holds what no store does; a new volume has a lost+found."""
+        return any(path.name not in ("tmp", "lost+found") for path in self.root.iterdir())
 
     @property
     def location(self) -> str:
@@ -383,7 +387,14 @@ def default_root() -> Path:
     if named := os.environ.get("HEADSTART_STORE"):
         return Path(named)
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "headstart"
+    try:
+        return Path(cache).expanduser() / "headstart"
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        raise RecordError(
+            "The store lies in the home folder, or where --store or HEADSTART_STORE says.",
+            "neither of them, and no home folder: HOME is not set",
+            "set HEADSTART_STORE (or HOME), or give --store",
+        ) from None
 
 
 _current: ContextVar[Store | None] = ContextVar("headstart_store", default=None)
