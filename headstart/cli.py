@@ -120,7 +120,9 @@ def _explain_environment(error: Exception) -> HeadstartError | None:
     if "home directory" not in str(error):
         return None
     return HeadstartError(
-        "A path that begins with ~ lies in a home folder.", str(error), "set HOME to a folder"
+        "there is no home folder, where paths begin that start with ~",
+        str(error),
+        "set HOME to a folder",
     )
 
 

@@ -194,7 +194,7 @@ def provide_temporary_folder(store_root: Path | None) -> None:
 def no_temporary_folder(error: FileNotFoundError) -> RecordError:
     """Say in a user's words that there is no folder for temporary files."""
     return RecordError(
-        "There is a folder for temporary files that can be written.",
+        "no folder for temporary files can be written",
         str(error.strerror or error),
         "set TMPDIR to a folder that can be written",
     )
@@ -211,8 +211,8 @@ def refuse_overwriting(out: Path | None) -> None:
     """
     if out is not None and (out.expanduser() / "run.json").is_file():
         raise ConfigError(
-            "--out is a new or empty folder, or --overwrite says that its run may be replaced.",
-            f"{out} holds a finished run",
+            "--out holds a finished run, which would be replaced",
+            str(out),
             "choose another folder, or add --overwrite (overwrite=True in Python)",
         )
 

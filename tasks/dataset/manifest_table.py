@@ -137,7 +137,8 @@ def _decode(file: Path, data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         byte = f"byte 0x{data[error.start]:02x} in line {line}"
-        raise _no_utf8(file, f"{byte} is none of {encoding.upper().removesuffix("-SIG")}", "WINDOWS-1252") from None
+        form = encoding.upper().removesuffix("-SIG")
+        raise _no_utf8(file, f"{byte} is no {form}", "WINDOWS-1252") from None
     if "\0" in text:
         raise _no_utf8(file, "it holds NUL characters", "UTF-16LE")
     return text

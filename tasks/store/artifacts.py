@@ -391,8 +391,8 @@ def default_root() -> Path:
         return Path(cache).expanduser() / "headstart"
     except RuntimeError:  # no HOME, and a user that the system does not know
         raise RecordError(
-            "The store lies in the home folder, or where --store or HEADSTART_STORE says.",
-            "neither of them, and no home folder: HOME is not set",
+            "there is no home folder for the store to lie in",
+            "no HOME, no --store and no HEADSTART_STORE",
             "set HEADSTART_STORE (or HOME), or give --store",
         ) from None
 
