@@ -1,13 +1,27 @@
 """Finding the user's own line: who called, and where in that file a call stands."""
 
 import ast
+import functools
+import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 _NOT_THE_USERS = ("site-packages", "dist-packages", "<frozen", "<string>")
-_PACKAGE = str(Path(__file__).parent)
+
+
+@functools.cache
+def _own_folders() -> tuple[str, ...]:
+    """Return the folders of headstart: a user can change nothing in them."""
+    here = Path(__file__).parent
+    face = here.parent / "headstart"  # in a checkout the packages lie side by side
+    places = [here, face] if face.is_dir() else [here.parent]
+    for name in ("headstart.flows", "headstart.tasks"):
+        spec = importlib.util.find_spec(name)
+        places += map(Path, (spec and spec.submodule_search_locations) or ())
+    return tuple(f"{place}{os.sep}" for place in places)
 
 
 @dataclass(frozen=True)
@@ -24,11 +38,11 @@ class CallSite:
 
 
 def is_users(file: str) -> bool:
-    """Tell whether a source file is the user's: no library's, not Python's, not the debugger's."""
+    """Tell whether a source file is the user's: no library's, not Python's, not headstart's."""
     standard = str(Path(ast.__file__).parent)
     return not (
         any(part in file for part in _NOT_THE_USERS)
-        or file.startswith((_PACKAGE, standard))
+        or file.startswith((*_own_folders(), standard))
         or not file
     )
 

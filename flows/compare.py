@@ -93,16 +93,12 @@ def _run(config: CompareConfig, folder: Path) -> StudySummary:
         wanted = compare_trials(network, config)
         once_s = prepare(config, dataset, [trial for trial, _ in wanted], outcomes)
         done = train_all(config, dataset, wanted, folder)
-    lines = [
-        summarise(
-            trial.name,
-            done[trial.name],
-            once_s[_start(trial)],
-            once_flops(config, dataset, trial),
-            config.evaluation.confidence,
-        )
-        for trial, _ in wanted
-    ]
+    lines = summarise(
+        done,
+        {trial.name: once_s[_start(trial)] for trial, _ in wanted},
+        {trial.name: once_flops(config, dataset, trial) for trial, _ in wanted},
+        config.evaluation.confidence,
+    )
     notes = caveats(lines, len(config.seeds))
     page = compare_page(
         f"Comparison · {config.dataset.images.resolve().name} · {Path(config.backbone.name).name}",
@@ -158,7 +154,7 @@ def train_all(
             number = sum(map(len, done.values())) + 1
             reporter().note(f"     training {number} of {total}: {trial.name}, seed {seed}")
             name = f"{trial.name.replace(' ', '-')}-{seed}"
-            with watching_stages(folder / "crash" / name):
+            with watching_stages(folder / "crash" / name, section="tuning"):
                 manifest = train_trial(
                     dataset,
                     config.views,
@@ -193,7 +189,10 @@ def caveats(lines: Sequence[Line], num_seeds: int) -> list[str]:
             "training would end."
         )
     else:
-        notes.append(f"Intervals are Student's t over {num_seeds} seeds; the splits are the same.")
+        notes.append(
+            f"Intervals are of the mean over {num_seeds} seeds, for other seeds and other images; "
+            "the variance between seeds is shared by all lines, and the splits are the same."
+        )
     if lines[0].split == "val":
         notes.append(
             "There is no test split: the validation images judge, which also chose the epoch kept."

@@ -15,7 +15,7 @@ of the flow run.
 import contextlib
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -47,11 +47,13 @@ class Watch:
         recorder: Keeps the last steps.
         preflight: Checks model and data before the first step.
         rules: Look for symptoms.
+        section: Of the configuration, where the training is a stage's.
     """
 
     recorder: FlightRecorder
     preflight: Preflight
     rules: SymptomRules
+    section: str = ""
 
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
@@ -61,15 +63,25 @@ class Watch:
     @property
     def diagnoses(self) -> list[Diagnosis]:
         """What was found so far, most likely first; empty where nothing trained."""
-        return ranked([*self.preflight.diagnoses, *worth_telling(self.rules.diagnoses)])
+        found = ranked([*self.preflight.diagnoses, *worth_telling(self.rules.diagnoses)])
+        return [self._with_setting(diagnosis) for diagnosis in found]
+
+    def _with_setting(self, found: Diagnosis) -> Diagnosis:
+        """Name the setting to change, for a user who has not written the training."""
+        name = SETTING_OF.get(found.symptom)
+        if name is None or not self.section:
+            return found
+        advice = f"in this run that is --set {self.section}.{name}=…"
+        return replace(found, suggestions=(*found.suggestions, advice))
 
 
 @contextlib.contextmanager
-def watching(folder: Path, *, stops_on_nan: bool = True) -> Iterator[Watch]:
+def watching(folder: Path, section: str = "", *, stops_on_nan: bool = True) -> Iterator[Watch]:
     """Watch the training of the flow run in progress, and tell what was found.
 
     Args:
         folder: Where a crash bundle is written.
+        section: Of the configuration, where the training is a stage's.
         stops_on_nan: Whether a loss that is NaN or infinite ends the training with an error.
 
     Yields:
@@ -77,7 +89,7 @@ def watching(folder: Path, *, stops_on_nan: bool = True) -> Iterator[Watch]:
         is left, and are an artifact of the flow run then.
     """
     recorder = flight_recorder(folder, stops_on_nan=stops_on_nan)
-    watch = Watch(recorder, Preflight(), SymptomRules(logs=False))
+    watch = Watch(recorder, Preflight(), SymptomRules(logs=False), section)
     try:
         yield watch
     except Exception:
@@ -93,15 +105,28 @@ def watching(folder: Path, *, stops_on_nan: bool = True) -> Iterator[Watch]:
     _tell(watch.diagnoses)
 
 
+SETTING_OF = {
+    "learning-rate-too-high": "learning_rate",
+    "learning-rate-too-low": "learning_rate",
+    "divergence": "learning_rate",
+    "exploding-gradient": "learning_rate",
+    "overfitting": "weight_decay",
+}
+"""Which setting of a training a symptom points at."""
+
+
 @contextlib.contextmanager
-def watching_stages(folder: Path, found: list[dict[str, Any]] | None = None) -> Iterator[None]:
+def watching_stages(
+    folder: Path, found: list[dict[str, Any]] | None = None, section: str = "head"
+) -> Iterator[None]:
     """Watch the trainings of stages, which `watched_by` hands the callbacks to.
 
     Args:
         folder: As for `watching`. What a loss of NaN means is the stage's own affair.
         found: Takes what was found, for the run's summary.
+        section: Of the configuration, which the training follows; findings name its settings.
     """
-    with watching(folder, stops_on_nan=False) as watch, watched_by(*watch.callbacks):
+    with watching(folder, section, stops_on_nan=False) as watch, watched_by(*watch.callbacks):
         yield
     if found is not None:
         found += [diagnosis.to_dict() for diagnosis in watch.diagnoses]

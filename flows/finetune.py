@@ -22,6 +22,7 @@ from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.finetuning import stage as rungs
 from headstart.tasks.finetuning.ladder import (
     Rung,
@@ -124,6 +125,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
         export = rungs.export(
             dataset, source, kept, head_cut, views, backbone, dtype, config.export
         )
+    write_seen(folder, index)
     report = make_report(folder, config, index, kept, evaluation, outcomes)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
     publish("finetune", report, summary)
@@ -156,7 +158,7 @@ def _climb(
     kept = head
     for number, start in enumerate(starts, 1):
         reporter().note(f"     rung {number} of {len(starts)}: everything from {start} on trains")
-        with watching_stages(folder / "crash" / f"rung-{number}", found):
+        with watching_stages(folder / "crash" / f"rung-{number}", found, "tuning"):
             trained = rungs.rung(
                 dataset,
                 config.views,

@@ -22,6 +22,7 @@ from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.findings import PictureFile
+from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.stage import collect_outcomes, mending_damage
 from headstart.tasks.runs.run_folder import (
@@ -78,7 +79,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         views = make_views(pixels, config.views, num_views)
         reporter().note(f"     {tensorboard_command(folder)}")
         found: list[dict[str, Any]] = []
-        with watching_stages(folder / "crash", found):
+        with watching_stages(folder / "crash", found, "training"):
             training = scratch_stages.training(
                 pixels, views, schedule, network, training_config, folder / "tensorboard"
             )
@@ -89,7 +90,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         if config.compare:
             plain_views = make_views(pixels, PLAIN_VIEWS, 1)
             log_dir = folder / PLAIN_LOG_FOLDER
-            with watching_stages(folder / "crash" / "without-augmentation", found):
+            with watching_stages(folder / "crash" / "without-augmentation", found, "training"):
                 plain = scratch_stages.training(
                     pixels, plain_views, schedule, network, training_config, log_dir
                 )
@@ -109,6 +110,8 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         tensorboard_command(folder),
         pictures,
     )
+    if index is not None:
+        write_seen(folder, index)
     summary = finish_run(folder, report, training, evaluation, export, outcomes, started_s, found)
     publish("scratch", report, summary)
     return summary

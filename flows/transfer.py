@@ -21,6 +21,7 @@ from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
+from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes, doubts
@@ -88,6 +89,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
             reporter().note(f"     warning: {warning}")
         evaluation = evaluation_stage(dataset, head, views, backbone, cut, config.evaluation)
         export = export_stage(dataset, source, head, views, backbone, cut, config.export)
+    write_seen(folder, index_of(dataset))
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
     summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)
     publish("transfer", report, summary)

@@ -88,16 +88,12 @@ def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
         once_s = cold_seconds(outcomes[1:])
         wanted = transferability_trials(names, config)
         done = train_all(config, dataset, wanted, folder)
-    lines = [
-        summarise(
-            trial.name,
-            done[trial.name],
-            views_s if PIXELS in trial.starts else once_s,
-            once_flops(config, dataset, trial),
-            config.evaluation.confidence,
-        )
-        for trial, _ in wanted
-    ]
+    lines = summarise(
+        done,
+        {trial.name: views_s if PIXELS in trial.starts else once_s for trial, _ in wanted},
+        {trial.name: once_flops(config, dataset, trial) for trial, _ in wanted},
+        config.evaluation.confidence,
+    )
     title = f"{config.dataset.images.resolve().name} · {Path(config.backbone.name).name}"
     page = transferability_page(
         f"Transferability · {title}", names, lines, caveats(lines, len(config.seeds))

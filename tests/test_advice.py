@@ -6,8 +6,17 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from headstart.config import EvaluationConfig, load_config
+from headstart.config import (
+    Config,
+    EvaluationConfig,
+    FinetuneConfig,
+    HeadConfig,
+    ScratchConfig,
+    build_config,
+    load_config,
+)
 from headstart.tasks.evaluation.advice import caveats, next_steps
 from headstart.tasks.evaluation.findings import (
     DatasetSummary,
@@ -17,6 +26,8 @@ from headstart.tasks.evaluation.findings import (
     Report,
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss, evaluate
+from headstart.tasks.head.training import TrainedHead, train_head
+from tests.test_head import make_rows
 
 NAMES = ("cat", "dog", "owl")
 
@@ -62,10 +73,11 @@ def test_nothing_is_optimistic_where_nothing_was_selected() -> None:
     assert caveats(replace(report_of(val=EMPTY), selected_on="val")) == []
 
 
-def test_an_interval_without_width_is_explained_by_the_rule_of_three() -> None:
+def test_a_run_without_errors_is_told_how_far_its_own_interval_reaches() -> None:
     (only,) = caveats(report_of(test=PERFECT))
     assert "60 images" in only
-    assert only.endswith("5.0 %.")  # 3/60
+    assert PERFECT.accuracy_interval is not None
+    assert only.endswith(f"{100 * PERFECT.accuracy_interval[0]:.1f} %.")
 
 
 def test_notes_of_the_run_are_caveats() -> None:
@@ -122,8 +134,77 @@ def test_bad_calibration_is_called_so() -> None:
 def test_settings_that_are_advised_exist() -> None:
     report = replace(
         report_of(test=FLAWED), history=[epoch(1), epoch(2, 0.99, 0.5)], best_epoch=2,
-        selected_on="val",
+        selected_on="val", config=load_config(images="images").model_dump(mode="json"),
     )  # fmt: skip
     settings = re.findall(r"--set (\S+?=[\d.]+\d|\S+?=\d+)", " ".join(next_steps(report)))
     assert len(settings) == 3
     load_config(images="images", settings=tuple(settings))
+
+
+@pytest.mark.parametrize(
+    ("model", "section", "advised"),
+    [
+        (FinetuneConfig, "tuning", {"tuning.epochs", "views.num_augmented", "tuning.weight_decay"}),
+        (ScratchConfig, "training", {"training.epochs", "training.weight_decay"}),
+    ],
+)
+def test_every_kind_of_training_is_advised_in_its_own_settings(
+    model: type[Config], section: str, advised: set[str]
+) -> None:
+    report = replace(
+        report_of(test=FLAWED), history=[epoch(1), epoch(2, 0.99, 0.5)], best_epoch=2,
+        selected_on="val", trained_by=section,
+        config=build_config(model, "images").model_dump(mode="json"),
+    )  # fmt: skip
+    settings = re.findall(r"--set (\S+?=[\d.]+\d|\S+?=\d+)", " ".join(next_steps(report)))
+    assert {setting.partition("=")[0] for setting in settings} == advised
+    build_config(model, "images", settings=tuple(settings))
+
+
+def advised_value(report: Report, name: str) -> float:
+    """Return the value that a report's advice gives a setting."""
+    (found,) = re.findall(rf"--set {re.escape(name)}=([\d.e-]*\d)", " ".join(next_steps(report)))
+    return float(found)
+
+
+def trained(folder: Path, config: HeadConfig, num_values: int, noise: float) -> TrainedHead:
+    """Train a head on few rows of many values, two of which say something."""
+    rng = np.random.default_rng(0)
+    splits = []
+    for name, count in (("train", 60), ("val", 300)):
+        labels = np.arange(count) % 3
+        tensors = rng.normal(size=(count, 1, num_values)).astype(np.float32)
+        tensors[:, 0, :2] += np.eye(3)[labels][:, :2] * (2.0 / noise)
+        splits.append(make_rows(folder, tensors, labels, name=f"{name}-{num_values}"))
+    return train_head(splits[0], splits[1], config, 3, None, folder / "logs")
+
+
+def report_on(head: TrainedHead, config: HeadConfig) -> Report:
+    full = load_config(images="images").model_copy(update={"head": config})
+    return replace(
+        report_of(), history=head.history, best_epoch=head.best_epoch, selected_on="val",
+        config=full.model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def test_the_advice_against_overfitting_helps(tmp_path: Path) -> None:
+    config = HeadConfig(batch_size=20, epochs=40, patience=0)
+    before = trained(tmp_path / "before", config, num_values=100, noise=1.0)
+    decay = advised_value(report_on(before, config), "head.weight_decay")
+    assert decay > config.weight_decay
+    stronger = config.model_copy(update={"weight_decay": decay})
+    after = trained(tmp_path / "after", stronger, num_values=100, noise=1.0)
+    assert after.history[-1].val_loss < before.history[-1].val_loss
+    last = [one.history[-1] for one in (before, after)]
+    gaps = [one.train_accuracy - one.val_accuracy for one in last]
+    assert gaps[1] <= gaps[0]
+
+
+def test_the_advice_to_train_for_longer_helps(tmp_path: Path) -> None:
+    config = HeadConfig(batch_size=20, epochs=3)
+    before = trained(tmp_path / "before", config, num_values=4, noise=0.5)
+    epochs = int(advised_value(report_on(before, config), "head.epochs"))
+    longer = config.model_copy(update={"epochs": epochs})
+    after = trained(tmp_path / "after", longer, num_values=4, noise=0.5)
+    best = [one.history[one.best_epoch - 1].val_loss for one in (before, after)]
+    assert best[1] < best[0]

@@ -37,9 +37,9 @@ from headstart.tasks.finetuning.network import (
 from headstart.tasks.finetuning.page import Page, Section, markdown_page, write_page
 from headstart.tasks.finetuning.rows import extractor_to
 from headstart.tasks.finetuning.rungs import choose_cuts, spread_cuts
-from headstart.tasks.finetuning.studies import Line, block_cut, order_sentence
+from headstart.tasks.finetuning.studies import Line, block_cut, headline, order_sentence
 from headstart.tasks.finetuning.training import BestEpoch, require_validation, train_network
-from headstart.tasks.finetuning.trial import Trial, build_network, interval_over_seeds, step_flops
+from headstart.tasks.finetuning.trial import Trial, build_network, intervals_of_means, step_flops
 from headstart.tasks.head.training import build_head
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.records import RowCollection, RowId
@@ -337,7 +337,8 @@ class TestTraining:
         best = BestEpoch(patience=2)
         best.set_model(model)
         model.stop_training = False
-        figures = [(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.85), (0.6, 0.1)]
+        # The most images right (epoch 2) is not what chooses: heads are chosen by their loss too.
+        figures = [(0.5, 1.0), (0.9, 0.9), (0.7, 0.8), (0.7, 0.85), (0.6, 0.81)]
         for epoch, (accuracy, loss) in enumerate(figures):
             model.set_weights([np.full((1, 1), epoch, np.float32)])
             best.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
@@ -410,6 +411,14 @@ class TestRungs:
         assert estimate_epoch_s(backbone, 50, rungs[:1]) is None
 
 
+def line_of(accuracy: float, name: str = "x") -> Line:
+    return Line(
+        name=name, split="test", accuracies=(accuracy,), accuracy=accuracy,
+        interval=(accuracy - 0.02, accuracy + 0.02), num_trained=1, flops=1, once_flops=0,
+        train_s=1, once_s=0, peak_bytes=None, largest_changes={},
+    )  # fmt: skip
+
+
 class TestStudies:
     def test_what_trains_is_the_strategys(self, backbone: Backbone) -> None:
         def trained(trial: Trial) -> list[str]:
@@ -430,11 +439,24 @@ class TestStudies:
         full = Trial(name="f", starts=(PIXELS,))
         assert step_flops(backbone, full, NUM_CLASSES) == 3 * (conv_one + conv_two + dense)
 
-    def test_the_interval_is_students(self) -> None:
-        low, high = interval_over_seeds([0.8, 0.9, 1.0], 0.95) or (0, 0)
+    def test_the_interval_over_very_many_images_is_students(self) -> None:
+        values = {"a": [0.3, 0.4, 0.5]}
+        low, high = intervals_of_means(values, 10**12, 0.95)["a"] or (0, 0)
         # t of 2 degrees of freedom at 97.5 %: 4.3027; standard error 0.1 / sqrt(3)
-        assert (low, high) == pytest.approx((0.9 - 0.24841, 0.9 + 0.24841), abs=1e-4)
-        assert interval_over_seeds([0.8], 0.95) is None
+        assert (low, high) == pytest.approx((0.4 - 0.24841, 0.4 + 0.24841), abs=1e-4)
+        assert intervals_of_means({"a": [0.8]}, 100, 0.95) == {"a": None}
+
+    def test_seeds_that_agree_by_chance_leave_the_images_uncertainty(self) -> None:
+        low, high = intervals_of_means({"a": [0.935, 0.935]}, 200, 0.95)["a"] or (0, 0)
+        assert 0.02 < 0.935 - low < 0.05
+        assert 0.02 < high - 0.935 < 0.05
+
+    def test_intervals_share_their_variance_and_stay_within_0_and_1(self) -> None:
+        found = intervals_of_means({"a": [0.5, 0.6], "b": [0.98, 1.0], "c": [0.5, 0.52]}, 50, 0.95)
+        for low, high in filter(None, found.values()):
+            assert 0.0 <= low < high <= 1.0
+        low, high = found["a"] or (0, 0)
+        assert high - low < 0.6  # two seeds alone would give -0.09 to 1.19
 
     @pytest.mark.parametrize(
         "twice", ["seeds=[0, 0]", "strategies=[full, full]", "inner_rates=[0.1, 0.1]"]
@@ -500,20 +522,21 @@ class TestStudies:
         assert build_config(model, "images", settings=read).head.label_smoothing == 0.1
 
     def test_the_order_is_told_as_it_is(self) -> None:
-        def line(accuracy: float) -> Line:
-            return Line(
-                name="x", split="test", accuracies=(accuracy,), accuracy=accuracy, interval=None,
-                num_trained=1, flops=1, once_flops=0, train_s=1, once_s=0, peak_bytes=None,
-                largest_changes={},
-            )  # fmt: skip
-
+        line = line_of
         expected = {"full": line(0.9), "scratch": line(0.8), "last_layer": line(0.7)}
         assert "holds here" in order_sentence(expected)
         told = order_sentence({**expected, "scratch": line(0.6)})
         assert "does not hold here: full 90.0 % > last_layer 70.0 % > scratch 60.0 %" in told
         told = order_sentence({**expected, "scratch": line(0.9)})
-        assert "does not hold here: full 90.0 % = scratch 90.0 % > last_layer 70.0 %" in told
+        assert "is not shown here: full 90.0 % ≈ scratch 90.0 % > last_layer 70.0 %" in told
         assert order_sentence({"full": line(0.9)}) == ""
+
+    def test_a_difference_within_noise_has_no_winner(self) -> None:
+        first, near, far = line_of(0.9, name="a"), line_of(0.89, name="b"), line_of(0.7, name="c")
+        assert headline([far, first]) == "a is best, with 90.0 % of the test images"
+        told = headline([far, near, first])
+        assert told.startswith("no clear winner: a has 90.0 %")
+        assert told.endswith("the difference from b is within noise")
 
     def test_a_network_that_can_be_cut_at_its_top_only_has_no_last_block(self) -> None:
         from headstart.tasks.backbones.preprocessing import Preprocessing

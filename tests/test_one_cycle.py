@@ -173,11 +173,17 @@ def test_a_budget_that_measuring_uses_up_is_refused(time: Time) -> None:
 
 
 def test_a_budget_that_the_graph_of_the_training_uses_up_is_refused(time: Time) -> None:
-    with pytest.raises(ConfigError, match="leaves no time to train"):
+    with pytest.raises(ConfigError, match="leaves time to train"):
         choose(1.9, (0.25,), 50, 0, machine(time, {0.25: 0.2}))
     assert choose(2.1, (0.25,), 50, 0, machine(time, {0.25: 0.2})).training_s == pytest.approx(1.1)
 
 
 def test_the_suggested_rate_lies_below_the_lowest_loss() -> None:
     rates = [0.001, 0.01, 0.1, 1.0, 10.0]
-    assert suggest(rates, [2.3, 2.2, 1.5, 0.9, 4.0]) == pytest.approx(0.25)
+    assert suggest(rates, [2.3, 2.2, 1.5, 0.9, 4.0], broke_away=True) == pytest.approx(0.25)
+
+
+def test_a_loss_that_never_breaks_away_suggests_where_it_had_fallen() -> None:
+    rates = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
+    losses = [2.3, 2.2, 1.5, 1.0, 0.95, 0.93, 0.92]  # a flat stretch, as behind batch normalisation
+    assert suggest(rates, losses, broke_away=False) == pytest.approx(0.3)

@@ -35,7 +35,7 @@ from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.schedule import MOST_VIEWS
 from headstart.tasks.scratch.schedule import stage as make_schedule
-from headstart.tasks.scratch.training import predict_logits
+from headstart.tasks.scratch.training import predict_logits, refresh_statistics
 from headstart.tasks.store.artifacts import Store, artefact, use_store
 from headstart.tasks.views.epoch_stage import layout_of
 from headstart.tasks.views.epoch_stage import stage as make_views
@@ -172,6 +172,26 @@ def test_mirror_images_are_judged_left_to_right() -> None:
     assert predict_logits(model, images, mirrored=True)[0].tolist() == [2, 1, 0, 5, 4, 3]
 
 
+def test_averaged_weights_get_statistics_of_their_own() -> None:
+    inputs = keras.Input((2, 2, 1))
+    norm = keras.layers.BatchNormalization(momentum=0.5)
+    model = keras.Model(inputs, norm(inputs))
+    norm.moving_mean.assign([99.0])
+    pixels = np.random.default_rng(0).normal(3.0, 2.0, (4, 8, 2, 2, 1)).astype(np.float32)
+    refresh_statistics(model, tf.data.Dataset.from_tensor_slices((pixels, pixels)))
+    assert norm.moving_mean.numpy()[0] == pytest.approx(pixels.mean(), abs=1e-5)
+    variance = np.mean([batch.var() for batch in pixels])
+    assert norm.moving_variance.numpy()[0] == pytest.approx(variance, rel=1e-4)
+    assert norm.momentum == 0.5
+
+
+def test_a_training_with_averaged_weights_is_as_right_as_its_evaluation_says(
+    data: Path, tmp_path: Path
+) -> None:
+    summary = run(data, tmp_path / "store", "training.ema=0.9", "training.epochs=2")
+    assert summary.metrics["test"]["loss"] < 5.0  # statistics of other weights gave more
+
+
 def test_logits_do_not_depend_on_how_many_images_a_pass_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -208,7 +228,13 @@ def test_a_trainings_log_holds_nothing_of_another(data: Path, tmp_path: Path, st
 
 def test_a_rate_that_is_too_high_is_told_as_such(data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="finite") as caught:
-        run(data, tmp_path / "store", "training.learning_rate=1e12", "training.warmup=0.0")
+        run(
+            data,
+            tmp_path / "store",
+            "training.learning_rate=1000",
+            "training.warmup=0",
+            "training.weight_decay=1",
+        )
     assert "lr-find" in caught.value.next_step
 
 

@@ -14,14 +14,12 @@ from headstart.commands.options import (
     CutName,
     ImagesOrConfigs,
     Out,
-    Overwrite,
     Record,
     Settings,
     StoreFolder,
     print_json,
     run_recorded_or_plain,
 )
-from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.auditing.report import AuditSummary
@@ -37,7 +35,6 @@ def audit(
     backbone: BackboneName = None,
     cut: CutName = None,
     out: Out = None,
-    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -47,11 +44,11 @@ def audit(
 
     overrides = {"backbone.name": backbone, "bottlenecks.cut": cut}
     run_config = build_config(AuditConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("audit", run_config, store, out, record, as_json, overwrite)
+    summary = run_recorded_or_plain("audit", run_config, store, out, record, as_json)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_audit(plain_console(), summary)
+        print_audit(Console(), summary)
 
 
 def print_audit(console: Console, summary: "AuditSummary") -> None:

@@ -14,14 +14,12 @@ from headstart.commands.options import (
     ImagesOrConfigs,
     NumViews,
     Out,
-    Overwrite,
     Record,
     Settings,
     StoreFolder,
     print_json,
     run_recorded_or_plain,
 )
-from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -47,7 +45,6 @@ def finetune(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs of a rung.")] = None,
     out: Out = None,
-    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -64,13 +61,13 @@ def finetune(
         "tuning.epochs": epochs,
     }
     wanted = build_config(FinetuneConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("finetune", wanted, store, out, record, as_json, overwrite)
+    summary = run_recorded_or_plain("finetune", wanted, store, out, record, as_json)
     if as_json:
         print_json(summary.model_dump(mode="json"))
         return
     from headstart.printing import print_summary
 
-    console = plain_console()
+    console = Console()
     _print_rungs(console, summary)
     print_summary(console, summary)
 
@@ -83,7 +80,7 @@ def _run_or_images(images: Path | None, config: Path | None) -> tuple[Path | Non
 
     if config is not None:
         raise ConfigError(
-            "a run and --config were both given: a run brings its own configuration",
+            "A run brings its own configuration.",
             f"{images} and --config {config}",
             "leave --config out; --set changes single fields",
         )
@@ -122,7 +119,6 @@ def compare(
     epochs: Epochs = None,
     seeds: Seeds = None,
     out: Out = None,
-    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -137,7 +133,7 @@ def compare(
         "seeds": seeds or None,
     }
     wanted = build_config(CompareConfig, images, config, tuple(settings or ()), overrides)
-    _study("compare", wanted, store, out, record, as_json, overwrite)
+    _study("compare", wanted, store, out, record, as_json)
 
 
 @app.command()
@@ -153,7 +149,6 @@ def transferability(
     epochs: Epochs = None,
     seeds: Seeds = None,
     out: Out = None,
-    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -169,25 +164,19 @@ def transferability(
         "seeds": seeds or None,
     }
     wanted = build_config(TransferabilityConfig, images, config, tuple(settings or ()), overrides)
-    _study("transferability", wanted, store, out, record, as_json, overwrite)
+    _study("transferability", wanted, store, out, record, as_json)
 
 
 def _study(
-    name: str,
-    config: Any,
-    store: Path | None,
-    out: Path | None,
-    record: bool,
-    as_json: bool,
-    overwrite: bool,
+    name: str, config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool
 ) -> None:
-    summary = run_recorded_or_plain(name, config, store, out, record, as_json, overwrite)
+    summary = run_recorded_or_plain(name, config, store, out, record, as_json)
     if as_json:
         print_json(summary.model_dump(mode="json"))
         return
     from headstart.tasks.evaluation.findings import percent
 
-    console = plain_console()
+    console = Console()
     console.print()
     for line in summary.metrics.values():
         interval = ""

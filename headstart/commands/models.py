@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from headstart.commands.options import (
     AsJson,
@@ -15,7 +16,6 @@ from headstart.commands.options import (
     print_json,
 )
 from headstart.errors import ConfigError
-from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def backbones() -> None:
     """List the backbones that have a name."""
     from headstart.printing import print_backbones
 
-    print_backbones(plain_console())
+    print_backbones(Console())
 
 
 @app.command()
@@ -58,7 +58,7 @@ def cuts(
     if as_json:
         print_json({"backbone": network.name, "cuts": cut_rows(network)})
     else:
-        print_cuts(plain_console(), network)
+        print_cuts(Console(), network)
 
 
 @app.command()
@@ -74,9 +74,7 @@ def predict(
 ) -> None:
     """Classify images; a file that cannot be read is reported and skipped."""
     if as_json and as_csv:
-        raise ConfigError(
-            "--json and --csv exclude each other", "--json and --csv", "give one of them"
-        )
+        raise ConfigError("One output format is written.", "--json and --csv", "give one of them")
     found = _find_model(model, store)
     from headstart.launch import import_tensorflow
 
@@ -87,7 +85,7 @@ def predict(
     output: OutputFormat = "json" if as_json else "csv" if as_csv else "text"
     _, num_bad = predict_to(sys.stdout, Predictor.load(found), images, output, top_k)
     if num_bad:
-        plain_console(stderr=True).print(f"{num_bad:,} files could not be read", highlight=False)
+        Console(stderr=True).print(f"{num_bad:,} files could not be read", highlight=False)
 
 
 @app.command()
@@ -106,13 +104,15 @@ def evaluate(
     from headstart.tasks.progress import use_reporter
 
     with use_reporter(make_reporter(as_json)):
-        metrics = judge(found, images)
+        judged = judge(found, images)
     if as_json:
-        print_json(metrics.model_dump(mode="json"))
+        groups = {name: one.model_dump(mode="json") for name, one in judged.groups.items()}
+        fields = judged.metrics.model_dump(mode="json")
+        print_json({**fields, "judged_on": judged.name, "groups": groups})
     else:
-        from headstart.printing import print_metrics
+        from headstart.printing import print_judgement
 
-        print_metrics(plain_console(), metrics)
+        print_judgement(Console(), judged)
 
 
 def _find_model(model: Path, store: Path | None) -> Path:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from headstart.commands.options import (
@@ -11,7 +12,6 @@ from headstart.commands.options import (
     ConfigFile,
     ImagesOrConfigs,
     Out,
-    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -21,7 +21,6 @@ from headstart.commands.options import (
     run_recorded_or_plain,
 )
 from headstart.errors import HeadstartError
-from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -37,7 +36,6 @@ def retrain(
     settings: Settings = None,
     name: Name = None,
     out: Out = None,
-    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -47,7 +45,7 @@ def retrain(
 
     overrides = {"promotion.name": name}
     chosen = build_config(RetrainConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("retrain", chosen, store, out, record, as_json, overwrite)
+    summary = run_recorded_or_plain("retrain", chosen, store, out, record, as_json)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif summary.in_use:
@@ -113,7 +111,7 @@ def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
                 one.run,
             )
     if table.row_count:
-        plain_console(soft_wrap=True).print(table, markup=False)
+        Console(soft_wrap=True).print(table, markup=False)
     else:
         print("no model was promoted yet: `headstart promote RUN`")
 

@@ -190,7 +190,7 @@ class DatasetIndex:
             )
         except (ValueError, TypeError, KeyError) as error:
             raise DatasetError(
-                "this is not the JSON of a data set index",
+                "The JSON of a data set index was expected.",
                 f"{type(error).__name__}: {error}",
                 "build the index again",
             ) from None

@@ -9,6 +9,9 @@ CONFIDENTLY_WRONG = 0.9
 NOTABLE_GAP = 0.1
 """Difference of train and val accuracy from which overfitting is worth a word."""
 
+STRONGER_DECAY = 3.0
+"""Factor of the weight decay that is advised against overfitting."""
+
 NOTABLE_ECE = 0.05
 """Expected calibration error from which probabilities are not to be taken at face value."""
 
@@ -36,13 +39,11 @@ def caveats(report: Report) -> list[str]:
             f"the {headline} figures are not."
         )
     if headline and report.metrics[headline].accuracy == 1.0:
-        num_images = report.metrics[headline].num_images
-        # Source: Hanley & Lippman-Hand, If nothing goes wrong, is everything all right?, 1983
-        # (the "rule of three": 3/n bounds the rate at 95 % after n trials without an event).
+        judged = report.metrics[headline]
+        low = judged.accuracy_interval[0] if judged.accuracy_interval else 0.0
         found.append(
-            "Without a single error, resampling shows no spread and the interval has no width. "
-            f"With {num_images:,} images the true error may still be as high as "
-            f"{percent(min(1.0, 3 / num_images))}."
+            f"Not a single error among {judged.num_images:,} images does not mean that there are "
+            f"none: the interval reaches down to {percent(low)}."
         )
     return [*found, *report.notes]
 
@@ -126,7 +127,7 @@ def _about_training(report: Report) -> list[str]:
     if report.selected_on and kept.epoch == last and len(report.history) > 1:
         steps.append(
             f"The last epoch was the best, so training may have stopped early: "
-            f"try --set head.epochs={2 * last}. The bottlenecks are cached, so it is cheap."
+            f"try --set {report.trained_by}.epochs={2 * last}. What it trains on is cached."
         )
     if (
         kept.train_accuracy is not None
@@ -135,10 +136,22 @@ def _about_training(report: Report) -> list[str]:
     ):
         steps.append(
             f"Train accuracy ({percent(kept.train_accuracy)}) is far above val accuracy "
-            f"({percent(kept.val_accuracy)}): try --set views.num_augmented=4, "
-            "--set head.weight_decay=0.01 or more images."
+            f"({percent(kept.val_accuracy)}): try {_against_overfitting(report)}more images."
         )
     return steps
+
+
+def _against_overfitting(report: Report) -> str:
+    """Name the settings that work against it, at values beyond those of the run."""
+    config = report.config or {}
+    settings = []
+    views = config.get("views", {})
+    if "num_augmented" in views:  # a run from scratch has other views, all of them augmented
+        settings.append(f"--set views.num_augmented={max(4, 2 * views['num_augmented'])}")
+    decay = config.get(report.trained_by, {}).get("weight_decay")
+    if decay:
+        settings.append(f"--set {report.trained_by}.weight_decay={STRONGER_DECAY * decay:g}")
+    return "".join(f"{setting}, " for setting in settings)
 
 
 def _about_calibration(metrics: SplitMetrics) -> str | None:

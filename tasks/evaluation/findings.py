@@ -104,6 +104,8 @@ class Report:
     """Pictures with more pixels are not decoded for the page (dataset.max_pixels)."""
     stages: Sequence[StageLine] = ()
     commands: Sequence[Command] = ()
+    trained_by: str = "head"
+    """The section of the configuration whose epochs and weight decay the training followed."""
     config: Mapping[str, Any] | None = None
     """``TransferConfig.model_dump(mode="json")``."""
     versions: Mapping[str, str] | None = None

@@ -1,9 +1,11 @@
 """Judging an exported model on labelled images, without the store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from headstart.config import DatasetConfig, EvaluationConfig, Split
 from headstart.errors import DatasetError
@@ -11,21 +13,42 @@ from headstart.tasks.dataset.building import build_index, dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
 from headstart.tasks.export.predict import Predictor
+from headstart.tasks.export.seen_images import seen_splits
 from headstart.tasks.progress import reporter
 
 TINY = 1e-30
 """Keeps the logarithm of a probability that underflowed to 0 finite."""
 
 
-def judge(model: Path, images: Path) -> SplitMetrics:
+NEW, TRAINED_ON = "new", "train"
+"""What `judge` calls images that the model has never met, and those that it learned from."""
+
+
+class Judgement(NamedTuple):
+    """How good a model is on labelled images.
+
+    Attributes:
+        name: Which of them the headline is about.
+        metrics: Of those.
+        groups: Figures by group: ``new`` images, and those of the model's own train, val and test
+            splits; only groups that have images.
+    """
+
+    name: str
+    metrics: SplitMetrics
+    groups: Mapping[str, SplitMetrics]
+
+
+def judge(model: Path, images: Path) -> Judgement:
     """Compare a model's predictions with the labels of a folder or manifest.
 
     Args:
         model: A run's folder or an exported model.
-        images: Labelled images; all of them are judged, whatever split they are in.
+        images: Labelled images, whatever split they are in.
 
     Returns:
-        The figures.
+        The figures. The headline is about images that the model has never met, where there are
+        any; then of those that it was tested by, or chosen by, and only then of all.
 
     Raises:
         DatasetError: A class of the images is none of the model's.
@@ -39,13 +62,30 @@ def judge(model: Path, images: Path) -> SplitMetrics:
         reporter().note(line)
     if unknown := sorted(set(index.class_names) - set(names)):
         raise DatasetError(
-            f"the images have classes that the model does not know (it has {len(names)})",
+            f"The classes are among the model's {len(names)}.",
             f"{', '.join(unknown)} in {images}",
             f"rename the folders to the model's classes: {', '.join(names)}",
         )
     labels = [index.class_names[row.label] for row in index.rows]
     paths = [dataset_root(source) / row.path for row in index.rows]
-    return _judge_files(predictor, paths, labels, names)
+    logits, wanted = _predict_files(predictor, paths, labels, names)
+    seen = np.array([one or NEW for one in seen_splits(model, [row.digest for row in index.rows])])
+    groups = {
+        name: evaluate(logits[seen == name], wanted[seen == name], names, EvaluationConfig())
+        for name in (NEW, "test", "val", TRAINED_ON)
+        if (seen == name).any()
+    }
+    name = next(iter(groups), NEW)
+    if TRAINED_ON in groups:
+        count = groups[TRAINED_ON].num_images
+        reporter().note(
+            f"warning: the model was trained on {count:,} of these {len(seen):,} images; "
+            + ("its figures on them say nothing of others" if name == TRAINED_ON
+               else f"the figures are of the {name} images")
+        )  # fmt: skip
+    return Judgement(
+        name, groups.get(name) or evaluate(logits, wanted, names, EvaluationConfig()), groups
+    )
 
 
 def judge_split(model: Path, source: DatasetConfig, index: DatasetIndex, split: Split) -> float:
@@ -66,14 +106,16 @@ def judge_split(model: Path, source: DatasetConfig, index: DatasetIndex, split: 
     labels = [index.class_names[row.label] for row in rows]
     names = tuple(dict.fromkeys((*predictor.card.class_names, *index.class_names)))
     paths = [dataset_root(source) / row.path for row in rows]
-    accuracy = _judge_files(predictor, paths, labels, names).accuracy
+    logits, wanted = _predict_files(predictor, paths, labels, names)
+    accuracy = evaluate(logits, wanted, names, EvaluationConfig()).accuracy
     assert accuracy is not None  # a split that exists has images
     return accuracy
 
 
-def _judge_files(
+def _predict_files(
     predictor: Predictor, paths: Sequence[Path], labels: Sequence[str], names: Sequence[str]
-) -> SplitMetrics:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Return logits [n, len(names)], and the number of each label among the names."""
     number = {name: position for position, name in enumerate(names)}
     logits = np.full((len(paths), len(names)), np.log(TINY), np.float32)
     with reporter().track("predicting", len(paths), "images") as advance:
@@ -82,13 +124,12 @@ def _judge_files(
                 # Logits up to a constant: the figures only need their softmax.
                 logits[row, number[name]] = np.log(max(probability, TINY))
             advance(1)
-    wanted = np.array([number[label] for label in labels], np.int32)
-    return evaluate(logits, wanted, tuple(names), EvaluationConfig())
+    return logits, np.array([number[label] for label in labels], np.int32)
 
 
 def _refuse(path: str, reason: str) -> None:
     raise DatasetError(
-        "an image that was indexed a moment ago can no longer be read",
+        "An image that was indexed a moment ago can be read.",
         f"{path}: {reason}",
         "run the command again when nothing changes the folder",
     )

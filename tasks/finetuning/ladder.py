@@ -13,7 +13,6 @@ from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.rungs import check_cuts, choose_cuts
 from headstart.tasks.finetuning.stage import RungManifest
-from headstart.tasks.finetuning.training import merit
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.stage import HeadManifest
 
@@ -64,8 +63,7 @@ def plan_cuts(network: Backbone, config: FinetuneConfig) -> tuple[str, ...]:
     above = network.resolve_cut(config.bottlenecks.cut).name
     if above != TOP and config.head.kind != "tail":
         raise ConfigError(
-            "fine-tuning cannot go on from this head: it needs one on the pooled top, or a "
-            "tail behind a cut",
+            "A ladder goes on from a head on the pooled top, or from a tail behind a cut.",
             f"a {config.head.kind} head at {above}, which skips the layers behind it",
             "leave the cut out, or choose --set head.kind=tail",
         )
@@ -103,8 +101,8 @@ def judge_rung(trained: RungManifest, kept: HeadManifest) -> Rung:
         Its line; kept where more validation images are right, or as many at a lower loss.
     """
     best, before = _best(trained), _best(kept)
-    helps = merit(best) > merit(before)
-    gain = merit(best)[0] - merit(before)[0]
+    helps = _merit(best) > _merit(before)
+    gain = _merit(best)[0] - _merit(before)[0]
     p_value = mcnemar_p(trained.num_fixed, trained.num_broken)
     train_s = _train_s(trained)
     return Rung(
@@ -190,14 +188,25 @@ def _verdict(
     helps: bool, gain: float, train_s: float, trained: RungManifest, p_value: float
 ) -> str:
     change = (
-        f"{100 * gain:+.1f} points for {train_s:,.0f} s: {trained.num_fixed} images put right, "
-        f"{trained.num_broken} spoilt (p = {p_value:.2g})"
+        f"{100 * gain:+.1f} points for {train_s:,.0f} s: {trained.num_fixed} validation images "
+        f"newly right, {trained.num_broken} newly wrong (McNemar's p = {p_value:.2g})"
     )
+    is_noise = p_value > SIGNIFICANT_P
+    if trained.num_fixed == trained.num_broken:
+        outcome = "kept for its lower loss" if helps else "undone"
+        return f"a tie, {outcome}: {change}"
     if not helps:
-        return f"undone, it does not help validation: {change}"
-    if p_value > SIGNIFICANT_P:
+        return f"undone, {'no clear difference' if is_noise else 'it does harm'}: {change}"
+    if is_noise:
         return f"{change}; within noise on so few images, so it may not be worth its time"
     return change
+
+
+def _merit(figures: EpochFigures) -> tuple[float, float]:
+    """Return what two rungs are compared by: validation accuracy, then the lower loss."""
+    if figures.val_accuracy is None or figures.val_loss is None:
+        raise ValueError("figures without validation images have no merit to compare")
+    return figures.val_accuracy, -figures.val_loss
 
 
 def _best(manifest: HeadManifest) -> EpochFigures:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headstart.tasks.evaluation.findings import UNDEFINED, percent
 from headstart.tasks.finetuning.charts import Point, curves, pareto
-from headstart.tasks.finetuning.ladder import Rung
+from headstart.tasks.finetuning.ladder import SIGNIFICANT_P, Rung
 from headstart.tasks.finetuning.page import Page, Picture, Section
 
 SVG = "image/svg+xml"
@@ -69,19 +69,23 @@ def _notes(rungs: Sequence[Rung], num_val: int) -> list[str]:
         "Epochs and rungs were chosen by these validation images, so their accuracy is somewhat "
         "optimistic; a test split, where there is one, is judged once, at the end."
     ]
-    notes += [
-        f"Negative transfer: {rung.name} left validation {100 * (rung.gain or 0.0):+.1f} points, "
-        "and was undone."
-        for rung in rungs
-        if rung.status == "undone"
-    ]
-    notes += [
-        f"{rung.name} may not have been worth its {rung.train_s:,.0f} s: "
-        f"{100 * (rung.gain or 0.0):+.1f} points on {num_val:,} images are within noise."
-        for rung in rungs
-        if rung.status == "kept" and rung.p_value is not None and "within noise" in rung.verdict
-    ]
-    return notes
+    return [*notes, *filter(None, (_note(rung, num_val) for rung in rungs))]
+
+
+def _note(rung: Rung, num_val: int) -> str:
+    """Say what a rung's difference is worth; "" where nobody would take it for more or less."""
+    if rung.gain is None or rung.p_value is None:
+        return ""
+    change = f"{100 * rung.gain:+.1f} points on {num_val:,} images"
+    if rung.p_value <= SIGNIFICANT_P:
+        return f"Negative transfer: {rung.name} cost {change}, and was undone." * (rung.gain < 0)
+    if rung.num_fixed == rung.num_broken:
+        return f"{rung.name} is a tie with what was kept before: as many images are right."
+    if rung.status == "undone":
+        return f"{rung.name} was undone, though {change} are within noise."
+    return (
+        f"{rung.name} may not have been worth its {rung.train_s:,.0f} s: {change} are within noise."
+    )
 
 
 def _row(rung: Rung) -> dict[str, str]:

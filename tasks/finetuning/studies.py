@@ -1,5 +1,6 @@
 """What studies are made of: their trials, and what these come to over the seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,9 +12,10 @@ from headstart.config import CompareConfig, StudyConfig, TransferabilityConfig, 
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
+from headstart.tasks.evaluation.findings import percent
 from headstart.tasks.finetuning.network import PIXELS, falling
 from headstart.tasks.finetuning.rungs import choose_cuts, spread_cuts
-from headstart.tasks.finetuning.trial import Trial, TrialManifest, interval_over_seeds
+from headstart.tasks.finetuning.trial import Trial, TrialManifest, intervals_of_means
 
 FROZEN, FINETUNED = "frozen", "fine-tuned"
 
@@ -31,7 +33,7 @@ class Line(BaseModel):
     accuracy: float
     """Their mean."""
     interval: tuple[float, float] | None
-    """Of the mean over seeds; with one seed, of its accuracy over images."""
+    """Of the mean: over images, and over seeds where there are several."""
     num_trained: int
     flops: float
     """Of the training, mean over seeds."""
@@ -42,7 +44,7 @@ class Line(BaseModel):
     once_s: float
     """Of making views and bottlenecks, which all seeds share."""
     peak_bytes: int | None
-    """Largest over seeds."""
+    """That a training adds to what is in use before it; largest over seeds."""
     largest_changes: dict[str, float]
     """Of any weight of the first two convolutions, by layer, in the first seed's training."""
 
@@ -58,7 +60,7 @@ def block_cut(network: Backbone, config: CompareConfig) -> str:
     chosen = choose_cuts(network, 1) if wanted is None else [network.resolve_cut(wanted).name]
     if chosen in ([], [TOP]):
         raise ConfigError(
-            "there is no last block to train: it is what lies behind a cut before the top",
+            "A last block is what lies behind a cut before the top.",
             f"{network.name} at its top" if chosen else f"{network.name}, which has no other cut",
             "leave last_block out: --set 'strategies=[scratch, last_layer, full]'",
         )
@@ -136,42 +138,89 @@ def cuts_of(trials: Sequence[Trial]) -> tuple[str, ...]:
 
 
 def summarise(
-    name: str,
-    trials: Sequence[TrialManifest],
-    once_s: float,
-    once_flops: int,
+    done: Mapping[str, Sequence[TrialManifest]],
+    once_s: Mapping[str, float],
+    once_flops: Mapping[str, int],
     confidence: float,
-) -> Line:
-    """Sum up the trials of one name.
+) -> list[Line]:
+    """Sum up the trials of a study.
 
     Args:
-        name: Theirs.
-        trials: One a seed.
-        once_s: Seconds of making what they train on.
-        once_flops: FLOPs of that.
-        confidence: Coverage of the interval.
+        done: By name, one a seed.
+        once_s: By name, seconds of making what they train on.
+        once_flops: By name, FLOPs of that.
+        confidence: Coverage of the intervals.
 
     Returns:
-        Their line.
+        A line for each name.
     """
-    split = "test" if "test" in trials[0].metrics else "val"
-    accuracies = [float(trial.metrics[split]["accuracy"]) for trial in trials]
-    interval = interval_over_seeds(accuracies, confidence)
-    peaks = [trial.peak_bytes for trial in trials if trial.peak_bytes is not None]
-    return Line(
-        name=name,
-        split=split,
-        accuracies=tuple(accuracies),
-        accuracy=float(np.mean(accuracies)),
-        interval=interval or trials[0].metrics[split]["accuracy_interval"],
-        num_trained=trials[0].num_trained,
-        flops=float(np.mean([trial.flops for trial in trials])),
-        once_flops=once_flops,
-        train_s=float(np.mean([trial.train_s for trial in trials])),
-        once_s=once_s,
-        peak_bytes=max(peaks, default=None),
-        largest_changes=trials[0].largest_changes,
-    )
+    first = next(iter(done.values()))[0]
+    split = "test" if "test" in first.metrics else "val"
+    found = {
+        name: [float(trial.metrics[split]["accuracy"]) for trial in trials]
+        for name, trials in done.items()
+    }
+    num_images = int(first.metrics[split]["num_images"])
+    intervals = intervals_of_means(found, num_images, confidence)
+    lines = []
+    for name, trials in done.items():
+        peaks = [trial.peak_bytes for trial in trials if trial.peak_bytes is not None]
+        lines.append(
+            Line(
+                name=name,
+                split=split,
+                accuracies=tuple(found[name]),
+                accuracy=float(np.mean(found[name])),
+                interval=intervals[name] or trials[0].metrics[split]["accuracy_interval"],
+                num_trained=trials[0].num_trained,
+                flops=float(np.mean([trial.flops for trial in trials])),
+                once_flops=once_flops[name],
+                train_s=float(np.mean([trial.train_s for trial in trials])),
+                once_s=once_s[name],
+                peak_bytes=max(peaks, default=None),
+                largest_changes=trials[0].largest_changes,
+            )
+        )
+    return lines
+
+
+def headline(lines: Sequence[Line]) -> str:
+    """Say which line is best, or that no one can tell.
+
+    Args:
+        lines: Of a study.
+
+    Returns:
+        A sentence without a full stop.
+    """
+    best, *others = sorted(lines, key=lambda line: -line.accuracy)
+    text = f"{percent(best.accuracy)} of the {best.split} images"
+    rivals = [line.name for line in others if not is_clear(best, line)]
+    if rivals:
+        return (
+            f"no clear winner: {best.name} has {text}, and the difference from "
+            f"{', '.join(rivals)} is within noise"
+        )
+    return f"{best.name} is best, with {text}"
+
+
+def is_clear(better: Line, worse: Line) -> bool:
+    """Say whether a difference is larger than what seeds and images explain.
+
+    Both are judged on the same images, so that the true spread of a difference is smaller than
+    the root of the squared half intervals taken here: a cautious answer.
+
+    Args:
+        better: The line with the higher mean.
+        worse: The other.
+
+    Returns:
+        Whether it is.
+    """
+    if better.interval is None or worse.interval is None:
+        return False
+    down, up = better.accuracy - better.interval[0], worse.interval[1] - worse.accuracy
+    return better.accuracy - worse.accuracy > math.hypot(down, up)
 
 
 def order_sentence(lines: Mapping[str, Line]) -> str:
@@ -187,15 +236,17 @@ def order_sentence(lines: Mapping[str, Line]) -> str:
     if not set(names) <= lines.keys():
         return ""
     by_accuracy = sorted(names, key=lambda name: -lines[name].accuracy)
-    accuracies = [lines[name].accuracy for name in by_accuracy]
-    signs = [">" if high > low else "=" for high, low in pairwise(accuracies)]
+    signs = [
+        ">" if is_clear(lines[high], lines[low]) else "≈" for high, low in pairwise(by_accuracy)
+    ]
     first, *others = [f"{name} {100 * lines[name].accuracy:.1f} %" for name in by_accuracy]
     found = " ".join([first, *(f"{sign} {one}" for sign, one in zip(signs, others, strict=True))])
-    if by_accuracy == list(names) and "=" not in signs:
+    if by_accuracy == list(names) and "≈" not in signs:
         return f"The order often met holds here: {found}."
+    outcome = "is not shown here" if "≈" in signs else "does not hold here"
     return (
         "The order often met, full fine-tuning > from scratch at equal epochs > last layer only, "
-        f"does not hold here: {found}."
+        f"{outcome}: {found}" + ("; ≈ is within noise." if "≈" in signs else ".")
     )
 
 

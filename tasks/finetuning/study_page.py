@@ -6,7 +6,7 @@ from headstart.tasks.evaluation.findings import UNDEFINED, percent
 from headstart.tasks.finetuning.charts import Point, curves, pareto, transfer_curve
 from headstart.tasks.finetuning.kernels import KernelChange, kernels_png
 from headstart.tasks.finetuning.page import Page, Picture, Section
-from headstart.tasks.finetuning.studies import FINETUNED, FROZEN, Line, order_sentence
+from headstart.tasks.finetuning.studies import FINETUNED, FROZEN, Line, headline, order_sentence
 from headstart.tasks.finetuning.trial import TrialManifest
 
 SVG, PNG = "image/svg+xml", "image/png"
@@ -31,7 +31,6 @@ def compare_page(
     Returns:
         The page.
     """
-    best = max(lines, key=lambda line: line.accuracy)
     points = [
         Point(line.name, line.train_s + line.once_s, line.accuracy, *(line.interval or (None,) * 2))
         for line in lines
@@ -39,7 +38,7 @@ def compare_page(
     order = order_sentence({line.name: line for line in lines})
     return Page(
         title=title,
-        headline=(f"{best.name} is best, with {percent(best.accuracy)} of the {best.split} images"),
+        headline=headline(lines),
         notes=[*([order] if order else []), *notes],
         sections=[
             Section("Strategies", rows=[_row(line) for line in lines]),
@@ -96,10 +95,9 @@ def transferability_page(
         for kind in (FROZEN, FINETUNED)
     }
     series = {kind: points for kind, points in series.items() if points}
-    best = max(lines, key=lambda line: line.accuracy)
     return Page(
         title=title,
-        headline=f"{best.name} is best, with {percent(best.accuracy)} of the {best.split} images",
+        headline=headline(lines),
         notes=notes,
         sections=[
             Section(
@@ -117,16 +115,16 @@ def transferability_page(
 def _row(line: Line) -> dict[str, str]:
     interval = UNDEFINED
     if line.interval is not None:
-        interval = f"{percent(line.interval[0])} to {percent(min(1.0, line.interval[1]))}"
+        interval = f"{percent(line.interval[0])} to {percent(line.interval[1])}"
     peak = UNDEFINED if line.peak_bytes is None else f"{line.peak_bytes / 1e6:,.0f} MB"
     return {
         "Strategy": line.name,
         f"{line.split.capitalize()} accuracy": percent(line.accuracy),
         "Interval": interval,
-        "Numbers trained": f"{line.num_trained:,}",
+        "Trained parameters": f"{line.num_trained:,}",
         "Training": f"{line.train_s:,.1f} s",
-        "Once, before": f"{line.once_s:,.1f} s",
-        "GFLOPs training": f"{line.flops / 1e9:,.0f}",
-        "GFLOPs once": f"{line.once_flops / 1e9:,.0f}",
-        "Peak memory": peak,
+        "Preparation, once": f"{line.once_s:,.1f} s",
+        "Training GFLOPs": f"{line.flops / 1e9:,.0f}",
+        "Preparation GFLOPs": f"{line.once_flops / 1e9:,.0f}",
+        "Memory added at peak": peak,
     }

@@ -19,7 +19,6 @@ from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.finetuning.group_rates import make_group_optimizer, warm_up_then_cosine
 from headstart.tasks.finetuning.network import Network, hold_statistics, seed_dropout, stock_layers
 from headstart.tasks.head.batches import TrainingBatches, check_labels, evaluation_batches
-from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.loss_guard import LossGuard, explain_broken_loss
 from headstart.tasks.head.training import TrainedHead
 from headstart.tasks.head.training_log import EpochLog
@@ -27,9 +26,10 @@ from headstart.tasks.running import devices
 
 
 class BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keeps the weights of the epoch with the most validation images right, and stops in time.
+    """Keeps the weights of the epoch with the lowest validation loss, and stops in time.
 
-    Among epochs with equally many it prefers the lower validation loss.
+    It is the rule by which a head's epoch is chosen, so that a rung is compared with the head
+    fairly, and the number of images right, which the comparison counts, chooses neither.
 
     Args:
         patience: Epochs without a better one before training stops; 0 never stops early.
@@ -39,15 +39,14 @@ class BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._patience = patience
         self._weights: list[Any] = []
-        self._merit = (-math.inf, -math.inf)
+        self._lowest = math.inf
         self.best_epoch = 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Compare the epoch with the best one so far."""
-        logs = logs or {}
-        merit = (logs["val_accuracy"], -logs["val_loss"])
-        if merit > self._merit:
-            self._merit, self.best_epoch = merit, epoch + 1
+        loss = (logs or {})["val_loss"]
+        if loss < self._lowest:
+            self._lowest, self.best_epoch = loss, epoch + 1
             self._weights = self.model.get_weights()
         elif self._patience and epoch + 1 - self.best_epoch >= self._patience:
             self.model.stop_training = True
@@ -56,13 +55,6 @@ class BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
         """Step back to the best epoch."""
         if self._weights:
             self.model.set_weights(self._weights)
-
-
-def merit(figures: EpochFigures) -> tuple[float, float]:
-    """Return what two results are compared by: validation accuracy, then the lower loss."""
-    if figures.val_accuracy is None or figures.val_loss is None:
-        raise ValueError("figures without validation images have no merit to compare")
-    return figures.val_accuracy, -figures.val_loss
 
 
 def train_network(
@@ -147,8 +139,8 @@ def require_validation(splits: Mapping[Any, Any]) -> None:
     """
     if "val" not in splits:
         raise TrainingError(
-            "fine-tuning needs validation images: an epoch or a rung that does not help "
-            "them is undone",
+            "Fine-tuning is judged by validation images: an epoch or a rung that does not help "
+            "them is undone.",
             "a data set without a val split",
             "give it one, or leave some images to it (--set dataset.val_fraction=0.15)",
         )

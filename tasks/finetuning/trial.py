@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -268,27 +268,41 @@ def _describe_trial(trial: TrialManifest) -> str:
 trial = Stage("trial", 3, TrialManifest, _run_trial, _trial_key, _describe_trial, uses_gpu=True)
 
 
-def interval_over_seeds(values: list[float], confidence: float) -> tuple[float, float] | None:
-    """Return the interval of the mean of a figure over seeds.
+def intervals_of_means(
+    values: Mapping[str, Sequence[float]], num_images: int, confidence: float
+) -> dict[str, tuple[float, float] | None]:
+    """Return the intervals of mean accuracies over seeds, each judged on the same images.
+
+    Two causes of spread are added up: other seeds, by Student's t on a variance that all names
+    share, since two or three seeds of one name alone say next to nothing of it; and other images,
+    by the normal approximation of the binomial distribution.
 
     Args:
-        values: One a seed.
+        values: By name, an accuracy a seed; each name has as many.
+        num_images: That each accuracy is over.
         confidence: Coverage.
 
     Returns:
-        Student's t interval; None for fewer than two seeds.
+        By name, within [0, 1]; None for fewer than two seeds.
 
     Source:
-        Student, "The Probable Error of a Mean", Biometrika 6, 1908.
+        Student, "The Probable Error of a Mean", Biometrika 6, 1908; the shared variance is that
+        of a one-way analysis of variance, Fisher, 1925.
     """
-    from scipy.special import stdtrit
+    from scipy.stats import norm, t
 
-    if len(values) < 2:
-        return None
-    half = (
-        float(stdtrit(len(values) - 1, 0.5 + confidence / 2))
-        * float(np.std(values, ddof=1))
-        / math.sqrt(len(values))
-    )
-    mean = float(np.mean(values))
-    return mean - half, mean + half
+    num_seeds = len(next(iter(values.values())))
+    if num_seeds < 2:
+        return dict.fromkeys(values)
+    shared = float(np.mean([np.var(own, ddof=1) for own in values.values()]))
+    quantile = 0.5 + confidence / 2
+    of_seeds = float(t.ppf(quantile, len(values) * (num_seeds - 1))) ** 2 * shared / num_seeds
+    found: dict[str, tuple[float, float] | None] = {}
+    for name, own in values.items():
+        mean = float(np.mean(own))
+        # Agresti and Coull's two imagined images of each kind keep it from 0 at the ends.
+        middle = (mean * num_images + 2) / (num_images + 4)
+        of_images = float(norm.ppf(quantile)) ** 2 * middle * (1 - middle) / (num_images + 4)
+        half = math.sqrt(of_seeds + of_images)
+        found[name] = (max(0.0, mean - half), min(1.0, mean + half))
+    return found

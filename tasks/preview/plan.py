@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.preview.expected_hits import Outlook, look_ahead
+from headstart.tasks.running.spreading import available_cores
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.views.writing import ImageJob, ViewMaker
 
@@ -139,9 +141,10 @@ def _measure(config: TransferConfig, index: DatasetIndex, network: Any) -> _Spee
     rows = index.rows[:: max(1, len(index.rows) // NUM_MEASURED)][:NUM_MEASURED]
     jobs = [ImageJob(root / row.path, row.digest, (0,)) for row in rows]
     make(jobs[0])  # traces
-    started_s = time.perf_counter()
-    batch = tf.constant(np.stack([make(job)[0] for job in jobs]))
-    view_s = (time.perf_counter() - started_s) / len(jobs)
+    with ThreadPoolExecutor(available_cores()) as pool:  # as the views stage does
+        started_s = time.perf_counter()
+        batch = tf.constant(np.stack([views[0] for views in pool.map(make, jobs)]))
+        view_s = (time.perf_counter() - started_s) / len(jobs)
     frozen = freeze(network, list(bottleneck_cuts(config)))
     extractor = network.extractor(["top"])
     uncached = tf.function(lambda images: extractor(images, training=False))

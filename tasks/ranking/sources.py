@@ -83,8 +83,7 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            "invalid name for a source: use up to 100 letters, digits, dots, dashes and "
-            "underscores",
+            "A source's name has letters, digits, dots, dashes and underscores, at most 100.",
             repr(name),
             "choose one with --name",
         )
@@ -220,7 +219,7 @@ def _read(path: Path) -> Source:
     except (OSError, ValidationError) as error:
         lines: list[Any] = str(error).splitlines()
         raise ConfigError(
-            "a file of the registry of sources is damaged",
+            "A file of the registry of sources holds a source.",
             f"{path}: {lines[0]}",
             "delete it, and add the source again with `headstart sources add RUN`",
         ) from None

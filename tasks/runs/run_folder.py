@@ -22,7 +22,6 @@ from headstart.config import Config, TransferConfig
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
-from headstart.tasks.dataset.layout import is_junk
 from headstart.tasks.dataset.problems import printable
 from headstart.tasks.evaluation.findings import (
     Command,
@@ -47,8 +46,6 @@ LEFT_OUT_FILE = "left_out.json"
 """Every file that is not in the data set, and why; and those whose decoders complain."""
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
-MAX_TITLE_BYTES = 150
-"""Of a run folder's name, which is 255 bytes at the most."""
 VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
 
 
@@ -121,24 +118,20 @@ def make_result_folder(
     """
     if out is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        # A name may be as long as a file system allows; the stamp comes behind it.
-        short = title.encode()[:MAX_TITLE_BYTES].decode(errors="ignore")
-        return _make_new(store.root / "runs" / f"{short}-{stamp}")
+        return _make_new(store.root / "runs" / f"{title}-{stamp}")
     folder = out.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        holds = any(not is_junk(path.name) for path in folder.iterdir())
-        foreign = holds and not is_earlier(folder)
+        foreign = any(folder.iterdir()) and not is_earlier(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError("cannot be written")
     except OSError as error:
         raise ConfigError(
-            "the folder of --out cannot be written", f"{folder}: {error}", "choose another"
+            "--out is a folder that can be written.", f"{folder}: {error}", "choose another"
         ) from None
     if foreign:
         raise ConfigError(
-            "the folder of --out holds other files: it must be new, empty, or that of an "
-            "earlier run",
+            "--out is a new or empty folder, or that of an earlier run.",
             f"{folder} holds other files",
             "choose another folder",
         )
@@ -222,7 +215,7 @@ def _make_new(wanted: Path) -> Path:
                 return folder
     except OSError as error:
         raise RecordError(
-            "the store cannot be written, and --out does not say where else the results should go",
+            "The store can be written, or --out says where the results go.",
             f"{wanted.parent}: {error.strerror or error}",
             "give a folder with --out",
         ) from None
@@ -277,13 +270,15 @@ def make_report(
             Command("Follow the training in TensorBoard", tensorboard_command(folder)),
             Command("Classify more images", f"headstart predict {shlex.quote(str(folder))} IMAGES"),
         ),
+        trained_by="tuning" if head.stage == "rung" else "head",
         config=config.model_dump(mode="json"),
         versions={name: version(name) for name in VERSIONED},
     )
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    names = ("accuracy", "accuracy_interval", "top_k", "loss", "macro_f1", "ece", "num_images")
+    names = ("accuracy", "accuracy_interval", "interval_confidence", "top_k", "loss", "macro_f1",
+             "ece", "num_images")  # fmt: skip
     return {name: metrics[name] for name in names}
 
 

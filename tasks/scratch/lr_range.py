@@ -31,6 +31,10 @@ FALLING_SHARE = 0.25
 """The suggestion is where the loss is lowest times this: the lowest loss itself is on the brink.
 A rule of thumb: a peak that is held for a few steps may be higher than a constant rate, for which a
 tenth is usual."""
+NEARLY_ALL = 0.9
+"""Share of the loss's fall by which a rate has shown that it trains. Where the loss never breaks
+away, as with batch normalisation, whose layers forgive any scale, its lowest place is on a long
+flat stretch and says nothing: there the lowest rate that reached this share is suggested."""
 
 
 class RangeTest(NamedTuple):
@@ -82,25 +86,31 @@ def range_test(
             advance(1)
     if len(rates) < 2:
         raise TrainingError(
-            "the loss is not a finite number even at the lowest learning rates",
+            "The loss is a finite number at the lowest learning rates.",
             f"it was not at {LOW:g}",
             "look at the data, or with `headstart debug`",
         )
-    return RangeTest(tuple(rates), tuple(losses), suggest(rates, losses), broke_away)
+    suggested = suggest(rates, losses, broke_away)
+    return RangeTest(tuple(rates), tuple(losses), suggested, broke_away)
 
 
-def suggest(rates: list[float], losses: list[float]) -> float:
-    """Suggest a peak: a share of the rate at which the smoothed loss is lowest.
+def suggest(rates: list[float], losses: list[float], broke_away: bool) -> float:
+    """Suggest a peak: a share of the rate at which the smoothed loss is lowest, or less.
 
     Args:
         rates: Rising learning rates.
         losses: Smoothed loss at each.
+        broke_away: Whether the loss broke away in the end.
 
     Returns:
         A learning rate, rounded to two digits.
     """
-    best = rates[int(np.argmin(losses))]
-    return float(f"{FALLING_SHARE * best:.2g}")
+    lowest = int(np.argmin(losses))
+    rate = FALLING_SHARE * rates[lowest]
+    if not broke_away:
+        enough = losses[0] - NEARLY_ALL * (losses[0] - losses[lowest])
+        rate = min(rate, rates[int(np.argmax(np.array(losses) <= enough))])
+    return float(f"{rate:.2g}")
 
 
 def write_curve(folder: Path, test: RangeTest) -> Path:

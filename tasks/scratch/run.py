@@ -99,6 +99,7 @@ def make_scratch_report(
             Command("Follow the training in TensorBoard", tensorboard),
             Command("Classify more images", f"headstart predict {shlex.quote(str(folder))} IMAGES"),
         ),
+        trained_by="training",
         config=config.model_dump(mode="json"),
         versions={name: version(name) for name in VERSIONED},
         notes=_notes(schedule, views, training),

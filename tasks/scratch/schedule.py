@@ -15,7 +15,7 @@ from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.scratch.batches import batch_size_of, steps_an_epoch
 from headstart.tasks.scratch.budget import WIDTHS, Choice, choose, time_call
 from headstart.tasks.scratch.network import build_network, choose_policy
-from headstart.tasks.scratch.training import compile_network
+from headstart.tasks.scratch.training import STATISTICS_BATCHES, compile_network
 from headstart.tasks.store.artifacts import Manifest
 
 MOST_VIEWS = 300
@@ -80,7 +80,8 @@ def _make_schedule(
         config.budget_s,
         widths,
         steps_an_epoch(config.batch_size, num_train),
-        num_judged / batch_size_of(config.batch_size, num_train),
+        num_judged / batch_size_of(config.batch_size, num_train)
+        + (STATISTICS_BATCHES if config.ema else 0),
         lambda width: _time_steps(pixels, network, config, width),
     )
     return Made(len(choice.timings), len(choice.timings), fields=_fields(choice))

@@ -107,7 +107,7 @@ def _train(
     except (tf.errors.DataLossError, tf.errors.NotFoundError):
         if damaged := set_damaged_aside(views):
             raise DamagedShardError(
-                "some views are damaged or gone",
+                "Views are as they were written.",
                 f"{', '.join(damaged)}: damaged or gone",
                 "run the command again: they are made anew",
             ) from None
@@ -247,7 +247,7 @@ def _describe_training(training: TrainingManifest) -> str:
 
 
 training = Stage(
-    "training", 1, TrainingManifest, _train, _training_key, _describe_training, uses_gpu=True
+    "training", 2, TrainingManifest, _train, _training_key, _describe_training, uses_gpu=True
 )
 evaluation = Stage(
     "evaluation", 1, EvaluationManifest, _evaluate, _evaluation_key, _describe_evaluation

@@ -23,6 +23,8 @@ from headstart.tasks.scratch.one_cycle import make_optimizer
 
 MOST_EPOCHS = 2**40
 """Of a training that ends by the clock: no budget reaches them, even at one step an epoch."""
+STATISTICS_BATCHES = 16
+"""Batches over which batch normalisation is measured anew for averaged weights."""
 PREDICT_PIXELS = 2**19
 """Pixels a forward pass of `predict_logits`, 512 images of 32 x 32: a map of 64 channels then takes
 134 MB, however large the images are."""
@@ -127,9 +129,11 @@ def train_network(
             shuffle=False,
             verbose=0,
         )
+    if config.ema:
+        refresh_statistics(model, batches.take(min(num_batches, STATISTICS_BATCHES)))
     if guard.broken is not None:
         raise TrainingError(
-            "the training loss is not a finite number",
+            "The training loss is a finite number.",
             f"{guard.broken.value} in {guard.broken.place()}, at a learning rate of "
             f"{guard.broken.learning_rate:.3g}",
             f"try a lower peak: --set training.learning_rate={config.learning_rate / 4:.3g}; "
@@ -141,6 +145,32 @@ def train_network(
         f"annealed to {100 * trained.final_share:.1f} % of the cycle"
     )
     return trained
+
+
+def refresh_statistics(model: Any, batches: tf.data.Dataset) -> None:
+    """Give batch normalisation the statistics that go with a model's present weights.
+
+    Averaged weights make other activations than the weights whose statistics were collected while
+    training; each layer gets the plain mean over the batches.
+
+    Args:
+        model: Its moving means and variances are replaced.
+        batches: Of training images and targets.
+
+    Source:
+        Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018,
+        section 3.2, https://arxiv.org/abs/1803.05407.
+    """
+    layers = [one for one in model.layers if isinstance(one, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for number, (images, _) in enumerate(batches if layers else ()):
+            for layer in layers:
+                layer.momentum = number / (number + 1)
+            model(images, training=True)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 def predict_logits(

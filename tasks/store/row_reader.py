@@ -38,8 +38,7 @@ class RowReader:
             # A manifest vouched for them: their shard, or its index, was damaged since.
             collection.set_damaged_aside()
             raise DamagedShardError(
-                f"the {collection.kind} of some of {len(self.row_ids)} rows are missing from "
-                "the store",
+                f"The {collection.kind} of {len(self.row_ids)} rows are in the store.",
                 f"{len(absent)} are not, the first of image {self.row_ids[absent[0]].image_digest}",
                 "run the command again: it computes them",
             )
@@ -95,7 +94,7 @@ def _check_and_open(
         collection.set_aside(root / path)
     if damaged:
         raise DamagedShardError(
-            "a shard no longer holds the bytes that were written",
+            "A shard holds the bytes that were written.",
             f"{', '.join(damaged)} in {root} does not; it was set aside",
             "run the command again: it computes the rows of this shard, and only those",
         )
@@ -109,7 +108,7 @@ def _check_and_open(
             if collection.store.holds(entry, thorough=True):
                 return np.memmap(root / entry.path, np.uint8, "r")
         raise DamagedShardError(
-            "a shard disappeared from the store while its rows were being read",
+            "A shard stays in the store while its rows are read.",
             f"{root / entry.path} is gone",
             "run the command again: it computes the rows of this shard, and only those",
         )

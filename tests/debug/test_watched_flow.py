@@ -1,16 +1,22 @@
 """The pipeline's own trainings are watched, and what is found goes with the run."""
 
+import inspect
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from headstart.config import Config, FinetuneConfig, ScratchConfig, TransferConfig
+from headstart.debug.callsites import is_users
+from headstart.debug.diagnosis import Diagnosis
 from headstart.flows import diagnosis
+from headstart.flows.diagnosis import SETTING_OF, Watch
+from headstart.tasks.head.training import train_head
 
 
 def test_a_rate_that_moves_nothing_is_told_with_the_run(finished):
-    summary = finished.run("head.learning_rate=1e-12")
+    summary = finished.run("head.learning_rate=1e-10")
     found = summary.diagnoses[0]
     assert found["symptom"] == "learning-rate-too-low"
     written = json.loads((Path(summary.run_dir) / "run.json").read_text())
@@ -42,3 +48,21 @@ def test_recorders_are_kept_only_for_a_run_that_may_fail(run, tmp_path, monkeypa
     monkeypatch.setattr(diagnosis, "FlowRunContext", SimpleNamespace(get=lambda: None))
     diagnosis.flight_recorder(tmp_path)
     assert diagnosis._recorders == {}
+
+
+def test_a_stages_finding_names_its_setting_and_no_line_of_headstarts() -> None:
+    seen = Diagnosis(symptom="learning-rate-too-high", cause="it leaps", suggestions=("lower it",))
+    nothing, rules = SimpleNamespace(diagnoses=[]), SimpleNamespace(diagnoses=[seen])
+    (found,) = Watch(nothing, nothing, rules, "tuning").diagnoses
+    assert found.suggestions[-1] == "in this run that is --set tuning.learning_rate=…"
+    assert not is_users(inspect.getfile(train_head))
+    assert is_users(__file__)
+
+
+@pytest.mark.parametrize(
+    ("section", "model"),
+    [("head", TransferConfig), ("tuning", FinetuneConfig), ("training", ScratchConfig)],
+)
+def test_settings_that_findings_name_exist(section: str, model: type[Config]) -> None:
+    fields = model.model_fields[section].annotation.model_fields
+    assert set(SETTING_OF.values()) <= set(fields)

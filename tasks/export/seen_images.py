@@ -1,0 +1,64 @@
+"""Which images a model has seen: a small file beside it, by the digests of their content.
+
+Whoever judges a model on images that it was trained on learns nothing; `headstart evaluate` looks
+here to keep them apart.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.config import SPLITS, Split
+from headstart.tasks.dataset.index import DatasetIndex
+
+SEEN_FILE = "seen_images.npz"
+PREFIX_DIGITS = 16
+"""Hexadecimal digits of a digest that are kept, 8 bytes an image. Two of a million images share
+them with a probability of 3e-8."""
+
+
+def write_seen(folder: Path, index: DatasetIndex) -> None:
+    """Write which images a model learned from, was chosen by and was judged on.
+
+    Args:
+        folder: Of the run.
+        index: Its data set.
+    """
+    arrays: dict[str, Any] = {
+        split: _prefixes([row.digest for row in index.rows_of(split)]) for split in SPLITS
+    }
+    aside = folder / f".{SEEN_FILE}.part"
+    with aside.open("wb") as file:
+        np.savez(file, **arrays)
+    aside.replace(folder / SEEN_FILE)
+
+
+def seen_splits(model: Path, digests: list[str]) -> list[Split | None]:
+    """Say in which split of a model's own data set each image was.
+
+    Args:
+        model: A run's folder, or a file or folder in one.
+        digests: Of the images, hexadecimal.
+
+    Returns:
+        A split each; None for images that the model has never met, and for all of them where
+        the model stands alone.
+    """
+    path = next(
+        (one / SEEN_FILE for one in (model, model.parent) if (one / SEEN_FILE).is_file()), None
+    )
+    if path is None:
+        return [None] * len(digests)
+    found: list[Split | None] = [None] * len(digests)
+    wanted = _prefixes(digests)
+    with np.load(path, allow_pickle=False) as arrays:
+        for split in SPLITS:
+            for position in np.flatnonzero(np.isin(wanted, arrays[split])):
+                found[position] = split
+    return found
+
+
+def _prefixes(digests: list[str]) -> npt.NDArray[np.uint64]:
+    return np.array([int(digest[:PREFIX_DIGITS], 16) for digest in digests], np.uint64)

@@ -1,0 +1,50 @@
+"""What a model has seen is kept apart from what it has not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headstart.cli import app
+from headstart.tasks.export.seen_images import SEEN_FILE, seen_splits
+from tests.pipeline import Pipeline, add_images
+
+
+@pytest.fixture
+def run_dir(finished: Pipeline) -> Path:
+    return Path(finished.run().run_dir)
+
+
+def judged(model: Path, images: Path) -> dict:
+    result = CliRunner().invoke(app, ["evaluate", str(model), str(images), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_headline_is_about_images_that_were_not_trained_on(
+    finished: Pipeline, run_dir: Path, tmp_path: Path
+) -> None:
+    own = judged(run_dir, finished.images)
+    assert own["judged_on"] == "test"
+    assert {name: one["num_images"] for name, one in own["groups"].items()} == {
+        "test": 6, "val": 6, "train": 24,
+    }  # fmt: skip
+    assert own["num_images"] == 6
+    add_images(finished.images, "red", [901, 902])
+    assert judged(run_dir, finished.images)["judged_on"] == "new"
+    assert judged(run_dir / "model.keras", finished.images)["num_images"] == 2
+
+
+def test_a_model_that_stands_alone_has_seen_nothing_that_is_known(
+    run_dir: Path, finished: Pipeline, tmp_path: Path
+) -> None:
+    alone = shutil.copy(run_dir / "model.keras", tmp_path / "alone.keras")
+    assert judged(Path(alone), finished.images)["judged_on"] == "new"
+    assert seen_splits(Path(alone), ["ab" * 32]) == [None]
+
+
+def test_images_are_known_by_their_content(run_dir: Path) -> None:
+    assert (run_dir / SEEN_FILE).is_file()
+    assert seen_splits(run_dir, ["ab" * 32]) == [None]
