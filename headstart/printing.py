@@ -162,9 +162,9 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
     from headstart.tasks.evaluation.findings import percent, weakest_first
 
     metrics = judged.metrics
-    for name, one in judged.groups.items():
+    for name, group in judged.groups.items():
         told = "trained on" if name == "train" else f"{name} images"
-        console.print(_accuracy_line(told, one.model_dump()), highlight=False)
+        console.print(_accuracy_line(told, group.model_dump()), highlight=False)
     table = _table("class", "images", "precision", "recall", "F1")
     for one in weakest_first(metrics):
         table.add_row(
