@@ -62,7 +62,7 @@ def _check_name(name: str) -> None:
     if name not in BACKBONES:
         close = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.4)
         raise ConfigError(
-            "A survey is of backbones of the table.",
+            "unknown backbone: a survey takes the names in `headstart backbones`",
             repr(name) + (f"; did you mean {' or '.join(close)}?" if close else ""),
             "`headstart backbones` lists the names",
         )

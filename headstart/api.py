@@ -66,6 +66,7 @@ def train(
     store: str | Path | None = None,
     out: str | Path | None = None,
     record: bool = False,
+    overwrite: bool = False,
 ) -> Run:
     """Train a classifier on a folder of images.
 
@@ -77,6 +78,7 @@ def train(
         store: Folder of the store; the default one where not given.
         out: Folder for the results; a new one under the store where not given.
         record: Record the run with a temporary Prefect server where none is reachable.
+        overwrite: Replace a finished run that `out` holds.
 
     Returns:
         The finished run.
@@ -85,8 +87,10 @@ def train(
         HeadstartError: The configuration, the images or the training are not usable; the
             message says what to do.
     """
-    from headstart.launch import run_flow
+    from headstart.launch import refuse_overwriting, run_flow
 
+    if not overwrite:
+        refuse_overwriting(Path(out) if out else None)
     made = config if isinstance(config, TransferConfig) else None
     file = Path(config) if config and not isinstance(config, TransferConfig) else None
     config = load_config(images, file, settings, base=made)

@@ -5,12 +5,12 @@ run, so that ``--help`` and a mistyped option answer at once.
 """
 
 import gc
+import io
 import os
 import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from headstart import __version__
 from headstart.commands import (
@@ -28,6 +28,7 @@ from headstart.commands import (
 )
 from headstart.debug.cli import app as debug_app
 from headstart.errors import HeadstartError
+from headstart.tasks.progress import plain_console, without_controls
 
 app = typer.Typer(
     help="A folder of images to a trained classifier; every run after the first is nearly free.",
@@ -78,6 +79,10 @@ CODE_OF_SIGPIPE = 128 + 13
 
 def main() -> None:
     """Run the command line; errors that headstart raises on purpose end without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # A class may be called anything, a terminal or a log may know no more than ASCII.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     show_traceback = "--traceback" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -91,6 +96,12 @@ def main() -> None:
             raise
         _print_error(error)
         sys.exit(error.exit_code)
+    except (RuntimeError, FileNotFoundError) as error:
+        explained = _explain_environment(error)
+        if show_traceback or explained is None:
+            raise
+        _print_error(explained)
+        sys.exit(explained.exit_code)
     except SystemExit as end:
         # `headstart train … | head`: typer and rich both make a closed pipe an exit with code 1.
         if not isinstance(end.__context__, BrokenPipeError):
@@ -99,14 +110,29 @@ def main() -> None:
         sys.exit(CODE_OF_SIGPIPE)
 
 
+def _explain_environment(error: Exception) -> HeadstartError | None:
+    """Name the variable behind what Python raises without a home or a temporary folder."""
+    from headstart.launch import no_temporary_folder
+
+    if isinstance(error, FileNotFoundError):
+        is_temporary = "temporary directory" in str(error)
+        return no_temporary_folder(error) if is_temporary else None
+    if "home directory" not in str(error):
+        return None
+    return HeadstartError(
+        "there is no home folder, where paths begin that start with ~",
+        str(error),
+        "set HOME to a folder",
+    )
+
+
 def _print_error(error: HeadstartError) -> None:
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-    console.print(error.expected, markup=False, highlight=False)
-    for title, text in (("received", error.received), ("next", error.next_step)):
-        if text:
-            console.print(f"  [bold]{title}[/]: ", end="")
-            console.print(text, markup=False, highlight=False)
+    console = plain_console(stderr=True, soft_wrap=True)
+    console.print(type(error).__name__, style="bold red", end=": ")
+    console.print(without_controls(error.problem))
+    for title, text in error.details():
+        console.print(f"  {title}", style="bold", end=": ")
+        console.print(without_controls(text))
 
 
 if __name__ == "__main__":

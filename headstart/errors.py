@@ -11,8 +11,8 @@ Exception
     ├── ExportError         7   a model could not be exported or loaded
     └── ServiceError        8   a Prefect server or TensorBoard cannot be reached or started
 
-The exit code is what the CLI leaves with. A message says what was expected, what was
-received (value and file) and what to do next.
+The exit code is what the CLI leaves with. A message says what went wrong, what was received
+(value and file) and what to do next.
 """
 
 
@@ -20,27 +20,32 @@ class HeadstartError(Exception):
     """Base of all errors that headstart raises on purpose.
 
     Args:
-        expected: What was expected, as a full sentence.
-        received: The value and the file that were received instead.
+        problem: What went wrong, without a capital or a full stop: "the manifest has no label".
+        received: The value and the file that it went wrong with.
         next_step: What the reader should do about it, often a command.
     """
 
     exit_code = 1
 
-    def __init__(self, expected: str, received: str = "", next_step: str = "") -> None:
-        self.expected = expected
+    def __init__(self, problem: str, received: str = "", next_step: str = "") -> None:
+        self.problem = problem
         self.received = received
         self.next_step = next_step
-        parts = [expected]
-        if received:
-            parts.append(f"Received: {received}")
-        if next_step:
-            parts.append(f"Next: {next_step}")
-        super().__init__("\n".join(parts))
+        super().__init__(
+            "\n".join([problem, *(f"{name}: {text}" for name, text in self.details())])
+        )
+
+    def details(self) -> list[tuple[str, str]]:
+        """Return the lines that follow the problem: what was received, and what to do next."""
+        return [
+            (name, text)
+            for name, text in (("got", self.received), ("next", self.next_step))
+            if text
+        ]
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Survive pickling between processes with the three parts kept apart."""
-        return type(self), (self.expected, self.received, self.next_step)
+        return type(self), (self.problem, self.received, self.next_step)
 
 
 class ConfigError(HeadstartError):

@@ -17,7 +17,7 @@ from typing import Any
 import headstart
 from headstart.addresses import open_url, past_the_proxy, without_password
 from headstart.config import Config
-from headstart.errors import ServiceError
+from headstart.errors import ConfigError, RecordError, ServiceError
 from headstart.tasks.progress import Reporter, use_reporter
 
 SERVER_TIMEOUT_S = 1.0
@@ -46,7 +46,8 @@ def quiet_tensorflow() -> Iterator[None]:
     if CUDA_DEVICE.exists() or "tensorflow" in sys.modules:
         yield
         return
-    with tempfile.TemporaryFile() as aside:
+    # In memory: there may be no folder for temporary files.
+    with open(os.memfd_create("tensorflow"), "w+b") as aside:  # noqa: PTH123
         sys.stderr.flush()
         real = os.dup(2)
         os.dup2(aside.fileno(), 2)
@@ -142,7 +143,7 @@ def _toml_url(path: Path, *keys: str) -> str | None:
 
 
 def _profile_url() -> str | None:
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    home = Path(os.path.expanduser(os.environ.get("PREFECT_HOME", "~/.prefect")))  # noqa: PTH111
     path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
     name = os.environ.get("PREFECT_PROFILE")
     try:
@@ -165,6 +166,55 @@ def is_reachable(url: str) -> bool:
         return refusal.code in (401, 403)
     except (OSError, ValueError, http.client.HTTPException):  # the last: no port, or no HTTP
         return False
+
+
+def provide_temporary_folder(store_root: Path | None) -> None:
+    """Have temporary files go into the store where no other folder for them can be written.
+
+    Args:
+        store_root: The store.
+
+    Raises:
+        RecordError: It cannot be written either.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        folder = None if store_root is None else store_root / "tmp"
+        try:
+            if folder is None:
+                raise OSError("no store")
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            raise no_temporary_folder(error) from None
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+def no_temporary_folder(error: FileNotFoundError) -> RecordError:
+    """Say in a user's words that there is no folder for temporary files."""
+    return RecordError(
+        "no folder for temporary files can be written",
+        str(error.strerror or error),
+        "set TMPDIR to a folder that can be written",
+    )
+
+
+def refuse_overwriting(out: Path | None) -> None:
+    """Keep the model of an earlier run, unless somebody says that it may be replaced.
+
+    Args:
+        out: The folder asked for.
+
+    Raises:
+        ConfigError: It holds a finished run.
+    """
+    if out is not None and (out.expanduser() / "run.json").is_file():
+        raise ConfigError(
+            "--out holds a finished run, which would be replaced",
+            str(out),
+            "choose another folder, or add --overwrite (overwrite=True in Python)",
+        )
 
 
 def run_flow(
@@ -194,6 +244,7 @@ def run_flow(
     """
     from headstart.tasks.store.remote_store import folder_here
 
+    provide_temporary_folder(folder_here(store))
     url = prefect_url(folder_here(store))
     reachable = url is not None and is_reachable(url)
     _quieten_prefect()
@@ -241,7 +292,7 @@ def _prefect_at(url: str | None) -> Iterator[None]:
     except httpx.HTTPError as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ServiceError(
-            "The Prefect server takes what a run tells it, to the end.",
+            "the Prefect server failed or refused while the run was being recorded",
             without_password(f"{url or 'the temporary one'}: {reason}"),
             "look at the server, or set PREFECT_API_URL (and PREFECT_API_KEY, if it asks for one); "
             "what is finished is kept, and the same command does the rest",

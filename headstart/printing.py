@@ -4,8 +4,11 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
+
+from headstart.tasks.progress import without_controls
 
 if TYPE_CHECKING:
     from headstart.tasks.backbones.backbone import Backbone
@@ -21,6 +24,10 @@ NUMBERS = {
     *("images", "precision", "recall", "F1"),
 }
 """Columns whose cells are aligned on the right."""
+
+
+MAX_NAME_CELLS = 40
+"""Of a class's name in a table: the figures beside it fit on 80 columns."""
 
 
 def print_summary(console: Console, summary: "RunSummary") -> None:
@@ -58,7 +65,7 @@ def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
 
 def print_plan(console: Console, plan: "Plan") -> None:
     """Print what a run would do."""
-    console.print(plan.dataset, highlight=False, soft_wrap=True)
+    console.print(plan.dataset, highlight=False, markup=False, soft_wrap=True)
     table = _table("stage", "", "rows", "to compute", "MB", "seconds")
     for line in plan.stages:
         seconds = "?" if line.seconds is None else f"{line.seconds:,.1f}"
@@ -97,12 +104,9 @@ def print_reasons(console: Console, reasons: "Iterable[StageReason]") -> None:
 
     for reason in reasons:
         style = "green" if reason.status == "hit" else "yellow"
-        console.print(
-            f"[{style}]{reason.status.upper():<4}[/] [bold]{reason.name:<12}[/] ",
-            end="",
-            highlight=False,
-        )
-        console.print(reason.text, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{reason.status.upper():<4} ", end="", style=style)
+        console.print(f"{reason.name:<12} ", end="", style="bold")
+        console.print(without_controls(reason.text), soft_wrap=True)
         for field, old, new in reason.changes:
             line = f"       {field}: {short(old)} -> {short(new)}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -168,7 +172,7 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
     table = _table("class", "images", "precision", "recall", "F1")
     for one in weakest_first(metrics):
         table.add_row(
-            one.name,
+            _short(one.name),
             f"{one.support:,}",
             percent(one.precision),
             percent(one.recall),
@@ -177,9 +181,10 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
     console.print(table)
     for pair in metrics.most_confused[:5]:
         console.print(
-            f"  {pair.count:,} x {pair.true} taken for {pair.predicted}",
+            f"  {pair.count:,} x {_short(pair.true)} taken for {_short(pair.predicted)}",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
 
 
@@ -219,6 +224,17 @@ def print_removed(
     console.print(f"{total_mb:,.1f} MB {verb}", highlight=False)
     if num_fewer:
         console.print(f"small shards merged: {num_fewer:,} files of rows fewer", highlight=False)
+
+
+def _short(name: str) -> str:
+    """Fit a class's name beside figures: on one line, with its middle left out if it is long."""
+    from headstart.tasks.dataset.problems import printable
+
+    text = printable(name)
+    if cell_len(text) <= MAX_NAME_CELLS:
+        return text
+    half = MAX_NAME_CELLS // 2
+    return f"{set_cell_size(text, half)}…{set_cell_size(text[::-1], half - 1)[::-1]}"
 
 
 def _table(*columns: str) -> Table:

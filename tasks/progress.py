@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +15,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Advance = Callable[[int], None]
 LOG_PERIOD_S = 10.0
 """Where there is no terminal, a line instead of a bar at most this often."""
+
+
+def plain_console(*, stderr: bool = False, **options: Any) -> Console:
+    """Make a console that writes text as it is.
+
+    Names of classes, files and folders hold brackets, colons and digits, which Rich would take
+    for its markup, its emoji codes and something to colour.
+
+    Args:
+        stderr: Write to standard error, not output.
+        **options: More for Rich's console.
+    """
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+
+
+def without_controls(text: str) -> str:
+    """Escape what would move a terminal's cursor or colour its text; line ends stay."""
+    return "".join(
+        c if c in "\n " or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )
 
 
 class Reporter:
@@ -26,13 +47,13 @@ class Reporter:
     """
 
     def __init__(self, console: Console | None = None, *, stage_lines: bool = True) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or plain_console(stderr=True)
         self._stage_lines = stage_lines
 
     def note(self, text: str) -> None:
         """Write a line for the reader."""
         _tell_log(text)
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._print(text)
 
     def stage(self, name: str, status: Literal["hit", "miss"], text: str) -> None:
         """Write a stage's line.
@@ -46,10 +67,15 @@ class Reporter:
             return
         _tell_log(f"{status.upper():<4} {name:<12} {text}")
         style = "green" if status == "hit" else "yellow"
+        self.console.print(f"{status.upper():<4} ", end="", style=style)
+        self.console.print(f"{name:<12} ", end="", style="bold")
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        # Plainly also where the console is someone else's.
         self.console.print(
-            f"[{style}]{status.upper():<4}[/] [bold]{name:<12}[/] ", end="", highlight=False
+            without_controls(text), markup=False, emoji=False, highlight=False, soft_wrap=True
         )
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def track(self, title: str, total: int, unit: str) -> Iterator[Advance]:

@@ -1,5 +1,7 @@
 """Hashes, near-duplicates, label errors and oddities, each by itself."""
 
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from headstart.config import ChecksConfig
 from headstart.tasks.auditing.duplicates import Pair, find_pairs, group_pairs
-from headstart.tasks.auditing.hashing import close_pairs, hash_distances, perceptual_hashes
+from headstart.tasks.auditing.hashing import hash_distances, perceptual_hashes
 from headstart.tasks.auditing.labels import judge_labels
 from headstart.tasks.auditing.oddities import blur, robust_deviations, size_ratios, thin_classes
 from headstart.tasks.auditing.pictures import describe_pixels
@@ -58,10 +60,30 @@ def test_close_pairs_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch)
     plain[7] = plain[21]
     mirrored = generator.integers(0, 2, (30, 64), np.uint8)
     mirrored[25] = plain[3]
-    expected = [[3, 25, 0, 1], [7, 21, 0, 0]]
-    assert close_pairs(plain, mirrored, 4).tolist() == expected
-    monkeypatch.setattr("headstart.tasks.auditing.hashing.CHUNK_ROWS", 4)
-    assert close_pairs(plain, mirrored, 4).tolist() == expected
+    config = ChecksConfig(max_hash_distance=2, sure_hash_distance=2)
+    expected = [(3, 25, 0, True), (7, 21, 0, False)]
+    for values in (2**22, 4 * len(plain)):
+        monkeypatch.setattr("headstart.tasks.auditing.duplicates.CHUNK_VALUES", values)
+        pairs = find_pairs(np.ones((len(plain), 3)), plain, mirrored, config)
+        assert [(p.first, p.second, p.distance, p.is_mirrored) for p in sorted(pairs)] == expected
+
+
+def test_very_many_duplicates_are_told_in_little_memory_and_hide_no_leak() -> None:
+    number = 4000
+    splits = np.arange(number) % 3
+    hashes, features = np.zeros((number, 64), np.uint8), np.ones((number, 4), np.float32)
+    tracemalloc.start()
+    try:
+        pairs = find_pairs(features, hashes, hashes, ChecksConfig(), splits)
+        assert tracemalloc.get_traced_memory()[1] < 300e6  # all pairs would be 8 million
+    finally:
+        tracemalloc.stop()
+    assert len(pairs) <= number * 3 * 8
+    assert [len(group) for group in group_pairs(pairs)] == [number]
+    leaks = {
+        one for p in pairs if splits[p.first] != splits[p.second] for one in (p.first, p.second)
+    }
+    assert len(leaks) == number
 
 
 def test_a_pair_needs_both_witnesses() -> None:

@@ -134,7 +134,7 @@ def test_val_is_carved_from_train_and_never_from_test(tmp_path):
 
 def test_split_and_class_folders_together_are_refused(tmp_path):
     write(two_classes(tmp_path), {"train/cat/1.png": png(50)})
-    with pytest.raises(DatasetError, match="not both") as caught:
+    with pytest.raises(DatasetError, match="mixes split folders") as caught:
         index_of(tmp_path)
     assert "train/ beside cat/, dog/" in str(caught.value)
 
@@ -148,7 +148,7 @@ def test_class_called_train_is_a_class_among_others(tmp_path):
 
 def test_wrapper_folder_is_named_as_the_path_to_give(tmp_path):
     two_classes(tmp_path / "flowers")
-    with pytest.raises(DatasetError, match="At least two class folders") as caught:
+    with pytest.raises(DatasetError, match="at least two class folders") as caught:
         index_of(tmp_path)
     assert f"give {tmp_path / 'flowers'} as the path" in caught.value.next_step
 

@@ -40,7 +40,7 @@ FOUR = index_with(
 def test_classes_without_training_images_are_refused_by_name() -> None:
     names = tuple(f"class {number}" for number in range(MAX_NAMES + 3))
     index = index_with(("train", 1), ("val", 0), ("test", 0), class_names=names)
-    with pytest.raises(TrainingError, match="at least one training image") as caught:
+    with pytest.raises(TrainingError, match="no training image") as caught:
         check_classes(index)
     assert caught.value.received == (
         "none of class 0, class 2, class 3, class 4, class 5 and 2 more (val and test hold 2 of "

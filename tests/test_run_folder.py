@@ -106,7 +106,7 @@ def test_a_file_in_the_way_is_refused(
     store: Store, config: TransferConfig, tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(ConfigError, match="--out is a folder that can be written"):
+    with pytest.raises(ConfigError, match="the folder of --out cannot be written"):
         open_run_folder(store, "photos-mine", config, tmp_path / place)
     assert (tmp_path / "file").read_text() == "precious"
 

@@ -341,7 +341,7 @@ def test_a_proxy_is_passed_on_the_way_to_the_server(
 def test_a_store_without_room_for_the_service_is_refused(tmp_path: Path) -> None:
     (tmp_path / "service").write_text("a file where a folder shall be")
     wishes = Wishes(tmp_path, str(tmp_path), None, None, None, None, "local", 1)
-    with pytest.raises(ServiceError, match="can be written"), running(wishes, print):
+    with pytest.raises(ServiceError, match="cannot write its database"), running(wishes, print):
         pass
 
 

@@ -88,7 +88,7 @@ def test_a_bucket_is_asked_again_where_its_own_error_may_pass(
 def test_an_image_is_read_again_where_its_file_server_may_come_back(
     cause: Exception | None, expected: bool
 ) -> None:
-    error = DatasetError("An image can be read.")
+    error = DatasetError("an image cannot be read")
     error.__cause__ = cause
     assert is_worth_retrying(error) is expected
 

@@ -14,12 +14,14 @@ from headstart.commands.options import (
     CutName,
     ImagesOrConfigs,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.auditing.report import AuditSummary
@@ -35,6 +37,7 @@ def audit(
     backbone: BackboneName = None,
     cut: CutName = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -44,11 +47,11 @@ def audit(
 
     overrides = {"backbone.name": backbone, "bottlenecks.cut": cut}
     run_config = build_config(AuditConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("audit", run_config, store, out, record, as_json)
+    summary = run_recorded_or_plain("audit", run_config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_audit(Console(), summary)
+        print_audit(plain_console(), summary)
 
 
 def print_audit(console: Console, summary: "AuditSummary") -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from headstart.addresses import without_password
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
 from headstart.errors import RecordError
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer(help="Look after the store.", no_args_is_help=True)
 
@@ -23,7 +23,7 @@ def cache_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"holdings": [holding.to_dict() for holding in holdings]})
     else:
-        print_holdings(Console(), holdings)
+        print_holdings(plain_console(), holdings)
 
 
 @app.command("du")
@@ -38,7 +38,7 @@ def cache_du(store: StoreFolder = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"store": shown, "bytes": totals})
     else:
-        print_usage(Console(), shown, totals)
+        print_usage(plain_console(), shown, totals)
 
 
 @app.command("verify")
@@ -92,7 +92,7 @@ def cache_gc(
         entries = [{"path": path, "bytes": num_bytes} for path, num_bytes in removed]
         print_json({"dry_run": dry_run, "removed": entries, "shards_fewer": num_fewer})
     else:
-        print_removed(Console(), removed, num_fewer, dry_run)
+        print_removed(plain_console(), removed, num_fewer, dry_run)
 
 
 def _open_existing(folder: Path | None) -> Any:
@@ -103,7 +103,7 @@ def _open_existing(folder: Path | None) -> Any:
     place = folder or default_root()
     if url_of(place) is None and not (folder_here(place) / "store.json").exists():
         raise RecordError(
-            "There is a store to look at.",
+            "there is no store here",
             f"{folder_here(place)} is none",
             "name it with --store or HEADSTART_STORE; `headstart train` makes one",
         )

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from headstart.commands.options import AsJson, make_reporter, print_json
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -49,7 +49,7 @@ def explain(
     from headstart.tasks.explanation.subject import load_subject
     from headstart.tasks.progress import use_reporter
 
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    errors = plain_console(stderr=True, soft_wrap=True)
     bad: list[dict[str, str]] = []
 
     def on_bad(path: str, reason: str) -> None:
@@ -68,5 +68,6 @@ def explain(
         return
     for explanation in made:
         name = printable(explanation.path)
-        print(f"{name}: {explanation.label} {explanation.probability:.1%}  {explanation.overlay}")
+        label = printable(explanation.label)
+        print(f"{name}: {label} {explanation.probability:.1%}  {explanation.overlay}")
     print(f"layer {made[0].layer}; all on one sheet: {sheet}")

@@ -14,12 +14,14 @@ from headstart.commands.options import (
     ImagesOrConfigs,
     NumViews,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -45,6 +47,7 @@ def finetune(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs of a rung.")] = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -61,13 +64,13 @@ def finetune(
         "tuning.epochs": epochs,
     }
     wanted = build_config(FinetuneConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("finetune", wanted, store, out, record, as_json)
+    summary = run_recorded_or_plain("finetune", wanted, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
         return
     from headstart.printing import print_summary
 
-    console = Console()
+    console = plain_console()
     _print_rungs(console, summary)
     print_summary(console, summary)
 
@@ -80,7 +83,7 @@ def _run_or_images(images: Path | None, config: Path | None) -> tuple[Path | Non
 
     if config is not None:
         raise ConfigError(
-            "A run brings its own configuration.",
+            "a run and --config were both given: a run brings its own configuration",
             f"{images} and --config {config}",
             "leave --config out; --set changes single fields",
         )
@@ -119,6 +122,7 @@ def compare(
     epochs: Epochs = None,
     seeds: Seeds = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -133,7 +137,7 @@ def compare(
         "seeds": seeds or None,
     }
     wanted = build_config(CompareConfig, images, config, tuple(settings or ()), overrides)
-    _study("compare", wanted, store, out, record, as_json)
+    _study("compare", wanted, store, out, record, as_json, overwrite)
 
 
 @app.command()
@@ -149,6 +153,7 @@ def transferability(
     epochs: Epochs = None,
     seeds: Seeds = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -164,19 +169,25 @@ def transferability(
         "seeds": seeds or None,
     }
     wanted = build_config(TransferabilityConfig, images, config, tuple(settings or ()), overrides)
-    _study("transferability", wanted, store, out, record, as_json)
+    _study("transferability", wanted, store, out, record, as_json, overwrite)
 
 
 def _study(
-    name: str, config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool
+    name: str,
+    config: Any,
+    store: Path | None,
+    out: Path | None,
+    record: bool,
+    as_json: bool,
+    overwrite: bool,
 ) -> None:
-    summary = run_recorded_or_plain(name, config, store, out, record, as_json)
+    summary = run_recorded_or_plain(name, config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
         return
     from headstart.tasks.evaluation.findings import percent
 
-    console = Console()
+    console = plain_console()
     console.print()
     for line in summary.metrics.values():
         interval = ""

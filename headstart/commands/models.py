@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from headstart.commands.options import (
     AsJson,
@@ -16,6 +15,7 @@ from headstart.commands.options import (
     print_json,
 )
 from headstart.errors import ConfigError
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def backbones() -> None:
     """List the backbones that have a name."""
     from headstart.printing import print_backbones
 
-    print_backbones(Console())
+    print_backbones(plain_console())
 
 
 @app.command()
@@ -58,7 +58,7 @@ def cuts(
     if as_json:
         print_json({"backbone": network.name, "cuts": cut_rows(network)})
     else:
-        print_cuts(Console(), network)
+        print_cuts(plain_console(), network)
 
 
 @app.command()
@@ -74,7 +74,9 @@ def predict(
 ) -> None:
     """Classify images; a file that cannot be read is reported and skipped."""
     if as_json and as_csv:
-        raise ConfigError("One output format is written.", "--json and --csv", "give one of them")
+        raise ConfigError(
+            "--json and --csv exclude each other", "--json and --csv", "give one of them"
+        )
     found = _find_model(model, store)
     from headstart.launch import import_tensorflow
 
@@ -85,7 +87,7 @@ def predict(
     output: OutputFormat = "json" if as_json else "csv" if as_csv else "text"
     _, num_bad = predict_to(sys.stdout, Predictor.load(found), images, output, top_k)
     if num_bad:
-        Console(stderr=True).print(f"{num_bad:,} files could not be read", highlight=False)
+        plain_console(stderr=True).print(f"{num_bad:,} files could not be read", highlight=False)
 
 
 @app.command()
@@ -112,7 +114,7 @@ def evaluate(
     else:
         from headstart.printing import print_judgement
 
-        print_judgement(Console(), judged)
+        print_judgement(plain_console(), judged)
 
 
 def _find_model(model: Path, store: Path | None) -> Path:

@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+
+from headstart.tasks.progress import plain_console
+
+
+def _named_path(text: str) -> Path:
+    """Read a path that was really given: Path("") would be the current folder."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; write . for the current folder")
+    return Path(text)
+
 
 Images = Annotated[
     Path,
     typer.Argument(
+        parser=_named_path,
+        metavar="IMAGES",
         help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
         "or Parquet manifest with the columns path, label and, if wanted, split.",
         show_default=False,
@@ -20,6 +31,8 @@ Images = Annotated[
 ImagesOrConfigs = Annotated[
     Path | None,
     typer.Argument(
+        parser=_named_path,
+        metavar="[IMAGES]",
         help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
         "or Parquet manifest with the columns path, label and, if wanted, split; the --config "
         "file's own where not given.",
@@ -49,11 +62,19 @@ Exclude = Annotated[
     Path | None,
     typer.Option("--exclude", help="List of images to leave out, as `headstart audit` writes it."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", parser=_named_path, metavar="PATH", help="Folder for the results."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the finished run that --out holds.")
+]
 StoreFolder = Annotated[
     Path | None,
     typer.Option(
         "--store",
+        parser=_named_path,
+        metavar="PATH",
         help="Folder of the store, or s3:// or gs:// and so on.",
         envvar="HEADSTART_STORE",
     ),
@@ -85,6 +106,7 @@ def run_recorded_or_plain(
     out: Path | None,
     record: bool,
     as_json: bool,
+    overwrite: bool = False,
 ) -> Any:
     """Run a flow as its command does: recorded where there is a server, told how to go on if not.
 
@@ -95,22 +117,27 @@ def run_recorded_or_plain(
         out: Folder for the results; one under the store where None.
         record: Start a temporary server where none is reachable.
         as_json: Keep stdout for the JSON object.
+        overwrite: Replace a finished run in `out`.
 
     Returns:
         What the flow returns.
 
     Raises:
+        ConfigError: `out` holds a finished run, which nobody said may be replaced.
         typer.Exit: With code 130 on Ctrl-C.
     """
-    from headstart.launch import run_flow
+    from headstart.launch import refuse_overwriting, run_flow
 
+    if not overwrite:
+        refuse_overwriting(out)
     try:
         return run_flow(name, config, store, out, record, make_reporter(as_json))
     except KeyboardInterrupt as interrupt:
         # Let go of input pipelines while their threads can still end: one that is destroyed when
         # the interpreter shuts down may wait for ever for a thread that waits for the interpreter.
         traceback.clear_frames(interrupt.__traceback__)
-        Console(stderr=True).print("interrupted; the same command goes on from what is finished")
+        told = "interrupted; the same command goes on from what is finished"
+        plain_console(stderr=True).print(told)
         raise typer.Exit(code=130) from None
 
 
@@ -122,7 +149,7 @@ def in_store(store: Path | None, work: Callable[[], Any]) -> Any:
 
     import_tensorflow()
     # The answer names the stages itself; only progress is shown on the way to it.
-    quiet = Reporter(Console(stderr=True), stage_lines=False)
+    quiet = Reporter(plain_console(stderr=True), stage_lines=False)
     with use_store(open_store(store)), use_reporter(quiet):
         return work()
 
@@ -138,7 +165,7 @@ def make_reporter(as_json: bool) -> Any:
     """Make what shows progress: on stderr where stdout is for a JSON object."""
     from headstart.tasks.progress import Reporter
 
-    return Reporter(Console(stderr=as_json))
+    return Reporter(plain_console(stderr=as_json))
 
 
 def print_json(value: Any) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from headstart.commands.options import (
@@ -12,6 +11,7 @@ from headstart.commands.options import (
     ConfigFile,
     ImagesOrConfigs,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -21,6 +21,7 @@ from headstart.commands.options import (
     run_recorded_or_plain,
 )
 from headstart.errors import HeadstartError
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -36,6 +37,7 @@ def retrain(
     settings: Settings = None,
     name: Name = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -45,7 +47,7 @@ def retrain(
 
     overrides = {"promotion.name": name}
     chosen = build_config(RetrainConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("retrain", chosen, store, out, record, as_json)
+    summary = run_recorded_or_plain("retrain", chosen, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     elif summary.in_use:
@@ -111,7 +113,7 @@ def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
                 one.run,
             )
     if table.row_count:
-        Console(soft_wrap=True).print(table, markup=False)
+        plain_console(soft_wrap=True).print(table, markup=False)
     else:
         print("no model was promoted yet: `headstart promote RUN`")
 

@@ -14,6 +14,7 @@ from headstart.commands.options import (
     ConfigFile,
     ImagesOrConfigs,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -21,6 +22,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.ranking.report import RankSummary
@@ -56,6 +58,7 @@ def rank(
     config: ConfigFile = None,
     settings: Settings = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -68,11 +71,11 @@ def rank(
         "candidates.cuts": _listed(cuts),
     }
     run_config = build_config(RankConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("rank", run_config, store, out, record, as_json)
+    summary = run_recorded_or_plain("rank", run_config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_ranking(Console(), summary)
+        print_ranking(plain_console(), summary)
 
 
 @sources.command("add")
@@ -94,7 +97,7 @@ def sources_add(
     model = run / "model.keras"
     if not model.is_file():
         raise ConfigError(
-            "A source is the folder of a `headstart train` or `headstart finetune` run.",
+            "this is not the folder of a `headstart train` or `headstart finetune` run",
             f"{run}: it has no model.keras",
             "give the folder that the command named",
         )
@@ -139,7 +142,7 @@ def sources_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
         table.add_row(
             one.name, one.backbone, f"{one.num_images:,}", f"{one.num_classes:,}", one.added[:10]
         )
-    Console().print(table)
+    plain_console().print(table)
 
 
 def print_ranking(console: Console, summary: "RankSummary") -> None:
@@ -157,7 +160,7 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
     taus = [_figure(verdict["agreement"][name]) for name in TITLES]
     table.add_row("weighted τ", "", "", *taus, style="bold")
     console.print()
-    wide = Console(file=console.file, width=max(console.width, TABLE_WIDTH))
+    wide = plain_console(file=console.file, width=max(console.width, TABLE_WIDTH))
     wide.print(table)
     for line in ranking_lines(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from headstart.commands.options import (
     AsJson,
     ConfigFile,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
@@ -17,6 +17,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -58,6 +59,7 @@ def scratch(
         bool, typer.Option("--plan", help="Say what would be written and whether it fits; stop.")
     ] = False,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -67,13 +69,13 @@ def scratch(
     if plan:
         _plan(run_config, store, as_json)
         return
-    summary = run_recorded_or_plain("scratch", run_config, store, out, record, as_json)
+    summary = run_recorded_or_plain("scratch", run_config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
         from headstart.printing import print_summary
 
-        print_summary(Console(), summary)
+        print_summary(plain_console(), summary)
 
 
 @app.command("lr-find")
@@ -107,7 +109,7 @@ def lr_find(
     if as_json:
         print_json(found)
         return
-    console = Console()
+    console = plain_console()
     suggested = f"--set training.learning_rate={found['suggested']:g}"
     console.print(f"suggested peak: {found['suggested']:g}   {suggested}", highlight=False)
     if not found["broke_away"]:
@@ -132,7 +134,10 @@ def _load(
     if budget_s is not None and epochs is not None:
         from headstart.errors import ConfigError
 
-        raise ConfigError("A training ends by time or by epochs.", "--budget-s and --epochs")
+        raise ConfigError(
+            "--budget-s and --epochs exclude each other: training ends by time or by epochs",
+            "--budget-s and --epochs",
+        )
     preset = _quick_settings(data_set, file, settings) if quick else ()
     if epochs is not None:  # over a budget of --quick, or of the file
         settings = [*(settings or ()), "training.budget_s=null"]
@@ -175,6 +180,6 @@ def _plan(config: Any, store: Path | None, as_json: bool) -> None:
         print_json(made._asdict())
     else:
         for line in made.lines():
-            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+            plain_console().print(line, markup=False, highlight=False, soft_wrap=True)
     if not made.fits:
         raise typer.Exit(code=4)

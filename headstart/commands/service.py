@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from headstart.addresses import past_the_proxy
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
 from headstart.errors import ConfigError, ServiceError
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -48,8 +49,8 @@ def up(
     """Start a Prefect server, a worker, TensorBoard and the reports; stop them on Ctrl-C."""
     if not POOL_NAME.fullmatch(pool) or pool.startswith("prefect"):
         raise ConfigError(
-            "A work pool's name is of letters, digits, dots, dashes and underscores, 64 at most, "
-            "and does not begin with prefect.",
+            "invalid name for a work pool: use up to 64 letters, digits, dots, dashes and "
+            "underscores, not beginning with prefect",
             repr(pool),
             "choose another --pool",
         )
@@ -59,10 +60,12 @@ def up(
         _check(root, pool, as_json)
         return
     if images is not None and not images.exists():
-        raise ServiceError("--images names a data set.", f"{images} does not exist", "check it")
+        raise ServiceError(
+            "--images names a path that does not exist", f"{images} does not exist", "check it"
+        )
     from headstart.service.up import Wishes, running, stopping_on_signals
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
 
     def tell(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -75,7 +78,7 @@ def up(
             if as_json:
                 print_json(service.record.model_dump(mode="json"))
             else:
-                _print_pages(Console(), service.record.pages())
+                _print_pages(plain_console(), service.record.pages())
             tell("Ctrl-C stops all of it; the store and the runs stay")
             service.watch(tell)
     except KeyboardInterrupt:
@@ -105,8 +108,8 @@ def _check(root: Path, pool: str, as_json: bool) -> None:
     else:
         table = Table(box=None, pad_edge=False, show_header=False)
         for finding in findings:
-            sign = "[green]ok[/]" if finding.is_well else "[bold red]missing[/]"
-            table.add_row(sign, finding.what, escape(finding.detail))
-        Console(soft_wrap=True).print(table)
+            sign = Text("ok", "green") if finding.is_well else Text("missing", "bold red")
+            table.add_row(sign, finding.what, finding.detail)
+        plain_console(soft_wrap=True).print(table)
     if not all(finding.is_well for finding in findings):
         raise typer.Exit(code=ServiceError.exit_code)

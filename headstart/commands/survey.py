@@ -11,12 +11,14 @@ from headstart.commands.options import (
     ConfigFile,
     ImagesOrConfigs,
     Out,
+    Overwrite,
     Record,
     Settings,
     StoreFolder,
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.surveying.survey import SurveySummary
@@ -40,6 +42,7 @@ def survey(
     config: ConfigFile = None,
     settings: Settings = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -50,11 +53,11 @@ def survey(
     names = None if backbones is None else [name.strip() for name in backbones.split(",")]
     overrides = {"backbones": names, "measuring.enabled": measuring}
     run_config = build_config(SurveyConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("survey", run_config, store, out, record, as_json)
+    summary = run_recorded_or_plain("survey", run_config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_survey(Console(), summary)
+        print_survey(plain_console(), summary)
 
 
 def print_survey(console: Console, summary: "SurveySummary") -> None:
@@ -75,7 +78,7 @@ def print_survey(console: Console, summary: "SurveySummary") -> None:
     for one in sorted(summary.metrics["backbones"], key=lambda one: one["anatomy"]["flops"]):
         table.add_row(*_row(one))
     console.print()
-    Console(file=console.file, width=max(console.width, TABLE_WIDTH)).print(table)
+    plain_console(file=console.file, width=max(console.width, TABLE_WIDTH)).print(table)
     lines = (
         "",
         "  MB of float32 activations an image, computed: alive at once forward, and all for "

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from headstart.commands.options import (
     AsJson,
@@ -16,6 +15,7 @@ from headstart.commands.options import (
     ImagesOrConfigs,
     NumViews,
     Out,
+    Overwrite,
     Record,
     Runner,
     Settings,
@@ -27,6 +27,7 @@ from headstart.commands.options import (
     print_json,
     run_recorded_or_plain,
 )
+from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -44,6 +45,7 @@ def train(
     runner: Runner = None,
     workers: Workers = None,
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
@@ -52,12 +54,13 @@ def train(
     spread = {"spread.runner": runner, "spread.num_workers": workers}
     more = {**spread, "dataset.exclude": exclude}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
-    _run(run_config, store, out, record, as_json)
+    _run(run_config, store, out, record, as_json, overwrite)
 
 
 @app.command()
 def demo(
     out: Out = None,
+    overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Annotated[
         bool, typer.Option(help="Record the run, with a temporary Prefect server if need be.")
@@ -69,7 +72,7 @@ def demo(
 
     folder = open_store(store).root / "demo" / "digits"
     make_reporter(as_json).note(f"digits of scikit-learn as PNG files in {folder}")
-    _run(demo_config(write_digits(folder)), store, out, record, as_json)
+    _run(demo_config(write_digits(folder)), store, out, record, as_json, overwrite)
 
 
 @app.command()
@@ -101,7 +104,7 @@ def plan(
     else:
         from headstart.printing import print_plan
 
-        print_plan(Console(), made)
+        print_plan(plain_console(), made)
     if not made.fits:
         raise typer.Exit(code=4)
 
@@ -132,7 +135,7 @@ def why(
     else:
         from headstart.printing import print_reasons
 
-        print_reasons(Console(), reasons)
+        print_reasons(plain_console(), reasons)
 
 
 @app.command()
@@ -147,8 +150,8 @@ def config(
     from headstart.errors import ConfigError
 
     if command not in CONFIG_OF:
-        expected = f"A command with a configuration is one of {', '.join(CONFIG_OF)}."
-        raise ConfigError(expected, repr(command), "for instance `headstart config scratch`")
+        problem = f"no such command with a configuration; there are {', '.join(CONFIG_OF)}"
+        raise ConfigError(problem, repr(command), "for instance `headstart config scratch`")
     print(template(command), end="")
 
 
@@ -174,11 +177,13 @@ def _load(
     return load_config(images, file, tuple(settings or ()), overrides)
 
 
-def _run(config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool) -> None:
+def _run(
+    config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool, overwrite: bool
+) -> None:
     from headstart.printing import print_summary
 
-    summary = run_recorded_or_plain("transfer", config, store, out, record, as_json)
+    summary = run_recorded_or_plain("transfer", config, store, out, record, as_json, overwrite)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        print_summary(Console(), summary)
+        print_summary(plain_console(), summary)

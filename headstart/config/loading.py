@@ -79,7 +79,7 @@ def build_config(
         name, sign, text = setting.partition("=")
         if not sign or not name.strip():
             raise ConfigError(
-                "A --set option has the form section.field=value.",
+                "--set expects section.field=value",
                 repr(setting),
                 "for instance --set head.kind=mlp",
             )
@@ -93,7 +93,7 @@ def build_config(
         return model.model_validate(fields)
     except ValidationError as error:
         raise ConfigError(
-            "The configuration has wrong fields.",
+            "the configuration has invalid fields",
             "\n" + "\n".join(_explain(item) for item in error.errors()),
             f"mend the fields above; {_where_listed(model)} them all",
         ) from None
@@ -141,7 +141,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         fields = _load_yaml(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
-            "--config expects a readable YAML file.",
+            "the configuration file cannot be read as YAML",
             f"{file}: {error}",
             "check the path, or mend the file",
         ) from None
@@ -149,7 +149,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(fields, dict):
         raise ConfigError(
-            "A configuration file holds a mapping of sections.",
+            "the configuration file is not a mapping of sections",
             f"{file}: a {type(fields).__name__}",
             "start from the output of `headstart config COMMAND`",
         )
@@ -161,7 +161,7 @@ def _parse_value(setting: str, text: str) -> Any:
         value = _load_yaml(text)
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(
-            "The value of a --set option is read as YAML.",
+            "the value of --set is not valid YAML",
             f"{setting!r}: {error}",
             "quote it, or write a list as [a, b]",
         ) from None
@@ -179,7 +179,9 @@ def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
         inner = fields.setdefault(section, {})
         if not isinstance(inner, dict):
             raise ConfigError(
-                f"{section} is a section with fields.", f"{section}: {inner!r}", f"set {name} alone"
+                f"{section} was given as a value, but it is a section with fields",
+                f"{section}: {inner!r}",
+                f"set {name} alone",
             )
         fields = inner
     fields[last] = value

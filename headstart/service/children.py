@@ -143,7 +143,7 @@ def choose_port(wanted: int | None, default: int, what: str, stack: ExitStack) -
                 return port
             lock.release()
     raise ServiceError(
-        f"A free port on {LOOPBACK} is needed for {what}.",
+        f"no free port on {LOOPBACK} for {what}",
         f"{candidates[0]} is taken" if wanted is not None else f"none from {default} on is free",
         "choose another port, or leave the option out to get the next free one",
     )

@@ -171,7 +171,7 @@ def deploy(project: Path, environment: dict[str, str]) -> None:
 
 def _not_registered(project: Path, reason: str) -> ServiceError:
     return ServiceError(
-        "The deployments can be registered.",
+        "the deployments could not be registered",
         reason,
         f"`prefect deploy --all --prefect-file {shlex.quote(str(project))}` by hand says more",
     )

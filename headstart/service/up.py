@@ -130,7 +130,7 @@ class Service:
         count = self._num_restarts[child.name] = self._num_restarts.get(child.name, 0) + 1
         if count > NUM_RESTARTS:
             raise ServiceError(
-                f"The {child.name} goes on running.",
+                f"the {child.name} keeps failing",
                 f"it ended {count} times; the last lines of {child.log}:\n{child.tail()}",
                 "mend the cause, then start `headstart up` again",
             )
@@ -222,13 +222,13 @@ def _only_one(store_root: Path) -> Iterator[None]:
         record = read_record(store_root)
         where = f" at {record.dashboard_url}, process {record.up.pid}" if record else ""
         raise ServiceError(
-            "One `headstart up` runs over a store at a time.",
+            "another `headstart up` is already running over this store",
             f"one runs over {store_root}{where}",
             "use that one, end it with Ctrl-C, or choose another --store",
         ) from None
     except OSError as error:
         raise ServiceError(
-            "`headstart up` keeps its database, its logs and its lock in the store.",
+            "`headstart up` cannot write its database, logs and lock into the store",
             f"{error.filename or path}: {error.strerror}",
             "choose a --store that can be written",
         ) from None
@@ -360,7 +360,7 @@ def _wait(is_there: Callable[[], bool], child: Child) -> None:
     while not is_there():
         if child.has_ended() or time.monotonic() > deadline_s:
             raise ServiceError(
-                f"The {child.name} starts within {START_LIMIT_S:.0f} s.",
+                f"the {child.name} did not start within {START_LIMIT_S:.0f} s",
                 f"the last lines of {child.log}:\n{child.tail()}",
                 "mend the cause, then start `headstart up` again",
             )

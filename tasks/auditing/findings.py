@@ -1,5 +1,6 @@
 """Findings: one line for each thing that may be wrong, and what to leave out because of it."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import ChecksConfig
-from headstart.tasks.auditing.duplicates import Pair, group_pairs
+from headstart.tasks.auditing.duplicates import MAX_PAIRS, Pair, group_pairs
 from headstart.tasks.auditing.labels import LabelQuality
 from headstart.tasks.auditing.oddities import thin_classes
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
@@ -105,6 +106,7 @@ def label_findings(images: Images, quality: LabelQuality) -> Iterator[Finding]:
 def duplicate_findings(images: Images, pairs: Sequence[Pair]) -> Iterator[Finding]:
     """Report near-duplicates; one of two that lie in different splits should go."""
     size_of = {image: len(group) for group in group_pairs(pairs) for image in group}
+    told: Counter[tuple[int, bool]] = Counter()
     for pair in pairs:
         kept, gone = sorted(
             (pair.first, pair.second),
@@ -112,6 +114,9 @@ def duplicate_findings(images: Images, pairs: Sequence[Pair]) -> Iterator[Findin
         )
         stays, goes = images.rows[kept], images.rows[gone]
         is_leak = stays.split != goes.split
+        told[gone, is_leak] += 1
+        if told[gone, is_leak] > MAX_PAIRS:
+            continue  # one of very many: it is told already, with the most similar ones
         text = f"similarity {pair.similarity:.3f}, {pair.distance} of 64 bits differ"
         text += ", mirrored" if pair.is_mirrored else ""
         text += f"; the other is in {stays.split}" if is_leak else ""

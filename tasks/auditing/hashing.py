@@ -11,8 +11,6 @@ HASH_SIDE = 8
 """Frequencies a side: 64 bits in all."""
 REDUCED_SIDE = 32
 """Side in pixels that an image is reduced to first; details do not matter to the eye's verdict."""
-CHUNK_ROWS = 1024
-"""Hashes compared with all others at a time."""
 
 
 def perceptual_hashes(luminance: npt.NDArray[np.floating[Any]]) -> Bits:
@@ -54,31 +52,3 @@ def hash_distances(first: Bits, second: Bits) -> npt.NDArray[np.int32]:
     b = 1.0 - 2.0 * second.astype(np.float32)
     distances: npt.NDArray[np.int32] = ((a.shape[1] - a @ b.T) / 2).astype(np.int32)
     return distances
-
-
-def close_pairs(plain: Bits, mirrored: Bits, max_distance: int) -> npt.NDArray[np.int64]:
-    """Find the pairs whose hashes are close, one of them mirrored or not.
-
-    Args:
-        plain: uint8 [n, 64].
-        mirrored: uint8 [n, 64], hashes of the mirrored images.
-        max_distance: Bits that may differ.
-
-    Returns:
-        int64 [p, 4]: first image, second image (larger), distance, and 1 where it is that of the
-        mirrored image.
-    """
-    found = []
-    for start in range(0, len(plain), CHUNK_ROWS):
-        rows = plain[start : start + CHUNK_ROWS]
-        straight = hash_distances(rows, plain)
-        turned = hash_distances(rows, mirrored)
-        distances = np.minimum(straight, turned)
-        first, second = np.nonzero(distances <= max_distance)
-        ahead = second > first + start
-        first, second = first[ahead], second[ahead]
-        is_mirrored = turned[first, second] < straight[first, second]
-        found.append(
-            np.stack([first + start, second, distances[first, second], is_mirrored], axis=1)
-        )
-    return np.concatenate(found).astype(np.int64) if found else np.empty((0, 4), np.int64)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.config import BackboneConfig, BottleneckConfig, ChecksConfig, ViewsConfig
+from headstart.config import SPLITS, BackboneConfig, BottleneckConfig, ChecksConfig, ViewsConfig
 from headstart.tasks.auditing.duplicates import find_pairs
 from headstart.tasks.auditing.findings import (
     KINDS,
@@ -97,7 +97,8 @@ def _audit(
         quality = judge_labels(probabilities, images.labels)
         found += label_findings(images, quality)
         advance(1)
-        pairs = find_pairs(features, looked.hashes, looked.mirrored_hashes, config)
+        splits = np.array([SPLITS.index(row.split) for row in images.rows])
+        pairs = find_pairs(features, looked.hashes, looked.mirrored_hashes, config, splits)
         found += duplicate_findings(images, pairs)
         advance(1)
         alone = np.log(np.maximum(isolation(features, config.num_neighbours), 1e-6))
@@ -178,4 +179,4 @@ def _describe_audit(audit: AuditManifest) -> str:
     return ", ".join(told) or "nothing suspicious"
 
 
-stage = Stage("audit", 2, AuditManifest, _audit, _audit_key, _describe_audit)
+stage = Stage("audit", 3, AuditManifest, _audit, _audit_key, _describe_audit)

@@ -107,7 +107,8 @@ class Backbone:
         names = [cut.name for cut in self.cuts]
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[-3:]
         raise BackboneError(
-            f"A cut of {self.name} is a tensor that all paths from input to output pass through.",
+            f"{self.name} has no such cut: a cut is a layer that all paths from input to "
+            "output pass through",
             f"{name!r}; did you mean {' or '.join(close)}?",
             f"`headstart cuts {self.name}` lists all {len(names)}",
         )
@@ -131,7 +132,7 @@ class Backbone:
         """
         cuts = [self.resolve_cut(name) for name in cut_names]
         if not cuts:
-            raise BackboneError("An extractor computes at least one cut.", "none", "name a cut")
+            raise BackboneError("an extractor needs at least one cut", "none", "name a cut")
         features = keras.Model(self.model.inputs, [self._tensor(cut) for cut in cuts])
         if not preprocess:
             return features
@@ -273,13 +274,13 @@ def _load_file(config: BackboneConfig, image_size: int | None) -> Backbone:
     if not path.exists() and not path.suffix and len(path.parts) == 1:
         close = difflib.get_close_matches(config.name, BACKBONES, n=3, cutoff=0.4)
         raise BackboneError(
-            "A backbone is a name from the table, or the path of a .keras file or SavedModel.",
+            "unknown backbone: expected a known name, or the path of a .keras file or SavedModel",
             f"{config.name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""),
             "`headstart backbones` lists the names",
         )
     if config.weights != "pretrained":
         raise BackboneError(
-            "A backbone from a file brings its own weights.",
+            "backbone.weights was set for a backbone from a file, which brings its own weights",
             f"backbone.weights={config.weights!r} with {config.name}",
             "leave backbone.weights out",
         )

@@ -100,7 +100,7 @@ def seeded_initializers(seed: int) -> Iterator[None]:
 def _build_classic(entry: BackboneEntry, weights: str, image_size: int) -> Any:
     if weights == "pretrained":
         raise BackboneError(
-            f"{entry.name} is there to be trained: headstart knows no pretrained weights for it.",
+            f"there are no pretrained weights for {entry.name}",
             "backbone.weights=pretrained",
             "train it with `headstart scratch`, or --set backbone.weights=random",
         )
@@ -119,7 +119,7 @@ def _build_keras_application(entry: BackboneEntry, pretrained: bool, image_size:
             )
     except ValueError as error:
         raise BackboneError(
-            f"{entry.name} takes images that its layers and its weights allow.",
+            f"{entry.name} cannot be built for images of this size",
             f"image_size={image_size}: {error}",
             f"--set views.image_size={entry.image_size}, its own size",
         ) from None
@@ -128,7 +128,7 @@ def _build_keras_application(entry: BackboneEntry, pretrained: bool, image_size:
         if not isinstance(error, OSError) and "URL fetch failure" not in str(error):
             raise
         raise BackboneError(
-            f"The ImageNet weights of {entry.name} are downloaded once, by Keras.",
+            f"the ImageNet weights of {entry.name} could not be downloaded",
             f"the download failed: {error}",
             "give the command again with an internet connection (once: Keras keeps the file "
             "under ~/.keras/models, and a copy of that folder will do); or leave --backbone out: "
@@ -166,7 +166,8 @@ def _snake_case(class_name: str) -> str:
 def _check_weights_file(entry: BackboneEntry, weights: str) -> None:
     if not weights.endswith(_WEIGHTS_SUFFIX) or not Path(weights).is_file():
         raise BackboneError(
-            f"Weights are pretrained, random, or the path of a {_WEIGHTS_SUFFIX} file.",
+            "invalid backbone.weights: expected pretrained, random, or the path of a "
+            f"{_WEIGHTS_SUFFIX} file",
             f"{weights!r}" + ("" if Path(weights).exists() else ", which does not exist"),
             f"--set backbone.weights=pretrained, or a file of "
             f"load_backbone(...).model.save_weights('{entry.name}{_WEIGHTS_SUFFIX}')",
@@ -181,8 +182,8 @@ def _load_weights_file(model: Any, entry: BackboneEntry, weights: str) -> None:
             model.load_weights(weights)
     except (ValueError, OSError, KeyError, UserWarning) as error:
         raise BackboneError(
-            f"A weights file fits {entry.name} without its classifier (include_top=False, "
-            "pooling='avg').",
+            f"the weights file does not fit {entry.name} without its classifier "
+            "(include_top=False, pooling='avg')",
             f"{weights}: {error}",
             "save it with load_backbone(...).model.save_weights(path)",
         ) from None

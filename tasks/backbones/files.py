@@ -59,7 +59,8 @@ def load_backbone_file(path: Path, image_size: int | None = None) -> LoadedFile:
     if path.is_file() and path.suffix == ".keras":
         return _load_keras_file(path, image_size)
     raise BackboneError(
-        "A backbone file is a .keras file or a SavedModel folder (with saved_model.pb in it).",
+        "not a backbone file: expected a .keras file or a SavedModel folder with "
+        "saved_model.pb in it",
         f"{path}" + ("" if path.exists() else ", which does not exist"),
         "save a model with model.save('NAME.keras'); `headstart backbones` lists the names",
     )
@@ -70,8 +71,8 @@ def _load_keras_file(path: Path, image_size: int | None) -> LoadedFile:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise BackboneError(
-            "A .keras file holds stock Keras layers only; Lambda and custom layers carry code "
-            "and are not loaded.",
+            "the .keras file has layers that are not stock Keras layers; Lambda and custom "
+            "layers carry code and are not loaded",
             f"{path}: {_first_line(error)}",
             "replace such layers with stock ones or with keras.ops, and save again",
         ) from None
@@ -88,14 +89,14 @@ def _as_functional(path: Path, model: Any) -> Any:
     if not hasattr(model, "operations"):
         if not isinstance(model, keras.Sequential) or not model.built:
             raise BackboneError(
-                "A backbone is a functional or sequential model that knows its input shape.",
+                "the backbone is not a functional or sequential model with a known input shape",
                 f"{path}: {type(model).__name__}",
                 "build it with keras.Input and keras.Model, and save it again",
             )
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise BackboneError(
-            "A backbone has one input and one output.",
+            "the backbone does not have exactly one input and one output",
             f"{path}: {len(model.inputs)} inputs, {len(model.outputs)} outputs",
             "save keras.Model(images, features), with the one of each that you want",
         )
@@ -106,14 +107,14 @@ def _choose_size(path: Path, shape: tuple[int | None, ...], image_size: int | No
     """Agree on the side of a square RGB input."""
     if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
         raise BackboneError(
-            "A backbone takes square RGB images, [N, size, size, 3].",
+            "the backbone does not take square RGB images, [N, size, size, 3]",
             f"{path}: an input of shape {shape}",
             "save the model with keras.Input((size, size, 3))",
         )
     own_size = shape[1]
     if own_size and image_size and own_size != image_size:
         raise BackboneError(
-            f"This backbone takes images of {own_size} x {own_size} pixels.",
+            f"this backbone only takes images of {own_size} x {own_size} pixels",
             f"{path}: image_size={image_size}",
             f"--set views.image_size={own_size}, or leave it out",
         )
@@ -143,7 +144,7 @@ def _end_in_features(path: Path, model: Any) -> tuple[Any, tuple[str, ...]]:
         notes.append(f"{path.name} gives a feature map; its average over the pixels is the top.")
     if len(features.shape) != 2:
         raise BackboneError(
-            "A backbone gives features [N, C] or a feature map [N, height, width, C].",
+            "the backbone gives neither features [N, C] nor a feature map [N, height, width, C]",
             f"{path}: an output of shape {features.shape}",
             "save the model up to such a layer",
         )
@@ -172,7 +173,7 @@ def _load_saved_model(path: Path, image_size: int | None) -> LoadedFile:
         )
     except (ValueError, OSError) as error:
         raise BackboneError(
-            "A SavedModel has the signature serving_default.",
+            "the SavedModel has no usable signature serving_default",
             f"{path}: {_first_line(error)}",
             "write it with model.export(path)",
         ) from None
@@ -180,7 +181,8 @@ def _load_saved_model(path: Path, image_size: int | None) -> LoadedFile:
     inputs = list(signature.structured_input_signature[1].values())
     if len(inputs) != 1 or len(signature.structured_outputs) != 1:
         raise BackboneError(
-            "The signature serving_default of a SavedModel has one input and one output.",
+            "the SavedModel's signature serving_default does not have exactly one input "
+            "and one output",
             f"{path}: {len(inputs)} inputs, {len(signature.structured_outputs)} outputs",
             "export the model with one of each, or give its .keras file",
         )

@@ -75,7 +75,8 @@ def read_torch_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
         struct.error,
     ) as error:
         raise BackboneError(
-            "A file of weights holds named tensors in PyTorch's legacy format, nothing else.",
+            "the weights file cannot be read: expected named tensors in PyTorch's legacy "
+            "format, nothing else",
             f"{path}: {error}",
             "get the file again from where it was published; do not open it with other tools",
         ) from None

@@ -185,12 +185,13 @@ def _store_as(
     row = int(np.argmin(finite))
     if np.isfinite(values[row]).all():
         raise BackboneError(
-            f"Activations at the cut fit into {dtype.name} (up to {np.finfo(dtype).max:,.0f}).",
+            f"an activation at the cut does not fit into {dtype.name} (up to "
+            f"{np.finfo(dtype).max:,.0f})",
             f"{np.abs(values[row]).max():,.0f} for image {row_ids[row].image_digest}",
             "store them as float32: --set bottlenecks.dtype=float32",
         )
     raise BackboneError(
-        "Activations at the cut are finite numbers.",
+        "an activation at the cut is not a finite number",
         f"NaN or Inf for image {row_ids[row].image_digest}",
         "check the backbone's weights and preprocessing (`headstart cuts BACKBONE`)",
     )

@@ -75,16 +75,16 @@ def check_parity(
             row = int(np.argmax(relative))
             if _rounds_too_much(live.numpy()[row], collection.dtype, tolerance):
                 raise BackboneError(
-                    f"The activations at {cut} can be stored as {collection.dtype} within "
-                    f"{tolerance:g} of their largest.",
+                    f"activations at {cut} cannot be stored as {collection.dtype} within "
+                    f"{tolerance:g} of their largest",
                     f"{float(largest[row]):.3g} is the largest of image "
                     f"{sample.row_ids[row].image_digest}, where {collection.dtype} has too few "
                     "steps or no such number",
                     "store them as float32: --set bottlenecks.dtype=float32",
                 )
             raise BackboneError(
-                f"A stored bottleneck at {cut} is what the backbone computes, within "
-                f"{tolerance:g} of its largest activation.",
+                f"a stored bottleneck at {cut} differs from what the backbone computes by more "
+                f"than {tolerance:g} of its largest activation",
                 f"{relative[row]:.3g} for image {sample.row_ids[row].image_digest}, "
                 f"view {sample.row_ids[row].view}, rows {collection.digest[:12]}",
                 "`headstart cache verify` checks the shards; if they are whole, please report "

@@ -115,7 +115,7 @@ def _list(config: DatasetConfig, min_classes: int) -> Listing:
     images = config.images.expanduser()
     if address := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):/", str(images)):
         raise DatasetError(
-            "A folder of images, or a manifest, on this machine was expected.",
+            "images must be a folder or a manifest on this machine",
             f"{images}, an address",
             f"download what lies there first (from {address[1]}), and give the local folder; the "
             "store alone may lie in a bucket: --store",
@@ -123,12 +123,12 @@ def _list(config: DatasetConfig, min_classes: int) -> Listing:
     try:
         mode = images.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise DatasetError("An image folder or manifest was expected.", *_missing(images)) from None
+        raise DatasetError("there is no such image folder or manifest", *_missing(images)) from None
     except OSError as error:
         refuse_passing(error, str(images))
         reason = f"{images}: {(error.strerror or type(error).__name__).lower()}"
         raise DatasetError(
-            "An image folder or manifest that can be read was expected.",
+            "the image folder or manifest cannot be read",
             reason,
             "check the path, and who may read it",
         ) from None
@@ -138,7 +138,7 @@ def _list(config: DatasetConfig, min_classes: int) -> Listing:
     if images.suffix.lower() in MANIFEST_SUFFIXES and stat.S_ISREG(mode):
         return list_manifest(images, config)
     raise DatasetError(
-        "A folder of images, or a manifest in CSV or Parquet, was expected.",
+        "this is neither a folder of images nor a manifest in CSV or Parquet",
         str(images),
         f"give a folder, or a file whose name ends in {', '.join(MANIFEST_SUFFIXES)}"
         f"{_conversion(images)}",
@@ -150,7 +150,7 @@ def _refuse_settings_of_manifests(config: DatasetConfig) -> None:
     told = [f"dataset.{name}" for name in fields if getattr(config, name) is not None]
     if told:
         raise DatasetError(
-            f"{', '.join(told)} {'is' if len(told) == 1 else 'are'} for manifests.",
+            f"{', '.join(told)} {'is' if len(told) == 1 else 'are'} only for manifests",
             f"{config.images}, a folder",
             "leave it out, or give the manifest",
         )
@@ -243,7 +243,7 @@ def _problem_key(problem: Problem) -> tuple[int, str, str]:
 
 def _no_usable_image(config: DatasetConfig, problems: list[Problem]) -> DatasetError:
     return DatasetError(
-        "At least one usable image was expected.",
+        "no usable image was found",
         f"{config.images}: none{_told(problems)}",
         "put the images of each class into a sub-folder of its own, or give a manifest",
     )
@@ -254,7 +254,7 @@ def _too_few_classes(
 ) -> DatasetError:
     found = f"only the class {class_names[0]}" if class_names else "no class"
     return DatasetError(
-        "At least two classes with usable images were expected.",
+        "at least two classes with usable images are needed",
         f"{config.images}: {found}{_told(problems)}",
         "add images of another class",
     )
@@ -263,7 +263,7 @@ def _too_few_classes(
 def _nothing_to_train_on(config: DatasetConfig, index: DatasetIndex) -> DatasetError:
     found = " / ".join(f"{split} {sum(n):,}" for split, n in index.split_counts.items())
     return DatasetError(
-        "Images to train on were expected.",
+        "there are no images to train on",
         f"{config.images}: {found}{_told(index.problems)}",
         "add a train split or more images, or lower dataset.val_fraction and dataset.test_fraction",
     )
@@ -272,7 +272,7 @@ def _nothing_to_train_on(config: DatasetConfig, index: DatasetIndex) -> DatasetE
 def _refused(config: DatasetConfig, index: DatasetIndex) -> DatasetError:
     lines = "\n".join(f"  {problem}" for problem in index.left_out)
     return DatasetError(
-        "A data set without problems was expected (dataset.strict).",
+        "the data set has problems, and dataset.strict is set",
         f"{config.images}: {len(index.left_out):,} left out\n{lines}",
         "mend or remove these, or set dataset.strict to false to go on without them",
     )

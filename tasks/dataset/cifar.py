@@ -92,7 +92,7 @@ def read_cifar(
         data = np.frombuffer(_read(folder / name), np.uint8)
         if data.size == 0 or data.size % record:
             raise DatasetError(
-                f"A binary CIFAR file is records of {record:,} bytes.",
+                f"the CIFAR file is damaged: its size is not a multiple of {record:,} bytes",
                 f"{folder / name}: {data.size:,} bytes",
                 "fetch the archive again",
             )
@@ -125,7 +125,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DatasetError(
-            "A readable CIFAR file was expected.",
+            "the CIFAR file cannot be read",
             f"{path}: {error.strerror or error}",
             "fetch the archive again",
         ) from None

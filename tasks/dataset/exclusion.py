@@ -71,7 +71,7 @@ def read_exclusions(path: Path) -> Exclusions:
         text = path.expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(
-            "A list of images to leave out is a CSV or text file in UTF-8.",
+            "the list of images to leave out is not a CSV or text file in UTF-8",
             f"{path}: {error}",
             "give a file with one path or digest a line, as `headstart audit` writes it",
         ) from None

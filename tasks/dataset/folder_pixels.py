@@ -81,7 +81,7 @@ def _write_split(
 ) -> npt.NDArray[np.int32]:
     if not rows:
         raise DatasetError(
-            "There are images to train on and images to test on.",
+            "both training and test images are needed",
             f"{root}: no {split} images",
             "add a folder test/ beside train/; without either, add images or change "
             "dataset.test_fraction",
@@ -114,12 +114,12 @@ def _decode(path: Path, digest: str, max_pixels: int) -> Images:
         data = path.read_bytes()
     except OSError as error:
         received = f"{path}: {error.strerror or error}"
-        raise DatasetError("An image can be read.", received, next_step) from error
+        raise DatasetError("an image cannot be read", received, next_step) from error
     if bytes_digest(data) != digest:
-        expected = "An image holds the bytes that were indexed when the run began."
-        raise DatasetError(expected, f"{path}: was changed since", next_step)
+        problem = "an image was changed after the run had begun"
+        raise DatasetError(problem, f"{path}: other bytes than were indexed", next_step)
     try:
         return decode_image(data, max_pixels)
     except UndecodableImage as error:
         received = f"{path}: {error.reason}"
-        raise DatasetError("An indexed image can be decoded.", received, next_step) from None
+        raise DatasetError("an indexed image cannot be decoded", received, next_step) from None

@@ -86,7 +86,7 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DatasetError(
-            "A readable IDX file was expected.", f"{path}: {reason}", "fetch the file again"
+            "the IDX file cannot be read", f"{path}: {reason}", "fetch the file again"
         ) from None
     if len(data) != math.prod(shape):
         sides = " x ".join(map(str, shape))
@@ -111,7 +111,7 @@ def read_idx_pair(pair: IdxPair) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
     images, labels = read_idx(pair.images, 3), read_idx(pair.labels, 1)
     if len(images) != len(labels):
         raise DatasetError(
-            "There is one label for each image.",
+            "the numbers of images and labels differ",
             f"{len(images):,} images in {pair.images}, {len(labels):,} labels in {pair.labels}",
             "fetch both files again from one source",
         )
@@ -126,7 +126,7 @@ def _read_header(stream: BufferedIOBase, path: Path, num_dimensions: int) -> tup
     shape: tuple[int, ...] = struct.unpack(f">{num_dimensions}I", header[4:])
     if math.prod(shape) > MAX_BYTES:
         raise DatasetError(
-            f"An IDX file holds at most {MAX_BYTES:,} bytes.",
+            f"the IDX file claims to hold more than {MAX_BYTES:,} bytes",
             f"{path}: its header says {' x '.join(map(str, shape))}",
             "check the file",
         )
@@ -143,7 +143,7 @@ def _read_values(stream: BufferedIOBase, num_values: int) -> memoryview:
 
 def _wrong(path: Path, num_dimensions: int, reason: str) -> DatasetError:
     return DatasetError(
-        f"An IDX file of unsigned bytes in {num_dimensions} dimensions was expected.",
+        f"this is not an IDX file of unsigned bytes in {num_dimensions} dimensions",
         f"{path}: {reason}",
         "fetch the file again, or give the right folder with --data",
     )

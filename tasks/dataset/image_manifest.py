@@ -96,7 +96,7 @@ def _all_outside(file: Path, root: Path, outside: list[str], num_lines: int) -> 
     except ValueError:
         common = str(Path(outside[0]).parent)
     return DatasetError(
-        "The paths of a manifest lie in the folder that they start at.",
+        "the manifest has paths outside the folder that they start at",
         f"{file}: {len(outside):,} of {num_lines:,} are absolute and lead out of {root}, as "
         f"{printable(outside[0])}",
         f"--set dataset.root={printable(common)} names the folder that they lie in; "
@@ -125,7 +125,7 @@ class _Finder:
     def __init__(self, root: Path, config: DatasetConfig) -> None:
         if not root.is_dir():
             raise DatasetError(
-                "dataset.root is the folder that a manifest's paths start at.",
+                "dataset.root is not a folder",
                 f"{root}, which is no folder",
                 "check the path",
             )

@@ -190,7 +190,7 @@ class DatasetIndex:
             )
         except (ValueError, TypeError, KeyError) as error:
             raise DatasetError(
-                "The JSON of a data set index was expected.",
+                "this is not the JSON of a data set index",
                 f"{type(error).__name__}: {error}",
                 "build the index again",
             ) from None

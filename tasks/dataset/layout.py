@@ -171,7 +171,7 @@ def _refuse_unmet(root: Path, folders: Sequence[Place], given: Mapping[str, Mean
     unmet = [name for name in given if name.strip().casefold() not in there]
     if unmet:
         raise DatasetError(
-            "dataset.split_names names folders that are in the root.",
+            "dataset.split_names names a folder that is not there",
             f"{root}: there is no {', '.join(map(printable, unmet))} among "
             f"{some([folder.path for folder in folders]) or 'its folders'}",
             "write the names as they are there, or take these out",
@@ -183,8 +183,7 @@ def _refuse_mixed(root: Path, splits: list[Place], others: list[Place]) -> Datas
         {folder.name: "ignore" for folder in others[:4]}, default_flow_style=True, width=1000
     ).strip()
     return DatasetError(
-        "Either split folders (train/, val/, test/) or class folders were expected in the "
-        "root, not both.",
+        "the folder mixes split folders (train/, val/, test/) with class folders",
         f"{root}: {some([place.path for place in splits])} beside "
         f"{some([place.path for place in others])}",
         "move the class folders into a split folder, or the other folders out of the root; or say "
@@ -201,7 +200,7 @@ def _refuse_doubtful(root: Path, folders: Sequence[Place]) -> None:
         if len(splits) > 1:
             found = some([f"{place.path}/{name}" for name in sorted(names)])
             raise DatasetError(
-                "Split folders lie in the root, and class folders in them.",
+                "the split folders do not lie directly in the given folder",
                 f"{root}: split folders lie one level deeper ({found})",
                 f"give {printable(str(root / place.name))} as the path; where the folders in the "
                 "root are the classes, move the splits above them, or make one of all splits with "
@@ -216,7 +215,7 @@ def _refuse_doubtful(root: Path, folders: Sequence[Place]) -> None:
     paths = [place.path for place, *_ in looked]
     example = f"{{{looked[0][0].name}: train, {looked[1][0].name}: test}}"
     raise DatasetError(
-        "Folders in the root are classes, or splits that are known by their names.",
+        "it is unclear whether these folders are classes or splits",
         f"{root}: {some(paths)} hold folders of the same names ({some(sorted(shared))}), as the "
         "splits of a data set do",
         f"say what they are: --set 'dataset.split_names={example}' (train, val, test or ignore), "

@@ -104,7 +104,7 @@ def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place]) -> NoReturn
     found += f" ({num_files:,} {'file' if num_files == 1 else 'files'})"
     found += "".join(f"\n  {problem}" for problem in walk.listing.problems[:_MAX_PROBLEMS_SHOWN])
     raise DatasetError(
-        "At least two class folders with images were expected.", f"{root}: {found}", next_step
+        "at least two class folders with images are needed", f"{root}: {found}", next_step
     )
 
 

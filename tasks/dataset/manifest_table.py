@@ -137,7 +137,8 @@ def _decode(file: Path, data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         byte = f"byte 0x{data[error.start]:02x} in line {line}"
-        raise _no_utf8(file, f"{byte} is none of {encoding.upper()}", "WINDOWS-1252") from None
+        form = encoding.upper().removesuffix("-SIG")
+        raise _no_utf8(file, f"{byte} is no {form}", "WINDOWS-1252") from None
     if "\0" in text:
         raise _no_utf8(file, "it holds NUL characters", "UTF-16LE")
     return text
@@ -146,7 +147,7 @@ def _decode(file: Path, data: bytes) -> str:
 def _no_utf8(file: Path, reason: str, encoding: str) -> DatasetError:
     fixed = f"{file.stem}-utf8{file.suffix}"
     return DatasetError(
-        "A readable CSV file in UTF-8 was expected.",
+        "the CSV file is not in UTF-8",
         f"{file}: {reason}",
         f"save it as UTF-8 (in Excel: CSV UTF-8); if it is in {encoding}, as from many programs on "
         f"Windows: iconv -f {encoding} -t UTF-8 {printable(file.name)} > {printable(fixed)}",
@@ -198,7 +199,7 @@ def _path_reader(file: Path, schema: Any, column: int) -> Callable[[Any], str]:
     kind = _value_type(schema.field(column).type)
     if not (kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_null(kind)):
         raise DatasetError(
-            "The paths of a manifest are text.",
+            "the manifest's paths are not text",
             f"{file}: the column {schema.names[column]} holds {kind}",
             "write the files' paths into a column of text (dataset.path_column names it)",
         )
@@ -249,7 +250,7 @@ def _note(notes: list[str], text: str) -> None:
 
 def _no_label(file: Path, column: str, received: str) -> DatasetError:
     return DatasetError(
-        "Labels are names or whole numbers.",
+        "the labels are neither names nor whole numbers",
         f"{file}: the column {column} holds {received}",
         "write the name of each image's class as text (dataset.label_column names the column)",
     )
@@ -270,7 +271,7 @@ def _find_columns(
     missing = [column for column in ("path", "label") if found[column] is None]
     if missing:
         raise DatasetError(
-            "A manifest has the columns path and label, and if wanted split.",
+            "the manifest lacks a column: it needs path and label, and may have split",
             f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
             _cure(names, missing),
         )
@@ -289,13 +290,13 @@ def _find_column(file: Path, names: list[str], wanted: str, is_needed: bool) -> 
     places = same if is_needed and len(same) == 1 else close
     if len(places) > 1:
         raise DatasetError(
-            "The columns of a manifest have different names.",
+            "the manifest has several columns of the same name",
             f"{file}: {len(places)} columns are called {wanted}, of {', '.join(names)}",
             "rename or remove all but the one that counts",
         )
     if not places and is_needed:
         raise DatasetError(
-            f"A manifest has the column that is named: {printable(wanted)}.",
+            f"the manifest has no column {printable(wanted)}",
             f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
             "name one of these (dataset.path_column, dataset.label_column, dataset.split_column)",
         )
@@ -326,4 +327,4 @@ def _text(value: Any) -> str:
 
 def _unreadable(file: Path, form: str, reason: object) -> DatasetError:
     text = " ".join(str(reason).split())
-    return DatasetError(f"A readable {form} was expected.", f"{file}: {text}", "mend the file")
+    return DatasetError(f"the {form} cannot be read", f"{file}: {text}", "mend the file")

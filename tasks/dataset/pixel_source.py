@@ -75,7 +75,7 @@ def open_source(config: ScratchDatasetConfig) -> Source:
         if find_cifar(folder, layout) is not None:
             return _cifar_source(name, folder)
     raise DatasetError(
-        f"A data set is {', '.join(SOURCES)}, or a folder.",
+        f"unknown data set: expected {', '.join(SOURCES)}, or a folder",
         f"{config.images!r}",
         "check the name or the path",
     )
@@ -123,7 +123,7 @@ def folder_config(config: ScratchDatasetConfig) -> DatasetConfig:
 def _refuse_data(config: ScratchDatasetConfig) -> None:
     if config.data is not None:
         raise DatasetError(
-            f"--data holds the files of a data set that has a name: {', '.join(SOURCES)}.",
+            f"--data only goes with a data set that has a name: {', '.join(SOURCES)}",
             f"--data {config.data} with {config.images!r}",
             "give the name, or the folder alone",
         )

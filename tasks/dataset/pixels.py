@@ -60,7 +60,7 @@ def _file_digest(path: Path) -> str:
         return file_digest(path)
     except OSError as error:
         raise DatasetError(
-            "A data set's files can be read.", f"{path}: {error.strerror or error}"
+            "the data set's files cannot be read", f"{path}: {error.strerror or error}"
         ) from None
 
 
@@ -143,30 +143,30 @@ def _check(source: Source, splits: dict[str, tuple[Images, Labels]], num_classes
     if len(set(shapes.values())) > 1:
         sizes = (f"{split} {' x '.join(map(str, shape))}" for split, shape in shapes.items())
         raise DatasetError(
-            "Training and test images have one size.",
+            "training and test images differ in size",
             f"{source.name}: {', '.join(sizes)}",
             "fetch the files again from one source",
         )
     height, width, _ = shapes["train"]
     if height != width or not height:
         raise DatasetError(
-            f"The images of {source.name} are square.",
+            f"the images of {source.name} are not square",
             f"{height} x {width} pixels",
             "crop or pad them; image files of any shape in a folder are resized",
         )
     for split, (images, labels) in splits.items():
         if len(images) == 0:
-            raise DatasetError("Each split has images.", f"{split} of {source.name} has none")
+            raise DatasetError("a split has no images", f"{split} of {source.name} has none")
         if labels.min() < 0 or labels.max() >= num_classes:
             raise DatasetError(
-                f"A label of {source.name} is one of {num_classes} classes, counted from 0.",
+                f"the labels of {source.name} do not all lie between 0 and {num_classes - 1}",
                 f"{split}: labels from {labels.min()} to {labels.max()}",
                 "fetch the files again",
             )
     empty = list(_classes_without_images(splits["train"][1], num_classes))
     if num_classes < 2 or empty:
         raise DatasetError(
-            "There are training images of at least two classes, and of every class.",
+            "training images are missing: every class needs some, and two classes are the least",
             f"{num_classes} classes, none of class {empty[:10]}" if empty else "one class",
             "add images of it, or remove the class",
         )

@@ -107,7 +107,7 @@ def refuse_passing(error: OSError, path: str) -> None:
     """
     if error.errno in _PASSING:
         raise DatasetError(
-            "The images can be read, or are known to be unreadable.",
+            "an image could not be read",
             f"{printable(path)}: {error.strerror}",
             "run the command again; what fails each time, mend or take out of the folder",
         ) from error

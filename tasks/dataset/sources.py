@@ -163,7 +163,7 @@ def _download(source: NamedSource, parent: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(
-            f"The files of {source.name} are kept in {folder}.",
+            f"the files of {source.name} cannot be kept in {folder}",
             error.strerror or str(error),
             "give a folder that holds them with --data",
         ) from None
@@ -202,12 +202,12 @@ def _download_error(source: NamedSource, name: str, sha256: str, error: Any) -> 
     reason = str(error)
     if "hash" in reason or "corrupted" in reason:
         return DatasetError(
-            f"{source.url}{name} has the SHA-256 {sha256}.",
+            f"the download of {source.url}{name} does not have the SHA-256 {sha256}",
             "other bytes: cut short on the way, or not that file; they were not kept",
             "try again; if it persists, get the files elsewhere and give their folder with --data",
         )
     return DatasetError(
-        f"{name} of {source.name} is downloaded once, from {source.url}",
+        f"{name} of {source.name} could not be downloaded from {source.url}",
         f"the download failed: {reason}",
         f"get the files elsewhere and give their folder with --data{_debian_hint(source)}",
     )
@@ -227,7 +227,7 @@ def _incomplete(source: NamedSource, folder: Path) -> DatasetError:
         files = [name for names in layout.files.values() for name in names]
         wanted = f"{', '.join(files)} and {layout.names_file}"
     return DatasetError(
-        f"The folder of {source.name} holds {wanted}.",
+        f"the folder of {source.name} does not hold {wanted}",
         f"{folder}: not all of them",
         "give the folder that holds them with --data, or leave --data out",
     )

@@ -152,7 +152,7 @@ def evaluate(
     """
     if len(class_names) != logits.shape[-1]:
         raise TrainingError(
-            "Logits have one column for each class name.",
+            "the logits do not have one column for each class name",
             f"logits of shape {logits.shape}, {len(class_names)} class names",
             "evaluate the head with the class names it was trained on",
         )
@@ -250,21 +250,21 @@ def _score_chunk(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> _Row
 def _check(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
     if logits.ndim != 2 or logits.shape[1] < 1 or labels.shape != logits.shape[:1]:
         raise TrainingError(
-            "Logits have the shape [n, num_classes] and labels the shape [n].",
+            "wrong shapes: expected logits [n, num_classes] and labels [n]",
             f"logits {logits.shape}, labels {labels.shape}",
             "pass one row of logits and one label for each image",
         )
     num_bad_rows = int((~np.isfinite(logits).all(axis=1)).sum())
     if num_bad_rows:
         raise TrainingError(
-            "Logits are finite numbers.",
+            "some logits are not finite numbers",
             f"NaN or infinity in {num_bad_rows:,} of {len(logits):,} rows",
             "the head diverged: lower head.learning_rate and train again",
         )
     wrong = np.flatnonzero((labels < 0) | (labels >= logits.shape[1]))
     if wrong.size:
         raise DatasetError(
-            f"A label is the index of one of {logits.shape[1]} classes.",
+            f"a label is not the index of one of the {logits.shape[1]} classes",
             f"label {labels[wrong[0]]} in row {wrong[0]}",
             "evaluate on a data set with the classes that the head was trained on",
         )

@@ -24,6 +24,8 @@ BATCH_SIZE = 8
 """Views a pass; all activations of a batch are held for the gradient."""
 MAX_SHEET_ROWS = 60
 """Images on the contact sheet; further ones have their own files."""
+MAX_STEM_BYTES = 200
+"""Of an overlay's name, which is 255 bytes at the most."""
 SHEET_FILE = "contact_sheet.png"
 
 
@@ -99,7 +101,7 @@ def explain_images(
                     rows.append(tiles)
     if not made:
         raise DatasetError(
-            "At least one image to explain was expected.",
+            "no image to explain was found",
             ", ".join(printable(str(path)) for path in paths),
             "give image files, or folders with some",
         )
@@ -113,7 +115,7 @@ def _refuse_overwriting(out: Path, found: Sequence[FoundFile]) -> None:
     inside = [file.path for file in found if folder in _places(Path(file.path))]
     if inside:
         raise ConfigError(
-            "--out is a folder without images to explain: pictures are named after their images.",
+            "--out holds images to explain, and pictures named after them would overwrite them",
             f"{printable(str(out))}, where {printable(inside[0])} lies",
             "choose another folder with --out",
         )
@@ -131,7 +133,7 @@ def _writing_to(out: Path) -> Iterator[None]:
             yield
         except OSError as error:
             raise ConfigError(
-                "--out is a folder that can be written.",
+                "the folder of --out cannot be written",
                 f"{printable(str(out))}: {error.strerror or error}",
                 "choose another folder with --out",
             ) from None
@@ -211,7 +213,8 @@ def _peak(heat: NDArray[Any]) -> tuple[float, float] | None:
 
 def _free_name(out: Path, stem: str, taken: set[str]) -> Path:
     """Name an overlay after its image; a number tells images of one name in two folders apart."""
-    name = printable(stem)
+    # With room for a number and the ending: a name may be as long as a file system allows.
+    name = printable(stem).encode()[:MAX_STEM_BYTES].decode(errors="ignore")
     names = (f"{name}{suffix}.png" for suffix in chain([""], (f"_{n}" for n in count(2))))
     free = next(each for each in names if each not in taken)
     taken.add(free)

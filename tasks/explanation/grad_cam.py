@@ -93,8 +93,8 @@ def choose_layer(model: keras.Model, images: NDArray[Any], layer: str | None = N
     names = map_layers(model, images)
     if not names:
         raise ConfigError(
-            "A heatmap needs a layer whose output is a map of the image, [N, height, width, "
-            "channels] with height and width above 1.",
+            "no layer can carry a heatmap: its output must be a map of the image, [N, "
+            "height, width, channels] with height and width above 1",
             f"{model.name}: no layer has one",
             "explain a convolutional model",
         )
@@ -144,7 +144,7 @@ def heatmaps(
     gradient = tape.gradient(score, activation)
     if gradient is None:
         raise ExportError(
-            "The model's answer depends on the layer that is explained.",
+            "the model's answer does not depend on this layer",
             f"{layer}: no gradient reaches it from the output",
             "explain another layer",
         )
@@ -170,7 +170,7 @@ def _run(
         output = model(images, training=False)
     if not tf.is_tensor(output) or output.shape.rank != 2:
         raise ExportError(
-            "A classifier has one output of shape [N, num_classes].",
+            "the model is not a classifier with one output of shape [N, num_classes]",
             f"{model.name}: {getattr(output, 'shape', type(output).__name__)}",
             "give a model that classifies images",
         )
@@ -231,7 +231,7 @@ def _with_complement(probabilities: Any) -> Any:
 def _checked(classes: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     if classes.min() < 0 or classes.max() >= num_classes:
         raise ConfigError(
-            f"A class is a number from 0 to {num_classes - 1}.",
+            f"a class must be a number from 0 to {num_classes - 1}",
             f"{classes.min()} to {classes.max()}",
             "name a class of the model",
         )

@@ -58,7 +58,7 @@ def find_layer(names: Iterable[str], wanted: str) -> str:
         return ends[0]
     shown = ", ".join((ends or names)[-MAX_NAMES_SHOWN:])
     raise ConfigError(
-        "--layer names one layer whose output is a map of the image.",
+        "--layer does not name exactly one layer whose output is a map of the image",
         f"{wanted!r}, the name of {len(ends)} of them" if ends else f"{wanted!r}: there is none",
         f"give one of {shown}" + (", …" if len(ends or names) > MAX_NAMES_SHOWN else ""),
     )

@@ -88,7 +88,7 @@ class Subject:
         if name.isdecimal() and int(name) < len(self.class_names):
             return int(name)
         raise ConfigError(
-            "--class names a class of the model.",
+            "the model has no such class",
             repr(name),
             f"give one of {', '.join(self.class_names[:20])}",
         )
@@ -112,7 +112,8 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
     file = path / FILE_NAMES["keras"] if path.is_dir() else path
     if not file.is_file():
         raise ExportError(
-            "Layers can be looked at in a Keras model: a .keras file, or a run's folder with one.",
+            "there is no Keras model to explain: expected a .keras file, or a run's folder "
+            "with one",
             f"{path}: {'a folder without ' + FILE_NAMES['keras'] if path.is_dir() else 'no file'}",
             "give the model.keras that was exported with it",
         )
@@ -121,7 +122,7 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
     except (ValueError, OSError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(
-            "A .keras file that can be loaded was expected.", f"{file}: {reason}", "check the file"
+            "the .keras file cannot be loaded", f"{file}: {reason}", "check the file"
         ) from error
     try:
         card = read_card(file)
@@ -138,15 +139,15 @@ def _foreign(model: keras.Model, file: Path, image_size: int | None) -> Subject:
     classifies = len(outputs) == 1 and len(outputs[0]) == 2 and outputs[0][1] is not None
     if not takes_images or not classifies:
         raise ExportError(
-            "A classifier takes one batch of images, [N, height, width, 1 or 3], and gives "
-            "[N, num_classes].",
+            "the model is not a classifier from images [N, height, width, 1 or 3] to [N, "
+            "num_classes]",
             f"{file}: {shapes or 'no inputs'} to {outputs or 'no outputs'}",
             "explain another model",
         )
     _, height, width, channels = shapes[0]
     if None not in (height, width) and height != width:
         raise ExportError(
-            "A view is square, and so is the image that a model takes.",
+            "the model does not take square images",
             f"{file}: input {height} x {width}",
             "explain a model of square images, or of any size",
         )
@@ -160,14 +161,14 @@ def _agreed_side(file: Path, fixed: int | None, asked: int | None) -> int:
     """Settle the side of a view in pixels between what a model takes and what was asked for."""
     if asked is not None and fixed not in (None, asked):
         raise ConfigError(
-            f"The model takes images of {fixed} x {fixed} pixels.",
+            f"the model only takes images of {fixed} x {fixed} pixels",
             f"{file} with --image-size {asked}",
             "leave --image-size out",
         )
     side = fixed or asked
     if side is None:
         raise ConfigError(
-            "The model takes images of any size.",
+            "the model takes images of any size, so --image-size is needed",
             f"{file}: no size",
             "give the size it was trained with: --image-size 224",
         )

@@ -69,7 +69,7 @@ def read_image_file(path: str | os.PathLike[str], max_pixels: int) -> bytes:
 
 
 def _unreadable(reason: str) -> DatasetError:
-    return DatasetError("An image file that can be read was expected.", reason, "check the path")
+    return DatasetError("the image file cannot be read", reason, "check the path")
 
 
 def _walk(top: str) -> Iterator[FoundFile]:

@@ -108,11 +108,13 @@ def _check_fit(extractor: keras.Model, head: keras.Model) -> None:
     wanted = tuple(head.inputs[0].shape[1:])
     if len(extractor.outputs) != 1 or given != wanted:
         raise ExportError(
-            f"The head takes the bottlenecks of one cut, each of shape {list(wanted)}.",
+            "the head does not fit the extractor: it takes the bottlenecks of one cut, "
+            f"each of shape {list(wanted)}",
             f"an extractor of {len(extractor.outputs)} cuts, the first of shape {list(given)}",
             "join the head with the extractor of the cut it was trained on",
         )
     if LOGITS not in [layer.name for layer in head.layers]:
         raise ExportError(
-            f'The head ends in a layer named "{LOGITS}".', f"its last is {head.layers[-1].name!r}"
+            f'the head does not end in a layer named "{LOGITS}"',
+            f"its last is {head.layers[-1].name!r}",
         )

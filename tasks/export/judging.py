@@ -62,7 +62,7 @@ def judge(model: Path, images: Path) -> Judgement:
         reporter().note(line)
     if unknown := sorted(set(index.class_names) - set(names)):
         raise DatasetError(
-            f"The classes are among the model's {len(names)}.",
+            f"the images have classes that the model does not know (it has {len(names)})",
             f"{', '.join(unknown)} in {images}",
             f"rename the folders to the model's classes: {', '.join(names)}",
         )
@@ -129,7 +129,7 @@ def _predict_files(
 
 def _refuse(path: str, reason: str) -> None:
     raise DatasetError(
-        "An image that was indexed a moment ago can be read.",
+        "an image that was indexed a moment ago can no longer be read",
         f"{path}: {reason}",
         "run the command again when nothing changes the folder",
     )

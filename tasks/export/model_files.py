@@ -9,7 +9,6 @@ files. Keras, LiteRT and TensorFlow Serving all ignore the addition.
 import contextlib
 import os
 import sys
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -126,7 +125,7 @@ def read_card(path: Path) -> ModelCard:
         return ModelCard.model_validate_json(text)
     except (OSError, KeyError, zipfile.BadZipFile, ValidationError) as error:
         raise ExportError(
-            "A model that headstart exported has a card with its class names inside.",
+            "the model has no card with its class names inside",
             f"{path}: damaged, or not headstart's ({_first_line(error)})",
             "give a model, or the folder of a run, that `headstart train` has written",
         ) from None
@@ -156,7 +155,7 @@ def load_network(path: Path) -> tuple[ModelCard, Network]:
         return card, loaders[kind](path)
     except Exception as error:  # each loader raises whatever its parser stumbles on
         raise ExportError(
-            "A model file that can be loaded was expected.",
+            "the model file cannot be loaded",
             f"{path}: {_first_line(error)}",
             "export the model again",
         ) from error
@@ -218,7 +217,7 @@ def _open_litert(path: Path) -> Any:
 @contextlib.contextmanager
 def _without_info_lines() -> Iterator[None]:
     """Keep LiteRT's C++ from telling on file descriptor 2 which delegate it chose."""
-    with tempfile.TemporaryFile() as aside:
+    with open(os.memfd_create("litert"), "w+b") as aside:  # noqa: PTH123
         sys.stderr.flush()
         real = os.dup(2)
         os.dup2(aside.fileno(), 2)
@@ -234,7 +233,9 @@ def _without_info_lines() -> Iterator[None]:
 
 
 def _locate(path: Path) -> tuple[Path, Format]:
-    expected = "A model is a .keras or .tflite file, a SavedModel folder or the folder of a run."
+    problem = (
+        "not a model: expected a .keras or .tflite file, a SavedModel folder or a run's folder"
+    )
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return path, "saved_model"
@@ -242,19 +243,19 @@ def _locate(path: Path) -> tuple[Path, Format]:
             if (path / FILE_NAMES[kind]).exists():
                 return path / FILE_NAMES[kind], kind
         names = ", ".join(FILE_NAMES.values())
-        raise ExportError(expected, f"{path}: a folder with none of {names}", "check the path")
+        raise ExportError(problem, f"{path}: a folder with none of {names}", "check the path")
     try:
         with path.open("rb") as file:
             prefix = file.read(8)
     except OSError as error:
         raise ExportError(
-            expected, f"{path}: {(error.strerror or '').lower()}", "check the path"
+            problem, f"{path}: {(error.strerror or '').lower()}", "check the path"
         ) from None
     if prefix[4:8] == _TFLITE_MAGIC:
         return path, "litert"
     if prefix[:4] == _ZIP_MAGIC:
         return path, "keras"
-    raise ExportError(expected, f"{path}: another kind of file", "check the path")
+    raise ExportError(problem, f"{path}: another kind of file", "check the path")
 
 
 def _load_saved_model(path: Path) -> Network:

@@ -191,7 +191,7 @@ class Predictor:
         except DatasetError as error:
             name = _path_of(item) or f"item {position}"
             received = f"{name}: {error.received}"
-            raise DatasetError(error.expected, received, error.next_step) from None
+            raise DatasetError(error.problem, received, error.next_step) from None
 
     def _try_view(self, found: FoundFile) -> "_Read":
         if found.problem:
@@ -237,7 +237,7 @@ def _path_of(item: Item) -> str | None:
 def _checked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise DatasetError(
-            "An image as an array is RGB pixels, uint8 [H, W, 3].",
+            "an array must be an image of RGB pixels, uint8 [H, W, 3]",
             f"{pixels.dtype} {list(pixels.shape)}",
             "convert it, or give the path of the file",
         )

@@ -58,7 +58,7 @@ def predict_to(
         write(prediction.path or "", prediction, "")
     if not num_predicted:
         raise DatasetError(
-            "At least one image that can be predicted was expected.",
+            "no image could be predicted",
             f"{num_bad:,} unusable, the first {first_bad}" if num_bad else "no paths",
             "give image files, or folders with images in them",
         )
@@ -68,7 +68,8 @@ def predict_to(
 def _writer(stream: TextIO, output_format: str, top_k: int) -> _Write:
     if output_format not in get_args(OutputFormat) or top_k < 1:
         raise ConfigError(
-            f"Predictions are written as {', '.join(get_args(OutputFormat))}, of 1 class or more.",
+            f"predictions can only be written as {', '.join(get_args(OutputFormat))}, of 1 "
+            "class or more",
             f"format {output_format!r}, top_k {top_k}",
         )
     if output_format == "json":
@@ -79,6 +80,9 @@ def _writer(stream: TextIO, output_format: str, top_k: int) -> _Write:
 
 
 def _json_writer(stream: TextIO) -> _Write:
+    # Escapes of JSON's own, where the stream would put others, which are not JSON.
+    is_unicode = (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+
     def write(path: str, prediction: Prediction | None, reason: str) -> None:
         line: dict[str, Any] = {"path": _utf8(path)}
         if prediction is None:
@@ -86,7 +90,7 @@ def _json_writer(stream: TextIO) -> _Write:
         else:
             top = [{"label": name, "probability": _round(p)} for name, p in prediction.top]
             line |= {**top[0], "top": top}
-        print(json.dumps(line, ensure_ascii=False), file=stream, flush=True)
+        print(json.dumps(line, ensure_ascii=not is_unicode), file=stream, flush=True)
 
     return write
 
@@ -110,7 +114,7 @@ def _text_writer(stream: TextIO) -> _Write:
     def write(path: str, prediction: Prediction | None, reason: str) -> None:
         says = f"unusable: {reason}"
         if prediction is not None:
-            says = ", ".join(f"{name} {p:.1%}" for name, p in prediction.top)
+            says = ", ".join(f"{printable(name)} {p:.1%}" for name, p in prediction.top)
         print(f"{printable(path)}: {says}", file=stream, flush=True)
 
     return write

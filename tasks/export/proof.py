@@ -69,7 +69,8 @@ def prove(
             tolerance = max(tolerance, LITERT_TOLERANCE)
         if not difference <= tolerance:  # so that NaN fails too
             raise ExportError(
-                f"An exported model gives the pipeline's probabilities within {tolerance:g}.",
+                "the exported model's probabilities differ from the pipeline's by more than "
+                f"{tolerance:g}",
                 f"{path}: {answer.way} differs by {difference:.3g}",
                 "export again; if it persists, report it with the backbone and the cut",
             )

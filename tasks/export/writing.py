@@ -65,7 +65,7 @@ def export_model(
     num_classes = int(model.output.shape[-1])
     if len(card.class_names) != num_classes:
         raise ExportError(
-            f"The model has {num_classes} probabilities, so as many class names.",
+            f"the number of class names is not the model's {num_classes} probabilities",
             f"{len(card.class_names)} class names",
         )
     formats = formats_of(model, formats)
@@ -174,7 +174,7 @@ def _write_litert(_: ModelCard, network: Any, path: Path) -> None:
         path.write_bytes(converter.convert())
     except Exception as error:  # ConverterError is private, and others come through
         raise ExportError(
-            "A backbone whose operations LiteRT knows is needed for the format litert.",
+            "LiteRT does not know all operations of this backbone",
             str(error).strip().splitlines()[0],
             "leave litert out of export.formats, or take another backbone",
         ) from error
@@ -197,7 +197,8 @@ def _check_size(model: keras.Model) -> None:
     num_bytes = 4 * model.count_params()
     if num_bytes > MAX_GRAPH_BYTES:
         raise ExportError(
-            f"A SavedModel or LiteRT file holds weights of up to {MAX_GRAPH_BYTES:,} bytes.",
+            "the weights are too large for a SavedModel or LiteRT file "
+            f"({MAX_GRAPH_BYTES:,} bytes at most)",
             f"weights of {num_bytes:,} bytes",
             "export the keras format alone: --set export.formats=[keras]",
         )
@@ -211,7 +212,7 @@ def _check_views(model: keras.Model, card: ModelCard) -> None:
         expected = plain_view(image, card.image_size, card.resize)
         if not np.array_equal(make_views(image[np.newaxis])[0], expected):
             raise ExportError(
-                "The .keras file resizes images as the pipeline does.",
+                "the .keras file does not resize images as the pipeline does",
                 f"other pixels, views.resize={card.resize}, image of {shape[0]} x {shape[1]}",
                 "export with the headstart and Keras versions that trained the head",
             )

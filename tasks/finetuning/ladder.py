@@ -63,7 +63,8 @@ def plan_cuts(network: Backbone, config: FinetuneConfig) -> tuple[str, ...]:
     above = network.resolve_cut(config.bottlenecks.cut).name
     if above != TOP and config.head.kind != "tail":
         raise ConfigError(
-            "A ladder goes on from a head on the pooled top, or from a tail behind a cut.",
+            "fine-tuning cannot go on from this head: it needs one on the pooled top, or a "
+            "tail behind a cut",
             f"a {config.head.kind} head at {above}, which skips the layers behind it",
             "leave the cut out, or choose --set head.kind=tail",
         )

@@ -193,7 +193,7 @@ def _pass(
                 values = output.numpy().astype(target.dtype)
                 if not np.isfinite(values).all():
                     raise BackboneError(
-                        f"Averaged activations are finite numbers that fit into {target.dtype}.",
+                        f"averaged activations are not finite numbers that fit into {target.dtype}",
                         f"NaN or infinity at one of {', '.join(names)}",
                         "store them as float32: --set bottlenecks.dtype=float32",
                     )

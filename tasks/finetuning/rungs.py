@@ -91,7 +91,7 @@ def check_cuts(backbone: Backbone, names: Sequence[str], above: str) -> list[str
     for upper, lower in pairwise(cuts):
         if order.index(lower) >= order.index(upper):
             raise ConfigError(
-                "The cuts of a ladder go down, from the top to the input.",
+                "the cuts of a ladder must go down, from the top to the input",
                 f"{lower} does not lie below {upper}",
                 f"`headstart cuts {backbone.name}` lists them from the input to the top",
             )

@@ -139,8 +139,8 @@ def require_validation(splits: Mapping[Any, Any]) -> None:
     """
     if "val" not in splits:
         raise TrainingError(
-            "Fine-tuning is judged by validation images: an epoch or a rung that does not help "
-            "them is undone.",
+            "fine-tuning needs validation images: an epoch or a rung that does not help "
+            "them is undone",
             "a data set without a val split",
             "give it one, or leave some images to it (--set dataset.val_fraction=0.15)",
         )

@@ -83,7 +83,7 @@ def check_labels(train: LabelledRows, val: LabelledRows | None, num_classes: int
     """
     if num_classes < 2 or len(train) == 0:
         raise TrainingError(
-            "A classifier needs training images of at least two classes.",
+            "a classifier needs training images of at least two classes",
             f"{len(train)} training images, {num_classes} classes",
             "add images of another class, one folder a class",
         )
@@ -94,13 +94,13 @@ def check_labels(train: LabelledRows, val: LabelledRows | None, num_classes: int
             and not 0 <= rows.labels.min() <= rows.labels.max() < (num_classes)
         ):
             raise TrainingError(
-                f"Labels are 0 to {num_classes - 1}.",
+                f"labels must be 0 to {num_classes - 1}",
                 f"labels from {rows.labels.min()} to {rows.labels.max()}",
             )
     counts = np.bincount(train.labels, minlength=num_classes)
     if empty := np.flatnonzero(counts == 0).tolist():
         raise TrainingError(
-            "Every class has at least one training image.",
+            "a class has no training image",
             f"none of class {', '.join(map(str, empty[:10]))} (counted from 0)",
             "add images of these classes, hold out fewer for validation and test "
             "(--set dataset.val_fraction=0.1), or remove the classes",

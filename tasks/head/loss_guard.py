@@ -78,13 +78,13 @@ def explain_broken_loss(
     for rows in (train, val):
         if rows is not None and (image := _first_broken_image(rows)) is not None:
             return TrainingError(
-                "Every bottleneck is a finite number.",
+                "a bottleneck is not a finite number",
                 f"NaN or infinity in the {rows.readers[0].dtype} bottlenecks of image {image}",
                 "extract with --set bottlenecks.dtype=float32 (float16 ends at 65504), or see "
                 "which layer made them with `headstart debug`",
             )
     return TrainingError(
-        f"The {broken.split} loss is a finite number.",
+        f"the {broken.split} loss is not a finite number",
         f"{broken.value} in {broken.place()}, at a learning rate of {broken.learning_rate:.3g}",
         f"try a lower learning rate, for instance --set head.learning_rate="
         f"{config.learning_rate / 10:.3g}, or see which op made it with `headstart debug`",

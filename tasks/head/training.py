@@ -199,13 +199,13 @@ def _check_tail(
 ) -> None:
     if (config.kind == "tail") != (tail is not None):
         raise TrainingError(
-            "A head of kind tail is built with the backbone's tail, and no other kind is.",
+            "a head of kind tail needs the backbone's tail, and no other kind takes one",
             f"kind {config.kind}, {'a' if tail is not None else 'no'} tail",
             "choose --set head.kind=tail and a --cut before the top",
         )
     if tail is not None and tuple(tail.input_shape[1:]) != activation_shape:
         raise TrainingError(
-            f"The tail takes bottlenecks of shape {tuple(tail.input_shape[1:])}.",
+            f"the tail only takes bottlenecks of shape {tuple(tail.input_shape[1:])}",
             f"bottlenecks of shape {activation_shape}",
             "take the tail of the cut that the bottlenecks were extracted at",
         )

@@ -29,7 +29,7 @@ def check_classes(index: DatasetIndex) -> None:
         return
     held_out = sum(counts[split][label] for split in ("val", "test") for label in missing)
     raise TrainingError(
-        "Every class has at least one training image.",
+        "a class has no training image",
         f"none of {_list([index.class_names[label] for label in missing])}"
         f" (val and test hold {held_out:,} of them)",
         "add training images of these classes, or remove their folders",

@@ -92,7 +92,7 @@ def compare(
     split = next((one for one in splits if index.rows_of(one)), None)
     if split is None:
         raise ConfigError(
-            "Models are compared on images that were held out.",
+            "there are no held-out images to compare the models on",
             f"{source.images} has no test and no val split",
             "hold some out (dataset.test_fraction), or promote with --force",
         )
@@ -123,7 +123,7 @@ def check_classes(name: str, index: DatasetIndex) -> None:
     known = read_card(_folder(in_use) / MODEL_FILE).class_names
     if not set(known) & set(index.class_names):
         raise ConfigError(
-            f"The model in use as {name} and the data set have a class in common.",
+            f"the model in use as {name} and the data set have no class in common",
             f"{_listed(known)} there, {_listed(index.class_names)} here",
             "choose another name with --name or promotion.name; `headstart promote RUN --force` "
             "replaces it all the same",
@@ -237,7 +237,7 @@ def _recorded(run: Path) -> tuple[Split | None, float | None]:
                 return split, float(metrics[split]["accuracy"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"A run's {RUN_FILE} is the one that headstart wrote.",
+            f"the run's {RUN_FILE} is not one that headstart wrote",
             f"{run / RUN_FILE}: {error}",
             "give the folder of another run, or train again: what is computed is a hit",
         ) from None

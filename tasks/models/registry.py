@@ -108,7 +108,7 @@ class Registry:
             return {name: Entry.model_validate(entry) for name, entry in models.items()}
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise RecordError(
-                "The registry of models is a JSON file that headstart wrote.",
+                "the registry of models cannot be read as the JSON that headstart writes",
                 f"{self._path}: {error}",
                 "restore it from a backup; the models themselves lie beside it",
             ) from None
@@ -218,7 +218,8 @@ class Registry:
 def _no_model(reference: str, entries: dict[str, Entry]) -> ConfigError:
     known = ", ".join(f"{name}@{one.number}" for name in entries for one in entries[name].versions)
     return ConfigError(
-        "A model is the path of a run or a model file, or NAME@current or NAME@NUMBER.",
+        "there is no such model: expected the path of a run or a model file, "
+        "NAME@current or NAME@NUMBER",
         f"{reference!r}; the store has {known or 'no promoted model'}",
         "`headstart models` lists them, `headstart promote RUN` adds one",
     )
@@ -232,7 +233,7 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            "A model's name is of letters, digits, dots, dashes and underscores, 64 at most.",
+            "invalid name for a model: use up to 64 letters, digits, dots, dashes and underscores",
             repr(name),
             "choose one with --name",
         )
@@ -246,7 +247,7 @@ def check_run(run: Path) -> None:
     """
     if not (run / RUN_FILE).is_file() or not (run / MODEL_FILE).is_file():
         raise ConfigError(
-            f"The folder of a finished run has {RUN_FILE} and {MODEL_FILE}.",
+            f"this is not the folder of a finished run, which has {RUN_FILE} and {MODEL_FILE}",
             f"{run}",
             "give the run_dir that `headstart train --json` names",
         )

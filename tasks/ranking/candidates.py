@@ -58,7 +58,7 @@ def judged_split(index: DatasetIndex) -> Split:
         if index.rows_of(split):
             return split
     raise DatasetError(
-        "A ranking is checked on a val or test split.",
+        "a ranking needs a val or test split to be checked on",
         "neither has an image",
         "add images, or raise dataset.val_fraction",
     )
@@ -83,7 +83,7 @@ def parse_cuts(config: CandidatesConfig, backbones: tuple[str, ...]) -> tuple[Cu
         backbone, colon, cut = text.rpartition(":")
         if colon and backbone not in backbones:
             raise ConfigError(
-                "BACKBONE:CUT names one of the backbones that are compared.",
+                "BACKBONE:CUT names a backbone that is not among those compared",
                 f"{text!r} with {', '.join(backbones)}",
                 f"add {backbone} to --backbones",
             )
@@ -122,7 +122,7 @@ def choose_cuts(
             chosen[cut.name] = cut
     if not chosen:
         raise BackboneError(
-            f"At least one of the cuts asked for is a cut of {network.name}.",
+            f"none of the cuts asked for is a cut of {network.name}",
             ", ".join(request.cut for request in requests),
             f"`headstart cuts {network.name}` lists its cuts; `--cuts top` suits all",
         )

@@ -83,7 +83,8 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            "A source's name has letters, digits, dots, dashes and underscores, at most 100.",
+            "invalid name for a source: use up to 100 letters, digits, dots, dashes and "
+            "underscores",
             repr(name),
             "choose one with --name",
         )
@@ -219,7 +220,7 @@ def _read(path: Path) -> Source:
     except (OSError, ValidationError) as error:
         lines: list[Any] = str(error).splitlines()
         raise ConfigError(
-            "A file of the registry of sources holds a source.",
+            "a file of the registry of sources is damaged",
             f"{path}: {lines[0]}",
             "delete it, and add the source again with `headstart sources add RUN`",
         ) from None

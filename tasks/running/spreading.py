@@ -353,7 +353,7 @@ def _task_runner(config: SpreadConfig) -> Any:
 def _not_installed(runner: str, error: ImportError) -> HeadstartError:
     name = runner.partition("://")[0]
     return ConfigError(
-        f"The runner {runner} needs its engine to be installed.",
+        f"the engine of the runner {runner} is not installed",
         str(error),
         f"pip install 'headstart[{name}]'",
     )
@@ -361,7 +361,7 @@ def _not_installed(runner: str, error: ImportError) -> HeadstartError:
 
 def _unreachable(runner: str, error: Exception) -> HeadstartError:
     return ServiceError(
-        f"A scheduler answers at {runner}.",
+        f"no scheduler answers at {runner}",
         str(error) or type(error).__name__,
         "start it, or leave the address out to start workers on this machine",
     )
@@ -369,7 +369,7 @@ def _unreachable(runner: str, error: Exception) -> HeadstartError:
 
 def _gave_up(reason: str) -> HeadstartError:
     return ServiceError(
-        "A piece of work that loses its worker is done by another one.",
+        "a piece of work lost its workers too often",
         reason,
         "look at the workers' memory (a piece holds one shard of views); what they finished is "
         "kept, and the same command does the rest",

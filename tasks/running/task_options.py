@@ -144,7 +144,7 @@ def timeout_s() -> float | None:
         seconds = float(text)
     except ValueError:
         raise ConfigError(
-            "HEADSTART_STAGE_TIMEOUT_S is a number of seconds, 0 for no limit.",
+            "HEADSTART_STAGE_TIMEOUT_S must be a number of seconds, 0 for no limit",
             repr(text),
             "for instance 86400, a day",
         ) from None

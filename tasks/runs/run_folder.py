@@ -22,6 +22,7 @@ from headstart.config import Config, TransferConfig
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.layout import is_junk
 from headstart.tasks.dataset.problems import printable
 from headstart.tasks.evaluation.findings import (
     Command,
@@ -46,6 +47,8 @@ LEFT_OUT_FILE = "left_out.json"
 """Every file that is not in the data set, and why; and those whose decoders complain."""
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
+MAX_TITLE_BYTES = 150
+"""Of a run folder's name, which is 255 bytes at the most."""
 VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
 
 
@@ -118,20 +121,24 @@ def make_result_folder(
     """
     if out is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        return _make_new(store.root / "runs" / f"{title}-{stamp}")
+        # A name may be as long as a file system allows; the stamp comes behind it.
+        short = title.encode()[:MAX_TITLE_BYTES].decode(errors="ignore")
+        return _make_new(store.root / "runs" / f"{short}-{stamp}")
     folder = out.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = any(folder.iterdir()) and not is_earlier(folder)
+        holds = any(not is_junk(path.name) for path in folder.iterdir())
+        foreign = holds and not is_earlier(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError("cannot be written")
     except OSError as error:
         raise ConfigError(
-            "--out is a folder that can be written.", f"{folder}: {error}", "choose another"
+            "the folder of --out cannot be written", f"{folder}: {error}", "choose another"
         ) from None
     if foreign:
         raise ConfigError(
-            "--out is a new or empty folder, or that of an earlier run.",
+            "the folder of --out holds other files: it must be new, empty, or that of an "
+            "earlier run",
             f"{folder} holds other files",
             "choose another folder",
         )
@@ -215,7 +222,7 @@ def _make_new(wanted: Path) -> Path:
                 return folder
     except OSError as error:
         raise RecordError(
-            "The store can be written, or --out says where the results go.",
+            "the store cannot be written, and --out does not say where else the results should go",
             f"{wanted.parent}: {error.strerror or error}",
             "give a folder with --out",
         ) from None

@@ -86,7 +86,7 @@ def range_test(
             advance(1)
     if len(rates) < 2:
         raise TrainingError(
-            "The loss is a finite number at the lowest learning rates.",
+            "the loss is not a finite number even at the lowest learning rates",
             f"it was not at {LOW:g}",
             "look at the data, or with `headstart debug`",
         )

@@ -107,7 +107,7 @@ def _train(
     except (tf.errors.DataLossError, tf.errors.NotFoundError):
         if damaged := set_damaged_aside(views):
             raise DamagedShardError(
-                "Views are as they were written.",
+                "some views are damaged or gone",
                 f"{', '.join(damaged)}: damaged or gone",
                 "run the command again: they are made anew",
             ) from None

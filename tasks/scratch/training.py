@@ -133,7 +133,7 @@ def train_network(
         refresh_statistics(model, batches.take(min(num_batches, STATISTICS_BATCHES)))
     if guard.broken is not None:
         raise TrainingError(
-            "The training loss is a finite number.",
+            "the training loss is not a finite number",
             f"{guard.broken.value} in {guard.broken.place()}, at a learning rate of "
             f"{guard.broken.learning_rate:.3g}",
             f"try a lower peak: --set training.learning_rate={config.learning_rate / 4:.3g}; "

@@ -131,9 +131,9 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not layout.exists():
-                if any(path.name != "tmp" for path in self.root.iterdir()) and not layout.exists():
+                if self._holds_others() and not layout.exists():
                     raise RecordError(
-                        "A store is an empty or new folder, or one that headstart made.",
+                        "this folder is not a store, and it is not empty",
                         f"{self.root} holds other files",
                         "choose another folder with --store or HEADSTART_STORE",
                     )
@@ -142,16 +142,21 @@ class Store:
             found = json.loads(layout.read_text())["layout"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordError(
-                "The store is a folder that can be written.",
+                "the store's folder cannot be written",
                 f"{self.root}: {error}",
                 "choose another folder with --store or HEADSTART_STORE",
             ) from None
         if found != STORE_LAYOUT:
             raise RecordError(
-                f"This version of headstart reads store layout {STORE_LAYOUT}.",
+                "the store has another layout than this version of headstart reads "
+                f"({STORE_LAYOUT})",
                 f"layout {found} in {layout}",
                 "choose another folder with --store or HEADSTART_STORE",
             )
+
+    def _holds_others(self) -> bool:
+        """Say whether the root holds what no store does; a new volume has a lost+found."""
+        return any(path.name not in ("tmp", "lost+found") for path in self.root.iterdir())
 
     @property
     def location(self) -> str:
@@ -221,7 +226,7 @@ class Store:
         """
         if not self.is_writable:
             raise RecordError(
-                f"The store can be written, or holds the {what} already.",
+                f"the store cannot be written and does not hold the {what}",
                 f"{self.root} is read-only and does not",
                 "choose another store with --store or HEADSTART_STORE, or copy this one",
             )
@@ -306,7 +311,7 @@ class Store:
         """
         if not self.is_writable:
             raise RecordError(
-                "A store that something is removed from can be written.",
+                "nothing can be removed from a store that cannot be written",
                 f"{self.root} is read-only",
                 "give the command as someone who may write there",
             )
@@ -322,7 +327,7 @@ class Store:
         with try_exclusive(self.root / "locks" / IN_USE) as held:
             if not held:
                 raise RecordError(
-                    "No run uses the store while something is removed from it.",
+                    "a run is using the store, so nothing can be removed from it",
                     f"a run is using {self.root}",
                     "give the same command again when it has finished",
                 )
@@ -382,7 +387,14 @@ def default_root() -> Path:
     if named := os.environ.get("HEADSTART_STORE"):
         return Path(named)
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "headstart"
+    try:
+        return Path(cache).expanduser() / "headstart"
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        raise RecordError(
+            "there is no home folder for the store to lie in",
+            "no HOME, no --store and no HEADSTART_STORE",
+            "set HEADSTART_STORE (or HOME), or give --store",
+        ) from None
 
 
 _current: ContextVar[Store | None] = ContextVar("headstart_store", default=None)

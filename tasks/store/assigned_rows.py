@@ -48,9 +48,9 @@ class ExpectedRows(NamedTuple):
         if self.digests == tuple(collection.digest for collection in collections):
             return
         raise ConfigError(
-            "Workers make the rows that are asked for: they have the same versions of TensorFlow, "
-            "Keras and Pillow, with its image codecs, as the process that gives out the work "
-            f"({self.versions}), and the same file where the backbone is one.",
+            "a worker would compute other rows: it needs the same versions of TensorFlow, "
+            "Keras and Pillow, with its image codecs, as the process that gives out the "
+            f"work ({self.versions}), and the same file where the backbone is one",
             f"a worker with {_versions()}, whose rows would be others",
             "install the same versions of headstart, TensorFlow, Keras and Pillow on the workers "
             "as here, restart them, and run the command again",

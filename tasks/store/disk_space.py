@@ -31,7 +31,7 @@ def explain_full_disk(path: Path) -> Iterator[None]:
         if not _is_full(error):
             raise
         raise RecordError(
-            "There is room on the disk for what is being written.",
+            "the disk is full",
             f"{path}: {_told(error)} ({_free_mb(path):,.1f} MB free)",
             "make room there (`headstart cache du` says what takes how much, `headstart cache gc "
             "--views` removes what is needed least), or choose another disk with --store; the same "

@@ -31,7 +31,7 @@ def write_text(path: Path, text: str) -> Path:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise RecordError(
-            "Results are written into a folder that can be written to.",
+            "the results cannot be written",
             f"{path}: {error.strerror or error}",
             "choose another output folder, or free disk space",
         ) from error

@@ -327,7 +327,7 @@ class RowWriter:
         collection = self._collection
         if tensor.shape != collection.shape or tensor.dtype != collection.dtype:
             raise RecordError(
-                f"A row of this collection is {collection.dtype} {collection.shape}.",
+                f"a row of this collection must be {collection.dtype} {collection.shape}",
                 f"{tensor.dtype} {tensor.shape} for image {row_id.image_digest}",
             )
         self._rows.append((row_id, tensor))
@@ -374,7 +374,7 @@ def shards_of(wanted: Iterable[tuple[RowCollection, Iterable[RowId]]]) -> tuple[
         numbers, _ = locate(shards, row_ids)
         if len(absent := np.flatnonzero(numbers < 0)):
             raise DamagedShardError(
-                f"The {collection.kind} of {len(row_ids)} rows are in the store.",
+                f"the {collection.kind} of some of {len(row_ids)} rows are gone from the store",
                 f"{len(absent)} are gone again, the first of image "
                 f"{row_ids[absent[0]].image_digest}",
                 "run the command again, and no `headstart cache gc` beside it",

@@ -79,7 +79,9 @@ def _folder_of(location: Path | str) -> Path:
         return Path(location)
     if not found[2]:
         raise ConfigError(
-            "A store's URL of this machine names a folder.", str(location), "give the folder itself"
+            "the store's URL does not name a folder of this machine",
+            str(location),
+            "give the folder itself",
         )
     return Path(f"/{found[2]}")
 
@@ -130,7 +132,7 @@ class RemoteStore(Store):
             self._upload(layout, "store.json")
         elif theirs != layout.read_bytes():
             raise RecordError(
-                "A bucket's prefix is empty, or holds a store of this version's layout.",
+                "the bucket's prefix holds a store of another layout",
                 f"another store.json in {without_password(self.url)}",
                 "choose another prefix with --store",
             )
@@ -259,7 +261,7 @@ class RemoteStore(Store):
             RecordError: Always.
         """
         raise RecordError(
-            "A store that something is removed from lies in a folder.",
+            "headstart removes nothing from a store in a bucket",
             f"{without_password(self.url)} may be in use by any machine",
             "when no run uses it, remove what `headstart cache ls` names with the bucket's own "
             "tools, for instance all of rows/views; what is missing is computed again",
@@ -368,7 +370,7 @@ class RemoteStore(Store):
             yield
         except Exception as error:  # each protocol's library has exceptions of its own
             raise RecordError(
-                f"The object store at {without_password(self.url)} can be read and written.",
+                f"the object store at {without_password(self.url)} cannot be read or written",
                 without_password(f"{type(error).__name__}: {error}"),
                 "check the address, the credentials and the network; what is finished is kept, and "
                 "the same command does the rest",
@@ -380,7 +382,7 @@ def _cache_bytes() -> int:
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise ConfigError(
-        "HEADSTART_MIRROR_BYTES is a number of bytes, at least 1.",
+        "HEADSTART_MIRROR_BYTES must be a number of bytes, at least 1",
         repr(text),
         "for instance 53687091200, 50 GiB",
     )
@@ -392,13 +394,15 @@ def _connect(url: str) -> tuple[Any, str]:
     # It prints the traceback of each error that it tries again after; the last one is told of.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     if not url.partition("://")[2]:
-        raise ConfigError("A store's URL names a bucket.", url, "for instance s3://bucket/prefix")
+        raise ConfigError(
+            "the store's URL does not name a bucket", url, "for instance s3://bucket/prefix"
+        )
     try:
         files, prefix = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}.get(url.partition(":")[0])
         raise ConfigError(
-            "A store's URL has a protocol that fsspec knows and whose package is installed.",
+            "the store's URL has a protocol that is unknown, or whose package is not installed",
             without_password(f"{url}: {error}"),
             f"pip install 'headstart[{extra}]'" if extra else "check the spelling of the protocol",
         ) from None

@@ -38,7 +38,8 @@ class RowReader:
             # A manifest vouched for them: their shard, or its index, was damaged since.
             collection.set_damaged_aside()
             raise DamagedShardError(
-                f"The {collection.kind} of {len(self.row_ids)} rows are in the store.",
+                f"the {collection.kind} of some of {len(self.row_ids)} rows are missing from "
+                "the store",
                 f"{len(absent)} are not, the first of image {self.row_ids[absent[0]].image_digest}",
                 "run the command again: it computes them",
             )
@@ -94,7 +95,7 @@ def _check_and_open(
         collection.set_aside(root / path)
     if damaged:
         raise DamagedShardError(
-            "A shard holds the bytes that were written.",
+            "a shard no longer holds the bytes that were written",
             f"{', '.join(damaged)} in {root} does not; it was set aside",
             "run the command again: it computes the rows of this shard, and only those",
         )
@@ -108,7 +109,7 @@ def _check_and_open(
             if collection.store.holds(entry, thorough=True):
                 return np.memmap(root / entry.path, np.uint8, "r")
         raise DamagedShardError(
-            "A shard stays in the store while its rows are read.",
+            "a shard disappeared from the store while its rows were being read",
             f"{root / entry.path} is gone",
             "run the command again: it computes the rows of this shard, and only those",
         )

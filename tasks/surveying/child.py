@@ -47,7 +47,7 @@ def run_child(*arguments: str) -> Iterator[str]:
         last = errors.read().strip().splitlines()[-_MAX_ERROR_LINES:]
     if code:
         raise BackboneError(
-            "A backbone can be built and run on this machine.",
+            "the backbone could not be built or run on this machine",
             f"{' '.join(arguments)}: exit code {code}: {' '.join(last)}",
             "leave it out of --backbones; where memory is short, --set measuring.batch_sizes=[1]",
         )

@@ -136,7 +136,8 @@ def check_augmentations(augmentations: Sequence[Augmentation], image_size: int) 
     for augmentation in augmentations:
         if isinstance(augmentation, PadAndRandomCrop) and augmentation.padding >= image_size:
             raise ConfigError(
-                f"The padding of pad_and_random_crop is smaller than the view ({image_size} px).",
+                "the padding of pad_and_random_crop must be smaller than the view "
+                f"({image_size} px)",
                 f"padding={augmentation.padding}",
                 f"set padding below {image_size}, or a larger views.image_size",
             )

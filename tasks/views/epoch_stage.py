@@ -57,7 +57,7 @@ def recipe_of(pixels: PixelsManifest, config: EpochViewsConfig) -> EpochRecipe:
     padding = side // 8 if config.padding is None else config.padding
     if padding >= side or config.cutout >= side:
         raise ConfigError(
-            f"Padding and cutout are smaller than the images ({side} pixels).",
+            f"padding and cutout must be smaller than the images ({side} pixels)",
             f"views.padding={padding}, views.cutout={config.cutout}",
             "set smaller ones",
         )
@@ -130,8 +130,8 @@ def check_disk(pixels: PixelsManifest, num_missing: int) -> int:
     free = shutil.disk_usage(current_store().root).free
     if num_missing and needed + DISK_RESERVE_BYTES > free:
         raise RecordError(
-            f"{num_missing} views take {needed / 1e6:,.0f} MB, and "
-            f"{DISK_RESERVE_BYTES / 1e6:,.0f} MB are left free besides.",
+            f"too little disk space: {num_missing} views take {needed / 1e6:,.0f} MB, and "
+            f"{DISK_RESERVE_BYTES / 1e6:,.0f} MB must stay free besides",
             f"{free / 1e6:,.0f} MB free under {current_store().root}",
             "free space, choose another --store, or fewer views with --set views.num_views=5: "
             "epochs then share them",
@@ -160,7 +160,7 @@ def _write_views(
     made = [manifest for manifest in manifests if manifest is not None]
     if len(made) != num_views:
         raise RecordError(
-            "The views that were just written are in the store.",
+            "the views that were just written are gone from the store",
             f"{num_views - len(made)} of {num_views} are not",
             "run the command again when nothing else changes the store",
         )

@@ -275,7 +275,7 @@ class ViewMaker:
             return use_pixels(data, self._max_pixels, lambda pixels: self._make_all(pixels, job))
         except UndecodableImage as error:
             received = f"{job.file}: {error.reason}"
-            raise DatasetError("An indexed image can be decoded.", received, _NEXT) from None
+            raise DatasetError("an indexed image cannot be decoded", received, _NEXT) from None
 
     def _make_all(self, pixels: Pixels, job: ImageJob) -> list[Pixels]:
         with tf.device("CPU:0"):
@@ -295,10 +295,10 @@ class ViewMaker:
             data = job.file.read_bytes()
         except OSError as error:
             received = f"{job.file}: {error.strerror or type(error).__name__}"
-            raise DatasetError("An image can be read.", received, _NEXT) from error
+            raise DatasetError("an image cannot be read", received, _NEXT) from error
         if bytes_digest(data) != job.digest:
-            expected = "An image holds the bytes that were indexed when the run began."
-            raise DatasetError(expected, f"{job.file}: was changed since", _NEXT)
+            problem = "an image was changed after the run had begun"
+            raise DatasetError(problem, f"{job.file}: other bytes than were indexed", _NEXT)
         return data
 
 
