@@ -1,88 +1,347 @@
-"""The preflight checks that need no step of their own, made on a stranger's ``fit`` once it ends.
+"""What one ``fit`` of a stranger's program shows once it ends: facts, verdict, causes.
 
-Before ``fit`` they would take batches from under it and build the model too early; afterwards
-nothing of the program's can be disturbed any more.
+Before ``fit`` the checks would take batches from under it and build the model too early;
+afterwards nothing of the program's can be disturbed any more. The rules about one cause each stand
+in `outputs`, `inputs` and `settings`; here it is judged which of them to tell.
 """
 
 import ast
 import logging
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import COMPILE_SITE, SITE
+from headstart.debug.preflight import inputs as input_rules
+from headstart.debug.preflight import settings as setting_rules
+from headstart.debug.preflight.facts import MAX_ROWS, Facts, facts_of, pick_rows
+from headstart.debug.preflight.labels import label_format, label_range
+from headstart.debug.preflight.outputs import check_outputs
+from headstart.debug.preflight.samples import Batch, Sample
+from headstart.debug.preflight.training import stale_trainable_flags, untouched_normalization
+from headstart.debug.preflight.verdict import Verdict, inputs_tell_targets, verdict_of
+from headstart.debug.symptoms.trace import TrainingTrace
+
+SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-for-classes",
+          "text-labels", "label-out-of-range")  # fmt: skip
+"""Findings that explain an exception of the step."""
+IN_SPITE = ("retrace-storm", "retraces", "input-bound", "memory-growth", "overfitting",
+            "missing-gradient")  # fmt: skip
+"""What the symptom rules may say of a training that came to something."""
+HALF = 0.5
+"""Share of the constant's loss that is gone in a training that nothing holds back much."""
+NEARLY_ALL = 0.9
+STILL_FALLING = 0.03
+"""Share of its first value by which the loss falls in the last fifth of a training that was cut
+short."""
+UNSURE = 0.45
 
 _log = logging.getLogger("headstart.debug")
 
 
-def found_after_fit(model: Any, x: Any, y: Any) -> list[Diagnosis]:
-    """Check a model and the data it was just fitted on.
+def found_after_fit(
+    model: Any,
+    given: Mapping[str, Any],
+    trace: TrainingTrace | None = None,
+    batches: Any = (),
+    symptoms: list[Diagnosis] | None = None,
+    is_broken: bool = False,
+) -> list[Diagnosis]:
+    """Judge one call of ``fit``.
 
     Args:
         model: The fitted model.
-        x: Its ``x``: arrays or a data set.
-        y: Its ``y``; None where ``x`` has the labels.
+        given: What ``fit`` was given, by name.
+        trace: The record of the training.
+        batches: The last batches it saw, for data that cannot be read again.
+        symptoms: What the symptom rules found in the record.
+        is_broken: Whether it ended in an exception, or in NaN.
 
     Returns:
-        The findings; empty too where the data can be iterated only once.
+        The findings, causes among them placed at the user's line that can mend them.
     """
-    from headstart.debug.preflight.labels import label_format, label_range, softmax_and_logits
-    from headstart.debug.preflight.samples import take_sample
-    from headstart.debug.preflight.training import (
-        stale_trainable_flags,
-        untouched_normalization,
-    )
-
-    if model.count_params() and not model.trainable_variables:
-        return [_nothing_to_train(calling_site())]
-    data = _repeatable(x, y)
+    site = calling_site()
     found: list[Diagnosis] = []
     try:
-        found += untouched_normalization(model)
-        if data is None:
-            return found
-        sample = take_sample(model, data, count=1)
-        for check in (label_format, label_range, softmax_and_logits, stale_trainable_flags):
-            found += check(sample)
-    except Exception as error:  # whatever a stranger's model is, checking it must not end its run
-        _log.debug("the fitted model could not be checked: %r", error)
-    site = calling_site()
+        found = _judged(model, given, trace or TrainingTrace(), batches, symptoms or [], is_broken)
+    except Exception as error:  # whatever a stranger's model is, judging it must not end its run
+        _log.debug("the fitted model could not be judged: %r", error)
+        found = list(symptoms or [])
     return [_located(diagnosis, model, site) for diagnosis in found]
 
 
-def _nothing_to_train(site: CallSite | None) -> Diagnosis:
-    line = (_assignment_above(site, "trainable") or site) if site else None
+def _judged(
+    model: Any,
+    given: Mapping[str, Any],
+    trace: TrainingTrace,
+    batches: Any,
+    symptoms: list[Diagnosis],
+    is_broken: bool,
+) -> list[Diagnosis]:
+    if model.built and model.count_params() and not model.trainable_variables:
+        return [_nothing_to_train()]
+    found = [*setting_rules.impossible_settings(model), *_guarded(untouched_normalization, model)]
+    found += _data_rules(given)
+    facts = _facts(model, given, trace, batches)
+    if facts is None:
+        return [*found, *symptoms]
+    found += _structure(facts)
+    if is_broken and not trace.losses:  # the first step raised: that says more than a heuristic
+        found = [one if one.symptom in SHAPES else
+                 replace(one, confidence=min(one.confidence, 0.85)) for one in found]  # fmt: skip
+    verdict = Verdict("unknown") if is_broken else verdict_of(facts, trace.last_loss)
+    symptoms = _in_view_of(verdict, facts, symptoms)
+    explained = any(one.evidence.get("is_certain", True) for one in found)
+    causes = _causes(facts, verdict, trace, symptoms, is_broken)
+    found += causes
+    if not explained and not causes and not symptoms:
+        found += _no_better_than_constant(facts, verdict, trace)
+    return [*found, *symptoms]
+
+
+def _structure(facts: Facts) -> list[Diagnosis]:
+    found = _guarded(check_outputs, facts)
+    batch = Batch(facts.x, facts.y, None)
+    iterations = getattr(facts.model.optimizer, "iterations", None)
+    is_new = iterations is None or int(iterations.numpy()) == 0
+    sample = Sample(facts.model, (batch,), facts.y_pred, facts.objective, is_new)
+    named = {one.symptom for one in found}
+    if not named & {"one-unit-for-classes", "softmax-on-one-unit", "missing-flatten"}:
+        found += _guarded(label_format, sample)
+        if "labels-are-fractions" not in named:
+            found += _guarded(label_range, sample)
+    return [*found, *_guarded(stale_trainable_flags, sample)]
+
+
+def _data_rules(given: Mapping[str, Any]) -> list[Diagnosis]:
+    x, y = given.get("x"), given.get("y")
+    found = _text_data(x, y)
+    if y is not None and given.get("validation_split"):
+        found += _guarded(input_rules.split_order, y, float(given["validation_split"]))
+    held_out = given.get("validation_data")
+    if isinstance(held_out, tuple | list) and held_out and y is not None:
+        found += _guarded(input_rules.split_scale, x, held_out[0])
+    elif held_out is not None and hasattr(held_out, "element_spec") and x is not None:
+        found += _guarded(_dataset_scale, x, held_out)
+    return found
+
+
+def _dataset_scale(x: Any, held_out: Any) -> list[Diagnosis]:
+    if not hasattr(x, "element_spec") or not isinstance(x.element_spec, tuple):
+        return []
+    parts = [next(iter(data.take(1)))[0].numpy() for data in (x, held_out)]
+    return input_rules.split_scale(*parts)
+
+
+def _text_data(x: Any, y: Any) -> list[Diagnosis]:
+    for name, values in (("labels", y), ("inputs", x)):
+        if values is None or isinstance(values, dict) or not hasattr(values, "__len__"):
+            continue
+        if hasattr(values, "element_spec") or not isinstance(values, list | tuple | np.ndarray):
+            continue
+        first = np.asarray(values[:1], dtype=object).reshape(-1)[:1]
+        if name == "labels" and len(first) and isinstance(first[0], str | bytes):
+            return [
+                Diagnosis(
+                    symptom="text-labels",
+                    cause=f"The labels are text (strings such as {first[0]!r}): they were never "
+                    "turned into class numbers, and a loss takes only numbers.",
+                    phase="data",
+                    confidence=0.97,
+                    suggestions=(
+                        "encode them: sklearn's LabelEncoder, keras.layers.StringLookup, or "
+                        "np.unique(labels, return_inverse=True)[1]",
+                    ),
+                    evidence={"at": "fit"},
+                )
+            ]
+    return []
+
+
+def _facts(
+    model: Any, given: Mapping[str, Any], trace: TrainingTrace, batches: Any
+) -> Facts | None:
+    x, y = given.get("x"), given.get("y")
+    weighted = given.get("class_weight") is not None or given.get("sample_weight") is not None
+    weighted = weighted or trace.is_weighted
+    try:
+        if y is not None and not hasattr(x, "element_spec"):
+            rows = pick_rows((x, y), MAX_ROWS)
+            return facts_of(model, *rows, targets=y, is_complete=True, is_weighted=weighted)
+        drawn = [batch for batch in batches if isinstance(batch, tuple) and len(batch) > 1]
+        if not drawn:
+            return None
+        x, y = _joined([batch[:2] for batch in drawn])
+        return facts_of(model, x, y, is_weighted=weighted)
+    except Exception as error:  # inputs that the model refuses: the exception says it
+        _log.debug("no facts of this training: %r", error)
+        return None
+
+
+def _joined(batches: list[Any]) -> Any:
+    import tensorflow as tf
+
+    def join(*parts: Any) -> Any:
+        return np.concatenate([np.asarray(part) for part in parts])[:MAX_ROWS]
+
+    return tf.nest.map_structure(join, *batches)
+
+
+def _in_view_of(verdict: Verdict, facts: Facts, symptoms: list[Diagnosis]) -> list[Diagnosis]:
+    """Leave out what the symptom rules fear of a training that came to something."""
+    if verdict.level == "well":
+        return [one for one in symptoms if one.symptom in IN_SPITE]
+    return symptoms
+
+
+def _causes(
+    facts: Facts,
+    verdict: Verdict,
+    trace: TrainingTrace,
+    symptoms: list[Diagnosis],
+    is_broken: bool,
+) -> list[Diagnosis]:
+    """Return what explains a training that went badly, as far as it did."""
+    went_badly = verdict.level in ("nothing", "little") or is_broken
+    if verdict.level == "unknown" and not is_broken:
+        went_badly = any(one.severity == "error" for one in symptoms)
+    gained = verdict.best if not math.isnan(verdict.best) else (0.0 if went_badly else 1.0)
+    if gained >= NEARLY_ALL:
+        return []
+    rates = [sample.learning_rate for sample in trace.samples]
+    found = _guarded(setting_rules.odd_settings, facts, rates)
+    if not went_badly:
+        found = [one for one in found if one.symptom in setting_rules.WASTEFUL]
+    if went_badly or gained < HALF:
+        found += _guarded(input_rules.unscaled_inputs, facts)
+        found += _guarded(input_rules.tiny_inputs, facts)
+    if went_badly:
+        found += _guarded(input_rules.unscaled_targets, facts)
+        found += _cut_short(trace, verdict)
+    if not went_badly:
+        found = [replace(one, severity="warning") for one in found]
+    return found
+
+
+def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
+    losses = trace.finite_losses
+    num = len(losses)
+    if not num or num < len(trace.losses):
+        return []
+    fifth = max(1, num // 5)
+    fall = (np.mean(losses[-2 * fifth : -fifth]) - np.mean(losses[-fifth:])) if num > 4 else 0.0
+    is_falling = fall > STILL_FALLING * abs(trace.first_loss)
+    if num >= setting_rules.FEW_STEPS and not is_falling:
+        return []
+    few = num < setting_rules.FEW_STEPS
+    return [
+        Diagnosis(
+            symptom="undertrained",
+            cause=f"The training was too short: {num} steps in {len(trace.epochs)} epochs"
+            + (
+                " are too few to learn much"
+                if few
+                else ", and the loss is still falling at the end"
+            )
+            + f" ({verdict.in_words()})."
+            if verdict.level != "unknown"
+            else f"The training was too short: only {num} steps.",
+            phase="optimizer",
+            severity="warning",
+            confidence=0.7,
+            suggestions=(
+                "train longer: more epochs, or smaller batches (more steps an epoch)",
+                "or raise the learning rate (it may be too low) by a factor of 3 to 10; use Adam",
+            ),
+            evidence={"steps": num, "at": "fit"},
+        )
+    ]
+
+
+def _no_better_than_constant(
+    facts: Facts, verdict: Verdict, trace: TrainingTrace
+) -> list[Diagnosis]:
+    """Say that nothing was learnt, and what the data have to do with it."""
+    if len(trace.losses) < setting_rules.FEW_STEPS and trace.losses:
+        return []
+    if verdict.level not in ("nothing", "little"):
+        return []
+    told = inputs_tell_targets(facts)
+    if verdict.level == "little" and told is not False:
+        return []
+    if told is False:
+        why = (
+            "Neighbouring inputs have unrelated targets too, so that the inputs tell nothing of "
+            "the targets: most likely inputs and targets do not belong together (shuffled apart, "
+            "sorted differently, an index that is off by one)."
+        )
+    elif told is True:
+        why = (
+            "A vote of neighbouring rows does better, so that the data hold what is to be learnt: "
+            "look at the learning rate, the last layer and the loss."
+        )
+    else:
+        why = "Nothing of the inputs reaches the answer."
+    return [
+        Diagnosis(
+            symptom="no-better-than-constant",
+            cause=f"The model does no better than a constant: {verdict.in_words()}. {why}",
+            phase="data" if told is False else "model",
+            confidence=0.75 if told is False else UNSURE,
+            suggestions=(
+                "look at a few rows as they reach the model: are labels and inputs still in the "
+                "same order (shuffle both by one permutation)?",
+                "try a learning rate 10 times higher and one 10 times lower",
+            ),
+            evidence={"loss": verdict.loss, "constant_loss": verdict.constant_loss, "at": "fit"},
+        )
+    ]
+
+
+def _nothing_to_train() -> Diagnosis:
     return Diagnosis(
         symptom="nothing-trainable",
         cause="Every layer is frozen: fit ran, but no variable is trainable.",
-        file=line.file if line else None,
-        line=line.line if line else None,
         phase="model",
-        confidence=0.95,
+        confidence=0.98,
         suggestions=("set trainable = True on the layers to train, then compile again",),
-    ).with_source()
+    )
 
 
-def _repeatable(x: Any, y: Any) -> Any:
-    """Return what ``fit`` was given in a form that can be iterated again; None where it cannot."""
-    import tensorflow as tf
-
-    if isinstance(x, tf.data.Dataset):
-        return x
-    return (x, y) if y is not None else None
+def _guarded(rule: Any, *args: Any) -> list[Diagnosis]:
+    """A rule that does not understand a model says nothing."""
+    try:
+        found: list[Diagnosis] = rule(*args)
+    except Exception as error:
+        _log.debug("%s could not be applied: %r", getattr(rule, "__name__", rule), error)
+        return []
+    return found
 
 
 def _located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
     """Point at the loss for what the loss causes, at the assignment for a flipped flag."""
+    if found.file is not None or (found.layer is not None and found.evidence.get("at") != "fit"):
+        return found
     line = site
-    if found.phase == "loss" or found.symptom == "label-format":
-        made = getattr(model.loss, "__dict__", {}).get(SITE)
-        line = made or vars(model).get(COMPILE_SITE) or site
-    elif found.symptom == "stale-trainable" and site is not None:
+    optimizer = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    at = found.evidence.get("at")
+    compiled = vars(model).get(COMPILE_SITE)
+    if at == "optimizer":
+        line = getattr(optimizer, "__dict__", {}).get(SITE) or compiled or site
+    elif at == "last":  # of a layer that is not known
+        line = compiled or site
+    elif found.phase == "loss" or found.symptom == "label-format":
+        line = getattr(model.loss, "__dict__", {}).get(SITE) or compiled or site
+    elif found.symptom in ("stale-trainable", "nothing-trainable") and site is not None:
         line = _assignment_above(site, "trainable") or site
-    if line is None or found.file is not None:
+    if line is None:
         return found
     return replace(found, file=line.file, line=line.line).with_source()
 

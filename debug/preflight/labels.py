@@ -45,6 +45,7 @@ def label_range(sample: Sample) -> list[Diagnosis]:
     if label_format(sample) or sample.num_classes < 2 or sample.objective.kind == "categorical":
         return []
     labels, classes = sample.labels(), sample.num_classes
+    labels = labels[labels != sample.objective.ignored_class]
     if not labels.size or (labels.min() >= 0 and labels.max() < classes):
         return []
     return [

@@ -16,6 +16,23 @@ _KINDS: dict[str, Kind] = {
     "binary_crossentropy": "binary",
     "binarycrossentropy": "binary",
 }
+_FAMILIES: dict[str, str] = {
+    "meansquarederror": "mse", "mse": "mse",
+    "meanabsoluteerror": "mae", "mae": "mae",
+    "meansquaredlogarithmicerror": "msle", "msle": "msle",
+    "meanabsolutepercentageerror": "mape", "mape": "mape",
+    "huber": "huber", "logcosh": "log_cosh", "poisson": "poisson",
+    "kldivergence": "kl_divergence", "kld": "kl_divergence",
+    "hinge": "hinge", "squaredhinge": "hinge", "categoricalhinge": "categorical_hinge",
+    "binaryfocalcrossentropy": "binary_crossentropy",
+    "categoricalfocalcrossentropy": "categorical_crossentropy",
+    "binarycrossentropy": "binary_crossentropy",
+    "categoricalcrossentropy": "categorical_crossentropy",
+    "sparsecategoricalcrossentropy": "sparse_categorical_crossentropy",
+}  # fmt: skip
+"""Plain name of each of Keras's losses, by its name without case and underscores."""
+REGRESSIONS = ("mse", "mae", "mape", "huber", "log_cosh")
+"""Losses that compare numbers, whatever their range."""
 ROW_SUM_TOLERANCE = 1e-3
 """How far the sum of a row of probabilities may be from 1, float16 included."""
 
@@ -29,11 +46,13 @@ class Objective:
             for every loss that is not one of Keras's cross-entropies.
         from_logits: Whether the loss applies softmax or sigmoid itself.
         name: The loss's own name.
+        ignored_class: A label that counts for nothing (``ignore_class``).
     """
 
     kind: Kind
     from_logits: bool
     name: str
+    ignored_class: int | None = None
 
     @property
     def is_classification(self) -> bool:
@@ -99,7 +118,7 @@ def objective_of(model: Any) -> Objective:
     Returns:
         Its objective; ``other`` for own, several or missing losses.
     """
-    loss: Any = getattr(model, "loss", None)
+    loss = single_loss(model)
     if isinstance(loss, str):
         return Objective(_KINDS.get(loss.lower(), "other"), False, loss)
     name = getattr(loss, "__name__", None) or type(loss).__name__
@@ -110,7 +129,34 @@ def objective_of(model: Any) -> Objective:
     if kind == "other" or not is_keras:
         return Objective("other", False, name)
     config = loss.get_config() if hasattr(loss, "get_config") else {}
-    return Objective(kind, bool(config.get("from_logits", False)), name)
+    ignored = config.get("ignore_class")
+    return Objective(kind, bool(config.get("from_logits", False)), name, ignored)
+
+
+def single_loss(model: Any) -> Any:
+    """Return the loss of a compiled model, unpacked where a dictionary or list holds just one."""
+    loss: Any = getattr(model, "loss", None)
+    if isinstance(loss, dict | list | tuple) and len(loss) == 1:
+        return next(iter(loss.values() if isinstance(loss, dict) else loss))
+    return loss
+
+
+def loss_family(loss: Any) -> str:
+    """Return the plain name of one of Keras's losses.
+
+    Args:
+        loss: What ``compile`` was given: a name, a function or an object.
+
+    Returns:
+        Its name, such as ``mse``; empty for own, several or missing losses.
+    """
+    if isinstance(loss, str):
+        return _FAMILIES.get(loss.lower().replace("_", ""), "")
+    home = getattr(loss, "__module__", None) or type(loss).__module__
+    name = getattr(loss, "__name__", None) or type(loss).__name__
+    if not home.startswith("keras."):
+        return ""
+    return _FAMILIES.get(name.lower().replace("_", ""), "")
 
 
 def are_probabilities(y_pred: npt.NDArray[Any]) -> bool:

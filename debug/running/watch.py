@@ -25,6 +25,9 @@ from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.preflight.fit_data import found_after_fit
+from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
+from headstart.debug.symptoms.graph_rules import check_graph
+from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
 from headstart.debug.symptoms.retraces import RetraceCounter
 
 MAX_HISTORY = 10_000
@@ -82,25 +85,37 @@ class Watch:
         self.losses: dict[str, list[float]] = defaultdict(list)
         self.optimizer_site: CallSite | None = None
         self._found: list[Diagnosis] = []
-        self._sources: list[Callable[[], list[Diagnosis]]] = []
         self._retraces: RetraceCounter | None = None
         self._in_keras = 0
+        self._loops = OwnLoops()
 
     def arm_tensorflow(self) -> None:
         """Patch tf.function and GradientTape."""
-        private("trace_listeners").append(lambda made: self.graphs.append(made.graph))
+        private("trace_listeners").append(self._on_trace)
         self._watch_function_results()
         self._watch_gradients()
         self._watch_sessions()
         if self.with_rules:
             self._retraces = RetraceCounter()
             self._retraces.__enter__()
+            watch_eager_broadcasts(self._found.append)
+
+    def _on_trace(self, made: Any) -> None:
+        self.graphs.append(made.graph)
+        if self.with_rules:
+            self._look_through(made.graph)
+
+    def _look_through(self, graph: Any) -> None:
+        with harmless("the rules about graphs"):
+            self._found += check_graph(graph)
 
     def arm_keras(self) -> None:
         """Patch Keras's loops."""
         import keras
 
         keras.config.disable_traceback_filtering()
+        if self.with_rules:
+            watch_optimizers(self._loops, lambda: self._in_keras)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
             setattr(trainer, name, self._with_callbacks(getattr(trainer, name), name))
@@ -117,8 +132,12 @@ class Watch:
     def diagnoses(self) -> list[Diagnosis]:
         """Return what was found without any instrumentation."""
         found = [*self._found]
-        for source in self._sources:
-            found += source()
+        if self.with_rules:
+            for graph in self._loops.graphs:
+                self._look_through(graph)
+            found = [*self._found]
+            with harmless("the rules about own loops"):
+                found += self._loops.diagnoses()
         if self._retraces is not None:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"
@@ -172,6 +191,7 @@ class Watch:
             result = call(function, *args, **kwargs)
             with harmless("the watch over functions"):
                 if not watch._in_keras and tf.executing_eagerly():
+                    watch._loops.on_call(function)
                     watch._check_result(function, result)
             return result
 
@@ -207,6 +227,8 @@ class Watch:
             with harmless("the watch over gradients"):
                 if all(gradient is None for gradient in tf.nest.flatten(gradients)):
                     watch._found.append(diagnose_no_gradient(target, calling_site()))
+                if not watch._in_keras:
+                    watch._loops.on_gradient(sources, gradients)
                 if not watch._in_keras and tf.executing_eagerly():
                     watch._check_target(target)
             return gradients
@@ -223,6 +245,7 @@ class Watch:
         def run_and_check(session: Any, fetches: Any, *args: Any, **kwargs: Any) -> Any:
             result = run(session, fetches, *args, **kwargs)
             with harmless("the watch over sessions"):
+                watch._loops.on_session_run(session)
                 watch._check_fetched(fetches, result)
             return result
 
@@ -254,25 +277,35 @@ class Watch:
                 call = signature.bind_partial(model, *args, **kwargs)
             except TypeError:  # Keras says which argument is wrong
                 return loop(model, *args, **kwargs)
-            given = call.arguments.get("callbacks")
+            given, rules = call.arguments.get("callbacks"), None
             if not isinstance(given, keras.callbacks.CallbackList):
                 with harmless("the watch over Keras"):
                     mine = self._callbacks_for(model, name)
                     call.arguments["callbacks"] = [*keras.tree.flatten(given or []), *mine]
+                    rules = mine[0] if name == "fit" and self.with_rules else None
             self._in_keras += 1
+            is_broken = True
             try:
                 result = loop(*call.args, **call.kwargs)
-                if name == "fit" and self.with_rules:
-                    with harmless("the checks of a finished training"):
-                        data = (call.arguments.get("x"), call.arguments.get("y"))
-                        self._found += [
-                            _at_layer(found, model) for found in found_after_fit(model, *data)
-                        ]
+                is_broken = False
                 return result
             finally:
+                if name == "fit" and self.with_rules:
+                    with harmless("the checks of a finished training"):
+                        self._judge(model, call.arguments, rules, is_broken)
                 self._in_keras -= 1
 
         return run
+
+    def _judge(self, model: Any, given: dict[str, Any], rules: Any, is_broken: bool) -> None:
+        """Judge a ``fit`` that has ended, and forget what it was judged by."""
+        from headstart.debug.symptoms.callback import worth_telling
+
+        symptoms = worth_telling(rules.diagnoses) if rules is not None else []
+        trace = rules.trace if rules is not None else None
+        batches = rules.batches if rules is not None else []
+        found = found_after_fit(model, given, trace, batches, symptoms, is_broken)
+        self._found += [_at_layer(one, model) for one in found]
 
     def _callbacks_for(self, model: Any, name: str) -> list[Any]:
         callbacks: list[Any] = [_sign_callback(self)]
@@ -281,13 +314,10 @@ class Watch:
             inner = getattr(optimizer, "inner_optimizer", optimizer)
             self.optimizer_site = vars(inner).get(SITE)
         if name == "fit" and self.with_rules:
-            from headstart.debug.symptoms.callback import SymptomRules, worth_telling
+            from headstart.debug.symptoms.callback import SymptomRules
 
-            rules = SymptomRules(logs=False)  # they are told at the end
-            callbacks.insert(0, rules)
-            self._sources.append(
-                lambda: [_at_layer(found, model) for found in worth_telling(rules.diagnoses)]
-            )
+            # They are told at the end.
+            callbacks.insert(0, SymptomRules(logs=False, keeps_batches=True))
         return callbacks
 
     def _with_checked_result(self, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,7 +45,7 @@ def probe(model: Any, batches: list[Any], step: int, objective: Objective) -> Pr
     watch = _Watch()
     try:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(_joined(batches))
-        with watch.attached(model), _unchanged(model):
+        with watch.attached(model), unchanged(model):
             y_pred = model(x, training=False)
     except Exception as error:  # own models take what they like; a look must never end a training
         _log.debug("no look at the activations: %s", error)
@@ -85,7 +85,7 @@ def input_of(model: Any, layer: Any, x: Any) -> npt.NDArray[np.float64] | None:
         return call(*args, **kwargs)
 
     try:
-        with _call_replaced(layer, noted), _unchanged(model):
+        with call_replaced(layer, noted), unchanged(model):
             model(x, training=False)
     except Exception as error:
         _log.debug("no look at the inputs of %s: %s", layer.name, error)
@@ -131,7 +131,7 @@ class _Watch:
     def attached(self, model: Any) -> Iterator[None]:
         with ExitStack() as calls:
             for layer in leaf_layers(model):
-                calls.enter_context(_call_replaced(layer, self._noting(layer, layer.call)))
+                calls.enter_context(call_replaced(layer, self._noting(layer, layer.call)))
             yield
 
     def _noting(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -192,8 +192,15 @@ def _classes(
 
 
 @contextmanager
-def _call_replaced(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
-    """Around Keras's tracking of attributes, and with an own ``call`` of the instance kept."""
+def call_replaced(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
+    """Replace a layer's ``call`` while the block runs.
+
+    Around Keras's tracking of attributes, and with an own ``call`` of the instance kept.
+
+    Args:
+        layer: The layer.
+        call: What stands in for its ``call``.
+    """
     own = vars(layer).get("call")
     object.__setattr__(layer, "call", call)
     try:
@@ -206,8 +213,12 @@ def _call_replaced(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _unchanged(model: Any) -> Iterator[None]:
-    """Put back the state that layers keep: moving averages, seeds of random layers."""
+def unchanged(model: Any) -> Iterator[None]:
+    """Put back the state that layers keep: moving averages, seeds of random layers.
+
+    Args:
+        model: A built Keras model.
+    """
     before = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
     try:
         yield

@@ -106,6 +106,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
     Args:
         every: Steps from one sampled step to the next.
         logs: Whether findings are logged as they come up.
+        keeps_batches: Whether the last batches stay in ``batches`` after the training.
 
     Example:
         >>> rules = SymptomRules()
@@ -115,8 +116,11 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
 
     needs_every_batch = False
 
-    def __init__(self, every: int = SAMPLE_EVERY, logs: bool = True) -> None:
+    def __init__(
+        self, every: int = SAMPLE_EVERY, logs: bool = True, keeps_batches: bool = False
+    ) -> None:
         super().__init__()
+        self.keeps_batches = keeps_batches
         self.every = every
         self.logs = logs
         self.trace = TrainingTrace()
@@ -140,6 +144,11 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         with self._harmless():
             now += (self._located(found) for found in judge(self.trace))
         return ranked([*self._earlier, *now])
+
+    @property
+    def batches(self) -> list[Any]:
+        """The last batches seen, as the data set yielded them."""
+        return list(self._batches)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Start a record and tap the training loop."""
@@ -168,7 +177,8 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             self._look()
             self.trace.has_finished = True
             self._say()
-            self._batches.clear()
+            if not self.keeps_batches:
+                self._batches.clear()
 
     def on_batch(self, batch: Any, wait_s: float) -> None:
         """Note a batch before its step (called by the tap)."""

@@ -111,7 +111,8 @@ def divergence(trace: TrainingTrace) -> list[Diagnosis]:
     has_ended = step < len(trace.losses)
     peak = max(finite[-NUM_WINDOWS:]) if has_ended else _median(finite[-NUM_WINDOWS:])
     growing = len(finite) >= (2 if has_ended else NUM_WINDOWS)
-    if not growing or not (peak > DIVERGED_FACTOR * trace.first_loss or peak >= HUGE_LOSS):
+    has_grown = peak > DIVERGED_FACTOR * trace.first_loss
+    if not growing or not (has_grown or (has_ended and peak >= HUGE_LOSS)):
         return []
     end = "and then to NaN or Inf" if has_ended else "and has not come down"
     return [

@@ -1,0 +1,232 @@
+"""Rules about the data of a training as a whole: scale of inputs and targets, order, splits."""
+
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.facts import Array, Facts, numbers, pick_rows
+
+LARGE = 100.0
+"""Values that reach the first weights beyond this, of either sign, were not scaled."""
+RAISED = 10.0
+"""... or from this on, where a column never comes near 0."""
+OFF_CENTRE = 5.0
+"""Mean over standard deviation of a column from which on it never comes near 0."""
+TINY = 0.02
+"""Greatest magnitude of inputs that were divided once too often."""
+LARGE_TARGETS = 100.0
+"""Targets of a regression beyond this, of either sign, were not scaled."""
+SPLIT_FACTOR = 20.0
+"""Range of the validation inputs over that of the training inputs, or the other way round, from
+which on they were not prepared alike."""
+MISSING_SHARE = 0.5
+"""Share of the held-out rows of classes that training never sees, from which on the split is at
+fault."""
+MAX_CLASSES = 1000
+
+
+def unscaled_inputs(facts: Facts) -> list[Diagnosis]:
+    """Find inputs of large magnitude that reach the first weights, of either sign.
+
+    Args:
+        facts: What is known of the training.
+
+    Returns:
+        A finding, or none.
+    """
+    use = facts.first_weights
+    values = None if use is None else numbers(use.input)
+    if use is None or values is None or not values.size or not np.isfinite(values).all():
+        return []
+    columns = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    magnitude = float(np.abs(columns).max())
+    means, deviations = columns.mean(axis=0), columns.std(axis=0)
+    raised = (np.abs(means) > RAISED) & (np.abs(means) > OFF_CENTRE * deviations)
+    if magnitude < LARGE and not raised.any():
+        return []
+    sizes = np.abs(columns).max(axis=0)
+    apart = float(sizes.max() / max(sizes.min(), 1e-12))
+    spread = f"; columns differ by a factor of {apart:.3g}" if 100 < apart < 1e12 else ""
+    return [
+        Diagnosis(
+            symptom="unscaled-input",
+            cause=f"The inputs are not scaled (not normalised): values from {columns.min():.4g} to "
+            f"{columns.max():.4g} (mean {columns.mean():.4g}) reach the first layer with weights, "
+            f"{use.path!r}{spread}.",
+            layer=None if facts.last is use else use.path,
+            phase="data",
+            confidence=0.93 if magnitude >= LARGE else 0.75,
+            suggestions=(
+                "pixels: divide by 255, or put keras.layers.Rescaling(1 / 255) first",
+                "features and columns: standardise them (sklearn's StandardScaler, or "
+                "keras.layers.Normalization)",
+                "for a pretrained backbone use its own preprocess_input",
+            ),
+            evidence={"min": float(columns.min()), "max": float(columns.max()), "at": "fit"},
+        )
+    ]
+
+
+def tiny_inputs(facts: Facts) -> list[Diagnosis]:
+    """Find inputs that are nearly 0: most often divided by 255 twice.
+
+    Args:
+        facts: What is known of the training.
+
+    Returns:
+        A finding, or none.
+    """
+    use = facts.first_weights
+    values = None if use is None else numbers(use.input)
+    if use is None or values is None or not values.size or not np.isfinite(values).all():
+        return []
+    magnitude = float(np.abs(values).max())
+    if magnitude > TINY:
+        return []
+    rescales = [other for other in facts.uses if other.kind == "Rescaling"]
+    twice = (
+        f" The Rescaling layer divides inputs that are scaled already (they are divided twice): "
+        f"what reaches it goes to {float(np.abs(np.asarray(rescales[0].input)).max()):.4g}."
+        if rescales
+        else " Were they scaled (divided by 255) twice?"
+    )
+    return [
+        Diagnosis(
+            symptom="inputs-nearly-zero",
+            cause=f"The inputs that reach the first layer {use.path!r} are nearly 0: none is "
+            f"beyond {magnitude:.3g}.{twice}",
+            layer=rescales[0].path if rescales else None,
+            phase="data",
+            confidence=0.92,
+            suggestions=(
+                "scale once: either in the data or by a Rescaling layer, not both",
+                "standardise the columns",
+            ),
+            evidence={"max": magnitude},
+        )
+    ]
+
+
+def unscaled_targets(facts: Facts) -> list[Diagnosis]:
+    """Find targets of a regression that a network cannot reach in the steps it is given.
+
+    Args:
+        facts: What is known of the training.
+
+    Returns:
+        A finding, or none.
+    """
+    y = facts.targets
+    if y is None or facts.family not in ("mse", "mae", "huber", "log_cosh"):
+        return []
+    if not y.size or not np.isfinite(y).all() or float(np.abs(y).max()) < LARGE_TARGETS:
+        return []
+    reached = ""
+    if facts.y_pred is not None and np.isfinite(facts.y_pred).all():
+        reached = f", but the network's answers only from {facts.y_pred.min():.4g} to "
+        reached += f"{facts.y_pred.max():.4g}"
+    return [
+        Diagnosis(
+            symptom="unscaled-targets",
+            cause=f"The targets are not scaled: they go from {y.min():.4g} to {y.max():.4g}"
+            f"{reached}.",
+            phase="data",
+            confidence=0.85,
+            suggestions=(
+                "standardise the targets ((y - mean) / std) and undo it after predict",
+                "or divide them by a round number (thousands, millions), or train on their log",
+                "or raise the learning rate and train for many more epochs",
+            ),
+            evidence={"min": float(y.min()), "max": float(y.max())},
+        )
+    ]
+
+
+def split_order(targets: Any, validation_split: float) -> list[Diagnosis]:
+    """Find rows that are sorted by class, so that ``validation_split`` holds out classes whole.
+
+    Args:
+        targets: All targets in their order.
+        validation_split: Share that ``fit`` cuts off the end, before it shuffles.
+
+    Returns:
+        A finding, or none.
+    """
+    y = numbers(targets)
+    if y is None or not 0.0 < validation_split < 1.0 or len(y) < 10:
+        return []
+    labels = y.argmax(axis=-1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y), -1)[:, 0]
+    classes = np.unique(labels)
+    if (labels != np.rint(labels)).any() or not 2 <= classes.size <= min(MAX_CLASSES, len(y) // 4):
+        return []
+    cut = int(len(y) * (1.0 - validation_split))
+    known = set(labels[:cut].tolist())
+    missing = float(np.mean([label not in known for label in labels[cut:].tolist()]))
+    held_out = set(labels[cut:].tolist())
+    one_sided = len(held_out) == 1 and (labels[1:] == labels[:-1]).mean() > 0.95
+    if missing < MISSING_SHARE and not one_sided:
+        return []
+    never = sorted(held_out - known)
+    effect = (
+        f"which training never sees (class {', '.join(f'{label:g}' for label in never[:5])})"
+        if never
+        else f"all of one class ({held_out.pop():g})"
+    )
+    return [
+        Diagnosis(
+            symptom="sorted-validation-split",
+            cause=f"The rows are sorted by class, and validation_split={validation_split:g} holds "
+            f"out the last {len(y) - cut} of them before any shuffling: validation is on classes "
+            f"{effect}.",
+            phase="data",
+            confidence=0.94,
+            suggestions=(
+                "shuffle inputs and labels together before fit "
+                "(order = np.random.permutation(len(x)); x, y = x[order], y[order])",
+                "or split with sklearn's train_test_split(stratify=y) and pass validation_data",
+            ),
+            evidence={"missing": missing, "at": "fit"},
+        )
+    ]
+
+
+def split_scale(x: Any, x_val: Any) -> list[Diagnosis]:
+    """Find validation inputs that were not prepared as the training inputs were.
+
+    Args:
+        x: Some training inputs.
+        x_val: Some validation inputs.
+
+    Returns:
+        A finding, or none.
+    """
+    train, held_out = _flat(x), _flat(x_val)
+    if train is None or held_out is None:
+        return []
+    sizes = [float(np.percentile(np.abs(part), 99)) for part in (train, held_out)]
+    if min(sizes) <= 0.0 or max(sizes) / min(sizes) < SPLIT_FACTOR:
+        return []
+    return [
+        Diagnosis(
+            symptom="split-scale",
+            cause=f"Training and validation inputs are not scaled alike: training goes from "
+            f"{train.min():.4g} to {train.max():.4g}, validation from {held_out.min():.4g} to "
+            f"{held_out.max():.4g}. One of them was divided or normalised, the other was not.",
+            phase="data",
+            confidence=0.93,
+            suggestions=(
+                "prepare both by one function, or put the scaling into the model "
+                "(keras.layers.Rescaling, Normalization)",
+            ),
+            evidence={"train": sizes[0], "validation": sizes[1], "at": "fit"},
+        )
+    ]
+
+
+def _flat(values: Any) -> Array | None:
+    array = numbers(values)
+    if array is None or array.dtype.kind not in "fiu" or not array.size:
+        return None
+    flat = pick_rows(array, 256).astype(np.float64).reshape(-1)
+    return flat if np.isfinite(flat).all() else None

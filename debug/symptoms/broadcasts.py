@@ -1,0 +1,51 @@
+"""A row minus a column, where it is computed eagerly: no graph shows it."""
+
+import contextlib
+import functools
+import linecache
+from collections.abc import Callable
+from typing import Any
+
+from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.symptoms.graph_rules import broadcast_finding, is_row_against_column
+
+_DELIBERATE = ("newaxis", "expand_dims", "None]", "[:, None", "[None")
+"""Texts of a line that wants every pair."""
+
+
+def watch_eager_broadcasts(tell: Callable[[Diagnosis], None]) -> None:
+    """Look at every eager subtraction of tensors from now on.
+
+    Args:
+        tell: Is given the first finding of each line.
+    """
+    import tensorflow as tf
+
+    told: set[CallSite | None] = set()
+
+    def note(first: Any, second: Any, result: Any) -> None:
+        shapes = (tuple(getattr(first, "shape", ())), tuple(getattr(second, "shape", ())))
+        if len(result.shape) != 2 or not is_row_against_column(*shapes):
+            return
+        site = calling_site()
+        if site in told or site is None:
+            return
+        told.add(site)
+        if not any(text in linecache.getline(site.file, site.line) for text in _DELIBERATE):
+            tell(broadcast_finding(*shapes, site))
+
+    for name in ("__sub__", "__rsub__"):
+        setattr(tf.Tensor, name, _noted(getattr(tf.Tensor, name), note))
+
+
+def _noted(operator: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+    @functools.wraps(operator)
+    def subtract(first: Any, second: Any) -> Any:
+        result = operator(first, second)
+        if hasattr(result, "numpy"):
+            with contextlib.suppress(Exception):  # what is measured must not end the user's step
+                note(first, second, result)
+        return result
+
+    return subtract

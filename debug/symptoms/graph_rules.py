@@ -1,0 +1,214 @@
+"""Rules that read a traced graph, whoever made it: a Keras loss, an own loop or a TF1 session.
+
+They look at shapes and at which op feeds which, never at names, and at an op only where the user's
+own line made it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.diagnosis import Diagnosis
+
+_PASSING = ("Identity", "Reshape", "Cast", "Sub", "Squeeze", "StopGradient")
+_CROSS_ENTROPY = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
+_PAIRED = ("Sub", "SquaredDifference", "Equal")
+_DELIBERATE = ("ExpandDims", "StridedSlice", "Tile", "Transpose")
+MAX_OPS = 20_000
+"""Ops of one graph that are looked at."""
+
+
+def check_graph(graph: Any) -> list[Diagnosis]:
+    """Look through a graph for what cannot be meant.
+
+    Args:
+        graph: A ``tf.Graph``.
+
+    Returns:
+        The findings.
+    """
+    found: list[Diagnosis] = []
+    for op in graph.get_operations()[:MAX_OPS]:
+        rule = _RULES.get(op.type)
+        if rule is not None:
+            found += rule(op)
+    return found
+
+
+def broadcast_finding(
+    first: tuple[int | None, ...], second: tuple[int | None, ...], site: CallSite | None
+) -> Diagnosis:
+    """Return the finding of a row that meets a column.
+
+    Args:
+        first: Shape of the one operand.
+        second: Shape of the other.
+        site: The user's line.
+    """
+    size = next((dim for dim in (*first, *second) if dim not in (1, None)), None)
+    count = "N" if size is None else str(size)
+    shown = [str(shape).replace("None", count) for shape in (first, second)]
+    return Diagnosis(
+        symptom="silent-broadcast",
+        cause=f"Shapes {shown[0]} and {shown[1]} are broadcast to ({count}, {count}): every "
+        "prediction is compared with every target, row against column, instead of pair by pair.",
+        file=site.file if site else None,
+        line=site.line if site else None,
+        phase="loss",
+        confidence=0.97,
+        suggestions=(
+            "give both the same shape: tf.squeeze(predictions, -1), or tf.reshape / "
+            "tf.expand_dims(targets, -1)",
+            "check it: tf.debugging.assert_shapes",
+        ),
+    ).with_source()
+
+
+def is_row_against_column(first: Any, second: Any) -> bool:
+    """Tell whether one of two shapes is (N,) and the other (N, 1), with N the same or unknown.
+
+    Args:
+        first: One shape, as a tuple.
+        second: The other.
+    """
+    row, column = (first, second) if len(first) < len(second) else (second, first)
+    if len(row) != 1 or len(column) != 2 or column[1] != 1:
+        return False
+    return bool(row[0] == column[0] and row[0] != 1)
+
+
+def _broadcast(op: Any) -> list[Diagnosis]:
+    shapes = [tensor.shape for tensor in op.inputs]
+    if any(shape.rank is None for shape in shapes):
+        return []
+    first, second = (tuple(shape.as_list()) for shape in shapes)
+    if not is_row_against_column(first, second):
+        return []
+    if any(_source(tensor).type in _DELIBERATE for tensor in op.inputs if tensor.shape.rank == 2):
+        return []
+    site = _own_line(op)
+    return [broadcast_finding(first, second, site)] if site is not None else []
+
+
+def _logits(op: Any) -> list[Diagnosis]:
+    source = _source(op.inputs[0])
+    if source.type not in ("Relu", "Relu6", "Softmax", "Sigmoid"):
+        return []
+    site = _own_line(source) or _own_line(op)
+    if site is None or _own_line(op) is None:
+        return []
+    name = source.type.lower()
+    if name.startswith("relu"):
+        cause = (
+            "relu stands on the last layer (the logits) below softmax_cross_entropy_with_logits: "
+            "scores below 0 are cut off and get no gradient."
+        )
+    else:
+        cause = (
+            f"{name} is applied before softmax_cross_entropy_with_logits, which applies softmax "
+            "itself: it is applied twice and gradients are squashed."
+        )
+    return [
+        Diagnosis(
+            symptom="activation-on-logits",
+            cause=cause,
+            op=source.name,
+            op_type=source.type,
+            file=site.file,
+            line=site.line,
+            phase="loss",
+            confidence=0.93,
+            suggestions=("give the loss the last layer's output without activation (the logits)",),
+        ).with_source()
+    ]
+
+
+def _softmax(op: Any) -> list[Diagnosis]:
+    shape, site = op.inputs[0].shape, _own_line(op)
+    if site is None or not shape.rank or shape[-1] != 1:
+        return []
+    return [
+        Diagnosis(
+            symptom="softmax-on-one-unit",
+            cause="Softmax over a single unit (one column) is always 1, whatever the input: "
+            "nothing can be learnt.",
+            op=op.name,
+            op_type=op.type,
+            file=site.file,
+            line=site.line,
+            phase="model",
+            confidence=0.96,
+            suggestions=("yes or no: sigmoid on one unit", "else one unit for each class"),
+        ).with_source()
+    ]
+
+
+def _argmax(op: Any) -> list[Diagnosis]:
+    import tensorflow as tf
+
+    shape, site = op.inputs[0].shape, _own_line(op)
+    axis = tf.get_static_value(op.inputs[1])
+    if site is None or not shape.rank or axis is None or shape[int(axis)] != 1:
+        return []
+    return [
+        Diagnosis(
+            symptom="argmax-of-one-column",
+            cause="argmax over a single column is always 0, for predictions and labels alike: an "
+            "accuracy made of it is always 100 % and says nothing.",
+            op=op.name,
+            op_type=op.type,
+            file=site.file,
+            line=site.line,
+            phase="metric",
+            confidence=0.93,
+            suggestions=(
+                "one unit: compare with a threshold (predictions > 0.5)",
+                "else one column for each class",
+            ),
+        ).with_source()
+    ]
+
+
+_RULES: dict[str, Callable[[Any], list[Diagnosis]]] = {
+    **dict.fromkeys(_PAIRED, _broadcast),
+    **dict.fromkeys(_CROSS_ENTROPY, _logits),
+    "Softmax": _softmax,
+    "ArgMax": _argmax,
+}
+
+
+def _source(tensor: Any) -> Any:
+    """Return the op that made a tensor's values, behind ops that only reshape or pass them on."""
+    op = tensor.op
+    for _ in range(8):
+        if op.type not in _PASSING or not op.inputs or (op.type == "Sub" and not _is_inner(op)):
+            break
+        op = op.inputs[0].op
+    return op
+
+
+def _is_inner(op: Any) -> bool:
+    """Tell whether a subtraction belongs to TensorFlow's own flattening of logits."""
+    return _own_line(op) is None
+
+
+def _own_line(op: Any) -> CallSite | None:
+    """Return the user's line that called for an op itself, not for a Keras object that made it."""
+    for frame in _innermost_first(op):
+        if is_users(frame.filename):
+            return CallSite(frame.filename, frame.lineno)
+        if "keras/src/" in frame.filename and not _is_function_of_keras(frame.filename):
+            return None
+    return None
+
+
+def _innermost_first(op: Any) -> Iterator[Any]:
+    try:
+        frames = list(op.traceback)
+    except (AttributeError, TypeError):
+        frames = []
+    yield from reversed(frames)
+
+
+def _is_function_of_keras(file: str) -> bool:
+    return any(part in file for part in ("/ops/", "/backend/", "/activations/", "/legacy/"))

@@ -1,0 +1,382 @@
+"""Rules about training loops that people write themselves: what becomes of the gradients.
+
+The watch tells it of each gradient taken, each step an optimizer takes, each call of a tf.function
+and each run of a session; the rules ask at the end what has come of them.
+"""
+
+import contextlib
+import functools
+import gc
+import sys
+from types import CodeType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite, calling_site, is_users
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.dump.origins import SITE
+from headstart.debug.internals import private
+
+MIN_STEPS = 10
+"""Gradients taken before weights that never moved, or an optimizer made anew, mean something."""
+MIN_GROWING_RUNS = 10
+"""Runs of a session in a row before each of which its graph had grown."""
+MAX_ELEMENTS = 1 << 20
+MAX_VARIABLES = 100
+
+Scalars = dict[str, float]
+
+
+class OwnLoops:
+    """What is known of the loops of one program."""
+
+    def __init__(self) -> None:
+        self.num_steps = 0
+        self._first: dict[int, tuple[Any, np.ndarray[Any, Any]]] = {}
+        self._source_of: dict[int, tuple[Any, Any]] = {}
+        self._gradient_site: CallSite | None = None
+        self._has_traced_gradient = False
+        self._training: set[int] = set()
+        self._num_applied = 0
+        self._optimizers: dict[int, tuple[Any, int]] = {}
+        self._captured: dict[int, tuple[Any, int, Scalars]] = {}
+        self._versions: dict[int, tuple[Any, int, int]] = {}
+        self._found: dict[str, Diagnosis] = {}
+
+    def on_gradient(self, sources: Any, gradients: Any) -> None:
+        """Note a gradient that a tape gave, eagerly or in a trace.
+
+        Args:
+            sources: What it was taken by.
+            gradients: What came of it, in the same structure.
+        """
+        import tensorflow as tf
+
+        variables = tf.nest.flatten(sources)
+        pairs = list(zip(variables, tf.nest.flatten(gradients), strict=False))
+        if not any(hasattr(variable, "assign") for variable in variables):
+            return
+        self._gradient_site = self._gradient_site or _tracing_site()
+        self._source_of = {id(grad): (grad, var) for var, grad in pairs if grad is not None}
+        for variable, gradient in pairs:
+            if gradient is not None:
+                self._remember(variable)
+        if tf.executing_eagerly():
+            self.num_steps += 1
+        else:
+            self._has_traced_gradient = True
+
+    def on_apply(self, optimizer: Any, gradients: Any, variables: Any) -> None:
+        """Note a step of an optimizer, eager or in a trace.
+
+        Args:
+            optimizer: The optimizer.
+            gradients: What it was given.
+            variables: By what it was told to go with them; None where it knows.
+        """
+        self._num_applied += 1
+        known, steps = self._optimizers.get(id(optimizer), (optimizer, 0))
+        self._optimizers[id(optimizer)] = (known, steps + 1)
+        if len(self._optimizers) >= MIN_STEPS and "fresh" not in self._found:
+            self._judge_fresh(optimizer)
+        for gradient, variable in zip(gradients, variables or (), strict=False):
+            source = self._source_of.get(id(gradient))
+            if source is not None and source[1] is not variable and "wrong" not in self._found:
+                self._found["wrong"] = _wrong_variable(source[1], variable)
+
+    def on_call(self, function: Any) -> None:
+        """Note a finished call of a tf.function.
+
+        Args:
+            function: The function.
+        """
+        if self._has_traced_gradient:
+            self._has_traced_gradient = False
+            self._training.add(id(function))
+        if id(function) in self._training:
+            self.num_steps += 1
+        self._look_at_captured(function)
+
+    def on_session_run(self, session: Any) -> None:
+        """Note a run of a TF1 session.
+
+        Args:
+            session: The session.
+        """
+        graph = session.graph
+        version = int(graph.version)
+        _, before, grown = self._versions.get(id(graph), (graph, version, 0))
+        grown = grown + 1 if version > before else 0
+        self._versions[id(graph)] = (graph, version, grown)
+        if grown == MIN_GROWING_RUNS:
+            self._found["grows"] = _growing_graph(version, calling_site())
+
+    @property
+    def graphs(self) -> list[Any]:
+        """The graphs that sessions ran."""
+        return [graph for graph, _, _ in self._versions.values()]
+
+    def diagnoses(self) -> list[Diagnosis]:
+        """Return what was found; call it when the program has ended."""
+        found = list(self._found.values())
+        if self.num_steps >= MIN_STEPS:
+            found += self._never_moved()
+            if not found:
+                found += _untouched_normalization()
+        return found
+
+    def _remember(self, variable: Any) -> None:
+        import tensorflow as tf
+
+        if id(variable) in self._first or len(self._first) >= MAX_VARIABLES:
+            return
+        if not hasattr(variable, "assign"):
+            return
+        try:
+            with tf.init_scope():
+                if int(np.prod(variable.shape)) <= MAX_ELEMENTS:
+                    self._first[id(variable)] = (variable, np.array(variable.numpy()))
+        except Exception:  # made in a graph that is being traced: it has no value yet
+            return
+
+    def _never_moved(self) -> list[Diagnosis]:
+        values = [(np.asarray(var.numpy()), first) for var, first in self._first.values()]
+        if not values or any(not np.array_equal(now, first) for now, first in values):
+            return []
+        site = self._gradient_site
+        what = (
+            "apply is called, but changes nothing (a learning rate of 0, or gradients that are 0)"
+            if self._num_applied
+            else "they are never applied: no optimizer is given them (apply_gradients is missing)"
+        )
+        return [
+            Diagnosis(
+                symptom="weights-never-change",
+                cause=f"Gradients are computed in {self.num_steps} steps, but the weights never "
+                f"change: {what}.",
+                file=site.file if site else None,
+                line=site.line if site else None,
+                phase="optimizer",
+                confidence=0.95,
+                suggestions=(
+                    "optimizer.apply_gradients(zip(gradients, model.trainable_variables))",
+                ),
+                evidence={"steps": self.num_steps, "variables": len(values)},
+            ).with_source()
+        ]
+
+    def _judge_fresh(self, optimizer: Any) -> None:
+        counts = [steps for _, steps in self._optimizers.values()]
+        if max(counts) > 2:
+            return
+        sizes = {
+            tuple(tuple(var.shape) for var in getattr(known, "_trainable_variables", ()))
+            for known, _ in self._optimizers.values()
+        }
+        if len(sizes) > 1:
+            return
+        site = vars(optimizer).get(SITE) or calling_site()
+        self._found["fresh"] = Diagnosis(
+            symptom="optimizer-made-anew",
+            cause=f"The optimizer is made anew at each step: {len(counts)} "
+            f"{type(optimizer).__name__} objects each took one step. Its state (momentum, Adam's "
+            "averages, the step count of a schedule) starts from nothing every time.",
+            file=site.file if site else None,
+            line=site.line if site else None,
+            phase="optimizer",
+            confidence=0.93,
+            suggestions=("make the optimizer once, before the loop",),
+        ).with_source()
+
+    def _look_at_captured(self, function: Any) -> None:
+        if "captured" in self._found:
+            return
+        try:
+            count = int(function.experimental_get_tracing_count())
+            python_function = function.python_function
+        except Exception:  # wrapped some other way
+            return
+        _, traces, before = self._captured.get(id(function), (function, -1, {}))
+        now = _scalars_read_by(python_function)
+        if traces != count:
+            self._captured[id(function)] = (function, count, now)
+            return
+        changed = [name for name, value in now.items() if before.get(name, value) != value]
+        if changed:
+            name = changed[0]
+            self._found["captured"] = _captured(python_function, name, before[name], now[name])
+
+
+def watch_optimizers(loops: OwnLoops, is_in_keras: Any) -> None:
+    """Let every Keras optimizer tell of its steps, but of those that Keras's own loops take.
+
+    Args:
+        loops: Whom to tell.
+        is_in_keras: Returns whether one of Keras's loops is running.
+    """
+    import keras
+
+    home = next(kind for kind in keras.optimizers.Optimizer.__mro__ if "apply" in vars(kind))
+    apply = home.apply
+
+    @functools.wraps(apply)
+    def apply_and_tell(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
+        grads = list(grads)
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+        if not is_in_keras():
+            with contextlib.suppress(Exception):  # what is measured must not end the user's step
+                loops.on_apply(optimizer, grads, trainable_variables)
+        return apply(optimizer, grads, trainable_variables)
+
+    home.apply = apply_and_tell
+
+
+def _tracing_site() -> CallSite | None:
+    """Return the user's line that runs, also where AutoGraph runs its own version of it."""
+    for frame in reversed(private("extract_stack")()):
+        if is_users(frame.filename):
+            return CallSite(frame.filename, frame.lineno)
+    return calling_site()
+
+
+def _scalars_read_by(function: Any) -> Scalars:
+    """Return the Python numbers that a function reads from outside: globals, closure, objects."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType) or not is_users(function.__code__.co_filename):
+        return {}
+    names, keys = _names_of(function.__code__)
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
+    outside: dict[str, Any] = {
+        name: function.__globals__[name] for name in names if name in function.__globals__
+    }
+    for name, cell in cells:
+        try:
+            outside[name] = cell.cell_contents
+        except ValueError:  # not yet filled
+            continue
+    found: Scalars = {}
+    for name, value in outside.items():
+        if _is_scalar(value):
+            found[name] = value
+        elif isinstance(value, dict):
+            found |= {f"{name}[{key!r}]": item for key, item in value.items()
+                      if key in keys and _is_scalar(item)}  # fmt: skip
+        elif type(value).__module__ == "__main__":
+            found |= {f"{name}.{key}": item for key, item in getattr(value, "__dict__", {}).items()
+                      if key in names and _is_scalar(item)}  # fmt: skip
+    return found
+
+
+def _names_of(code: CodeType) -> tuple[set[str], set[Any]]:
+    names = set(code.co_names)
+    keys = {const for const in code.co_consts if isinstance(const, str | int)}
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            inner_names, inner_keys = _names_of(const)
+            names |= inner_names
+            keys |= inner_keys
+    return names, keys
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, bool | int | float | np.floating | np.integer)
+
+
+def _captured(function: Any, name: str, before: Any, now: Any) -> Diagnosis:
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    code = function.__code__
+    return Diagnosis(
+        symptom="python-value-captured",
+        cause=f"The Python value {name!r} was {before} when tf.function traced "
+        f"{function.__name__}(), and is {now} now: the graph keeps the old value as a constant, a "
+        "change of it has no effect.",
+        file=code.co_filename,
+        line=_line_of_read(function, name) or code.co_firstlineno,
+        phase="model",
+        confidence=0.93,
+        suggestions=(
+            f"keep it in a tf.Variable (and assign), or pass it as a tensor argument: "
+            f"{function.__name__}(..., tf.constant({name}))",
+        ),
+        evidence={"name": name},
+    ).with_source()
+
+
+def _line_of_read(function: Any, name: str) -> int | None:
+    import linecache
+
+    code, plain = function.__code__, name.partition("[")[0].rpartition(".")[2]
+    last = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
+    for line in range(code.co_firstlineno + 1, last + 1):
+        if plain in linecache.getline(code.co_filename, line):
+            return line
+    return None
+
+
+def _wrong_variable(source: Any, variable: Any) -> Diagnosis:
+    site = calling_site()
+    names = [str(getattr(one, "path", None) or getattr(one, "name", "?")) for one in
+             (source, variable)]  # fmt: skip
+    return Diagnosis(
+        symptom="wrong-variables",
+        cause=f"The gradient of variable {names[0]!r} is applied to variable {names[1]!r}: "
+        "gradients and variables are paired wrongly.",
+        file=site.file if site else None,
+        line=site.line if site else None,
+        phase="optimizer",
+        confidence=0.95,
+        suggestions=("zip the gradients with the list of variables they were taken by",),
+    ).with_source()
+
+
+def _growing_graph(size: int, site: CallSite | None) -> Diagnosis:
+    return Diagnosis(
+        symptom="graph-grows",
+        cause=f"The TF1 graph grows from one run of the session to the next (to {size} ops by "
+        "now): ops are made inside the loop, which gets slower and takes more memory each time.",
+        file=site.file if site else None,
+        line=site.line if site else None,
+        phase="runtime",
+        confidence=0.93,
+        suggestions=(
+            "build all ops before the loop and only run them in it",
+            "find the place: tf.compat.v1.get_default_graph().finalize() before the loop raises "
+            "there",
+        ),
+    ).with_source()
+
+
+def _untouched_normalization() -> list[Diagnosis]:
+    """Find BatchNormalization that was trained without ever seeing ``training=True``."""
+    keras = sys.modules.get("keras")
+    if keras is None:
+        return []
+    for layer in [one for one in gc.get_objects()
+                  if type(one) is keras.layers.BatchNormalization]:  # fmt: skip
+        if not layer.built or not layer.trainable or layer.moving_mean.numpy().any():
+            continue
+        scales = [part.numpy() for part in (layer.gamma, layer.beta) if part is not None]
+        is_trained = any((values != start).any() for values, start in zip(scales, (1, 0)))  # noqa: B905
+        if not is_trained or not (layer.moving_variance.numpy() == 1.0).all():
+            continue
+        site = vars(layer).get(SITE)
+        return [
+            Diagnosis(
+                symptom="batchnorm-mode",
+                cause=f"BatchNormalization {layer.path!r} was trained, but its moving mean and "
+                "variance are still the initial 0 and 1: the model is called without "
+                "training=True in the loop, so it never normalises by the batch.",
+                layer=str(layer.path),
+                file=site.file if site else None,
+                line=site.line if site else None,
+                phase="model",
+                confidence=0.92,
+                suggestions=("call model(x, training=True) in the training step",),
+            ).with_source()
+        ]
+    return []
