@@ -43,7 +43,8 @@ _BOILERPLATE = re.compile(
 _QUOTED_STACK = re.compile(r"^[ ]*File \"[^\n]*\n(?:[^\n]*\n)?", re.MULTILINE)
 """A line of a quoted stack with the line of code below it."""
 _NOISE = ("Exception encountered when calling", "Graph execution error", "Arguments received by",
-          "Stack trace for op definition", "Call arguments received")  # fmt: skip
+          "Stack trace for op definition", "Call arguments received", "Node: ",
+          "Original stack trace")  # fmt: skip
 
 
 @dataclass(frozen=True)

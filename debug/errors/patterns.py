@@ -42,6 +42,89 @@ def _pattern(
 
 PATTERNS: tuple[ExceptionPattern, ...] = (
     _pattern(
+        "uninitialised-table",
+        r"Table not initialized|table .{0,80}(?:not|un)[- ]?initiali[sz]ed",
+        "A lookup table is used before it was initialised: {detail}",
+        "TF1: run tf.compat.v1.tables_initializer() in the session first",
+        phase="runtime",
+    ),
+    _pattern(
+        "uninitialised-variable",
+        r"Attempting to use uninitialized value (?P<name>[\w./:\-]+)"
+        r"|(?:Error while reading resource variable|Could not find variable) (?P<read>[\w./:\-]+)"
+        r"|uninitiali[sz]ed (?:value|variable)",
+        "A variable is used that was never initialised: {detail}",
+        "TF1: run sess.run(tf.compat.v1.global_variables_initializer()) once, after all variables "
+        "are made and before the first run",
+        "variables of an optimizer made later need it too",
+        phase="runtime",
+    ),
+    _pattern(
+        "unfed-placeholder",
+        r"must feed a value for placeholder tensor '?(?P<name>[\w./:\-]+)'?",
+        "The placeholder {name!r} was given no value: it is missing in feed_dict.",
+        "add it to the feed_dict of this run",
+        "look for a fetch that needs more placeholders than the one meant",
+        phase="data",
+    ),
+    _pattern(
+        "wrong-feed",
+        r"Cannot feed value of shape (?P<got>\([^)]*\)) for Tensor '?(?P<name>[\w./:\-]+)'?,? "
+        r"which has shape '?(?P<wanted>\([^)]*\))'?",
+        "What is fed to placeholder {name} has shape {got}, but the placeholder has shape "
+        "{wanted}.",
+        "reshape what is fed; class numbers for a placeholder of one column a class must be made "
+        "one-hot (np.eye(classes)[labels])",
+        phase="data",
+    ),
+    _pattern(
+        "wrong-feed",
+        r"(?:Cannot interpret feed_dict key|The value of a feed cannot be|"
+        r"argument .{0,40} cannot be interpreted as a Tensor)",
+        "A key or value of feed_dict is not what it should be: {detail}",
+        "keys are placeholders, values are numpy arrays or lists, never tensors",
+        phase="data",
+    ),
+    _pattern(
+        "unconnected-network-library",
+        r"(?:cuDNN|CUDNN|DNN library).{0,80}(?:not found|fail|initializ|Failed|version|status)"
+        r"|Failed to get convolution algorithm",
+        "cuDNN, the GPU's library for layers, could not be used: {detail}",
+        "let memory grow: tf.config.experimental.set_memory_growth(gpu, True): another process, "
+        "or TensorFlow itself, holds it all",
+        "compare the installed cuDNN with what this TensorFlow was built for",
+        phase="runtime",
+    ),
+    _pattern(
+        "xla-unsupported-op",
+        r"(?:Detected unsupported operations when trying to compile|"
+        r"is not compilable|unsupported op.{0,60}XLA|XLA.{0,60}(?:unsupported|not support)"
+        r"|No registered '?\w+'? OpKernel for XLA)",
+        "An op cannot be compiled by XLA: {detail}",
+        "turn XLA off: jit_compile=False in compile or tf.function",
+        "or replace the op (strings, py_function and dynamic shapes cannot be compiled)",
+        phase="runtime",
+    ),
+    _pattern(
+        "python-lists-as-data",
+        r"Failed to find data adapter|Unrecognized data type|(?:x|y)=.{0,40}of type <class 'list'>"
+        r"|Invalid dtype: object|Failed to convert a NumPy array to a Tensor"
+        r"|setting an array element with a sequence|inhomogeneous shape",
+        "The data cannot be turned into one tensor (Python lists, rows of different lengths, or "
+        "objects): {detail}",
+        "convert it first: np.asarray(x, dtype='float32')",
+        "pad rows of different lengths (keras.utils.pad_sequences), or use tf.ragged.constant",
+        phase="data",
+    ),
+    _pattern(
+        "input-ran-out",
+        r"End of sequence|ran out of data|OutOfRange",
+        "The input ran out of data: {detail}",
+        "repeat the data set (dataset.repeat()), or ask for fewer steps",
+        "a plain iterator or generator can be used up only once: make it anew for each epoch",
+        phase="data",
+    ),
+    _pattern(
         "label-out-of-range",
         r"label value of (?P<label>-?\d+) which is outside the valid range of "
         r"\[(?P<low>-?\d+), (?P<high>\d+)\)",

@@ -5,6 +5,7 @@ gives, what reaches the first weights, and which predictor a constant would have
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -234,7 +235,8 @@ def pick_rows(arrays: Any, num_rows: int) -> Any:
 
 def _forward(model: Any, x: Any) -> tuple[tuple[LayerUse, ...], Any]:
     uses: list[LayerUse] = []
-    with _noting(model, uses), unchanged(model):
+    with _noting(model, uses), unchanged(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras has told them once
         output = model(x, training=False)
     return tuple(uses), output
 

@@ -6,6 +6,7 @@ Source: A. Karpathy, "A Recipe for Training Neural Networks" (2019), input-indep
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,10 +132,20 @@ def inputs_tell_targets(facts: Facts) -> bool | None:
 def _loss(facts: Facts, answers: Array) -> float:
     assert facts.loss is not None
     try:
-        value = float(np.mean(np.asarray(facts.loss(facts.y, answers))))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = float(np.mean(np.asarray(facts.loss(_shaped(facts), answers))))
     except Exception:  # the loss does not take these: other rules say why
         return math.nan
     return value
+
+
+def _shaped(facts: Facts) -> Array | None:
+    """Return the targets in the shape of the answers: plain loss functions would broadcast."""
+    y, y_pred = facts.y, facts.y_pred
+    if y is None or y_pred is None or y.size != y_pred.size or facts.family.startswith("sparse"):
+        return y
+    return y.reshape(y_pred.shape)
 
 
 def _constants(facts: Facts) -> list[Array]:

@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from headstart.debug.errors.exceptions import diagnose_exception
 
@@ -84,3 +86,32 @@ def test_the_cause_behind_an_exception_counts():
 
 def test_a_memory_error_without_a_message_is_out_of_memory():
     assert diagnose_exception(raised(MemoryError())).symptom == "out-of-memory"
+
+
+def message_of(raises):
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        raises()
+    return diagnose_exception(caught.value)
+
+
+def test_tf1_messages_name_the_variable_and_the_placeholder():
+    graph = tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session() as session:
+        fed = tf.compat.v1.placeholder(tf.float32, [None, 3], name="fed")
+        slope = tf.compat.v1.get_variable("slope", [3], use_resource=False)
+        total = tf.reduce_sum(fed * slope)
+        zeros = np.zeros((2, 3), "float32")
+        never = message_of(lambda: session.run(total, {fed: zeros}))
+        session.run(tf.compat.v1.global_variables_initializer())
+        unfed = message_of(lambda: session.run(total))
+        wrong = message_of(lambda: session.run(total, {fed: np.zeros(2, "float32")}))
+    assert (never.symptom, "slope" in never.cause) == ("uninitialised-variable", True)
+    assert "global_variables_initializer" in never.suggestions[0]
+    assert (unfed.symptom, "'fed'" in unfed.cause) == ("unfed-placeholder", True)
+    assert (wrong.symptom, "(2,)" in wrong.cause) == ("wrong-feed", True)
+
+
+def test_an_input_that_runs_out_is_named():
+    iterator = iter(tf.data.Dataset.range(1))
+    next(iterator)
+    assert message_of(iterator.get_next).symptom == "input-ran-out"

@@ -1,0 +1,230 @@
+"""What a fit shows of outputs, data and settings that do not go together."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from headstart.debug.preflight.facts import facts_of
+from headstart.debug.preflight.fit_data import found_after_fit
+from headstart.debug.preflight.inputs import split_order, split_scale
+from headstart.debug.preflight.outputs import check_outputs
+from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
+from headstart.debug.symptoms.graph_rules import check_graph, is_row_against_column
+from headstart.debug.symptoms.own_loops import OwnLoops
+
+ROWS = 96
+X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
+BITS = (X[:, 0] > 0).astype("float32")
+CLASSES = np.arange(ROWS) % 3
+
+
+def model_of(activation, units=1, loss="mse", optimizer="sgd", hidden=()):
+    keras.utils.set_random_seed(1)
+    last = keras.layers.Dense(units, activation=activation)
+    model = keras.Sequential([keras.Input((4,)), *hidden, last])
+    model.compile(loss=loss, optimizer=optimizer)
+    return model
+
+
+def symptoms_of(activation, units, loss, y):
+    facts = facts_of(model_of(activation, units, loss), X, y, targets=y, is_complete=True)
+    return [found.symptom for found in check_outputs(facts)]
+
+
+LOGITS = keras.losses.BinaryCrossentropy(from_logits=True)
+MULTI = (X[:, :3] > -0.5).astype("float32")
+ONE_HOT = np.eye(3, dtype="float32")[CLASSES]
+
+
+@pytest.mark.parametrize(
+    ("activation", "units", "loss", "y", "symptom"),
+    [
+        ("softmax", 1, "binary_crossentropy", BITS, "softmax-on-one-unit"),
+        ("softmax", 1, "mse", X[:, 0], "softmax-on-one-unit"),
+        ("softmax", 1, "mae", BITS, "softmax-on-one-unit"),
+        ("sigmoid", 1, "binary_crossentropy", CLASSES, "one-unit-for-classes"),
+        ("sigmoid", 1, "categorical_crossentropy", BITS, "one-unit-for-classes"),
+        ("relu", 1, "binary_crossentropy", BITS, "logits-without-from-logits"),
+        ("tanh", 1, "binary_crossentropy", BITS, "logits-without-from-logits"),
+        (None, 3, "sparse_categorical_crossentropy", CLASSES, "logits-without-from-logits"),
+        ("relu", 1, LOGITS, BITS, "relu-on-logits"),
+        ("sigmoid", 1, LOGITS, BITS, "softmax-with-from-logits"),
+        ("sigmoid", 3, "categorical_crossentropy", ONE_HOT, "sigmoid-on-exclusive-classes"),
+        ("softmax", 3, "binary_crossentropy", MULTI, "softmax-on-independent-labels"),
+        ("softmax", 3, "mse", X[:, :3] * 50, "softmax-on-regression"),
+        ("sigmoid", 1, "mse", X[:, 0] * 100, "targets-out-of-range"),
+        ("tanh", 1, "mae", X[:, 0] * 100, "targets-out-of-range"),
+        ("relu", 1, "mse", X[:, 0], "targets-out-of-range"),
+        ("relu", 1, "mse", BITS, "relu-on-yes-or-no"),
+        ("softmax", 3, "sparse_categorical_crossentropy", CLASSES / 255, "labels-are-fractions"),
+        ("sigmoid", 1, "binary_crossentropy", BITS * 0, "one-class-only"),
+        ("sigmoid", 1, "binary_crossentropy", BITS * 2 - 1, "labels-out-of-range"),
+    ],
+)
+def test_what_must_not_meet_is_named(activation, units, loss, y, symptom):
+    assert symptoms_of(activation, units, loss, y)[0] == symptom
+
+
+@pytest.mark.parametrize(
+    ("activation", "units", "loss", "y"),
+    [
+        ("sigmoid", 1, "binary_crossentropy", BITS),
+        ("softmax", 3, "sparse_categorical_crossentropy", CLASSES),
+        ("softmax", 3, "categorical_crossentropy", ONE_HOT),
+        ("sigmoid", 3, "binary_crossentropy", MULTI),
+        ("tanh", 1, "hinge", BITS * 2 - 1),
+        ("relu", 1, "mse", np.abs(X[:, 0])),
+        (None, 1, "mse", X[:, 0] * 1e5),
+        ("softmax", 3, "mse", ONE_HOT),
+        ("exponential", 1, "poisson", CLASSES),
+        (None, 1, LOGITS, BITS),
+    ],
+)
+def test_what_goes_together_is_passed_over(activation, units, loss, y):
+    assert symptoms_of(activation, units, loss, y) == []
+
+
+def test_a_sequence_for_one_target_and_a_missing_flatten_are_told_apart():
+    x = np.zeros((ROWS, 5, 4), "float32")
+    found = {}
+    for name, layers in {
+        "return_sequences": [keras.layers.LSTM(3, return_sequences=True), keras.layers.Dense(1)],
+        "Flatten": [keras.layers.Dense(1)],
+    }.items():
+        model = keras.Sequential([keras.Input((5, 4)), *layers])
+        model.compile(loss="mse")
+        found[name] = check_outputs(facts_of(model, x, BITS))[0]
+    assert {one.symptom for one in found.values()} == {"missing-flatten"}
+    assert all(name in one.cause for name, one in found.items())
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "symptom"),
+    [
+        (model_of(None, optimizer=keras.optimizers.SGD(-0.1)), X[:, 0], "negative-learning-rate"),
+        (
+            model_of(None, optimizer=keras.optimizers.Adam(1e-9), hidden=()),
+            X[:, 0] + 3,
+            "learning-rate-too-low",
+        ),
+        (
+            model_of(None, hidden=[keras.layers.Dense(8, kernel_initializer="zeros",
+                                                      activation="relu")]),
+            X[:, 0] + 3,
+            "constant-initialisation",
+        ),
+        (
+            model_of("sigmoid", loss="binary_crossentropy", optimizer="adam", hidden=[
+                keras.layers.Dense(8, activation="relu"), keras.layers.Dropout(0.9)]),
+            BITS,
+            "dropout-too-high",
+        ),
+    ],
+)  # fmt: skip
+def test_settings_that_explain_a_bad_training_are_named(model, y, symptom):
+    model.fit(X, y, epochs=1, verbose=0)
+    found = found_after_fit(model, {"x": X, "y": y})
+    assert symptom in [one.symptom for one in found]
+
+
+def test_a_training_that_came_to_something_is_left_alone():
+    model = model_of(None, optimizer=keras.optimizers.Adam(0.05))
+    y = X @ np.ones(4, "float32")
+    model.fit(X, y, epochs=40, verbose=0)
+    assert found_after_fit(model, {"x": X, "y": y}) == []
+
+
+def test_inputs_of_either_sign_that_were_not_scaled_are_named():
+    x = X.copy()
+    x[:, 0] *= -50_000
+    model = model_of("sigmoid", loss="binary_crossentropy")
+    y = (X[:, 1] > 0).astype("float32")
+    model.fit(x, y, verbose=0)
+    found = found_after_fit(model, {"x": x, "y": y})
+    assert "unscaled-input" in [one.symptom for one in found]
+
+
+def test_only_a_split_that_hides_classes_is_a_finding():
+    ordered = np.sort(CLASSES)
+    assert split_order(ordered, 0.3)[0].symptom == "sorted-validation-split"
+    assert split_order(CLASSES, 0.3) == []
+    assert split_order(np.sort(X[:, 0]), 0.3) == []
+
+
+def test_splits_that_were_scaled_differently_are_a_finding():
+    assert split_scale(X, X * 255)[0].symptom == "split-scale"
+    assert split_scale(X, X * 2) == []
+
+
+def test_a_verdict_compares_with_the_best_constant():
+    class Answers(keras.Model):
+        def call(self, x):
+            return x[:, :1]
+
+    model = Answers()
+    model.compile(loss="mse")
+    assert verdict_of(facts_of(model, X, X[:, 0])).level == "well"
+    assert verdict_of(facts_of(model, X, X[:, 1])).level == "nothing"
+
+
+def test_inputs_and_targets_that_were_shuffled_apart_are_told_from_those_that_belong_together():
+    model = model_of("sigmoid", loss="binary_crossentropy")
+    apart = np.random.default_rng(5).permutation(BITS)
+    assert inputs_tell_targets(facts_of(model, X, BITS)) is True
+    assert inputs_tell_targets(facts_of(model, X, apart)) is False
+
+
+def test_a_row_against_a_column_is_found_in_a_graph():
+    @tf.function
+    def loss(targets, predictions):
+        return tf.reduce_mean(tf.square(targets - predictions))
+
+    graph = loss.get_concrete_function(tf.TensorSpec([None]), tf.TensorSpec([None, 1])).graph
+    fine = loss.get_concrete_function(tf.TensorSpec([None, 1]), tf.TensorSpec([None, 1])).graph
+    assert [found.symptom for found in check_graph(graph)] == ["silent-broadcast"]
+    assert check_graph(fine) == []
+    assert not is_row_against_column((4,), (4, 4))
+
+
+def test_gradients_that_change_nothing_and_pairs_that_do_not_belong_are_found():
+    loops, weights = OwnLoops(), [tf.Variable([1.0]), tf.Variable([2.0])]
+    for _ in range(12):
+        with tf.GradientTape() as tape:
+            loss = weights[0] * weights[1]
+        gradients = tape.gradient(loss, weights)
+        loops.on_gradient(weights, gradients)
+    assert [found.symptom for found in loops.diagnoses()] == ["weights-never-change"]
+    loops.on_apply(object(), gradients, weights[::-1])
+    weights[0].assign([5.0])
+    assert [found.symptom for found in loops.diagnoses()] == ["wrong-variables"]
+
+
+SCALE = 1.0
+
+
+def set_scale(value):
+    global SCALE
+    SCALE = value
+
+
+def test_a_python_number_that_a_trace_has_fixed_is_found():
+    @tf.function
+    def step(x):
+        return x * SCALE
+
+    loops = OwnLoops()
+    for scale in (1.0, 1.0, 2.0):
+        set_scale(scale)
+        step(tf.constant(1.0))
+        loops.on_call(step)
+    assert [found.symptom for found in loops.diagnoses()] == ["python-value-captured"]
+
+
+def test_a_session_graph_that_grows_is_found():
+    loops, graph = OwnLoops(), tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session() as session:
+        for number in range(12):
+            session.run(tf.constant(number))
+            loops.on_session_run(session)
+    assert [found.symptom for found in loops.diagnoses()] == ["graph-grows"]
