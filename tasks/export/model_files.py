@@ -25,6 +25,7 @@ import headstart
 from headstart.errors import ExportError
 from headstart.tasks.backbones.frozen_graph import fold_variables
 from headstart.tasks.export.joining import LOGITS, VIEW
+from headstart.tasks.store.files import without_wildcards
 from headstart.tasks.views.augment import Resize
 
 Format = Literal["saved_model", "keras", "litert"]
@@ -259,7 +260,8 @@ def _locate(path: Path) -> tuple[Path, Format]:
 
 
 def _load_saved_model(path: Path) -> Network:
-    loaded = tf.saved_model.load(str(path))
+    with without_wildcards(path) as plain:
+        loaded = tf.saved_model.load(str(plain))
 
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
         # Looked up each time: a signature alone does not keep what it computes with alive.

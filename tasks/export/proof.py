@@ -15,6 +15,7 @@ from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.export.joining import PROBABILITIES, VIEW
 from headstart.tasks.export.model_files import FILE_NAMES, ModelCard, load_network, read_keras
 from headstart.tasks.export.writing import decode_in_graph
+from headstart.tasks.store.files import without_wildcards
 from headstart.tasks.views.augment import plain_view
 
 TOLERANCES = {"float32": 1e-4, "float16": 1e-3}
@@ -107,7 +108,8 @@ def _ask_keras(path: Path, images: list[NDArray[np.uint8]]) -> _Answer:
 def _ask_saved_model(
     path: Path, encoded: Sequence[bytes], images: list[NDArray[np.uint8]]
 ) -> Iterator[_Answer]:
-    loaded = tf.saved_model.load(str(path))
+    with without_wildcards(path) as plain:
+        loaded = tf.saved_model.load(str(plain))
     alike = [row for row, data in enumerate(encoded) if _decodes_alike(data, images[row])]
     others = [row for row in range(len(images)) if row not in alike] or [0]
 

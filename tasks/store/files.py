@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +43,25 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON as `write_text` writes text."""
     return write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def without_wildcards(path: Path) -> Iterator[Path]:
+    """Reach a folder under a name without signs that TensorFlow takes for a pattern's.
+
+    It looks for the variables of a SavedModel by a pattern, and so finds none in a folder that is
+    called ``run [1]``.
+
+    Args:
+        path: Of the folder.
+
+    Yields:
+        The path, or a link to it.
+    """
+    if not set(str(path)) & set("[]{}*?\\"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(path.absolute())
+        yield link
