@@ -6,9 +6,10 @@ run, so that ``--help`` and a mistyped option answer at once.
 
 import gc
 import io
+import json
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -33,9 +34,11 @@ from headstart.tasks.progress import plain_console, without_controls
 app = typer.Typer(
     help="A folder of images to a trained classifier; every run after the first is nearly free.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="HIT: found in the store. MISS: computed now. docs/glossary.md explains cut, "
+    "bottleneck, rung and the other words.",
 )
 app.add_typer(transfer.app)
 app.add_typer(finetune.app)
@@ -62,12 +65,20 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            metavar="",
+            help="Print the version and exit.",
         ),
     ] = False,
     traceback: Annotated[
         bool,
-        typer.Option("--traceback", help="Show where an error arose; may follow the command too."),
+        typer.Option(
+            "--traceback",
+            metavar="",
+            help="Show the traceback of an error; may follow the command too.",
+        ),
     ] = False,
 ) -> None:
     """Begin every command; `main` looks for --traceback itself, wherever it stands."""
@@ -94,14 +105,12 @@ def main() -> None:
     except HeadstartError as error:
         if show_traceback:
             raise
-        _print_error(error)
-        sys.exit(error.exit_code)
+        _end_with(error, arguments)
     except (RuntimeError, FileNotFoundError) as error:
         explained = _explain_environment(error)
         if show_traceback or explained is None:
             raise
-        _print_error(explained)
-        sys.exit(explained.exit_code)
+        _end_with(explained, arguments)
     except SystemExit as end:
         # `headstart train … | head`: typer and rich both make a closed pipe an exit with code 1.
         if not isinstance(end.__context__, BrokenPipeError):
@@ -124,6 +133,13 @@ def _explain_environment(error: Exception) -> HeadstartError | None:
         str(error),
         "set HOME to a folder",
     )
+
+
+def _end_with(error: HeadstartError, arguments: list[str]) -> NoReturn:
+    _print_error(error)
+    if "--json" in arguments:
+        print(json.dumps({"error": error.to_dict()}, indent=1))
+    sys.exit(error.exit_code)
 
 
 def _print_error(error: HeadstartError) -> None:

@@ -43,6 +43,11 @@ class HeadstartError(Exception):
             if text
         ]
 
+    def to_dict(self) -> dict[str, str]:
+        """Return the error as `--json` prints it."""
+        parts = {"type": type(self).__name__, "problem": self.problem}
+        return parts | {"got": self.received, "next": self.next_step}
+
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Survive pickling between processes with the three parts kept apart."""
         return type(self), (self.problem, self.received, self.next_step)

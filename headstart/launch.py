@@ -300,6 +300,9 @@ def _prefect_at(url: str | None) -> Iterator[None]:
 
 
 def _quieten_prefect() -> None:
-    """Keep Prefect's lines off the console, where the stages have their own; the UI has all."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+    """Keep Prefect's lines off the console, where the stages have their own; the UI has all.
+
+    Its errors too: of a run that fails it prints a traceback, and headstart the error itself.
+    """
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -223,7 +223,7 @@ def print_removed(
     total_mb = sum(num_bytes for _, num_bytes in removed) / 1e6
     console.print(f"{total_mb:,.1f} MB {verb}", highlight=False)
     if num_fewer:
-        console.print(f"small shards merged: {num_fewer:,} files of rows fewer", highlight=False)
+        console.print(f"merged small shards: {num_fewer:,} fewer files", highlight=False)
 
 
 def _short(name: str) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def audit(
     images: ImagesOrConfigs = None,
     config: ConfigFile = None,

@@ -60,13 +60,18 @@ def cache_verify(store: StoreFolder = None, as_json: AsJson = False) -> None:
 @app.command("gc")
 def cache_gc(
     views: Annotated[
-        bool, typer.Option("--views", help="Remove all views; bottlenecks do without them.")
+        bool,
+        typer.Option("--views", metavar="", help="Remove all views; bottlenecks do not need them."),
     ] = False,
     unused_days: Annotated[
         float | None,
-        typer.Option("--unused-days", min=0.0, help="Remove what no run used for so long."),
+        typer.Option(
+            "--unused-days", min=0.0, help="Remove what no run has used for this many days."
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Only say what would be removed.")
+    ] = False,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:

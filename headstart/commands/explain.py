@@ -22,18 +22,22 @@ def explain(
     ],
     layer: Annotated[
         str | None,
-        typer.Option(help="Layer to look at; the last one with a map of the image if not given."),
+        typer.Option(
+            help="Layer to look at; by default the last one whose output is a map of the image."
+        ),
     ] = None,
     class_name: Annotated[
         str | None,
-        typer.Option("--class", help="Class to look for; each image's likeliest if not given."),
+        typer.Option("--class", help="Class to look for; by default the likeliest of each image."),
     ] = None,
     method: Annotated[
-        Literal["grad-cam", "grad-cam++"], typer.Option(help="Formula.")
+        Literal["grad-cam", "grad-cam++"], typer.Option(help="Formula for the heatmap.")
     ] = "grad-cam",
     image_size: Annotated[
         int | None,
-        typer.Option(min=8, help="Side of a view, for a foreign model that takes any size."),
+        typer.Option(
+            min=8, help="Width and height in pixels, for a model that takes images of any size."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
         "explanation"

@@ -26,13 +26,13 @@ from headstart.tasks.progress import plain_console
 app = typer.Typer()
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def finetune(
     images: Annotated[
         Path | None,
         typer.Argument(
             help="A folder of images as for `train`, or the folder of a finished run, whose head "
-            "is gone on from; the --config file's own where not given.",
+            "is trained further; by default what the --config file names.",
             show_default=False,
         ),
     ] = None,
@@ -40,19 +40,24 @@ def finetune(
     settings: Settings = None,
     backbone: BackboneName = None,
     views: NumViews = None,
-    rungs: Annotated[int | None, typer.Option(help="Cached rungs below the head.")] = None,
+    rungs: Annotated[
+        int | None,
+        typer.Option(help="Number of cached rungs below the head; a rung unfreezes a block more."),
+    ] = None,
     end_to_end: Annotated[
         bool | None,
         typer.Option(help="Train the whole network as the last rung; as a rule, where a GPU is."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs of a rung.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Maximum number of epochs of each rung.")
+    ] = None,
     out: Out = None,
     overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go on from a head down into the backbone, rung by rung, as far as it helps."""
+    """Unfreeze the backbone from the top, block by block (each a rung), as far as it helps."""
     from headstart.config import FinetuneConfig, build_config
 
     images, config = _run_or_images(images, config)
@@ -102,11 +107,11 @@ def _print_rungs(console: Console, summary: Any) -> None:
 
 Seeds = Annotated[
     list[int] | None,
-    typer.Option("--seed", help="Train from this seed too; repeatable; 0, 1 and 2 by default."),
+    typer.Option("--seed", help="A seed to train with; repeatable; 0, 1 and 2 by default."),
 ]
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def compare(
     images: ImagesOrConfigs = None,
     config: ConfigFile = None,
@@ -140,13 +145,15 @@ def compare(
     _study("compare", wanted, store, out, record, as_json, overwrite)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def transferability(
     images: ImagesOrConfigs = None,
     config: ConfigFile = None,
     settings: Settings = None,
     backbone: BackboneName = None,
-    cuts: Annotated[int | None, typer.Option(help="Cuts to spread over the backbone.")] = None,
+    cuts: Annotated[
+        int | None, typer.Option(help="Number of cuts to try, spread over the backbone.")
+    ] = None,
     finetuned: Annotated[
         bool | None, typer.Option(help="Also train the layers up to each cut, on views.")
     ] = None,

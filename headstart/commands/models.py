@@ -30,7 +30,7 @@ Model = Annotated[
 
 @app.command()
 def backbones() -> None:
-    """List the backbones that have a name."""
+    """List the backbones that can be used by name."""
     from headstart.printing import print_backbones
 
     print_backbones(plain_console())
@@ -38,11 +38,22 @@ def backbones() -> None:
 
 @app.command()
 def cuts(
-    backbone: Annotated[str, typer.Argument(help="A name or model file.")] = "efficientnet_lite0",
-    image_size: Annotated[int | None, typer.Option(help="Side of a view in pixels.")] = None,
+    backbone: Annotated[
+        str, typer.Argument(help="A name from `headstart backbones`, or a model file.")
+    ] = "efficientnet_lite0",
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Width and height of the images in pixels; the backbone's own by default."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List where a backbone can be cut, and what each cut costs and saves."""
+    """List where a backbone can be cut, and what each cut costs and saves.
+
+    A cut is a layer that all paths from input to output pass through. What the layers up to it
+    compute for an image is its bottleneck: computed once, cached, and trained from.
+    """
     from headstart.config import BackboneConfig
     from headstart.launch import import_tensorflow
     from headstart.printing import cut_rows, print_cuts
@@ -67,9 +78,15 @@ def predict(
     images: Annotated[
         list[Path], typer.Argument(help="Image files and folders.", show_default=False)
     ],
-    top_k: Annotated[int, typer.Option("--top", min=1, help="Classes an image.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+    top_k: Annotated[
+        int, typer.Option("--top", min=1, help="Number of classes to show for each image.")
+    ] = 5,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one JSON object per line.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", metavar="", help="Print CSV with a header.")
+    ] = False,
     store: StoreFolder = None,
 ) -> None:
     """Classify images; a file that cannot be read is reported and skipped."""
@@ -97,7 +114,7 @@ def evaluate(
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge an exported model on labelled images."""
+    """Evaluate an exported model on labelled images."""
     found = _find_model(model, store)
     from headstart.launch import import_tensorflow
 

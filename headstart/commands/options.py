@@ -23,7 +23,7 @@ Images = Annotated[
     typer.Argument(
         parser=_named_path,
         metavar="IMAGES",
-        help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
+        help="A folder with one sub-folder per class (train/, val/, test/ are respected), or a CSV "
         "or Parquet manifest with the columns path, label and, if wanted, split.",
         show_default=False,
     ),
@@ -33,41 +33,56 @@ ImagesOrConfigs = Annotated[
     typer.Argument(
         parser=_named_path,
         metavar="[IMAGES]",
-        help="A folder with one sub-folder a class (train/, val/, test/ are respected), or a CSV "
-        "or Parquet manifest with the columns path, label and, if wanted, split; the --config "
-        "file's own where not given.",
+        help="A folder with one sub-folder per class (train/, val/, test/ are respected), or a CSV "
+        "or Parquet manifest with the columns path, label and, if wanted, split; by default "
+        "what the --config file names.",
         show_default=False,
     ),
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="YAML file; `headstart config COMMAND` prints one."),
+    typer.Option(
+        "--config", help="A YAML file; `headstart config COMMAND` prints one to start from."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="section.field=value, for instance head.kind=mlp; repeatable."),
+    typer.Option("--set", help="Set one field, for instance head.kind=mlp; repeatable."),
 ]
 BackboneName = Annotated[
     str | None,
     typer.Option("--backbone", help="A name from `headstart backbones`, or a model file."),
 ]
 CutName = Annotated[
-    str | None, typer.Option("--cut", help="A layer from `headstart cuts`, or top.")
+    str | None,
+    typer.Option(
+        "--cut",
+        help="The cut: the layer whose outputs (bottlenecks) are cached; one of `headstart cuts`, "
+        "or top.",
+    ),
 ]
 NumViews = Annotated[
-    int | None, typer.Option("--views", help="Augmented views an image, besides the plain one.")
+    int | None,
+    typer.Option("--views", help="Number of augmented views of each image, besides the plain one."),
 ]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Most epochs trained.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Maximum number of epochs.")]
 Exclude = Annotated[
     Path | None,
-    typer.Option("--exclude", help="List of images to leave out, as `headstart audit` writes it."),
+    typer.Option(
+        "--exclude", help="A list of images to leave out, as written by `headstart audit`."
+    ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", parser=_named_path, metavar="PATH", help="Folder for the results."),
+    typer.Option(
+        "--out",
+        parser=_named_path,
+        metavar="PATH",
+        help="Folder for the results; a new one in the store by default.",
+    ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the finished run that --out holds.")
+    bool, typer.Option("--overwrite", metavar="", help="Replace the finished run that --out holds.")
 ]
 StoreFolder = Annotated[
     Path | None,
@@ -75,7 +90,7 @@ StoreFolder = Annotated[
         "--store",
         parser=_named_path,
         metavar="PATH",
-        help="Folder of the store, or s3:// or gs:// and so on.",
+        help="Folder of the store that keeps what was computed, or an s3:// or gs:// address.",
         envvar="HEADSTART_STORE",
     ),
 ]
@@ -83,19 +98,29 @@ Runner = Annotated[
     str | None,
     typer.Option(
         "--runner",
-        help="Who makes views and bottlenecks: inline, thread, process, dask, dask://HOST:PORT, "
-        "ray or ray://HOST:PORT.",
+        help="What computes views and bottlenecks: inline, thread, process, dask, ray, "
+        "dask://HOST:PORT or ray://HOST:PORT.",
     ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", help="Workers to start on this machine; one a core by default."),
+    typer.Option(
+        "--workers", help="Number of workers to start on this machine; one per core by default."
+    ),
 ]
 Record = Annotated[
-    bool, typer.Option("--record", help="Start a temporary Prefect server if none is running.")
+    bool,
+    typer.Option(
+        "--record",
+        metavar="",
+        help="Record the run; start a temporary Prefect server if none is running.",
+    ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout; everything else on stderr.")
+    bool,
+    typer.Option(
+        "--json", metavar="", help="Print one JSON object on stdout, and everything else on stderr."
+    ),
 ]
 
 

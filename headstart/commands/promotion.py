@@ -26,11 +26,11 @@ from headstart.tasks.progress import plain_console
 app = typer.Typer()
 
 Name = Annotated[
-    str | None, typer.Option("--name", help="Of the model; the data set's own where not given.")
+    str | None, typer.Option("--name", help="Name of the model; the data set's name by default.")
 ]
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def retrain(
     images: ImagesOrConfigs = None,
     config: ConfigFile = None,
@@ -42,7 +42,7 @@ def retrain(
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train anew if the images have changed; promote the model if it is better."""
+    """Train again if the images have changed; promote the model if it is better."""
     from headstart.config import RetrainConfig, build_config
 
     overrides = {"promotion.name": name}
@@ -62,9 +62,15 @@ def promote(
     name: Name = None,
     min_gain: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="By how much the accuracy must be higher, as a share."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Smallest gain in accuracy that counts: 0.01 is one percentage point.",
+        ),
     ] = 0.0,
-    force: Annotated[bool, typer.Option("--force", help="Do not compare.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", metavar="", help="Promote without comparing.")
+    ] = False,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +106,7 @@ def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
         print_json({name: entry.model_dump(mode="json") for name, entry in entries.items()})
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("", "Model", "Promoted", "Accuracy", "Before", "From the run"):
+    for title in ("", "Model", "Promoted", "Accuracy", "Accuracy before", "Run"):
         table.add_column(title)
     for name, entry in entries.items():
         for one in entry.versions:

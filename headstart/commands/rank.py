@@ -38,14 +38,14 @@ sources = typer.Typer(
 app.add_typer(sources, name="sources")
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def rank(
     images: ImagesOrConfigs = None,
     backbones: Annotated[
         str | None,
         typer.Option(
-            help="Names from `headstart backbones`, or model files, separated by commas; those "
-            "with installed weights where not given."
+            help="Names from `headstart backbones`, or model files, separated by commas; by "
+            "default those whose weights are installed."
         ),
     ] = None,
     cuts: Annotated[
@@ -84,7 +84,8 @@ def sources_add(
         Path, typer.Argument(help="Folder of a `train` or `finetune` run.", show_default=False)
     ],
     name: Annotated[
-        str | None, typer.Option(help="Of the source; the run's folder's own where not given.")
+        str | None,
+        typer.Option(help="Name of the source; the name of the run's folder by default."),
     ] = None,
     store: StoreFolder = None,
     record: Record = False,

@@ -25,7 +25,7 @@ DataSet = Annotated[
     str | None,
     typer.Argument(
         help="fashion-mnist, mnist, cifar10, cifar100, or a folder: of images, one sub-folder a "
-        "class, or of a data set's own files; the --config file's own where not given.",
+        "class, or of a data set's own files; by default what the --config file names.",
         show_default=False,
     ),
 ]
@@ -35,17 +35,23 @@ DataFolder = Annotated[
 ]
 Budget = Annotated[
     float | None,
-    typer.Option("--budget-s", help="Seconds for the training; chooses epochs, and the width."),
+    typer.Option(
+        "--budget-s", help="Time budget in seconds; sets the number of epochs, and the width."
+    ),
 ]
 Width = Annotated[
-    str | None, typer.Option("--width", help="Factor of ResNet9's channels, or auto.")
+    str | None,
+    typer.Option("--width", help="Factor that the channels of ResNet9 are multiplied by, or auto."),
 ]
 Quick = Annotated[
-    bool, typer.Option("--quick", help="A narrow network for 70 s: two minutes in all.")
+    bool,
+    typer.Option(
+        "--quick", metavar="", help="Train a narrow network for 70 s; two minutes in all."
+    ),
 ]
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def scratch(
     data_set: DataSet = None,
     data: DataFolder = None,
@@ -53,10 +59,13 @@ def scratch(
     settings: Settings = None,
     quick: Quick = False,
     budget_s: Budget = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs trained.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Number of epochs.")] = None,
     width: Width = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what would be written and whether it fits; stop.")
+        bool,
+        typer.Option(
+            "--plan", metavar="", help="Only say what would be written and whether it fits."
+        ),
     ] = False,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -78,7 +87,7 @@ def scratch(
         print_summary(plain_console(), summary)
 
 
-@app.command("lr-find")
+@app.command("lr-find", no_args_is_help=True)
 def lr_find(
     data_set: DataSet = None,
     data: DataFolder = None,

@@ -20,7 +20,9 @@ POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Port = Annotated[
     int | None,
-    typer.Option(min=1, max=65535, help="TCP port on loopback; 4200 or the next free one."),
+    typer.Option(
+        min=1, max=65535, help="TCP port of the Prefect server; 4200 or the next free one."
+    ),
 ]
 
 
@@ -28,21 +30,24 @@ Port = Annotated[
 def up(
     port: Port = None,
     tensorboard_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Of TensorBoard; 6006 or the next.")
+        int | None,
+        typer.Option(min=1, max=65535, help="TCP port of TensorBoard; 6006 or the next free one."),
     ] = None,
     runs_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Of the reports; 4280 or the next.")
+        int | None,
+        typer.Option(min=1, max=65535, help="TCP port of the reports; 4280 or the next free one."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="The data set that the forms propose.")
+        Path | None, typer.Option(help="Data set that the deployments' forms suggest.")
     ] = None,
     store: StoreFolder = None,
     pool: Annotated[str, typer.Option(help="Name of the work pool.")] = "local",
     num_runs: Annotated[
-        int, typer.Option("--runs", min=1, help="Flow runs at a time on this machine.")
+        int, typer.Option("--runs", min=1, help="Number of flow runs at a time on this machine.")
     ] = 1,
     check: Annotated[
-        bool, typer.Option("--check", help="Only say whether all of it is there and answers.")
+        bool,
+        typer.Option("--check", metavar="", help="Only check that everything runs and answers."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

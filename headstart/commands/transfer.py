@@ -32,7 +32,7 @@ from headstart.tasks.progress import plain_console
 app = typer.Typer()
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def train(
     images: ImagesOrConfigs = None,
     config: ConfigFile = None,
@@ -75,7 +75,7 @@ def demo(
     _run(demo_config(write_digits(folder)), store, out, record, as_json, overwrite)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def plan(
     images: ImagesOrConfigs = None,
     config: ConfigFile = None,
@@ -109,7 +109,7 @@ def plan(
         raise typer.Exit(code=4)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def why(
     images: ImagesOrConfigs = None,
     config: ConfigFile = None,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,7 +95,7 @@ def build_config(
     except ValidationError as error:
         raise ConfigError(
             "the configuration has invalid fields",
-            "\n" + "\n".join(_explain(item) for item in error.errors()),
+            "\n" + "\n".join(_explain(model, item) for item in error.errors()),
             f"mend the fields above; {_where_listed(model)} them all",
         ) from None
 
@@ -187,19 +188,41 @@ def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
     fields[last] = value
 
 
-def _explain(item: Any) -> str:
+def _explain(model: type[BaseModel], item: Any) -> str:
     name = ".".join(str(part) for part in item["loc"]) or "configuration"
     if item["type"] == "missing":
-        return f"  {name}: is required"
+        images = "; name the images, as the command's argument or as dataset.images"
+        return f"  {name}: is required{images if name.startswith('dataset') else ''}"
+    section = _section(model, item["loc"][:-1])
     if item["type"] == "extra_forbidden":
-        return f"  {name}: there is no such field"
+        close = get_close_matches(str(item["loc"][-1]), section.model_fields if section else ())
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        return f"  {name}: there is no such field{hint}"
+    if item["type"] == "string_pattern_mismatch" and section is not None:
+        described = section.model_fields[str(item["loc"][-1])].description or ""
+        meaning = " ".join(described.split())
+        return f"  {name}: is not of the right form (received {_shown(item['input'])}): {meaning}"
     return f"  {name}: {_in_words(item)} (received {_shown(item['input'])})"
+
+
+def _section(model: type[BaseModel], names: Iterable[int | str]) -> type[BaseModel] | None:
+    """Return the model of a section; None where the names lead through a list or a union."""
+    for name in names:
+        field = model.model_fields.get(str(name))
+        if field is None or not isinstance(field.annotation, type):
+            return None
+        if not issubclass(field.annotation, BaseModel):
+            return None
+        model = field.annotation
+    return model
 
 
 def _in_words(item: Any) -> str:
     """Say what is wrong without pydantic's own vocabulary."""
     if item["type"] == "value_error":  # one of ours: pydantic puts "Value error, " before it
         return str(item["ctx"]["error"])
+    if item["type"] in ("tuple_type", "list_type"):
+        return f"should be a list, in brackets: '[{_shown(item['input'])}]'"
     return str(item["msg"]).replace("Input should be", "should be")
 
 

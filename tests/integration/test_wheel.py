@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,32 @@ def test_a_checkout_that_hides_the_installed_package_is_whole(python: Path) -> N
         [python, "-c", code], cwd=checkout, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(str(checkout / "tasks" / "records.py"))
+    assert result.stdout.startswith(str(checkout / "tasks" / "store" / "records.py"))
     assert "transfer/transfer" in result.stdout
+
+
+def test_an_editable_installation_works_from_the_clones_parent_folder(
+    python: Path, tmp_path: Path
+) -> None:
+    # There the clone's folder is a package of the name headstart, without a module in it.
+    clone = tmp_path / "headstart"
+    clone.symlink_to(python.parent.parent.parent / "source", target_is_directory=True)
+    build = f"import setuptools.build_meta as b; b.build_editable({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=clone, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (pth,) = [name for name in archive.namelist() if name.endswith(".pth")]
+        on_path = archive.read(pth).decode().strip()
+    code = (
+        f"import sys; sys.path = [p for p in sys.path if p != {on_path!r}] + [{on_path!r}]\n"
+        "import headstart.flows, headstart.tasks, headstart.debug, headstart\n"
+        "print(headstart.__version__)"
+    )
+    result = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "0.1.0\n"
 
 
 def test_a_model_is_trained_and_used_from_the_wheel(python: Path, tmp_path: Path) -> None:

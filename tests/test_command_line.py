@@ -1,0 +1,65 @@
+"""The first minute: help, completion, and errors that a mistyped command leads to."""
+
+import json
+import re
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from headstart import cli
+
+
+def help_of(*arguments: str) -> str:
+    result = CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "100"})
+    return re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["headstart", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "why", "finetune", "rank", "audit"])
+def test_a_command_without_arguments_shows_its_help(command: str) -> None:
+    assert f"Usage: headstart {command}" in help_of(command).replace("root", "headstart")
+
+
+def test_h_is_help_and_flags_name_no_type() -> None:
+    shown = help_of("train", "-h")
+    (line,) = [line for line in shown.splitlines() if "--json" in line]
+    assert "bool" not in line
+    assert "--install-completion" in help_of("-h")
+    assert "docs/glossary.md" in help_of("-h")
+
+
+def test_json_is_an_object_on_errors_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fail(monkeypatch, "train", "--epochs", "3", "--json") == 2
+    printed = capsys.readouterr()
+    error = json.loads(printed.out)["error"]
+    assert error["type"] == "ConfigError"
+    assert "name the images" in error["got"]
+    assert printed.err.startswith("ConfigError: the configuration has invalid fields")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--set", "head.knd=mlp"), "head.knd: there is no such field; did you mean kind?"),
+        (("--set", "hed.kind=mlp"), "hed: there is no such field; did you mean head?"),
+        (("--set", "export.formats=keras,litert"), "in brackets: '[keras,litert]'"),
+        (("--runner", "spark"), "spread.runner: is not of the right form (received spark): inline"),
+    ],
+)
+def test_a_wrong_field_is_told_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    assert fail(monkeypatch, "train", "images", *arguments) == 2
+    assert words in capsys.readouterr().err
