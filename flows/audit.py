@@ -17,6 +17,7 @@ from headstart.tasks.auditing.pictures import stage as pictures_stage
 from headstart.tasks.auditing.report import AuditSummary, markdown, write_audit
 from headstart.tasks.auditing.stage import EXCLUDE, FINDINGS, LABELS, read_findings
 from headstart.tasks.auditing.stage import stage as audit_stage
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import stage as dataset_stage
@@ -58,7 +59,7 @@ def _run(config: AuditConfig, folder: Path) -> AuditSummary:
         if pictures is None:  # the views may be gone since, and only these checks need them
             views_stage(dataset, source, views, size, None)
         pictures = pictures_stage(dataset, views, size)
-        made = audit_stage(dataset, pictures, views, backbone, cut, config.checks)
+        made = audit_stage(Features.of(dataset, config), pictures, config.checks)
     for name in (FINDINGS, LABELS, EXCLUDE):
         shutil.copyfile(artefact(made, name), folder / name)
     title = f"Audit of {source.images.resolve().name}"

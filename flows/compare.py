@@ -17,10 +17,11 @@ from headstart.flows.artifacts import shown_in_ui
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
+from headstart.tasks.backbones.cuts import PIXELS
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
-from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.page import Page, markdown_page, write_page
 from headstart.tasks.finetuning.studies import Line, compare_trials, cuts_of, summarise
 from headstart.tasks.finetuning.study_page import compare_page
@@ -95,7 +96,7 @@ def _run(config: CompareConfig, folder: Path) -> StudySummary:
         done = train_all(config, dataset, wanted, folder)
     lines = summarise(
         done,
-        {trial.name: once_s[_start(trial)] for trial, _ in wanted},
+        {trial.name: once_s[start_of(trial)] for trial, _ in wanted},
         {trial.name: once_flops(config, dataset, trial) for trial, _ in wanted},
         config.evaluation.confidence,
     )
@@ -115,6 +116,7 @@ def prepare(
     dataset: DatasetManifest,
     trials: Sequence[Trial],
     outcomes: list[Outcome],
+    pooled: bool = False,
 ) -> dict[str, float]:
     """Make the bottlenecks and the views that trials train on.
 
@@ -123,6 +125,7 @@ def prepare(
         dataset: The indexed data set.
         trials: What will be trained.
         outcomes: Of the stages so far; those of this are added.
+        pooled: Whether averages of the bottlenecks are enough.
 
     Returns:
         By where rows are taken, the seconds that making them takes where nothing is there.
@@ -131,9 +134,9 @@ def prepare(
     start = len(outcomes)
     if cuts := cuts_of(trials):
         wanted = config.bottlenecks.model_copy(update={"cut": cuts[0], "extra_cuts": cuts[1:]})
-        make_bottlenecks(dataset, config.dataset, config.views, config.backbone, wanted)
+        make_bottlenecks(dataset, config.dataset, config.views, config.backbone, wanted, pooled)
     seconds = dict.fromkeys(cuts, cold_seconds(outcomes[start:]))
-    if any(_start(trial) == PIXELS for trial in trials):
+    if any(start_of(trial) == PIXELS for trial in trials):
         start = len(outcomes)
         views_stage(dataset, config.dataset, config.views, network.image_size)
         seconds[PIXELS] = cold_seconds(outcomes[start:])
@@ -148,31 +151,23 @@ def train_all(
 ) -> dict[str, list[TrialManifest]]:
     """Run every trial from every seed; by name, one manifest a seed."""
     done: dict[str, list[TrialManifest]] = {}
-    total = len(wanted) * len(config.seeds)
+    total, features = len(wanted) * len(config.seeds), Features.of(dataset, config)
     for trial, tuning in wanted:
         for seed in config.seeds:
             number = sum(map(len, done.values())) + 1
             reporter().note(f"     training {number} of {total}: {trial.name}, seed {seed}")
             name = f"{trial.name.replace(' ', '-')}-{seed}"
             with watching_stages(folder / "crash" / name, section="tuning"):
-                manifest = train_trial(
-                    dataset,
-                    config.views,
-                    config.backbone,
-                    config.bottlenecks.dtype,
-                    trial,
-                    tuning,
-                    config.head.model_copy(update={"seed": seed}),
-                    config.evaluation,
-                    folder / "tensorboard" / name,
-                )
+                head = config.head.model_copy(update={"seed": seed})
+                log_dir = folder / "tensorboard" / name
+                manifest = train_trial(features, trial, tuning, head, config.evaluation, log_dir)
             done.setdefault(trial.name, []).append(manifest)
     return done
 
 
 def once_flops(config: StudyConfig, dataset: DatasetManifest, trial: Trial) -> int:
     """Count the FLOPs of the frozen layers over all views, which a trial is spared."""
-    start = _start(trial)
+    start = start_of(trial)
     if start == PIXELS:
         return 0
     network = open_backbone(config.backbone, config.views.image_size)
@@ -223,5 +218,6 @@ def finish_study(
     return summary
 
 
-def _start(trial: Trial) -> str:
+def start_of(trial: Trial) -> str:
+    """Say where a trial takes its rows: at a cut, or pixels."""
     return trial.starts[-1] if trial.starts else trial.end

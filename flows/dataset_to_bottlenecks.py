@@ -20,6 +20,7 @@ def make_bottlenecks(
     views: ViewsConfig,
     backbone: BackboneConfig,
     config: BottleneckConfig,
+    pooled: bool = False,
 ) -> BottlenecksManifest:
     """Make the bottlenecks of a data set that are missing, and the views that this takes.
 
@@ -29,17 +30,18 @@ def make_bottlenecks(
         views: How images become pixels.
         backbone: What computes the bottlenecks.
         config: At which cuts.
+        pooled: Whether of each activation its average over its positions is enough.
 
     Returns:
         The manifest of the bottlenecks.
     """
-    needed = images_to_extract(dataset, views, backbone, config)
+    needed = images_to_extract(dataset, views, backbone, config, pooled)
     size = open_backbone(backbone, views.image_size).image_size
     if needed == ():
         views_stage.skip("not needed: all bottlenecks are there", dataset, source, views, size)
     else:
         views_stage(dataset, source, views, size, needed)
-    return bottlenecks_stage(dataset, source, views, backbone, config)
+    return bottlenecks_stage(dataset, source, views, backbone, config, pooled)
 
 
 def publish_page(

@@ -19,11 +19,15 @@ from headstart.flows.artifacts import publish, shown_in_ui
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
+from headstart.tasks.backbones.cuts import PIXELS
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
-from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
-from headstart.tasks.finetuning import stage as rungs
+from headstart.tasks.export.stage import BehindBackbone
+from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.finetuning.ladder import (
     Rung,
     first_rung,
@@ -32,8 +36,8 @@ from headstart.tasks.finetuning.ladder import (
     untried_end,
 )
 from headstart.tasks.finetuning.ladder_page import ladder_page
-from headstart.tasks.finetuning.network import PIXELS
 from headstart.tasks.finetuning.page import markdown_page, write_page
+from headstart.tasks.finetuning.stage import rung as train_rung
 from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.head.stage import stage as head_stage
@@ -94,7 +98,6 @@ def finetune(
 def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
     started_s = time.monotonic()
     source, views, backbone = config.dataset, config.views, config.backbone
-    head_cut, dtype = config.bottlenecks.cut, config.bottlenecks.dtype
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(source)
         index = index_of(dataset)
@@ -106,25 +109,22 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
         wanted = config.bottlenecks.model_copy(update={"extra_cuts": every})
         make_bottlenecks(dataset, source, views, backbone, wanted)
         reporter().note(f"     {tensorboard_command(folder)}")
+        features = Features.of(dataset, config)
         found: list[dict[str, Any]] = []
         with watching_stages(folder / "crash" / "head", found):
             log_dir = folder / "tensorboard" / "0-head"
-            head = head_stage(dataset, views, backbone, config.bottlenecks, config.head, log_dir)
-        climbed = [first_rung(head, head_cut, config.head.kind)]
+            head = head_stage(features, config.head, log_dir)
+        climbed = [first_rung(head, features.start, config.head.kind)]
         starts = (*cuts, PIXELS) if trains_end_to_end(config) else cuts
         if PIXELS in starts:
             views_stage(dataset, source, views, network.image_size)
-        kept = _climb(config, dataset, folder, head, starts, climbed, found)
+        kept, features = _climb(config, features, folder, head, starts, climbed, found)
         if PIXELS not in starts:
             reason = "not tried: " + _why_not(config)
             num_train = sum(index.split_counts["train"])
             climbed.append(untried_end(network, num_train, climbed, reason))
-        evaluation = rungs.evaluation(
-            dataset, kept, head_cut, views, backbone, dtype, config.evaluation
-        )
-        export = rungs.export(
-            dataset, source, kept, head_cut, views, backbone, dtype, config.export
-        )
+        evaluation = evaluation_stage(features, kept, config.evaluation)
+        export = export_stage(BehindBackbone(features), kept, config.export)
     write_seen(folder, index)
     report = make_report(folder, config, index, kept, evaluation, outcomes)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
@@ -147,37 +147,29 @@ def _tell_rungs(
 
 def _climb(
     config: FinetuneConfig,
-    dataset: DatasetManifest,
+    features: Features,
     folder: Path,
     head: HeadManifest,
     starts: tuple[str, ...],
     climbed: list[Rung],
     found: list[dict[str, Any]],
-) -> HeadManifest:
-    """Train rung after rung, each from what was kept before; return what is kept at the end."""
+) -> tuple[HeadManifest, Features]:
+    """Train rung after rung, each from what was kept before; say what is kept, and behind what."""
     kept = head
     for number, start in enumerate(starts, 1):
         reporter().note(f"     rung {number} of {len(starts)}: everything from {start} on trains")
         with watching_stages(folder / "crash" / f"rung-{number}", found, "tuning"):
-            trained = rungs.rung(
-                dataset,
-                config.views,
-                config.backbone,
-                config.bottlenecks.dtype,
-                start,
-                config.bottlenecks.cut,
-                kept,
-                config.tuning,
-                config.head,
-                folder / "tensorboard" / f"{number}-{start}",
+            log_dir = folder / "tensorboard" / f"{number}-{start}"
+            trained = train_rung(
+                features.at(start), kept, features.start, config.tuning, config.head, log_dir
             )
         line = judge_rung(trained, kept)
         status = "kept: " if line.status == "kept" else ""  # the other verdicts say it themselves
         reporter().note(f"     {status}{line.verdict}")
         climbed.append(line)
         if line.status == "kept":
-            kept = trained
-    return kept
+            kept, features = trained, features.at(start)
+    return kept, features
 
 
 def trains_end_to_end(config: FinetuneConfig) -> bool:

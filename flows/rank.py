@@ -15,6 +15,7 @@ from headstart.flows.artifacts import shown_in_ui
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
@@ -122,12 +123,13 @@ def _rank_backbone(
         start = len(outcomes)
         # With a number: two files of one name, as every export is model.keras, are two networks.
         title = f"{names.index(name) + 1}-{Path(name).stem}-{cut.name}"
-        one = config.bottlenecks.model_copy(update={"cut": cut.name})
-        scores = scores_stage(dataset, views, backbone, one, config.scoring)
+        dtype = config.bottlenecks.dtype
+        features = Features(dataset, source, views, backbone, cut.name, dtype)
+        scores = scores_stage(features, config.scoring)
         with watching_stages(folder / "crash" / title):
             log_dir = folder / "tensorboard" / title
-            head = head_stage(dataset, views, backbone, one, config.head, log_dir)
-        evaluation = evaluation_stage(dataset, head, views, backbone, one, config.evaluation)
+            head = head_stage(features, config.head, log_dir)
+        evaluation = evaluation_stage(features, head, config.evaluation)
         share = cut.flops_before / max(1, network.cuts[-1].flops_before)
         own_s = cold_seconds(outcomes[start:])
         yield Candidate(
@@ -163,7 +165,7 @@ def _compare_sources(
         return []
     make_bottlenecks(dataset, config.dataset, reference.VIEWS, REFERENCE, reference.BOTTLENECKS)
     seed_registry(store, open_backbone(REFERENCE, reference.VIEWS.image_size))
-    target = reference.mean_features(dataset)
+    target = reference.mean_features(reference.features_of(dataset, config.dataset))
     return reference.compare_sources(list_sources(store), target, candidates)
 
 

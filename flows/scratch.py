@@ -22,7 +22,9 @@ from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.findings import PictureFile
+from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
+from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.stage import collect_outcomes, mending_damage
 from headstart.tasks.runs.run_folder import (
@@ -32,10 +34,11 @@ from headstart.tasks.runs.run_folder import (
     open_run_folder,
     tensorboard_command,
 )
-from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, compare
 from headstart.tasks.scratch.run import HARD_FOLDER, make_scratch_report
 from headstart.tasks.scratch.schedule import stage as make_schedule
+from headstart.tasks.scratch.stage import training as train
+from headstart.tasks.scratch.subject import TestImages
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.epoch_stage import stage as make_views
@@ -80,21 +83,20 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         reporter().note(f"     {tensorboard_command(folder)}")
         found: list[dict[str, Any]] = []
         with watching_stages(folder / "crash", found, "training"):
-            training = scratch_stages.training(
-                pixels, views, schedule, network, training_config, folder / "tensorboard"
-            )
+            log_dir = folder / "tensorboard"
+            training = train(pixels, views, schedule, network, training_config, log_dir)
         flip_test = training_config.flip_test and bool(views.recipe["flip"])
-        evaluation = scratch_stages.evaluation(pixels, training, flip_test, config.evaluation)
-        export = scratch_stages.export(pixels, training, network, config.export)
+        images = TestImages(pixels, network, flip_test)
+        evaluation = evaluation_stage(images, training, config.evaluation)
+        export = export_stage(images, training, config.export)
         pictures: list[PictureFile] = []
         if config.compare:
             plain_views = make_views(pixels, PLAIN_VIEWS, 1)
             log_dir = folder / PLAIN_LOG_FOLDER
             with watching_stages(folder / "crash" / "without-augmentation", found, "training"):
-                plain = scratch_stages.training(
-                    pixels, plain_views, schedule, network, training_config, log_dir
-                )
-            judged = scratch_stages.evaluation(pixels, plain, False, config.evaluation)
+                plain = train(pixels, plain_views, schedule, network, training_config, log_dir)
+            plain_images = TestImages(pixels, network, flip_test=False)
+            judged = evaluation_stage(plain_images, plain, config.evaluation)
             pictures.append(compare(folder, pixels, (training, evaluation), (plain, judged)))
             reporter().note(f"     {pictures[-1].text} {pictures[-1].path}")
     report = make_scratch_report(

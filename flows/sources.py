@@ -66,7 +66,7 @@ def _run(config: SourceConfig) -> SourceSummary:
         views, bottlenecks = reference.VIEWS, reference.BOTTLENECKS
         make_bottlenecks(dataset, config.dataset, views, REFERENCE, bottlenecks)
     seed_registry(store, open_backbone(REFERENCE, views.image_size))
-    index = index_of(dataset)
+    index, features = index_of(dataset), reference.features_of(dataset, config.dataset)
     source = Source(
         name=config.name,
         num_images=len(index.rows_of("train")),
@@ -74,7 +74,7 @@ def _run(config: SourceConfig) -> SourceSummary:
         backbone=config.backbone,
         model_sha256=file_digest(config.model),
         reference=REFERENCE.name,
-        mean_features=tuple(reference.mean_features(dataset).tolist()),
+        mean_features=tuple(reference.mean_features(features).tolist()),
         added=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     add_source(store, source)

@@ -19,6 +19,7 @@ from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_pag
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.backbones.table import BACKBONES
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
@@ -128,9 +129,10 @@ def _judge(
     for name in [name for name in names if name in backbones_at_hand()]:
         backbone = BackboneConfig(name=name)
         make_bottlenecks(dataset, config.dataset, views, backbone, cut)
+        features = Features(dataset, config.dataset, views, backbone, cut.cut, cut.dtype)
         with watching_stages(folder / "crash" / name):
             log_dir = folder / "tensorboard" / name
-            head = head_stage(dataset, views, backbone, cut, config.head, log_dir)
-        made = evaluation_stage(dataset, head, views, backbone, cut, config.evaluation)
+            head = head_stage(features, config.head, log_dir)
+        made = evaluation_stage(features, head, config.evaluation)
         accuracies[name] = float(made.metrics[judged]["accuracy"])
     return judged, accuracies

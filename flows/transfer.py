@@ -13,15 +13,16 @@ from prefect import flow
 
 from headstart.config import TransferConfig
 from headstart.flows.artifacts import publish, shown_in_ui
+from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
-from headstart.tasks.bottlenecks.rows import check_names, open_backbone
-from headstart.tasks.bottlenecks.stage import images_to_extract
-from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
+from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.bottlenecks.rows import check_names
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
+from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes, doubts
@@ -38,7 +39,6 @@ from headstart.tasks.runs.run_folder import (
 )
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
-from headstart.tasks.views.stage import stage as views_stage
 
 
 @flow(name="transfer", **TRAINING_FLOW)
@@ -63,32 +63,23 @@ def transfer(
 
 def _run(config: TransferConfig, folder: Path) -> RunSummary:
     started_s = time.monotonic()
-    source, views, backbone, cut = config.dataset, config.views, config.backbone, config.bottlenecks
     with collect_outcomes() as outcomes:
-        check_names(backbone, views.image_size, cut)
-        dataset = dataset_stage(source)
+        check_names(config.backbone, config.views.image_size, config.bottlenecks)
+        dataset = dataset_stage(config.dataset)
         for line in index_of(dataset).summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
             reporter().note(f"     {line}")
         check_classes(index_of(dataset))
-        # Views are only needed to compute bottlenecks: those of images that have all theirs may
-        # be gone (`headstart cache gc --views`), and are not made again.
-        needed = images_to_extract(dataset, views, backbone, cut)
-        size = open_backbone(backbone, views.image_size).image_size
-        if needed == ():
-            reason = "not needed: all bottlenecks are there"
-            views_stage.skip(reason, dataset, source, views, size)
-        else:
-            views_stage(dataset, source, views, size, needed)
-        bottlenecks_stage(dataset, source, views, backbone, cut)
+        make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
+        features = Features.of(dataset, config)
         reporter().note(f"     {tensorboard_command(folder)}")
         log_dir = folder / "tensorboard"
         found: list[dict[str, Any]] = []
         with watching_stages(folder / "crash", found):
-            head = head_stage(dataset, views, backbone, cut, config.head, log_dir)
+            head = head_stage(features, config.head, log_dir)
         for warning in doubts(head, index_of(dataset), config.head):
             reporter().note(f"     warning: {warning}")
-        evaluation = evaluation_stage(dataset, head, views, backbone, cut, config.evaluation)
-        export = export_stage(dataset, source, head, views, backbone, cut, config.export)
+        evaluation = evaluation_stage(features, head, config.evaluation)
+        export = export_stage(BehindBackbone(features), head, config.export)
     write_seen(folder, index_of(dataset))
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
     summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)

@@ -20,14 +20,14 @@ from headstart.flows.compare import (
     caveats,
     finish_study,
     once_flops,
+    prepare,
+    start_of,
     train_all,
 )
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
-from headstart.tasks.finetuning.network import PIXELS
-from headstart.tasks.finetuning.pooled import images_to_pool, pooled
 from headstart.tasks.finetuning.studies import (
     summarise,
     transferability_cuts,
@@ -38,10 +38,9 @@ from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import collect_outcomes, mending_damage
-from headstart.tasks.runs.run_folder import cold_seconds, open_run_folder
+from headstart.tasks.runs.run_folder import open_run_folder
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
-from headstart.tasks.views.stage import stage as views_stage
 
 
 @flow(name="transferability", **TRAINING_FLOW)
@@ -70,27 +69,18 @@ def transferability(
 
 def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
     started_s = time.monotonic()
-    views, backbone, dtype = config.views, config.backbone, config.bottlenecks.dtype
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
-        network = open_backbone(backbone, views.image_size)
+        network = open_backbone(config.backbone, config.views.image_size)
         names = transferability_cuts(network, config)
-        needed = images_to_pool(dataset, views, backbone, names, dtype)
-        if needed or config.finetuned:
-            views_stage(dataset, config.dataset, views, network.image_size)
-        else:
-            reason = "not needed: all averages are there"
-            views_stage.skip(reason, dataset, config.dataset, views, network.image_size)
-        views_s = cold_seconds(outcomes[1:])
-        pooled(dataset, views, backbone, names, dtype, config.bottlenecks.batch_size)
-        once_s = cold_seconds(outcomes[1:])
         wanted = transferability_trials(names, config)
+        once_s = prepare(config, dataset, [trial for trial, _ in wanted], outcomes, pooled=True)
         done = train_all(config, dataset, wanted, folder)
     lines = summarise(
         done,
-        {trial.name: views_s if PIXELS in trial.starts else once_s for trial, _ in wanted},
+        {trial.name: once_s[start_of(trial)] for trial, _ in wanted},
         {trial.name: once_flops(config, dataset, trial) for trial, _ in wanted},
         config.evaluation.confidence,
     )

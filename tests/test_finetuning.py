@@ -20,13 +20,14 @@ from headstart.config import (
 )
 from headstart.errors import BackboneError, ConfigError, TrainingError
 from headstart.tasks.backbones.backbone import Backbone, load_backbone
+from headstart.tasks.backbones.cuts import PIXELS
+from headstart.tasks.bottlenecks.features import extractor_to
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.finetuning.charts import Point, pareto_front
 from headstart.tasks.finetuning.group_rates import make_group_optimizer, warm_up_then_cosine
 from headstart.tasks.finetuning.kernels import KernelChange, first_convolutions, kernels_png
 from headstart.tasks.finetuning.ladder import Rung, estimate_epoch_s, mcnemar_p, plan_cuts
 from headstart.tasks.finetuning.network import (
-    PIXELS,
     Network,
     copy_segment,
     extend,
@@ -35,7 +36,6 @@ from headstart.tasks.finetuning.network import (
     stock_layers,
 )
 from headstart.tasks.finetuning.page import Page, Section, markdown_page, write_page
-from headstart.tasks.finetuning.rows import extractor_to
 from headstart.tasks.finetuning.rungs import choose_cuts, spread_cuts
 from headstart.tasks.finetuning.studies import Line, block_cut, headline, order_sentence
 from headstart.tasks.finetuning.training import BestEpoch, require_validation, train_network

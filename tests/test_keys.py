@@ -11,13 +11,14 @@ import pytest
 from headstart.config import (
     BackboneConfig,
     BaselineConfig,
-    BottleneckConfig,
+    DatasetConfig,
     EvaluationConfig,
     HeadConfig,
     ScoringConfig,
     TuningConfig,
     ViewsConfig,
 )
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset import codecs
 from headstart.tasks.finetuning.trial import Trial, trial
 from headstart.tasks.head.optimizer import settings_in_effect
@@ -28,7 +29,12 @@ from headstart.tasks.store.fingerprint import digest
 from tests.pipeline import save_backbone
 
 DATASET: Any = SimpleNamespace(labels_digest="labels", images_digest="images", key="dataset")
-VIEWS, CUT = ViewsConfig(), BottleneckConfig()
+VIEWS = ViewsConfig()
+
+
+def features(backbone: Path) -> Features:
+    config = BackboneConfig(name=str(backbone))
+    return Features(DATASET, DatasetConfig(images=Path("images")), VIEWS, config, "top", "float16")
 
 
 def baseline_key(_: Path) -> dict[str, Any]:
@@ -37,10 +43,7 @@ def baseline_key(_: Path) -> dict[str, Any]:
 
 def trial_key(backbone: Path, **tuning: Any) -> dict[str, Any]:
     return trial.key_fields(
-        DATASET,
-        VIEWS,
-        BackboneConfig(name=str(backbone)),
-        "float16",
+        features(backbone),
         Trial(name="any"),
         TuningConfig(**tuning),
         HeadConfig(),
@@ -69,7 +72,7 @@ def test_where_a_backbone_lies_decides_no_scores(store: Store, tmp_path: Path) -
     (tmp_path / "elsewhere").mkdir()
     copy = shutil.copy2(one, tmp_path / "elsewhere" / "other.keras")
     keys = [
-        digest(scores.key_fields(DATASET, VIEWS, BackboneConfig(name=str(path)), CUT, config))
+        digest(scores.key_fields(features(path), config))
         for path in (one, copy)
         for config in (ScoringConfig(), ScoringConfig(num_folds=4))
     ]

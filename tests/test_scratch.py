@@ -28,14 +28,16 @@ from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.export.predict import Predictor
+from headstart.tasks.head.training import predict_logits
 from headstart.tasks.progress import Advance, Reporter, copy_progress_to, use_reporter
 from headstart.tasks.runs.config_file import write_config
 from headstart.tasks.runs.run_folder import RunSummary
-from headstart.tasks.scratch import stage as scratch_stages
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.schedule import MOST_VIEWS
 from headstart.tasks.scratch.schedule import stage as make_schedule
-from headstart.tasks.scratch.training import predict_logits, refresh_statistics
+from headstart.tasks.scratch.stage import training as train
+from headstart.tasks.scratch.subject import PixelRows
+from headstart.tasks.scratch.training import refresh_statistics
 from headstart.tasks.store.artifacts import Store, artefact, use_store
 from headstart.tasks.views.epoch_stage import layout_of
 from headstart.tasks.views.epoch_stage import stage as make_views
@@ -168,8 +170,10 @@ def test_mirror_images_are_judged_left_to_right() -> None:
     inputs = keras.Input((2, 3, 1))
     model = keras.Model(inputs, keras.layers.Flatten()(inputs))
     images = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)
-    assert predict_logits(model, images).tolist() == images.reshape(2, 6).tolist()
-    assert predict_logits(model, images, mirrored=True)[0].tolist() == [2, 1, 0, 5, 4, 3]
+    labels = np.zeros(2, np.int32)
+    plain, mirrored = PixelRows(images, labels), PixelRows(images, labels, mirrored=True)
+    assert predict_logits(model, plain).tolist() == images.reshape(2, 6).tolist()
+    assert predict_logits(model, mirrored)[0].tolist() == [2, 1, 0, 5, 4, 3]
 
 
 def test_averaged_weights_get_statistics_of_their_own() -> None:
@@ -198,8 +202,9 @@ def test_logits_do_not_depend_on_how_many_images_a_pass_takes(
     inputs = keras.Input((2, 3, 1))
     model = keras.Model(inputs, keras.layers.Flatten()(inputs))
     images = np.arange(42, dtype=np.uint8).reshape(7, 2, 3, 1)
-    monkeypatch.setattr("headstart.tasks.scratch.training.PREDICT_PIXELS", 13)  # 2 images
-    assert predict_logits(model, images).tolist() == images.reshape(7, 6).tolist()
+    monkeypatch.setattr("headstart.tasks.head.batches.MAX_EVALUATION_BYTES", 800)  # 2 images
+    rows = PixelRows(images, np.zeros(7, np.int32))
+    assert predict_logits(model, rows).tolist() == images.reshape(7, 6).tolist()
 
 
 def test_mean_and_deviation_do_not_depend_on_how_many_pixels_are_summed_at_a_time(
@@ -218,9 +223,7 @@ def test_a_trainings_log_holds_nothing_of_another(data: Path, tmp_path: Path, st
     views = make_views(pixels, cfg.views, 1)
     (tmp_path / "logs" / "train").mkdir(parents=True)
     (tmp_path / "logs" / "train" / "events.out.tfevents.of-another").write_bytes(b"")
-    made = scratch_stages.training(
-        pixels, views, schedule, cfg.network, cfg.training, tmp_path / "logs"
-    )
+    made = train(pixels, views, schedule, cfg.network, cfg.training, tmp_path / "logs")
     names = {path.name for path in artefact(made, "tensorboard").rglob("*")}
     assert names
     assert "events.out.tfevents.of-another" not in names

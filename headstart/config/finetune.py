@@ -161,5 +161,4 @@ class TransferabilityConfig(StudyConfig):
 
     _unread: ClassVar[dict[str, str]] = {
         **StudyConfig._unread,
-        "bottlenecks.num_parity_rows": "averages are not compared with the uncut backbone",
     }

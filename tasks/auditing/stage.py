@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.config import SPLITS, BackboneConfig, BottleneckConfig, ChecksConfig, ViewsConfig
+from headstart.config import SPLITS, ChecksConfig
 from headstart.tasks.auditing.duplicates import find_pairs
 from headstart.tasks.auditing.findings import (
     KINDS,
@@ -20,19 +20,15 @@ from headstart.tasks.auditing.findings import (
 from headstart.tasks.auditing.labels import LabelQuality, judge_labels
 from headstart.tasks.auditing.oddities import blur, isolation, robust_deviations, size_ratios
 from headstart.tasks.auditing.pictures import PicturesManifest, open_pictures
-from headstart.tasks.bottlenecks.rows import (
-    LabelledRows,
-    bottleneck_collections,
-    open_backbone,
-    versions,
-)
-from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.bottlenecks.rows import LabelledRows, versions
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import pooled_features
 from headstart.tasks.ranking.probes import probe_probabilities
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.runs.pages import write_csv
-from headstart.tasks.store.artifacts import Manifest, artefact, current_store
+from headstart.tasks.store.artifacts import Manifest, artefact
 from headstart.tasks.views.addresses import plain_rows
 
 FINDINGS, LABELS, EXCLUDE = "findings.csv", "labels.csv", "exclude.csv"
@@ -55,20 +51,15 @@ def read_findings(audit: AuditManifest) -> list[Finding]:
 
 
 def _audit_key(
-    dataset: DatasetManifest,
+    features: Features,
     pictures: PicturesManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
     config: ChecksConfig,
 ) -> dict[str, Any]:
-    network = open_backbone(backbone, views.image_size)
-    cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
     # Findings name paths, so a renamed file is another audit.
     return {
-        "dataset": dataset.key,
+        "dataset": features.dataset.key,
         "pictures": pictures.key,
-        "bottlenecks": next(iter(cuts.values())).plain.recipe,
+        "bottlenecks": features.collections.plain.recipe,
         "checks": config,
         **versions(),
     }
@@ -76,32 +67,27 @@ def _audit_key(
 
 def _audit(
     folder: Path,
-    dataset: DatasetManifest,
+    features: Features,
     pictures: PicturesManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
     config: ChecksConfig,
 ) -> Made:
-    index = index_of(dataset)
+    index = index_of(features.dataset)
     images = Images(index)
-    network = open_backbone(backbone, views.image_size)
-    cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
-    reader = next(iter(cuts.values())).plain.select(plain_rows(index.digests))
+    reader = features.collections.plain.select(plain_rows(index.digests))
     order = np.arange(len(images))
-    features = pooled_features(LabelledRows((reader,), order[:, None], images.labels), order)
+    values = pooled_features(LabelledRows((reader,), order[:, None], images.labels), order)
     looked = open_pictures(pictures)
     found: list[Finding] = []
     with reporter().track("auditing", NUM_CHECKS, "checks") as advance:
-        probabilities = probe_probabilities(features, images.labels, config.num_folds, config.seed)
+        probabilities = probe_probabilities(values, images.labels, config.num_folds, config.seed)
         quality = judge_labels(probabilities, images.labels)
         found += label_findings(images, quality)
         advance(1)
         splits = np.array([SPLITS.index(row.split) for row in images.rows])
-        pairs = find_pairs(features, looked.hashes, looked.mirrored_hashes, config, splits)
+        pairs = find_pairs(values, looked.hashes, looked.mirrored_hashes, config, splits)
         found += duplicate_findings(images, pairs)
         advance(1)
-        alone = np.log(np.maximum(isolation(features, config.num_neighbours), 1e-6))
+        alone = np.log(np.maximum(isolation(values, config.num_neighbours), 1e-6))
         found += measured_findings(
             images, "outlier", robust_deviations(alone), config.max_deviations,
             "{value:.1f} robust deviations farther from its neighbours than the median image",

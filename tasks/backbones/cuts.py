@@ -16,6 +16,8 @@ from headstart.tasks.backbones.flops import count_flops
 from headstart.tasks.backbones.layer_graph import LayerCall, LayerGraph
 
 TOP = "top"
+PIXELS = "pixels"
+"""Not a cut: the start of a network that is trained end to end, on views."""
 _HEAD_CLASSES = 10  # the classes of a usual task; matters only where the tail is empty
 
 

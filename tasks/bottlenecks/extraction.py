@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -59,18 +60,40 @@ class _Batch(NamedTuple):
     ends_piece: bool
 
 
-def freeze(backbone: Backbone, cuts: Sequence[str]) -> Extract:
+def extractor_of(backbone: Backbone, cuts: Sequence[str], pooled: bool) -> Any:
+    """Build the Keras model of a pass.
+
+    Args:
+        backbone: The network.
+        cuts: Names of the cuts to compute.
+        pooled: Average each activation over its positions.
+
+    Returns:
+        A model from a batch of pixels to one float32 output a cut.
+    """
+    model = backbone.extractor(cuts)
+    if not pooled:
+        return model
+    averages = [
+        keras.ops.mean(one, axis=tuple(range(1, one.ndim - 1))) if one.ndim > 2 else one
+        for one in keras.tree.flatten(model.outputs)
+    ]
+    return keras.Model(model.inputs, averages)
+
+
+def freeze(backbone: Backbone, cuts: Sequence[str], pooled: bool = False) -> Extract:
     """Turn a backbone into a frozen graph.
 
     Args:
         backbone: The network.
         cuts: Names of the cuts to compute.
+        pooled: Average each activation over its positions.
 
     Returns:
         A function of a uint8 batch [n, image_size, image_size, 3] that returns one float32
         activation [n, *activation shape] a cut.
     """
-    extractor = backbone.extractor(cuts)
+    extractor = extractor_of(backbone, cuts, pooled)
     size = backbone.image_size
     signature = tf.TensorSpec([None, size, size, 3], tf.uint8)
     function = tf.function(

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.bottlenecks.extraction import extractor_of
 from headstart.tasks.store.records import RowCollection, RowId
 
 TOLERANCE = {"float16": 2e-3, "float32": 2e-4}
@@ -39,7 +40,10 @@ class Sample:
 
 
 def check_parity(
-    backbone: Backbone, sample: Sample, collections: dict[str, RowCollection]
+    backbone: Backbone,
+    sample: Sample,
+    collections: dict[str, RowCollection],
+    pooled: bool = False,
 ) -> float:
     """Compare stored rows with the backbone's activations.
 
@@ -47,6 +51,7 @@ def check_parity(
         backbone: The network, run as the plain Keras model it is.
         sample: Rows to compute again.
         collections: Where the rows are kept, by cut.
+        pooled: They are averages over the activations' positions.
 
     Returns:
         The largest difference found, as a share of its row's largest activation; of a faint
@@ -55,7 +60,7 @@ def check_parity(
     Raises:
         BackboneError: A row differs by more than `TOLERANCE` of its storage type.
     """
-    extractor = backbone.extractor(list(collections))
+    extractor = extractor_of(backbone, list(collections), pooled)
     outputs = keras.tree.flatten(extractor(tf.constant(sample.pixels), training=False))
     worst = 0.0
     for (cut, collection), live in zip(collections.items(), outputs, strict=True):

@@ -47,6 +47,7 @@ class BottlenecksPiece(NamedTuple):
         views: How images became pixels.
         backbone: The network.
         config: Its cuts, the storage type and the size of a batch.
+        pooled: Whether activations are averaged over their positions.
         number: 0 for plain views, 1 for augmented ones.
         row_ids: Which views, ascending.
         view_shards: Names of the shards that hold them.
@@ -59,6 +60,7 @@ class BottlenecksPiece(NamedTuple):
     views: ViewsConfig
     backbone: BackboneConfig
     config: BottleneckConfig
+    pooled: bool
     number: int
     row_ids: tuple[RowId, ...]
     view_shards: tuple[str, ...]
@@ -114,6 +116,7 @@ def cut_into_pieces(
     views: ViewsConfig,
     backbone: BackboneConfig,
     config: BottleneckConfig,
+    pooled: bool = False,
 ) -> list[BottlenecksPiece]:
     """Cut sources where `run_pass` would end one shard and begin the next."""
     pieces = []
@@ -136,6 +139,7 @@ def cut_into_pieces(
                     views,
                     backbone,
                     config,
+                    pooled,
                     source.number,
                     rows,
                     shards,
@@ -163,7 +167,7 @@ def extract_piece(piece: BottlenecksPiece) -> int:
     with use_store(open_store(piece.store)) as store:
         with _loading:  # where workers are threads, only one of them loads
             network = open_backbone(piece.backbone, piece.views.image_size)
-        cuts = bottleneck_collections(store, network, piece.views, piece.config)
+        cuts = bottleneck_collections(store, network, piece.views, piece.config, piece.pooled)
         targets = [
             Target(output, cut.collections[piece.number], frozenset(lacking), piece.num_wanted)
             for (output, cut), lacking in zip(enumerate(cuts.values()), piece.lacking, strict=True)
@@ -175,7 +179,7 @@ def extract_piece(piece: BottlenecksPiece) -> int:
         )
         if not done:
             with _loading:
-                extract = _frozen(network, tuple(cuts))
+                extract = _frozen(network, tuple(cuts), piece.pooled)
             open_views = augmented_collection if piece.number else plain_collection
             views = open_views(piece.views, network.image_size, store)
             reader = views.select(piece.row_ids, piece.view_shards)
@@ -184,6 +188,6 @@ def extract_piece(piece: BottlenecksPiece) -> int:
 
 
 @lru_cache(maxsize=2)
-def _frozen(network: Backbone, cuts: tuple[str, ...]) -> Extract:
+def _frozen(network: Backbone, cuts: tuple[str, ...], pooled: bool) -> Extract:
     """Fold a backbone once a process."""
-    return freeze(network, cuts)
+    return freeze(network, cuts, pooled)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -48,6 +48,25 @@ class CutCollections:
         return (self.plain,) if self.augmented is None else (self.plain, self.augmented)
 
 
+class Rows(Protocol):
+    """What a network is judged by: rows that it takes, and their labels."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """int32 [num_images]."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one row."""
+
+    @property
+    def dtype(self) -> Any:
+        """Of the rows."""
+
+    def gather(self, images: npt.NDArray[np.int64], view: int) -> npt.NDArray[Any]:
+        """Read one view of some images."""
+
+
 @dataclass(frozen=True)
 class LabelledRows:
     """The bottlenecks of one split, with their labels.
@@ -66,6 +85,16 @@ class LabelledRows:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one row."""
+        return self.readers[0].shape
+
+    @property
+    def dtype(self) -> Any:
+        """Storage type."""
+        return self.readers[0].dtype
 
     @property
     def num_augmented(self) -> int:
@@ -116,6 +145,7 @@ def bottleneck_collections(
     backbone: Backbone,
     views: ViewsConfig,
     config: BottleneckConfig,
+    pooled: bool = False,
 ) -> dict[str, CutCollections]:
     """Name the row collections that a run reads or writes.
 
@@ -124,6 +154,8 @@ def bottleneck_collections(
         backbone: That computes them.
         views: How images become pixels.
         config: Cuts and storage type.
+        pooled: Of the averages over an activation's positions, all that a linear head sees of it.
+            At a cut without positions, such as the top, they are the bottlenecks themselves.
 
     Returns:
         One entry a cut, the one that the head trains on first.
@@ -134,17 +166,15 @@ def bottleneck_collections(
     result = {}
     for name in names:
         cut = backbone.resolve_cut(name)
+        own: dict[str, Any] = {"backbone": backbone.fingerprint(name), **versions()}
+        shape = cut.activation_shape
+        if pooled and len(shape) > 1:
+            own, shape = {**own, "pooled": "mean"}, shape[-1:]
         recipes = [plain_recipe(views, backbone.image_size)]
         if views.num_augmented:
             recipes.append(augmented_recipe(views, backbone.image_size))
         plain, *augmented = (
-            RowCollection(
-                store,
-                "bottlenecks",
-                {"view": recipe, "backbone": backbone.fingerprint(name), **versions()},
-                cut.activation_shape,
-                config.dtype,
-            )
+            RowCollection(store, "bottlenecks", {"view": recipe, **own}, shape, config.dtype)
             for recipe in recipes
         )
         result[name] = CutCollections(name, plain, augmented[0] if augmented else None)

@@ -11,7 +11,6 @@ from headstart.config import (
     BackboneConfig,
     BottleneckConfig,
     DatasetConfig,
-    Split,
     ViewsConfig,
 )
 from headstart.errors import BackboneError
@@ -21,9 +20,7 @@ from headstart.tasks.bottlenecks.parity import Sample, check_parity
 from headstart.tasks.bottlenecks.pieces import cut_into_pieces, extract_piece, find_sources
 from headstart.tasks.bottlenecks.rows import (
     CutCollections,
-    LabelledRows,
     bottleneck_collections,
-    labelled_rows,
     open_backbone,
     versions,
     wanted_rows,
@@ -54,6 +51,7 @@ def _bottlenecks_key(
     views: ViewsConfig,
     backbone: BackboneConfig,
     config: BottleneckConfig,
+    pooled: bool = False,
 ) -> dict[str, Any]:
     network = open_backbone(backbone, views.image_size)
     names = [network.resolve_cut(name).name for name in (config.cut, *config.extra_cuts)]
@@ -61,6 +59,7 @@ def _bottlenecks_key(
         **views_key(dataset, source, views, network.image_size),
         "cuts": {name: network.fingerprint(name) for name in names},
         "dtype": config.dtype,
+        **({"pooled": "mean"} if pooled else {}),
         **versions(),
     }
 
@@ -70,6 +69,7 @@ def images_to_extract(
     views: ViewsConfig,
     backbone: BackboneConfig,
     config: BottleneckConfig,
+    pooled: bool = False,
 ) -> tuple[str, ...] | None:
     """Find the images whose views must go through the backbone.
 
@@ -79,7 +79,7 @@ def images_to_extract(
     """
     network = open_backbone(backbone, views.image_size)
     index = index_of(dataset)
-    cuts = bottleneck_collections(current_store(), network, views, config)
+    cuts = bottleneck_collections(current_store(), network, views, config, pooled)
     missing = {
         row_id.image_digest
         for cut in cuts.values()
@@ -96,10 +96,11 @@ def _extract_bottlenecks(
     views: ViewsConfig,
     backbone: BackboneConfig,
     config: BottleneckConfig,
+    pooled: bool = False,
 ) -> Made:
     network = open_backbone(backbone, views.image_size)
     index, store = index_of(dataset), current_store()
-    cuts = bottleneck_collections(store, network, views, config)
+    cuts = bottleneck_collections(store, network, views, config, pooled)
     wanted = [
         pair for cut in cuts.values() for pair in wanted_rows(cut, index, views.num_augmented)
     ]
@@ -114,17 +115,17 @@ def _extract_bottlenecks(
         )
         if sources and is_spread():
             total = sum(len(source.row_ids) for source in sources)
-            pieces = cut_into_pieces(sources, store, views, backbone, config)
+            pieces = cut_into_pieces(sources, store, views, backbone, config, pooled)
             with reporter().track("bottlenecks", total, "images") as advance:
                 for count in map_pieces(extract_piece, pieces):
                     advance(count)
             store.look_again()
         elif sources:
             opened = [(one.views.select(one.row_ids), one.targets) for one in sources]
-            run_pass(freeze(network, list(cuts)), opened, config.batch_size)
+            run_pass(freeze(network, list(cuts), pooled), opened, config.batch_size)
         make_views = ViewMaker(views, network.image_size, source.max_pixels)
         files = {row.digest: dataset_root(source) / row.path for row in index.rows}
-        parity = _check(files, make_views, network, config, wanted, dict(missing), cuts)
+        parity = _check(files, make_views, network, config, wanted, dict(missing), cuts, pooled)
     return Made(
         num_rows=sum(len(rows) for _, rows in wanted),
         num_rows_computed=sum(len(rows) for _, rows in missing),
@@ -141,6 +142,7 @@ def _check(
     wanted: Sequence[tuple[RowCollection, Sequence[RowId]]],
     computed: Mapping[RowCollection, Sequence[RowId]],
     cuts: Mapping[str, CutCollections],
+    pooled: bool,
 ) -> float:
     """Run the parity gate; if it fails, look into every shard and discard those that are wrong."""
     worst = 0.0
@@ -156,10 +158,10 @@ def _check(
         fresh = {row for collection in collections.values() for row in computed[collection]}
         chosen = _draw(rows, fresh, config.num_parity_rows)
         try:
-            worst = max(worst, check_parity(network, sample(chosen), collections))
+            worst = max(worst, check_parity(network, sample(chosen), collections, pooled))
         except BackboneError:
             for name, collection in collections.items():
-                _discard_wrong(network, name, collection, rows, chosen, sample)
+                _discard_wrong(network, name, collection, rows, chosen, sample, pooled)
             raise
     return worst
 
@@ -171,6 +173,7 @@ def _discard_wrong(
     rows: Sequence[RowId],
     chosen: Sequence[RowId],
     sample: Callable[[Sequence[RowId]], Sample],
+    pooled: bool,
 ) -> None:
     """Discard the shards that hold a wrong row, among the chosen ones or as many drawn anew."""
     known = set(rows)
@@ -181,7 +184,7 @@ def _discard_wrong(
         if not suspects:
             continue
         try:
-            check_parity(network, sample(suspects), {cut: collection})
+            check_parity(network, sample(suspects), {cut: collection}, pooled)
         except BackboneError:
             collection.discard(suspects)
 
@@ -199,30 +202,6 @@ def _draw(rows: Sequence[RowId], fresh: Collection[RowId], count: int) -> list[R
         places = generator.choice(len(group), min(count, len(group)), replace=False)
         chosen += [group[place] for place in places]
     return chosen
-
-
-def open_rows(
-    dataset: DatasetManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    config: BottleneckConfig,
-    splits: Sequence[Split],
-) -> Mapping[Split, LabelledRows]:
-    """Open the bottlenecks that a head trains on or is judged by.
-
-    Args:
-        dataset: The indexed data set.
-        views: How its images became pixels.
-        backbone: That computed the bottlenecks.
-        config: At which cut.
-        splits: Which splits to open.
-
-    Returns:
-        The splits that have images.
-    """
-    network = open_backbone(backbone, views.image_size)
-    cuts = bottleneck_collections(current_store(), network, views, config)
-    return labelled_rows(next(iter(cuts.values())), index_of(dataset), views.num_augmented, splits)
 
 
 def _describe_bottlenecks(bottlenecks: BottlenecksManifest) -> str:

@@ -1,101 +1,78 @@
 """The evaluation stage: its manifest, its key, its function."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from headstart.config import (
-    BackboneConfig,
-    BottleneckConfig,
-    EvaluationConfig,
-    Split,
-    ViewsConfig,
-)
-from headstart.tasks.bottlenecks.rows import LabelledRows
-from headstart.tasks.bottlenecks.stage import open_rows
-from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.config import EvaluationConfig
+from headstart.tasks.bottlenecks.rows import Rows
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.head.training import predict_logits
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
-
-JUDGED: tuple[Split, ...] = ("val", "test")
-"""Splits that an evaluation reports on."""
+from headstart.tasks.store.files import write_json
 
 
 class EvaluationManifest(Manifest):
-    """Figures of a trained head."""
+    """Figures of a trained network."""
 
     metrics: dict[str, Any]
     """By split; what `headstart.tasks.evaluation.metrics.SplitMetrics` holds."""
     top_losses: tuple[dict[str, Any], ...]
 
 
+class Judged(Protocol):
+    """A data set as a trained network takes it; it is judged by every kind of them alike."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the logits."""
+
+    def judged_key(self) -> dict[str, Any]:
+        """Return what decides an evaluation besides the network."""
+
+    def judged_rows(self) -> Mapping[str, Sequence[Rows]]:
+        """Open what the network is judged by; where several rows stand for an image, by all."""
+
+    def judged_paths(self, split: str) -> Sequence[str]:
+        """Name the images of a split, in the order of the rows."""
+
+
 def _evaluation_key(
-    dataset: DatasetManifest,
-    head: HeadManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: EvaluationConfig,
+    judged: Judged, trained: HeadManifest, config: EvaluationConfig
 ) -> dict[str, Any]:
-    # The top losses are shown with their paths, so a renamed file is another evaluation.
-    return {"dataset": dataset.key, "head": head.key, "evaluation": config}
+    return {**judged.judged_key(), "head": trained.key, "evaluation": config}
 
 
-def _evaluate_head(
-    folder: Path,
-    dataset: DatasetManifest,
-    head: HeadManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: EvaluationConfig,
+def _evaluate(
+    folder: Path, judged: Judged, trained: HeadManifest, config: EvaluationConfig
 ) -> Made:
-    rows = open_rows(dataset, views, backbone, bottlenecks, JUDGED)
-    return judge(folder, dataset, open_head(head), rows, config)
-
-
-def judge(
-    folder: Path,
-    dataset: DatasetManifest,
-    model: Any,
-    rows: Mapping[Split, LabelledRows],
-    config: EvaluationConfig,
-) -> Made:
-    """Judge a model by the rows it takes, and write the figures.
-
-    Args:
-        folder: Where metrics.json and predictions.npz go.
-        dataset: The indexed data set.
-        model: Rows float32 [n, *shape] -> logits [n, num_classes].
-        rows: The splits to judge it by.
-        config: How.
-
-    Returns:
-        The figures, as an `EvaluationManifest` holds them.
-    """
-    index = index_of(dataset)
+    model, names = open_head(trained), judged.class_names
     metrics: dict[str, SplitMetrics] = {}
     losses: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
-    for split, of_split in rows.items():
-        logits = predict_logits(model, of_split)
-        metrics[split] = evaluate(logits, of_split.labels, dataset.class_names, config)
-        paths = [row.path for row in index.rows_of(split)]
-        losses += [
-            {"path": paths[loss.position], "split": split, **loss.model_dump(mode="json")}
-            for loss in top_losses(logits, of_split.labels, config)
-        ]
-        arrays |= {f"{split}_logits": logits, f"{split}_labels": of_split.labels}
+    known: dict[int, Any] = {}
+    for split, kinds in judged.judged_rows().items():
+        for rows in kinds:
+            if id(rows) not in known:
+                known[id(rows)] = predict_logits(model, rows)
+        logits = sum(known[id(rows)] for rows in kinds) / np.float32(len(kinds))
+        labels = kinds[0].labels
+        metrics[split] = evaluate(logits, labels, names, config)
+        arrays |= {f"{split}_logits": logits, f"{split}_labels": labels}
+        if len(kinds) == 1:  # else its images are told by another split
+            paths = judged.judged_paths(split)
+            losses += [
+                {"path": paths[loss.position], "split": split, **loss.model_dump(mode="json")}
+                for loss in top_losses(logits, labels, config)
+            ]
     plain = {split: of_split.model_dump(mode="json") for split, of_split in metrics.items()}
-    (folder / "metrics.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "metrics.json", plain)
     np.savez(folder / "predictions.npz", **arrays)
-    num_rows = sum(len(of_split) for of_split in rows.values())
+    num_rows = sum(len(logits) for logits in known.values())
     worst = sorted(losses, key=lambda loss: -float(loss["loss"]))[: config.num_top_losses]
     return Made(num_rows, num_rows, fields={"metrics": plain, "top_losses": tuple(worst)})
 
@@ -113,7 +90,7 @@ stage = Stage(
     "evaluation",
     3,
     EvaluationManifest,
-    _evaluate_head,
+    _evaluate,
     _evaluation_key,
     _describe_evaluation,
 )

@@ -1,32 +1,23 @@
 """The export stage: its manifest, its key, its function."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-from headstart.config import (
-    BackboneConfig,
-    BottleneckConfig,
-    DatasetConfig,
-    ExportConfig,
-    ViewsConfig,
-)
-from headstart.tasks.bottlenecks.rows import (
-    bottleneck_collections,
-    open_backbone,
-)
+from headstart.config import ExportConfig
+from headstart.tasks.bottlenecks.features import Features, extractor_to
 from headstart.tasks.dataset.building import dataset_root
-from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.export.joining import join
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.writing import export_model, formats_of
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
-from headstart.tasks.store.artifacts import Manifest, current_store
+from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.views.addresses import plain_rows
 
 
@@ -38,89 +29,108 @@ class ExportManifest(Manifest):
     """Between the probabilities of the exported files and the pipeline's own."""
 
 
-def _export_key(
-    dataset: DatasetManifest,
-    source: DatasetConfig,
-    head: HeadManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: ExportConfig,
-) -> dict[str, Any]:
+class Exported(Protocol):
+    """What stands before a trained network in the model that is exported, and what proves it."""
+
+    @property
+    def max_pixels(self) -> int:
+        """Images with more are refused."""
+
+    def export_key(self) -> dict[str, Any]:
+        """Return what decides the model besides the network."""
+
+    def card(self) -> ModelCard:
+        """Say what a user of the model has to know."""
+
+    def join(self, network: keras.Model) -> keras.Model:
+        """Make the whole model, from pixels of any size to probabilities."""
+
+    def proof(self, count: int) -> tuple[list[bytes], Any]:
+        """Pick image files, and the rows that the network takes for them."""
+
+
+@dataclass(frozen=True)
+class BehindBackbone:
+    """A network that was trained on features: the backbone up to there stands before it."""
+
+    features: Features
+
+    @property
+    def max_pixels(self) -> int:
+        """Of the data set."""
+        return self.features.source.max_pixels
+
+    @property
+    def work(self) -> str:
+        """In the names of task runs."""
+        return self.features.work
+
+    def export_key(self) -> dict[str, Any]:
+        """Return what stands in the card; all else is in the network's key."""
+        return {
+            "class_names": self.features.class_names,
+            "resize": self.features.views.resize,
+            "backbone": Path(self.features.backbone.name).name,
+        }
+
+    def card(self) -> ModelCard:
+        """Say how the backbone was used."""
+        features, network = self.features, self.features.network
+        return ModelCard(
+            class_names=features.class_names,
+            image_size=network.image_size,
+            resize=features.views.resize,
+            backbone=Path(network.name).name,  # not where on this machine a file lies
+            cut=features.start,
+            preprocessing=network.preprocessing.mode,
+            # Pixels are whole numbers from 0 to 255, which both types hold as they are.
+            storage_dtype=features.dtype,
+        )
+
+    def join(self, network: keras.Model) -> keras.Model:
+        """Put the backbone before the network."""
+        features, backbone = self.features, self.features.network
+        extractor = extractor_to(backbone, features.start)
+        size, resize = backbone.image_size, features.views.resize
+        return join(extractor, network, size, resize, features.dtype)
+
+    def proof(self, count: int) -> tuple[list[bytes], Any]:
+        """Pick images spread over the data set."""
+        index, root = index_of(self.features.dataset), dataset_root(self.features.source)
+        count = min(count, len(index.digests))
+        places = np.linspace(0, len(index.digests) - 1, count, dtype=int)
+        picked = [index.digests[place] for place in places]
+        files = {row.digest: root / row.path for row in index.rows}
+        rows = self.features.collections.plain.select(plain_rows(picked)).gather(range(count))
+        return [files[digest].read_bytes() for digest in picked], rows
+
+
+def _export_key(exported: Exported, trained: HeadManifest, config: ExportConfig) -> dict[str, Any]:
     return {
-        "head": head.key,
-        "class_names": dataset.class_names,
-        "resize": views.resize,
-        "backbone": Path(backbone.name).name,  # written into the model's card
+        "head": trained.key,
+        **exported.export_key(),
         "formats": sorted({"keras", *config.formats}),
         "num_proof_images": config.num_proof_images,
     }
 
 
-def _export_model(
-    folder: Path,
-    dataset: DatasetManifest,
-    source: DatasetConfig,
-    head: HeadManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: ExportConfig,
-) -> Made:
-    network = open_backbone(backbone, views.image_size)
-    model = open_head(head)
-    extractor = network.extractor([bottlenecks.cut])
-    size, dtype = network.image_size, bottlenecks.dtype
-    card = ModelCard(
-        class_names=dataset.class_names,
-        image_size=size,
-        resize=views.resize,
-        backbone=Path(network.name).name,  # not where on this machine a file lies
-        cut=bottlenecks.cut,
-        preprocessing=network.preprocessing.mode,
-        storage_dtype=dtype,
-    )
-    joined = join(extractor, model, size, views.resize, dtype)
+def _export(folder: Path, exported: Exported, trained: HeadManifest, config: ExportConfig) -> Made:
+    network, card = open_head(trained), exported.card()
+    joined = exported.join(network)
     formats = formats_of(joined, config.formats)
     export_model(joined, formats, folder, card)
-    images, logits = _proof_images(dataset, source, model, views, backbone, bottlenecks, config)
-    difference = prove(folder, card, images, logits, source.max_pixels)
-    return Made(
-        num_rows=len(images),
-        num_rows_computed=len(images),
-        fields={
-            "formats": formats,
-            "largest_difference": difference,
-        },
-    )
-
-
-def _proof_images(
-    dataset: DatasetManifest,
-    source: DatasetConfig,
-    model: keras.Model,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: ExportConfig,
-) -> tuple[list[bytes], npt.NDArray[np.float32]]:
-    """Pick images spread over the data set, and what the pipeline says of them."""
-    index, root = index_of(dataset), dataset_root(source)
-    count = min(config.num_proof_images, len(index.digests))
-    picked = [index.digests[i] for i in np.linspace(0, len(index.digests) - 1, count, dtype=int)]
-    files = {row.digest: root / row.path for row in index.rows}
-    network = open_backbone(backbone, views.image_size)
-    cut = next(iter(bottleneck_collections(current_store(), network, views, bottlenecks).values()))
-    stored = cut.plain.select(plain_rows(picked)).gather(range(count))
-    logits = np.asarray(model(stored.astype(np.float32), training=False))
-    return [files[digest].read_bytes() for digest in picked], logits
+    images, rows = exported.proof(config.num_proof_images)
+    logits = np.asarray(network(rows.astype(np.float32), training=False))
+    difference = prove(folder, card, images, logits, exported.max_pixels)
+    count = len(images)
+    return Made(count, count, fields={"formats": formats, "largest_difference": difference})
 
 
 stage = Stage(
     "export",
     3,
     ExportManifest,
-    _export_model,
+    _export,
     _export_key,
     lambda made: (
         f"{', '.join(made.formats)}, whose predictions are within {made.largest_difference:.1g} "

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.config import FinetuneConfig
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
-from headstart.tasks.backbones.cuts import TOP
-from headstart.tasks.finetuning.network import PIXELS
+from headstart.tasks.backbones.cuts import PIXELS, TOP
 from headstart.tasks.finetuning.rungs import check_cuts, choose_cuts
 from headstart.tasks.finetuning.stage import RungManifest
 from headstart.tasks.head.epochs import EpochFigures

@@ -16,10 +16,7 @@ from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.builders import seeded_initializers
 from headstart.tasks.backbones.chaining import apply, with_free_names
 from headstart.tasks.backbones.copying import copy_weights
-from headstart.tasks.backbones.cuts import TOP
-
-PIXELS = "pixels"
-"""The start of a network that is trained end to end, on views."""
+from headstart.tasks.backbones.cuts import PIXELS, TOP
 
 FRESH_MOMENTUM = 0.9
 """Of the statistics of new weights. Of what they begin with, Keras' 0.99 would leave a third after

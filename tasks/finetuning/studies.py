@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from headstart.config import CompareConfig, StudyConfig, TransferabilityConfig, TuningConfig
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
-from headstart.tasks.backbones.cuts import TOP
+from headstart.tasks.backbones.cuts import PIXELS, TOP
 from headstart.tasks.evaluation.findings import percent
-from headstart.tasks.finetuning.network import PIXELS, falling
+from headstart.tasks.finetuning.network import falling
 from headstart.tasks.finetuning.rungs import choose_cuts, spread_cuts
 from headstart.tasks.finetuning.trial import Trial, TrialManifest, intervals_of_means
 
@@ -131,8 +131,8 @@ def transferability_cuts(network: Backbone, config: TransferabilityConfig) -> tu
 
 
 def cuts_of(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Return the cuts at which trials take bottlenecks, each once; the top where a head does."""
-    found = [TOP for trial in trials if not trial.starts and trial.end == TOP]
+    """Return the cuts at which trials take bottlenecks, or averages of them, each once."""
+    found = [trial.end for trial in trials if not trial.starts]
     found += [trial.starts[-1] for trial in trials if trial.starts and trial.starts[-1] != PIXELS]
     return tuple(dict.fromkeys(found))
 

@@ -1,7 +1,6 @@
 """The stage of a study: one network, trained one way from one seed, and what came of it."""
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,28 +8,18 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from headstart.config import (
-    BackboneConfig,
-    EvaluationConfig,
-    HeadConfig,
-    Split,
-    TuningConfig,
-    ViewsConfig,
-)
+from headstart.config import EvaluationConfig, HeadConfig, Split, TuningConfig
 from headstart.tasks.backbones.backbone import Backbone
-from headstart.tasks.backbones.cuts import TOP
-from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone, versions
-from headstart.tasks.dataset.stage import DatasetManifest
+from headstart.tasks.backbones.cuts import PIXELS, TOP
+from headstart.tasks.bottlenecks.features import JUDGED, Features
+from headstart.tasks.bottlenecks.rows import LabelledRows, versions
 from headstart.tasks.evaluation.metrics import evaluate
-from headstart.tasks.evaluation.stage import JUDGED
 from headstart.tasks.finetuning.kernels import KernelChange, first_convolutions, kernel_of
 from headstart.tasks.finetuning.memory import start_measuring
-from headstart.tasks.finetuning.network import PIXELS, Network, extend
-from headstart.tasks.finetuning.pooled import pooled_recipes, pooled_rows
-from headstart.tasks.finetuning.rows import open_rows_at, recipes_at
+from headstart.tasks.finetuning.network import Network, extend
 from headstart.tasks.finetuning.training import require_validation, train_network
 from headstart.tasks.head.optimizer import settings_in_effect
-from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.head.stage import HeadManifest, keep_training
 from headstart.tasks.head.training import build_head, predict_logits
 from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
@@ -78,26 +67,23 @@ class TrialManifest(HeadManifest):
     """Of any weight of the first convolutions, by layer."""
 
 
+def rows_of(trial: Trial, features: Features) -> Features:
+    """Say what a trial trains on: rows at its start, or averages where the head alone trains."""
+    return features.at(trial.starts[-1]) if trial.starts else features.at(trial.end, pooled=True)
+
+
 def _trial_key(
-    dataset: DatasetManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    dtype: str,
+    features: Features,
     trial: Trial,
     tuning: TuningConfig,
     head: HeadConfig,
     evaluation: EvaluationConfig,
     log_dir: Path,
 ) -> dict[str, Any]:
-    network = open_backbone(backbone, views.image_size)
-    if trial.starts:
-        recipes = recipes_at(network, views, trial.starts[-1], dtype)
-    else:
-        recipes = pooled_recipes(network, views, trial.end, dtype)
     return {
-        "labels": dataset.labels_digest,
-        "rows": recipes,
-        "backbone": network.training_fingerprint(),
+        "labels": features.dataset.labels_digest,
+        "rows": rows_of(trial, features).recipe(),
+        "backbone": features.network.training_fingerprint(),
         "trial": trial.model_dump(mode="json", exclude={"name"}),
         "tuning": settings_in_effect(tuning, "rate_decay"),
         "head": head.model_dump(include={"seed", "dropout", "label_smoothing", "class_weights"}),
@@ -109,23 +95,20 @@ def _trial_key(
 
 def _run_trial(
     folder: Path,
-    dataset: DatasetManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    dtype: str,
+    features: Features,
     trial: Trial,
     tuning: TuningConfig,
     head: HeadConfig,
     evaluation: EvaluationConfig,
     log_dir: Path,
 ) -> Made:
-    rows = _open_rows(dataset, views, backbone, dtype, trial)
+    rows = rows_of(trial, features).open(("train", *JUDGED))
     require_validation(rows)
-    source = open_backbone(backbone, views.image_size)
-    num_classes = len(dataset.class_names)
-    network = build_network(source, trial, head, num_classes)
-    layers = first_convolutions(source)
-    before = [kernel_of(layer, network.model, source) for layer in layers]
+    backbone = features.network
+    num_classes = len(features.class_names)
+    network = build_network(backbone, trial, head, num_classes)
+    layers = first_convolutions(backbone)
+    before = [kernel_of(layer, network.model, backbone) for layer in layers]
     peak = start_measuring()
     trained = train_network(
         network,
@@ -140,54 +123,41 @@ def _run_trial(
     )
     peak_bytes = peak()
     changes = [
-        KernelChange(layer, start, kernel_of(layer, trained.model, source))
+        KernelChange(layer, start, kernel_of(layer, trained.model, backbone))
         for layer, start in zip(layers, before, strict=True)
     ]
     _save_kernels(folder / "kernels.npz", changes)
-    shutil.copytree(log_dir, folder / "tensorboard")
     num_images = len(rows["train"])
-    return Made(
-        num_rows=num_images,
-        num_rows_computed=num_images,
-        fields={
-            "num_classes": num_classes,
-            "history": trained.history,
-            "best_epoch": trained.best_epoch,
-            "stopped_early": trained.stopped_early,
-            "has_val": True,
-            "num_trained": network.num_trained,
-            "flops": len(trained.history) * num_images * step_flops(source, trial, num_classes),
-            "train_s": sum(epoch.duration_s for epoch in trained.history),
-            "peak_bytes": peak_bytes,
-            "metrics": _judge(trained.model, rows, dataset, evaluation),
-            "largest_changes": {change.layer: change.largest_change for change in changes},
-        },
+    return keep_training(
+        folder,
+        trained,
+        num_classes,
+        num_images,
+        log_dir,
+        saves_network=False,
+        num_trained=network.num_trained,
+        flops=len(trained.history) * num_images * step_flops(backbone, trial, num_classes),
+        train_s=sum(epoch.duration_s for epoch in trained.history),
+        peak_bytes=peak_bytes,
+        metrics=_judge(trained.model, rows, features.class_names, evaluation),
+        largest_changes={change.layer: change.largest_change for change in changes},
     )
 
 
 def _judge(
     model: Any,
     rows: Mapping[Split, LabelledRows],
-    dataset: DatasetManifest,
+    class_names: Sequence[str],
     config: EvaluationConfig,
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for split in JUDGED:
         if split in rows:
             logits = predict_logits(model, rows[split])
-            judged = evaluate(logits, rows[split].labels, dataset.class_names, config)
+            judged = evaluate(logits, rows[split].labels, class_names, config)
             names = {"accuracy", "accuracy_interval", "loss", "num_images"}
             metrics[split] = judged.model_dump(mode="json", include=names)
     return metrics
-
-
-def _open_rows(
-    dataset: DatasetManifest, views: ViewsConfig, backbone: BackboneConfig, dtype: str, trial: Trial
-) -> Mapping[Split, LabelledRows]:
-    wanted: tuple[Split, ...] = ("train", *JUDGED)
-    if trial.starts:
-        return open_rows_at(dataset, views, backbone, trial.starts[-1], dtype, wanted)
-    return pooled_rows(dataset, views, backbone, trial.end, dtype, wanted)
 
 
 def build_network(backbone: Backbone, trial: Trial, head: HeadConfig, num_classes: int) -> Network:

@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
-from headstart.tasks.bottlenecks.rows import LabelledRows
+from headstart.tasks.bottlenecks.rows import LabelledRows, Rows
 
+MAP_CHANNELS = 16
+"""Of a network's largest maps, at a side as long as the image's; most have more at a quarter."""
 MAX_EVALUATION_ROWS = 256
 MAX_EVALUATION_BYTES = 64 * 2**20
 """An evaluation batch has at most this many rows, and bytes of float32 bottlenecks."""
@@ -185,7 +187,7 @@ def evaluation_batches(rows: LabelledRows, num_classes: int) -> tf.data.Dataset:
     return _batches(rows, lambda: (order, 0), batch_size, finish)
 
 
-def evaluation_batch_size(rows: LabelledRows) -> int:
+def evaluation_batch_size(rows: Rows) -> int:
     """Return how many rows are evaluated at once; bounds memory, changes no result.
 
     Args:
@@ -194,7 +196,10 @@ def evaluation_batch_size(rows: LabelledRows) -> int:
     Returns:
         1 to `MAX_EVALUATION_ROWS`.
     """
-    row_bytes = 4 * int(np.prod(rows.readers[0].shape, dtype=np.int64))
+    shape = rows.shape
+    if rows.dtype == np.uint8:  # pixels: what counts are the first maps that are made of them
+        shape = (*shape[:-1], MAP_CHANNELS)
+    row_bytes = 4 * int(np.prod(shape, dtype=np.int64))
     return max(1, min(MAX_EVALUATION_ROWS, MAX_EVALUATION_BYTES // row_bytes))
 
 

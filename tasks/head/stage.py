@@ -6,26 +6,16 @@ from typing import Any
 
 import keras
 
-from headstart.config import (
-    BackboneConfig,
-    BottleneckConfig,
-    HeadConfig,
-    Split,
-    ViewsConfig,
-)
-from headstart.tasks.bottlenecks.rows import (
-    bottleneck_collections,
-    open_backbone,
-    versions,
-)
-from headstart.tasks.bottlenecks.stage import open_rows
-from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.config import HeadConfig, Split
+from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.bottlenecks.rows import versions
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.optimizer import settings_in_effect
-from headstart.tasks.head.training import train_head
+from headstart.tasks.head.training import TrainedHead, train_head
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
-from headstart.tasks.store.artifacts import Manifest, artefact, current_store
+from headstart.tasks.store.artifacts import Manifest, artefact
 
 TRAINED_ON: tuple[Split, ...] = ("train", "val")
 """Splits that a training reads: the second says which epoch is kept."""
@@ -41,59 +31,64 @@ class HeadManifest(Manifest):
     has_val: bool
 
 
-def _head_key(
-    dataset: DatasetManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: HeadConfig,
-    log_dir: Path,
-) -> dict[str, Any]:
-    network = open_backbone(backbone, views.image_size)
-    cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
-    cut = next(iter(cuts.values()))
+def _head_key(features: Features, config: HeadConfig, log_dir: Path) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "labels": index_of(dataset).labels_digest_of(TRAINED_ON),
-        "num_augmented": views.num_augmented,
-        "bottlenecks": cut.plain.recipe,
-        "augmented": cut.augmented.recipe if cut.augmented else None,
+        "labels": index_of(features.dataset).labels_digest_of(TRAINED_ON),
+        "rows": features.recipe(),
         "head": settings_in_effect(config, *(() if config.kind == "mlp" else ("hidden_units",))),
         **versions(),
     }
     if config.kind == "tail":
-        fields["tail"] = network.training_fingerprint()
+        fields["tail"] = features.network.training_fingerprint()
     return fields
 
 
-def _train_head(
-    folder: Path,
-    dataset: DatasetManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: HeadConfig,
-    log_dir: Path,
-) -> Made:
-    rows = open_rows(dataset, views, backbone, bottlenecks, TRAINED_ON)
-    network = open_backbone(backbone, views.image_size)
-    tail = network.tail(bottlenecks.cut) if config.kind == "tail" else None
-    num_classes = len(dataset.class_names)
+def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: Path) -> Made:
+    rows = features.open(TRAINED_ON)
+    tail = features.network.tail(features.start) if config.kind == "tail" else None
+    num_classes = len(features.class_names)
     trained = train_head(
         rows["train"], rows.get("val"), config, num_classes, tail, log_dir, watchers()
     )
-    trained.model.save(folder / "head.keras")
+    return keep_training(folder, trained, num_classes, len(rows["train"]), log_dir, "val" in rows)
+
+
+def keep_training(
+    folder: Path,
+    trained: TrainedHead,
+    num_classes: int,
+    num_rows: int,
+    log_dir: Path,
+    has_val: bool = True,
+    saves_network: bool = True,
+    **fields: Any,
+) -> Made:
+    """Keep a trained network and the log of its training, as a `HeadManifest` tells of them.
+
+    Args:
+        folder: Of the artefact.
+        trained: The network, and how it came about.
+        num_classes: Number of classes.
+        num_rows: That it was trained on.
+        log_dir: Folder with TensorBoard's event files.
+        has_val: Whether validation images chose the epoch that is kept.
+        saves_network: Whether the network is kept too, for later stages.
+        **fields: Further ones of the manifest.
+
+    Returns:
+        What the stage made.
+    """
+    if saves_network:
+        trained.model.save(folder / "head.keras")
     shutil.copytree(log_dir, folder / "tensorboard")
-    return Made(
-        num_rows=len(rows["train"]),
-        num_rows_computed=len(rows["train"]),
-        fields={
-            "num_classes": num_classes,
-            "history": trained.history,
-            "best_epoch": trained.best_epoch,
-            "stopped_early": trained.stopped_early,
-            "has_val": "val" in rows,
-        },
-    )
+    told = {
+        "num_classes": num_classes,
+        "history": trained.history,
+        "best_epoch": trained.best_epoch,
+        "stopped_early": trained.stopped_early,
+        "has_val": has_val,
+    }
+    return Made(num_rows, num_rows, fields={**told, **fields})
 
 
 def open_head(head: HeadManifest) -> keras.Model:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
-from headstart.tasks.bottlenecks.rows import LabelledRows
+from headstart.tasks.bottlenecks.rows import LabelledRows, Rows
 from headstart.tasks.head.batches import (
     TrainingBatches,
     check_labels,
@@ -167,9 +167,9 @@ def train_head(
 
 
 def predict_logits(
-    model: keras.Model, rows: LabelledRows, batch_size: int | None = None
+    model: keras.Model, rows: Rows, batch_size: int | None = None
 ) -> npt.NDArray[np.float32]:
-    """Compute the logits of the plain views.
+    """Compute the logits of the plain rows.
 
     Args:
         model: A head, float32 [b, *activation shape] -> [b, num_classes].
@@ -180,16 +180,16 @@ def predict_logits(
         float32 [len(rows), num_classes], in the order of the rows.
     """
     size = batch_size or evaluation_batch_size(rows)
-    reader = rows.readers[0]
     # Not Model.predict, which compiles an uncompiled model by XLA first.
     # One concrete function, or TensorFlow takes a flow's many heads for one that is retraced.
     forward = tf.function(
         lambda batch: model(tf.cast(batch, tf.float32), training=False),
-        input_signature=[tf.TensorSpec((None, *reader.shape), tf.dtypes.as_dtype(reader.dtype))],
+        input_signature=[tf.TensorSpec((None, *rows.shape), tf.dtypes.as_dtype(rows.dtype))],
     ).get_concrete_function()
-    logits = np.empty((len(rows), int(model.output_shape[-1])), np.float32)
-    for start in range(0, len(rows), size):
-        images = np.arange(start, min(start + size, len(rows)))
+    num_rows = len(rows.labels)
+    logits = np.empty((num_rows, int(model.output_shape[-1])), np.float32)
+    for start in range(0, num_rows, size):
+        images = np.arange(start, min(start + size, num_rows))
         logits[images] = forward(tf.constant(rows.gather(images, 0))).numpy()
     return logits
 

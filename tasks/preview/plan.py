@@ -18,16 +18,18 @@ import tensorflow as tf
 
 from headstart.config import TransferConfig
 from headstart.tasks.bottlenecks.extraction import freeze
+from headstart.tasks.bottlenecks.features import JUDGED, Features
 from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
-from headstart.tasks.evaluation.stage import JUDGED
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
+from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.preview.expected_hits import Outlook, look_ahead
 from headstart.tasks.running.spreading import available_cores
+from headstart.tasks.running.stage import Stage
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.views.writing import ImageJob, ViewMaker
 
@@ -190,34 +192,35 @@ def _later_stages(
     index = index_of(dataset)
     num_train = len(index.rows_of("train"))
     num_judged = sum(len(index.rows_of(split)) for split in JUDGED)
-    views, backbone, cut = config.views, config.backbone, config.bottlenecks
-    arguments = (dataset, views, backbone, cut, config.head, Path())
-    head = None if must_extract else head_stage.find(*arguments)
+    features = Features.of(dataset, config)
+    head = None if must_extract else head_stage.find(features, config.head, Path())
     if head is None:
-        reason = head_stage.explain(*arguments)
+        reason = head_stage.explain(features, config.head, Path())
         counts = (("head", num_train), ("evaluation", num_judged), ("export", 1))
         return [
             StagePlan(name, "miss", rows, rows, 0, _seconds(name), reason if name == "head" else "")
             for name, rows in counts
         ]
-    evaluation = (dataset, head, views, backbone, cut, config.evaluation)
-    export = (dataset, config.dataset, head, views, backbone, cut, config.export)
-    lines = [StagePlan("head", "hit", num_train, 0, 0, 0.0)]
-    for stage, own, rows in (
-        (evaluation_stage, evaluation, num_judged),
-        (export_stage, export, config.export.num_proof_images),
-    ):
-        if stage.find(*own) is not None:
-            lines.append(StagePlan(stage.name, "hit", rows, 0, 0, 0.0))
-        else:
-            seconds, reason = _seconds(stage.name), stage.explain(*own)
-            lines.append(StagePlan(stage.name, "miss", rows, rows, 0, seconds, reason))
-    return lines
+    exported = BehindBackbone(features)
+    return [
+        StagePlan("head", "hit", num_train, 0, 0, 0.0),
+        _artefact(evaluation_stage, num_judged, features, head, config.evaluation),
+        _artefact(export_stage, config.export.num_proof_images, exported, head, config.export),
+    ]
+
+
+def _artefact(stage: Stage[..., Any], rows: int, *arguments: Any) -> StagePlan:
+    if stage.find(*arguments) is not None:
+        return StagePlan(stage.name, "hit", rows, 0, 0, 0.0)
+    reason = stage.explain(*arguments)
+    return StagePlan(stage.name, "miss", rows, rows, 0, _seconds(stage.name), reason)
 
 
 def _seconds(name: str) -> float | None:
     """Return how long a stage took the last time in this store; None where it never ran."""
     for manifest in current_store().manifests(name):
+        if "pixels" in manifest.get("key_fields", {}):  # of a network from scratch
+            continue
         return float(manifest.get("duration_s", 0.0))
     return None
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from headstart.config import TransferConfig
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
+from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.preview.expected_hits import Outlook, Rows, look_ahead
 from headstart.tasks.running.stage import Stage
-from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.views.stage import stage as views_stage
 
 
@@ -57,15 +58,13 @@ def explain(config: TransferConfig) -> list[StageReason]:
     if not outlook.extracted:
         text = "not needed: all bottlenecks are there"
         reasons[1] = StageReason(views_stage.name, "hit", text)
-    arguments: tuple[Any, ...] = (dataset, views, backbone, cut, config.head, Path())
-    head = head_stage.find(*arguments)
-    reasons.append(_of_artefact(head_stage, arguments, head))
+    features = Features.of(dataset, config)
+    head = head_stage.find(features, config.head, Path())
+    reasons.append(_of_artefact(head_stage, features, config.head, Path()))
     if head is None:
         return [*reasons, *(StageReason(name, "miss", "follows the head") for name in LAST)]
-    arguments = (dataset, head, views, backbone, cut, config.evaluation)
-    reasons.append(_of_artefact(evaluation_stage, arguments, evaluation_stage.find(*arguments)))
-    arguments = (dataset, source, head, views, backbone, cut, config.export)
-    reasons.append(_of_artefact(export_stage, arguments, export_stage.find(*arguments)))
+    reasons.append(_of_artefact(evaluation_stage, features, head, config.evaluation))
+    reasons.append(_of_artefact(export_stage, BehindBackbone(features), head, config.export))
     return reasons
 
 
@@ -81,7 +80,9 @@ def _of_dataset(outlook: Outlook) -> StageReason:
     return StageReason(reading.name, reading.status, text)
 
 
-def _of_rows(stage: Stage[Any], arguments: tuple[Any, ...], wanted: Sequence[Rows]) -> StageReason:
+def _of_rows(
+    stage: Stage[..., Any], arguments: tuple[Any, ...], wanted: Sequence[Rows]
+) -> StageReason:
     num_wanted = sum(rows.num_wanted for rows in wanted)
     num_missing = sum(len(rows.missing) for rows in wanted)
     if not num_missing:
@@ -90,10 +91,8 @@ def _of_rows(stage: Stage[Any], arguments: tuple[Any, ...], wanted: Sequence[Row
     return StageReason(stage.name, "miss", text, stage.changes(*arguments))
 
 
-def _of_artefact(
-    stage: Stage[Any], arguments: tuple[Any, ...], found: Manifest | None
-) -> StageReason:
-    if found is not None:
+def _of_artefact(stage: Stage[..., Any], *arguments: Any) -> StageReason:
+    if (found := stage.find(*arguments)) is not None:
         return StageReason(stage.name, "hit", f"saves {found.duration_s:,.1f} s")
     if changes := stage.changes(*arguments):
         noun = "field" if len(changes) == 1 else "fields"

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import BottleneckConfig, ViewsConfig
+from headstart.config import BottleneckConfig, DatasetConfig, ViewsConfig
 from headstart.tasks.backbones.cuts import TOP
-from headstart.tasks.bottlenecks.stage import open_rows
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset.stage import DatasetManifest
 from headstart.tasks.ranking.features import pooled_features
 from headstart.tasks.ranking.sources import REFERENCE, Source, p2l
@@ -20,16 +20,21 @@ BOTTLENECKS = BottleneckConfig()
 """One size, one way of resizing and one cut for all data sets, or they could not be compared."""
 
 
-def mean_features(dataset: DatasetManifest) -> npt.NDArray[np.float64]:
+def features_of(dataset: DatasetManifest, source: DatasetConfig) -> Features:
+    """Say where the features of the top of `REFERENCE` lie."""
+    return Features(dataset, source, VIEWS, REFERENCE, BOTTLENECKS.cut, BOTTLENECKS.dtype)
+
+
+def mean_features(features: Features) -> npt.NDArray[np.float64]:
     """Average the training images' features in the reference model's space.
 
     Args:
-        dataset: Whose bottlenecks of `REFERENCE`, `VIEWS` and `BOTTLENECKS` are in the store.
+        features: From `features_of`; they are in the store.
 
     Returns:
         float64 [C].
     """
-    rows = open_rows(dataset, VIEWS, REFERENCE, BOTTLENECKS, ("train",))["train"]
+    rows = features.open(("train",))["train"]
     mean: npt.NDArray[np.float64] = pooled_features(rows, np.arange(len(rows))).mean(
         axis=0, dtype=np.float64
     )

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import BackboneConfig, BottleneckConfig, ScoringConfig, ViewsConfig
+from headstart.config import ScoringConfig
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
-from headstart.tasks.bottlenecks.rows import bottleneck_collections, open_backbone, versions
-from headstart.tasks.bottlenecks.stage import open_rows
-from headstart.tasks.dataset.stage import DatasetManifest
+from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images, pooled_features
 from headstart.tasks.ranking.probes import knn_accuracy, probe_accuracy
@@ -24,7 +23,7 @@ from headstart.tasks.ranking.transferability import (
     regularised_h_score,
 )
 from headstart.tasks.running.stage import Made, Stage
-from headstart.tasks.store.artifacts import Manifest, current_store
+from headstart.tasks.store.artifacts import Manifest
 
 SCORES = ("logme", "h_score", "regularised_h_score", "leep", "nce", "knn", "probe")
 """The scores of a candidate, in the order of the tables. Higher is better for each."""
@@ -37,45 +36,23 @@ class ScoresManifest(Manifest):
     """By name of `SCORES`; None where the backbone has no source head, or not behind this cut."""
 
 
-def _scores_key(
-    dataset: DatasetManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: ScoringConfig,
-) -> dict[str, Any]:
-    network = open_backbone(backbone, views.image_size)
-    cuts = bottleneck_collections(current_store(), network, views, bottlenecks)
-    cut = next(iter(cuts.values()))
+def _scores_key(features: Features, config: ScoringConfig) -> dict[str, Any]:
     return {
-        "labels": dataset.labels_digest,
-        "bottlenecks": cut.plain.recipe,
+        "labels": features.dataset.labels_digest,
+        "bottlenecks": features.collections.plain.recipe,
         # Of two networks that are one up to the top, one may know more: its own classifier.
-        "classifier": network.has_classifier and cut.cut == TOP,
+        "classifier": features.network.has_classifier and features.start == TOP,
         "scoring": config,
         **versions(),
     }
 
 
-def _score(
-    folder: Path,
-    dataset: DatasetManifest,
-    views: ViewsConfig,
-    backbone: BackboneConfig,
-    bottlenecks: BottleneckConfig,
-    config: ScoringConfig,
-) -> Made:
-    rows = open_rows(dataset, views, backbone, bottlenecks, ("train",))["train"]
-    network = open_backbone(backbone, views.image_size)
+def _score(folder: Path, features: Features, config: ScoringConfig) -> Made:
+    rows = features.open(("train",))["train"]
     images = draw_images(len(rows), config.max_images, config.seed)
-    features, labels = pooled_features(rows, images), rows.labels[images]
-    cut = network.resolve_cut(bottlenecks.cut).name
-    scores = score_features(features, labels, config, _source_head(network, cut))
-    return Made(
-        num_rows=len(images),
-        num_rows_computed=len(images),
-        fields={"scores": scores},
-    )
+    values, labels = pooled_features(rows, images), rows.labels[images]
+    scores = score_features(values, labels, config, _source_head(features.network, features.start))
+    return Made(len(images), len(images), fields={"scores": scores})
 
 
 Head = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]

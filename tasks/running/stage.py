@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,6 +25,8 @@ from headstart.tasks.store.artifacts import FileEntry, Manifest, Store, current_
 from headstart.tasks.store.fingerprint import changed_fields, digest
 
 M = TypeVar("M", bound=Manifest)
+P = ParamSpec("P")
+"""A stage's arguments: what its key and its function take besides the folder."""
 R = TypeVar("R")
 MAX_MENDED = 20
 """Collections found damaged, one after the other, before a run gives up: a disk that fails."""
@@ -86,7 +88,7 @@ def collect_outcomes() -> Iterator[list[Outcome]]:
         _ledger.reset(token)
 
 
-class Stage(Generic[M]):
+class Stage(Generic[P, M]):
     """A step of a flow.
 
     Args:
@@ -108,8 +110,8 @@ class Stage(Generic[M]):
         name: str,
         version: int,
         manifest: type[M],
-        compute: Callable[..., Made],
-        key_fields: Callable[..., dict[str, Any]] | None = None,
+        compute: Callable[Concatenate[Path, P], Made],
+        key_fields: Callable[P, dict[str, Any]] | None = None,
         describe: Callable[[M], str] = lambda manifest: f"{manifest.num_rows:,} rows",
         uses_gpu: bool = False,
     ) -> None:
@@ -121,48 +123,50 @@ class Stage(Generic[M]):
         self.describe = describe
         self._uses_gpu = uses_gpu
 
-    def __call__(self, *arguments: Any) -> M:
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> M:
         """Return the stage's manifest, from the store where it is there.
 
         Args:
             *arguments: Configurations and earlier stages' manifests.
+            **named: The same, by their names.
 
         Returns:
             The manifest; its files are on disk.
         """
         if in_flow_run():
-            return self._record(*arguments)
-        return self.run(*arguments)
+            return self._record(*arguments, **named)
+        return self.run(*arguments, **named)
 
-    def key_fields(self, *arguments: Any) -> dict[str, Any]:
+    def key_fields(self, *arguments: P.args, **named: P.kwargs) -> dict[str, Any]:
         """Return everything that the stage's key is made of."""
         if self._key_fields is None:
             raise TypeError(f"the key of stage {self.name} is known only after it has run")
-        return {"version": self.version, **self._key_fields(*arguments)}
+        return {"version": self.version, **self._key_fields(*arguments, **named)}
 
-    def find(self, *arguments: Any) -> M | None:
+    def find(self, *arguments: P.args, **named: P.kwargs) -> M | None:
         """Return the stage's manifest where a call would be a hit, else None."""
-        key = digest(self.key_fields(*arguments))
+        key = digest(self.key_fields(*arguments, **named))
         return current_store().read_manifest(self.name, key, self.manifest)
 
-    def explain(self, *arguments: Any) -> str:
+    def explain(self, *arguments: P.args, **named: P.kwargs) -> str:
         """Say in a few words why a call would miss; "" where there is nothing to compare."""
-        fields = self.key_fields(*arguments)
+        fields = self.key_fields(*arguments, **named)
         return explain_miss(current_store(), self.name, digest(fields), fields)
 
-    def changes(self, *arguments: Any) -> tuple[tuple[str, Any, Any], ...]:
+    def changes(self, *arguments: P.args, **named: P.kwargs) -> tuple[tuple[str, Any, Any], ...]:
         """List in which fields a call's key differs from the nearest earlier artefact's."""
-        fields = self.key_fields(*arguments)
+        fields = self.key_fields(*arguments, **named)
         return tuple(nearest_changes(current_store(), self.name, fields) or ())
 
-    def skip(self, reason: str, *arguments: Any) -> None:
+    def skip(self, reason: str, *arguments: P.args, **named: P.kwargs) -> None:
         """Note that the stage did not have to be called.
 
         Args:
             reason: Why not.
             *arguments: Of the call that is spared; what it took the first time is what is saved.
+            **named: The same, by their names.
         """
-        manifest = self.find(*arguments) if arguments else None
+        manifest = self.find(*arguments, **named) if arguments or named else None
         saved_s = manifest.duration_s if manifest is not None else 0.0
         text = f"{reason}, {saved_s:,.1f} s saved" if saved_s >= 0.05 else reason
         outcome = Outcome(
@@ -175,13 +179,15 @@ class Stage(Generic[M]):
         )
         self._tell(outcome, text)
 
-    def run(self, *arguments: Any) -> M:
+    def run(self, *arguments: P.args, **named: P.kwargs) -> M:
         """Do what a call does, without Prefect."""
         started_s = time.monotonic()
         store = current_store()
         if self._key_fields is None:
-            return self._run_always(store, started_s, arguments)
-        fields = self.key_fields(*arguments)
+            return self._run_always(
+                store, started_s, lambda own: self._compute(own, *arguments, **named)
+            )
+        fields = self.key_fields(*arguments, **named)
         key = digest(fields)
         with store.lock(f"{self.name}/{key}"):
             manifest = store.read_manifest(self.name, key, self.manifest)
@@ -191,14 +197,14 @@ class Stage(Generic[M]):
             reason = explain_miss(store, self.name, key, fields)
             store.check_writable(self.name)
             with store.staging() as folder:
-                made = self._compute(folder, *arguments)
+                made = self._compute(folder, *arguments, **named)
                 manifest = self._publish(store, folder, made, fields, started_s)
         self._tell_miss(manifest, reason)
         return manifest
 
-    def _run_always(self, store: Store, started_s: float, arguments: tuple[Any, ...]) -> M:
+    def _run_always(self, store: Store, started_s: float, compute: Callable[[Path], Made]) -> M:
         with store.staging() as folder:
-            made = self._compute(folder, *arguments)
+            made = compute(folder)
             own = dict(made.fields)
             fields = {"version": self.version, **own.pop("key_fields")}
             made = Made(made.num_rows, made.num_rows_computed, made.shards, own)
@@ -292,10 +298,11 @@ class Stage(Generic[M]):
         from prefect.states import Completed
 
         def cache_key(context: Any, parameters: dict[str, Any]) -> str:
-            return f"headstart-{self.name}-{digest(self.key_fields(*parameters['arguments']))}"
+            fields = self.key_fields(*parameters["arguments"], **parameters["named"])
+            return f"headstart-{self.name}-{digest(fields)}"
 
-        def run(arguments: list[Any]) -> Any:
-            manifest = self.run(*arguments)
+        def run(arguments: list[Any], named: dict[str, Any]) -> Any:
+            manifest = self.run(*arguments, **named)
             ledger = _ledger.get()
             if ledger and ledger[-1].status == "hit":
                 # An earlier plain run made it: Prefect has no record, the store has.
@@ -314,16 +321,16 @@ class Stage(Generic[M]):
             **task_options(self._uses_gpu),
         )(run)
 
-    def _record(self, *arguments: Any) -> M:
+    def _record(self, *arguments: P.args, **named: P.kwargs) -> M:
         started_s = time.monotonic()
         # Results lie in the store, so that a store that is moved or deleted takes them along.
         task = self.task.with_options(
             result_storage=current_store().root / "prefect",
-            task_run_name=lambda: title(self.name, arguments),
+            task_run_name=lambda: title(self.name, [*arguments, *named.values()]),
         )
         ledger = _ledger.get()
         num_told = len(ledger or ())
-        state = task(list(arguments), return_state=True)
+        state = task(list(arguments), dict(named), return_state=True)
         manifest: M = state.result()
         if state.name == "Cached" and len(ledger or ()) == num_told:
             # Prefect replayed it without calling the function, which tells of itself.
@@ -399,7 +406,10 @@ def nearest_changes(
     """
     best: list[tuple[str, Any, Any]] | None = None
     for _, manifest in zip(range(NUM_COMPARED), store.manifests(name), strict=False):
-        changes = changed_fields(manifest.get("key_fields", {}), fields)
+        earlier = manifest.get("key_fields", {})
+        if earlier.keys() - fields.keys() and fields.keys() - earlier.keys():
+            continue  # of another kind of network
+        changes = changed_fields(earlier, fields)
         # Of another data set only what is like this in nearly all else says anything.
         if len(changes) > NUM_REASONS and {field for field, _, _ in changes} & DATA_FIELDS:
             continue

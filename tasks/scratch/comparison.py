@@ -12,7 +12,8 @@ from headstart.tasks.evaluation.findings import PictureFile, percent
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.explanation.grad_cam import choose_layer, heatmaps
 from headstart.tasks.explanation.overlay import Tile, contact_sheet, overlay
-from headstart.tasks.scratch.stage import TrainingManifest, open_network
+from headstart.tasks.head.stage import open_head
+from headstart.tasks.scratch.stage import TrainingManifest
 
 PLAIN_VIEWS = EpochViewsConfig(num_views=1, padding=0, flip=False, cutout=0)
 """Views without augmentation; all epochs read the one."""
@@ -49,7 +50,7 @@ def compare(
         [Tile(_rgb(view), f"{name}\nas it is")] for view, name in zip(views, names, strict=True)
     ]
     for title, training in (("augmented", augmented[0]), ("not augmented", plain[0])):
-        tiles = _tiles(open_network(training), views, labels[shown], pixels.class_names, title)
+        tiles = _tiles(open_head(training), views, labels[shown], pixels.class_names, title)
         for row, tile in zip(rows, tiles, strict=True):
             row.append(tile)
     contact_sheet(rows, columns_wide=2).save(folder / SHEET_NAME)

@@ -24,7 +24,8 @@ from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.running.stage import Outcome
 from headstart.tasks.scratch.schedule import ScheduleManifest
-from headstart.tasks.scratch.stage import TrainingManifest, as_png
+from headstart.tasks.scratch.stage import TrainingManifest
+from headstart.tasks.scratch.subject import as_png
 from headstart.tasks.views.epoch_stage import EpochViewsManifest
 
 HARD_FOLDER = "hard"

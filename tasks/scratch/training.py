@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from headstart.config import ScratchTrainingConfig
@@ -25,9 +23,6 @@ MOST_EPOCHS = 2**40
 """Of a training that ends by the clock: no budget reaches them, even at one step an epoch."""
 STATISTICS_BATCHES = 16
 """Batches over which batch normalisation is measured anew for averaged weights."""
-PREDICT_PIXELS = 2**19
-"""Pixels a forward pass of `predict_logits`, 512 images of 32 x 32: a map of 64 channels then takes
-134 MB, however large the images are."""
 
 
 @dataclass(frozen=True)
@@ -171,31 +166,3 @@ def refresh_statistics(model: Any, batches: tf.data.Dataset) -> None:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-
-
-def predict_logits(
-    model: Any, images: npt.NDArray[np.uint8], *, mirrored: bool = False
-) -> npt.NDArray[np.float32]:
-    """Compute the logits of plain images.
-
-    Args:
-        model: Pixels float32 [N, h, w, c] -> logits [N, num_classes].
-        images: uint8 [n, h, w, c], in memory or mapped.
-        mirrored: Of their mirror images, left to right, instead.
-
-    Returns:
-        float32 [n, num_classes].
-    """
-
-    def forward(batch: Any) -> Any:
-        seen = batch[:, :, ::-1] if mirrored else batch
-        return tf.cast(model(tf.cast(seen, tf.float32), training=False), tf.float32)
-
-    spec = tf.TensorSpec((None, *images.shape[1:]), tf.uint8)
-    compiled = tf.function(forward, autograph=False).get_concrete_function(spec)
-    num_rows = max(1, PREDICT_PIXELS // math.prod(images.shape[1:3]))
-    parts = [
-        compiled(tf.constant(np.asarray(images[start : start + num_rows]))).numpy()
-        for start in range(0, len(images), num_rows)
-    ]
-    return np.concatenate(parts)

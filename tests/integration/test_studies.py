@@ -1,5 +1,6 @@
 """Comparisons and transferability curves on a tiny network."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,9 @@ from headstart.config import CompareConfig, TransferabilityConfig, build_config
 from headstart.errors import ConfigError
 from headstart.flows.compare import StudySummary, compare
 from headstart.flows.transferability import transferability
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
-from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import stage as dataset_stage
-from headstart.tasks.finetuning.pooled import pooled_rows
 from headstart.tasks.store.artifacts import use_store
 from tests.pipeline import STUDY, Pipeline
 
@@ -73,9 +73,9 @@ def test_a_curve_comes_from_one_pass_of_averages(pipeline: Pipeline) -> None:
         dataset = dataset_stage(config.dataset)
         network = open_backbone(config.backbone, None)
         assert network.resolve_cut("first").activation_shape == (7, 7, 6)
-        pooled = pooled_rows(dataset, config.views, config.backbone, "first", "float16", ["test"])
-        bottlenecks = config.bottlenecks.model_copy(update={"cut": "first", "dtype": "float32"})
-        whole = open_rows(dataset, config.views, config.backbone, bottlenecks, ["test"])
+        features = Features.of(dataset, config)
+        pooled = features.at("first", pooled=True).open(["test"])
+        whole = replace(features.at("first"), dtype="float32").open(["test"])
     images = np.arange(len(whole["test"]))
     np.testing.assert_allclose(
         pooled["test"].gather(images, 0),

@@ -13,8 +13,8 @@ from rich.console import Console
 import headstart
 from headstart.config import HeadConfig, load_config
 from headstart.flows.transfer import transfer
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import LabelledRows, open_backbone
-from headstart.tasks.bottlenecks.stage import open_rows
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.head.training import train_head
 from headstart.tasks.progress import Reporter, use_reporter
@@ -166,9 +166,7 @@ def test_cached_and_uncached_training_have_the_same_loss_curve(
     pipeline.extract(f"bottlenecks.dtype={dtype}")
     with use_store(pipeline.store), use_reporter(Reporter(Console(file=io.StringIO()))):
         dataset = dataset_stage(config.dataset)
-        cached = open_rows(
-            dataset, config.views, config.backbone, config.bottlenecks, ("train", "val")
-        )
+        cached = Features.of(dataset, config).open(("train", "val"))
         head = HeadConfig(epochs=4, batch_size=8, learning_rate=0.05, patience=0)
         curves = []
         for rows in (cached, {name: _Live(pipeline, of) for name, of in cached.items()}):

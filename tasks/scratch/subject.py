@@ -1,0 +1,130 @@
+"""The images that a network from scratch is judged by, and what it is exported with."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from headstart.config import NetworkConfig
+from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
+from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.scratch.joining import join_network
+
+MAX_PROOF_PIXELS = 2**26
+
+
+@dataclass(frozen=True)
+class PixelRows:
+    """Images in memory or mapped, as rows that a network takes.
+
+    Attributes:
+        images: uint8 [n, h, w, c].
+        labels: int32 [n].
+        mirrored: Give their mirror images, left to right.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int32]
+    mirrored: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image."""
+        return self.images.shape[1:]
+
+    @property
+    def dtype(self) -> Any:
+        """Of the pixels."""
+        return self.images.dtype
+
+    def gather(self, images: npt.NDArray[np.int64], view: int) -> npt.NDArray[np.uint8]:
+        """Read some images; there is but the plain view."""
+        pixels = self.images[images]
+        return np.ascontiguousarray(pixels[:, :, ::-1] if self.mirrored else pixels)
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """The test images of a data set of pixels.
+
+    Attributes:
+        pixels: The data set.
+        network: That was trained on its training images.
+        flip_test: Whether images and their mirror images are judged together as well.
+    """
+
+    __test__ = False
+    pixels: PixelsManifest
+    network: NetworkConfig
+    flip_test: bool
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the data set."""
+        return self.pixels.class_names
+
+    @property
+    def work(self) -> str:
+        """In the names of task runs."""
+        return self.network.name
+
+    @property
+    def max_pixels(self) -> int:
+        """Far more than the images have."""
+        return MAX_PROOF_PIXELS
+
+    def judged_key(self) -> dict[str, Any]:
+        """Return what decides an evaluation besides the network."""
+        # The test images stand for themselves: their files are part of the pixels' key.
+        return {"pixels": self.pixels.key, "flip_test": self.flip_test}
+
+    def judged_rows(self) -> Mapping[str, Sequence[PixelRows]]:
+        """Open the test images."""
+        images, labels = open_images(self.pixels, "test"), open_labels(self.pixels, "test")
+        rows = PixelRows(images, labels)
+        if not self.flip_test:
+            return {"test": [rows]}
+        return {"test": [rows], "test_flip": [rows, PixelRows(images, labels, mirrored=True)]}
+
+    def judged_paths(self, split: str) -> Sequence[str]:
+        """Name the images by their numbers."""
+        return [f"{split}/{number:06}.png" for number in range(sum(self.pixels.counts["test"]))]
+
+    def export_key(self) -> dict[str, Any]:
+        """Return what decides the model besides the network."""
+        return {"pixels": self.pixels.key}
+
+    def card(self) -> ModelCard:
+        """Say what the network takes."""
+        return ModelCard(
+            class_names=self.class_names,
+            image_size=self.pixels.image_shape[0],
+            resize="squash",
+            backbone=self.network.name,
+            preprocessing="normalised by the mean and deviation of the training images",
+            storage_dtype="float32",
+            run={"data": self.pixels.name},
+        )
+
+    def join(self, network: keras.Model) -> Any:
+        """Put resizing before the network."""
+        return join_network(network, self.pixels.image_shape)
+
+    def proof(self, count: int) -> tuple[list[bytes], Any]:
+        """Pick test images spread over the data set."""
+        images = open_images(self.pixels, "test")
+        places = np.linspace(0, len(images) - 1, min(count, len(images)), dtype=int)
+        picked = np.asarray(images[places])
+        return [as_png(image) for image in picked], picked
+
+
+def as_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """Encode an image, uint8 [h, w, 1 or 3], as a PNG file's bytes."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG")
+    return file.getvalue()
