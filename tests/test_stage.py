@@ -20,7 +20,7 @@ class GreetingManifest(Manifest):
     greeting: str
 
 
-def make_stage(version: int = 1, calls: list[str] | None = None) -> Stage[GreetingManifest]:
+def make_stage(version: int = 1, calls: list[str] | None = None) -> Stage[..., GreetingManifest]:
     def compute(folder: Path, name: str, loud: bool) -> Made:
         if calls is not None:
             calls.append(name)
@@ -33,7 +33,7 @@ def make_stage(version: int = 1, calls: list[str] | None = None) -> Stage[Greeti
     return Stage("greeting", version, GreetingManifest, compute, key_fields)
 
 
-def run(stage: Stage[GreetingManifest], name: str, loud: bool = False) -> Outcome:
+def run(stage: Stage[..., GreetingManifest], name: str, loud: bool = False) -> Outcome:
     with collect_outcomes() as outcomes:
         manifest = stage(name, loud)
     assert manifest.greeting == f"hello {name}"
