@@ -1,7 +1,6 @@
 """The commands of ``headstart debug``; TensorFlow is imported only inside a command."""
 
 import json
-import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,30 +11,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headstart.debug.diagnosis import Diagnosis, to_json
-from headstart.debug.rendering import render_text
+from headstart.debug.rendering import HEALTHY, render_screen, render_text
 from headstart.debug.running.first_fit import FirstFitSpec, at_first_fit
-from headstart.errors import HeadstartError
+from headstart.debug.running.script import found_program, run_program
+from headstart.errors import ConfigError, HeadstartError
 
 if TYPE_CHECKING:
+    from headstart.debug.running.ladder import ScriptRun
     from headstart.debug.traces.sessions import DebugSession
 
 app = typer.Typer(
     help="Find which op, which layer and which line broke a TensorFlow program.",
     no_args_is_help=True,
 )
-SCRIPT = {"ignore_unknown_options": True}
-"""Options not known here belong to the script; so does everything after "--"."""
+SCRIPT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""Everything after the script's name belongs to the script."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 MEBIBYTE = 1 << 20
 
 
 @app.command(context_settings=SCRIPT)
 def run(
-    script: Annotated[Path, typer.Argument(help="The Python script.")],
+    script: Annotated[str, typer.Argument(help="The Python script, or a notebook.")] = "",
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="Its arguments, after -- where they look like ours.")
+        list[str] | None, typer.Argument(help="Its arguments: all that follows it.")
     ] = None,
+    module: Annotated[
+        str, typer.Option("-m", help="Run a module instead, such as package.train.")
+    ] = "",
     as_json: JsonOption = False,
+    shows_all: Annotated[
+        bool, typer.Option("--all", help="Show every finding in full, not just the first.")
+    ] = False,
+    limit_s: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop after these seconds; tell what is known.")
+    ] = None,
+    hang_s: Annotated[
+        float, typer.Option(min=1.0, help="Seconds without a step until stacks are shown.")
+    ] = 300.0,
     keep_dump: Annotated[
         Path | None, typer.Option(help="A new folder in which to keep the dump.")
     ] = None,
@@ -46,45 +59,76 @@ def run(
 ) -> None:
     """Run a TensorFlow script and say what breaks it: which op, which layer, which line.
 
-    Exits with 0 for a healthy run, 1 with a diagnosis, 2 where the script could not be run.
-    A script that turns NaN or Inf is run a second time, instrumented.
+    Exits with 0 for a healthy run (advice or not), 1 with a diagnosis, 2 where the script did not
+    run to its end and nothing was found. A script that turns NaN or Inf is run a second time,
+    instrumented. Options stand before the script: what follows it is the script's own.
     """
     from headstart.debug.running.ladder import run_script
 
+    own = [script, *(arguments or [])] if module else [*(arguments or [])]
+    own = [argument for argument in own if argument] if module else own
     try:
+        if not (script or module):
+            raise ConfigError("A Python script is expected.", "none", "give its path, or -m MODULE")
         result = run_script(
-            script,
-            tuple(arguments or ()),
+            module or script,
+            tuple(own[1:] if own[:1] == ["--"] else own),
+            is_module=bool(module),
+            limit_s=limit_s,
+            hang_s=hang_s,
+            announce=lambda text: typer.echo(f"headstart: {text}", err=True),
             keep_dump=keep_dump,
             dump_mode=mode,
             cap_bytes=cap_mib * MEBIBYTE,
             output=sys.stderr if as_json else sys.stdout,
         )
     except HeadstartError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+        raise _refused(error, as_json, script=module or script, status="unrunnable") from error
     if as_json:
         typer.echo(json.dumps({
-            "script": str(script),
+            "script": module or script,
             "status": result.status,
             "message": result.message,
+            "watched": result.watched,
+            "unseen": result.unseen,
             "stages": list(result.stages),
             "dump": result.dump_folder,
             "dropped": result.dropped,
+            "traceback": result.trace_file,
             "diagnoses": [found.to_dict() for found in result.diagnoses],
+            "advice": [found.to_dict() for found in result.advice],
         }, indent=2))  # fmt: skip
     else:
-        _print(result.status, result.message, result.dropped)
-        if result.status != "unrunnable":
-            typer.echo(render_text(result.diagnoses))
+        _print(result, shows_all)
     raise typer.Exit(result.exit_code)
 
 
-def _print(status: str, message: str, dropped: str) -> None:
-    if status == "unrunnable":
-        typer.echo(f"The script could not be run: {message}", err=True)
-    if dropped:
-        typer.echo(dropped, err=True)
+def _print(result: "ScriptRun", shows_all: bool) -> None:
+    if result.status == "unrunnable":
+        typer.echo(f"The script could not be run: {result.message}", err=True)
+        return
+    found = [*result.diagnoses, *result.advice]
+    if result.message:
+        typer.echo(result.message, err=True)
+    if result.dropped:
+        typer.echo(result.dropped, err=True)
+    if result.diagnoses or result.advice:
+        typer.echo(render_text(found) if shows_all else render_screen(found))
+    elif result.status == "healthy" and not result.watched.startswith("Nothing"):
+        typer.echo(HEALTHY)
+    typer.echo(result.watched)
+    for part, reason in result.unseen.items():
+        typer.echo(f"Not seen in full by {part}: {reason}")
+    if result.trace_file:
+        typer.echo(f"The whole traceback: {result.trace_file}")
+
+
+def _refused(error: HeadstartError, as_json: bool, **more: Any) -> typer.Exit:
+    """Say why a command cannot be done, in JSON too where that was asked for."""
+    typer.echo(str(error), err=True)
+    if as_json:
+        typer.echo(to_json([], message=str(error), **more))
+    return typer.Exit(2)
 
 
 @app.command()
@@ -102,8 +146,7 @@ def dump(
     try:
         contents = read_dump(folder)
     except HeadstartError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+        raise _refused(error, as_json, dump=str(folder)) from error
     found = diagnose_dump(contents)
     if as_json:
         typer.echo(to_json(found, dump=str(folder), has_health=contents.has_health))
@@ -118,7 +161,7 @@ def dump(
 def session(
     script: Annotated[Path, typer.Argument(help="A script that uses tf.compat.v1.Session.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="Its arguments, after -- where they look like ours.")
+        list[str] | None, typer.Argument(help="Its arguments: all that follows it.")
     ] = None,
     node: Annotated[
         list[str] | None, typer.Option(help="Show inputs and outputs of this node.")
@@ -133,23 +176,31 @@ def session(
     first run that had any are listed. Exits with 0 where there are none, 1 with some, 2 where the
     script failed.
     """
-    if not script.is_file():
-        typer.echo(f"A Python script is expected.\nReceived: {script}", err=True)
-        raise typer.Exit(2)
+    try:
+        found_program(str(script))
+    except HeadstartError as error:
+        raise _refused(error, as_json, script=str(script)) from error
     is_interactive = sys.stdin.isatty() and not (plain or as_json or node or tensor)
     with _wrapped_sessions(is_interactive) as sessions:
         failure = _run(script, arguments or [], quiet=as_json)
-    if failure or is_interactive:
+    if is_interactive:
         typer.echo(failure, err=True)
         raise typer.Exit(2 if failure else 0)
-    reports = [_report(wrapped, node or [], tensor or []) for wrapped in sessions]
+    if failure:
+        typer.echo(failure, err=True)
+    try:
+        reports = [_report(wrapped, node or [], tensor or []) for wrapped in sessions]
+    except HeadstartError as error:
+        raise _refused(error, as_json, script=str(script)) from error
     if as_json:
-        typer.echo(json.dumps({"sessions": reports}, indent=2, default=str))
+        payload = {"sessions": reports, "message": failure}
+        typer.echo(json.dumps(payload, indent=2, default=str))
     else:
         typer.echo("\n".join(_text(report) for report in reports) or "No session ran.")
     for wrapped in sessions:
-        wrapped.close()
-    raise typer.Exit(1 if any(report["bad"] for report in reports) else 0)
+        wrapped.forget()
+    bad = any(report["bad"] for report in reports)
+    raise typer.Exit(1 if bad else 2 if failure else 0)
 
 
 @contextmanager
@@ -157,34 +208,37 @@ def _wrapped_sessions(is_interactive: bool) -> Iterator[list["DebugSession"]]:
     """Let ``tf.compat.v1.Session`` make wrapped sessions, and list them."""
     import tensorflow as tf
 
-    from headstart.debug.traces.sessions import DebugSession, interactive_session
+    from headstart.debug.traces.sessions import DebugSession, interactive_session, wrapping
 
-    plain_class = tf.compat.v1.Session
     made: list[DebugSession] = []
+    v1 = tf.compat.v1
+    plain = {name: getattr(v1, name) for name in ("Session", "InteractiveSession")}
 
-    def make(*args: Any, **kwargs: Any) -> Any:
-        inner = plain_class(*args, **kwargs)
+    def wrap(inner: Any) -> Any:
         if is_interactive:
             return interactive_session(inner)
         made.append(DebugSession(inner, keeps_first_bad=True))
         return made[-1]
 
-    tf.compat.v1.Session = make
+    for name, plain_class in plain.items():
+        setattr(v1, name, wrapping(plain_class, wrap))
     try:
         yield made
     finally:
-        tf.compat.v1.Session = plain_class
+        for name, plain_class in plain.items():
+            setattr(v1, name, plain_class)
 
 
 def _run(script: Path, arguments: list[str], quiet: bool) -> str:
     """Run the script; return why it failed, empty where it did not."""
-    sys.argv = [str(script), *arguments]
-    sys.path.insert(0, str(script.resolve().parent))
     stdout = sys.stdout
     if quiet:
         sys.stdout = sys.stderr
+    own = tuple(arguments[1:] if arguments[:1] == ["--"] else arguments)
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        run_program(str(script.resolve()), own)
+    except SystemExit as stop:  # tf.compat.v1.app.run ends so
+        return "" if stop.code in (None, 0) else f"The script left with exit code {stop.code}."
     except Exception as error:
         return f"The script failed: {type(error).__name__}: {error}"
     finally:
@@ -231,8 +285,7 @@ def check(
     try:
         result = at_first_fit(FirstFitSpec(str(script), tuple(arguments or ()), "check", ""))
     except HeadstartError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+        raise _refused(error, as_json, script=str(script)) from error
     found = [Diagnosis.from_dict(fields) for fields in result["diagnoses"]]
     typer.echo(to_json(found, script=str(script)) if as_json else render_text(found))
     raise typer.Exit(1 if found else 0)
@@ -245,19 +298,21 @@ def replay(
     keep_dump: Annotated[
         Path | None, typer.Option(help="A new folder in which to keep the dump.")
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the code of a bundle that was not written here.")
+    ] = False,
 ) -> None:
     """Take the failing step of a crash bundle again and say what broke it.
 
-    Runs the code in the bundle: replay only what you trust. Exits with 1 with a diagnosis, 0 where
+    Runs the code in the bundle. Exits with 1 with a diagnosis, 0 where
     the failure did not come back, 2 where the bundle cannot be replayed.
     """
     from headstart.debug.replay.replay import replay as replay_bundle
 
     try:
-        done = replay_bundle(run, keep_dump)
+        done = replay_bundle(run, keep_dump, trusts=trust)
     except HeadstartError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+        raise _refused(error, as_json, bundle=str(run)) from error
     if as_json:
         extra = {"bundle": str(done.bundle), "is_exact": done.is_exact, "message": done.message}
         typer.echo(to_json(done.diagnoses, **extra))

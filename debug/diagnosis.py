@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Phase = Literal["forward", "backward", "data", "loss", "metric", "optimizer", "model", "runtime"]
-Severity = Literal["error", "warning"]
+Severity = Literal["ended", "error", "warning", "advice"]
 
-SEVERITY_ORDER: dict[Severity, int] = {"error": 0, "warning": 1}
+SEVERITY_ORDER: dict[Severity, int] = {"ended": 0, "error": 1, "warning": 2, "advice": 3}
 CONTEXT_LINES = 2
 """Source lines shown above and below the line of a diagnosis."""
 
@@ -69,10 +69,13 @@ class Diagnosis:
         step: Training step at which it was seen, counted from 0.
         batch: Batch within the epoch, counted from 0.
         phase: The part of training it belongs to.
-        severity: ``error`` where training is broken, ``warning`` where it is likely worse.
+        severity: ``ended`` where it ended the program, ``error`` where training is broken,
+            ``warning`` where it is likely worse, ``advice`` where a healthy training could be
+            better: that alone makes no run unhealthy.
         confidence: How sure the finding is, from 0 to 1; only for ranking.
         suggestions: What to try, most promising first.
         evidence: Numbers and texts that support it; JSON values only.
+        caused_by: Symptom of the finding that this one follows from; None where it stands alone.
     """
 
     symptom: str
@@ -93,6 +96,7 @@ class Diagnosis:
     confidence: float = 0.5
     suggestions: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
+    caused_by: str | None = None
 
     def with_source(self) -> "Diagnosis":
         """Return a copy whose ``source_context`` is read from ``file`` and ``line``."""
@@ -133,8 +137,9 @@ def _health_from_dict(fields: dict[str, Any]) -> TensorHealth:
 def ranked(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
     """Sort diagnoses, most likely first, and drop repeats of the same finding.
 
-    Errors come before warnings, then the more confident, then the earlier step; ties keep the
-    order given.
+    What ended the program comes first, then errors, warnings and advice; among these the more
+    confident, then the earlier step; ties keep the order given. A finding that follows from
+    another one (``caused_by``) comes after it.
 
     Args:
         diagnoses: Findings in any order.
@@ -158,7 +163,23 @@ def ranked(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
         if identity not in seen:
             seen.add(identity)
             unique.append(found)
-    return unique
+    return _causes_first(unique)
+
+
+def _causes_first(found: list[Diagnosis]) -> list[Diagnosis]:
+    """Move each cause in front of the first finding that follows from it."""
+    ordered: list[Diagnosis] = []
+    for diagnosis in found:
+        cause = next((other for other in found if other.symptom == diagnosis.caused_by), None)
+        for one in (cause, diagnosis):
+            if one is not None and not any(one is other for other in ordered):
+                ordered.append(one)
+    return ordered
+
+
+def healthy_with(diagnoses: Iterable[Diagnosis]) -> bool:
+    """Tell whether findings leave a run healthy: there is none, or advice alone."""
+    return all(found.severity == "advice" for found in diagnoses)
 
 
 def to_json(diagnoses: Sequence[Diagnosis], **more: Any) -> str:

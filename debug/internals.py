@@ -30,6 +30,7 @@ PRIVATE_NAMES: dict[str, str] = {
         "tensorflow.python.eager.polymorphic_function.transform:CONCRETE_FUNCTION_CALLBACKS"
     ),
     # TF1-style sessions.
+    "BaseSession": "tensorflow.python.client.session:BaseSession",
     "DumpingSession": (
         "tensorflow.python.debug.wrappers.dumping_wrapper:DumpingDebugWrapperSession"
     ),

@@ -5,6 +5,7 @@ The text is plain (no colour, no box) so that it reads the same in a terminal, a
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 
 from headstart.debug.diagnosis import Diagnosis, TensorHealth
 
@@ -26,6 +27,37 @@ def render_text(diagnoses: Sequence[Diagnosis]) -> str:
         "\n".join(_text_block(number, len(diagnoses), found))
         for number, found in enumerate(diagnoses, start=1)
     )
+
+
+MAX_TRIED = 3
+"""Suggestions shown of the first finding; a screen has no room for more."""
+
+
+def render_screen(diagnoses: Sequence[Diagnosis]) -> str:
+    """Draw the first finding in full and one line for each other one, for a terminal's screen.
+
+    Args:
+        diagnoses: The findings, causes before what follows from them.
+
+    Returns:
+        The text, without a trailing newline.
+    """
+    if not diagnoses:
+        return HEALTHY
+    first, *rest = diagnoses
+    lines = _text_block(1, 1, replace(first, suggestions=first.suggestions[:MAX_TRIED]))
+    follows = [other for other in rest if other.caused_by == first.symptom]
+    if follows:
+        lines += ["", f"  What follows from it: {', '.join(other.symptom for other in follows)}"]
+    others = [other for other in rest if other not in follows]
+    if others:
+        lines.append("")
+    for other in others:
+        at = "" if other.file is None else f" at {other.file}:{other.line}"
+        lines.append(f"  also {other.severity}: {other.symptom}{at}")
+    if rest:
+        lines += ["", "  `--all` shows all of it."]
+    return "\n".join(lines)
 
 
 def _text_block(number: int, total: int, found: Diagnosis) -> list[str]:

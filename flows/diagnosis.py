@@ -13,6 +13,7 @@ of the flow run.
 """
 
 import contextlib
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from prefect.context import FlowRunContext
 
 from headstart.debug.diagnosis import Diagnosis, ranked
 from headstart.debug.errors.exceptions import diagnose_exception
+from headstart.debug.guard import harmless
 from headstart.debug.preflight.callback import Preflight
 from headstart.debug.rendering import render_markdown, render_text
 from headstart.debug.replay.recorder import FlightRecorder
@@ -148,11 +150,25 @@ def _tell(found: list[Diagnosis]) -> None:
         reporter().note(f"     {line}".rstrip())
     context = FlowRunContext.get()
     if context is not None and context.flow is not None:
-        create_markdown_artifact(
-            render_markdown(found, "What the training showed"),
-            key=f"{context.flow.name}-findings",
-            description="Preflight and symptom rules",
-        )
+        with harmless("the artifact of the findings"):  # the training itself is done
+            create_markdown_artifact(
+                render_markdown(found, "What the training showed"),
+                key=artifact_key(context.flow.name, "findings"),
+                description="Preflight and symptom rules",
+            )
+
+
+def artifact_key(name: str, kind: str) -> str:
+    """Return a key that Prefect takes: lower case letters, digits and hyphens.
+
+    Args:
+        name: A flow's name, of any characters.
+        kind: What the artifact is.
+
+    Returns:
+        Such as ``train-mine-findings`` for a flow named ``Train mine!``.
+    """
+    return f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'flow'}-{kind}"
 
 
 def flight_recorder(folder: Path, *, stops_on_nan: bool = True) -> FlightRecorder:
@@ -200,5 +216,7 @@ def diagnose_failure(flow: Any, flow_run: Any, state: Any) -> None:
     else:
         markdown = f"# {type(error).__name__}\n\n{error}\n"
     create_markdown_artifact(
-        markdown, key=f"{flow.name}-diagnosis", description="Which op, which layer, which line"
+        markdown,
+        key=artifact_key(flow.name, "diagnosis"),
+        description="Which op, which layer, which line",
     )

@@ -206,9 +206,22 @@ def read_dump(folder: Path) -> Dump:
         collector = _collector(reader)
         reader.update()
         collector.read_whole_tensors()
-    except (ValueError, OSError) as error:
-        raise RecordError(expected, f"{folder}: {error}") from error
-    dump: Dump = collector.dump
+        return _completed(collector.dump, reader, folder)
+    except (ValueError, OSError, KeyError, IndexError, TypeError, _data_loss()) as error:
+        raise RecordError(
+            expected, f"{folder}: it is damaged: {type(error).__name__}: {error}", "record it again"
+        ) from error
+
+
+def _data_loss() -> type[Exception]:
+    """TensorFlow's errors about what it reads; it is imported by now."""
+    import tensorflow as tf
+
+    kind: type[Exception] = tf.errors.OpError
+    return kind
+
+
+def _completed(dump: Dump, reader: Any, folder: Path) -> Dump:
     dump.origins = read_origins(folder)
     for tensor_id in read_bad_data(folder):
         key = (EAGER, tensor_id)

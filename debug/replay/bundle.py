@@ -6,9 +6,11 @@ A bundle is a folder without absolute paths and without pickles:
     model.keras    architecture and compile configuration
     state.npz      weights, optimizer and metric state before the snapshot's step
     batches.npz    the batches from that step to the failing one
+    seal           says that it was written here (headstart.debug.replay.trust)
     sources/       the user's files that define the model's own classes and functions
 
-Replaying runs the code in ``sources/``: replay only bundles whose sender you trust.
+Replaying runs the code in ``sources/`` and in the model: one that was not written here (it has no
+seal of this user's) is replayed only with ``--trust``.
 """
 
 import hashlib
@@ -22,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -29,6 +32,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from headstart.debug.callsites import is_users
+from headstart.debug.guard import harmless
+from headstart.debug.replay.trust import seal
 from headstart.errors import RecordError
 
 if TYPE_CHECKING:
@@ -106,6 +111,8 @@ def write_bundle(recorder: "FlightRecorder", error: BaseException) -> Path:
         facts["model_error"] = without_paths(str(problem))
     text = json.dumps(facts, indent=2)
     (aside / "bundle.json").write_text(text, encoding="utf-8")
+    with harmless("the seal of the bundle"):  # without one, replaying it needs --trust
+        seal(aside)
     return _rename(aside, recorder.folder / f"crash-{flight.step:06d}")
 
 
@@ -122,6 +129,25 @@ def read_bundle(folder: Path) -> Bundle:
         RecordError: There is none, or it was written by another version.
     """
     folder = find_bundle(folder)
+    try:
+        return _read(folder)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        BadZipFile,
+    ) as error:
+        raise RecordError(
+            "A whole crash bundle is expected: bundle.json, state.npz and batches.npz.",
+            f"{folder}: {type(error).__name__}: {error}",
+            "copy it again from where it was written",
+        ) from error
+
+
+def _read(folder: Path) -> Bundle:
     facts = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     if facts.get("schema") != SCHEMA:
         raise RecordError(
@@ -129,10 +155,22 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder}: schema {facts.get('schema')}",
             "replay it with the headstart version that wrote it",
         )
-    with np.load(folder / "state.npz", allow_pickle=False) as arrays:
+    names = [entry["name"] for entry in facts["sources"]]
+    outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
+    if outside:
+        raise RecordError(
+            "The sources of a bundle lie in its own folder.", f"{folder}: {outside[0]}"
+        )
+    with (
+        (folder / "state.npz").open("rb") as file,  # NumPy leaves a damaged one open
+        np.load(file, allow_pickle=False) as arrays,
+    ):
         entries = facts["state"]
         values = [_typed(arrays[f"v{i}"], entry["dtype"]) for i, entry in enumerate(entries)]
-    with np.load(folder / "batches.npz", allow_pickle=False) as arrays:
+    with (
+        (folder / "batches.npz").open("rb") as file,  # NumPy leaves a damaged one open
+        np.load(file, allow_pickle=False) as arrays,
+    ):
         batches = [_unflatten(layout, arrays) for layout in facts["batches"]]
     return Bundle(folder, facts, values, batches)
 

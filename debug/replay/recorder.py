@@ -137,6 +137,21 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
         """Let go of the model and of everything held."""
         self._let_go()
 
+    def _has_room(self) -> bool:
+        """Whether two snapshots fit the bound; else the recorder lets go of this training."""
+        weights = sum(
+            tf.as_dtype(variable.dtype).size * int(np.prod(variable.shape))
+            for variable in recorded_variables(self.model)
+        )
+        if 2 * weights <= self.max_bytes:
+            return True
+        _log.warning(
+            "no flight recorder: two snapshots of %s bytes each are over max_bytes=%s",
+            f"{weights:,}", f"{self.max_bytes:,}",
+        )  # fmt: skip
+        self._let_go()
+        return False
+
     def on_batch(self, batch: Any, wait_s: float) -> None:
         """Keep a batch, and before every few steps the state (called by the tap)."""
         flight = self.flight
@@ -145,6 +160,8 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
         self._num_bytes_since += _num_bytes(batch)
         if flight.step == 0:
             _build(self.model, batch)
+        if flight.step == 0 and not self._has_room():
+            return
         if not flight.snapshots or flight.step % self.every == 0 or self._is_full():
             flight.snapshots.append(self._snapshot())
             self._num_bytes_since = _num_bytes(batch)

@@ -16,6 +16,7 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.rendering import render_markdown
 from headstart.debug.replay import child
 from headstart.debug.replay.bundle import Bundle, read_bundle, versions
+from headstart.debug.replay.trust import is_sealed_here
 from headstart.debug.running.ladder import run_script
 from headstart.errors import RecordError
 
@@ -39,20 +40,28 @@ class Replay:
     dump_folder: Path | None
 
 
-def replay(folder: Path, keep_dump: Path | None = None) -> Replay:
+def replay(folder: Path, keep_dump: Path | None = None, *, trusts: bool = False) -> Replay:
     """Replay a crash bundle in fresh processes.
 
     Args:
         folder: A bundle, or a folder with bundles: then the newest.
         keep_dump: A new or empty folder for the dump; None keeps none.
+        trusts: Whether to run the code of a bundle that was not written here.
 
     Returns:
         The findings, and whether the failure was reproduced.
 
     Raises:
-        RecordError: There is no bundle, or its model could not be saved or loaded.
+        RecordError: There is no bundle, it comes from elsewhere and is not trusted, or its model
+            could not be saved or loaded.
     """
     bundle = read_bundle(folder)
+    if not (trusts or is_sealed_here(bundle.folder)):
+        raise RecordError(
+            "Replaying runs the code in a bundle: it must have been written by you, here.",
+            f"{bundle.folder}: no seal of yours, or changed since",
+            "read its sources/ and replay it with --trust",
+        )
     if "model_error" in bundle.facts:
         raise RecordError(
             "A bundle is replayed from its saved model.",
@@ -91,7 +100,7 @@ def explain_failure(folder: Path, keep_dump: Path | None = None) -> str:
         Markdown: diagnoses, whether the replay was exact, and the commands to go on with.
     """
     try:
-        done = replay(folder, keep_dump)
+        done = replay(folder, keep_dump, trusts=True)  # the run that failed has just written it
     except RecordError as error:
         return f"# Diagnosis\n\nThe failing step could not be replayed.\n\n{error}\n"
     commands = [f"headstart debug replay {done.bundle}"]

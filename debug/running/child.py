@@ -12,22 +12,32 @@ import importlib.abc
 import importlib.util
 import json
 import os
-import runpy
+import signal
 import sys
+import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from headstart.debug.callsites import is_users
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.guard import harmless
+from headstart.debug.guard import failures, harmless
+from headstart.debug.running.script import run_program
+from headstart.debug.running.watched import watched
+from headstart.errors import ConfigError
+
+_PR_SET_PDEATHSIG = 1
+"""Of Linux's sys/prctl.h."""
+HANG_POLL_S = 1.0
 
 Stage = Literal["watch", "dump", "check"]
-Status = Literal["ended", "fault", "raised", "unrunnable"]
+Status = Literal["ended", "fault", "raised", "interrupted", "unrunnable"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class RunSpec:
         outcome_file: Where the outcome is written.
         dump_folder: Where the dump goes.
         dump_mode: Its tensor mode.
+        is_module: Whether ``script`` is a module's name.
+        hang_s: Seconds without a step after which the stacks of all threads are shown.
     """
 
     script: str
@@ -50,6 +62,8 @@ class RunSpec:
     outcome_file: str
     dump_folder: str | None = None
     dump_mode: str = "CONCISE_HEALTH"
+    is_module: bool = False
+    hang_s: float = 300.0
 
 
 @dataclass
@@ -57,12 +71,16 @@ class Outcome:
     """What became of a run.
 
     Args:
-        status: ``ended`` (by itself), ``fault`` (a sign was seen), ``raised`` (an exception) or
-            ``unrunnable`` (the script could not be run at all).
+        status: ``ended`` (by itself), ``fault`` (a sign was seen), ``raised`` (an exception),
+            ``interrupted`` (Ctrl-C or a time limit) or ``unrunnable`` (the script could not be run
+            at all).
         diagnoses: Findings, as dictionaries.
         sign: The first sign, as a dictionary.
-        message: Why it could not be run.
+        message: Why it could not be run, or where it was interrupted.
         numpy_warning: The first of numpy's, as a dictionary.
+        watched: What there was to see: `headstart.debug.running.watched.Watched` as a dictionary.
+        unseen: Parts of the debugger that failed, and why.
+        trace_file: Where the whole traceback of the exception is.
     """
 
     status: Status
@@ -70,6 +88,9 @@ class Outcome:
     sign: dict[str, Any] | None = None
     message: str = ""
     numpy_warning: dict[str, Any] | None = None
+    watched: dict[str, Any] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
+    trace_file: str = ""
 
 
 def run_spec(spec: RunSpec) -> Outcome:
@@ -81,16 +102,48 @@ def run_spec(spec: RunSpec) -> Outcome:
     Returns:
         The outcome, also written to ``spec.outcome_file``.
     """
+    _die_with_the_parent()
     crash_file = Path(spec.outcome_file).with_suffix(".crash").open("w")
     faulthandler.enable(crash_file)
+    if hasattr(faulthandler, "register"):  # the parent asks for the stacks of a process that hangs
+        faulthandler.register(signal.SIGUSR1, crash_file, all_threads=True, chain=False)
     session = _Session(spec)
     call_on_import("tensorflow", session.arm_tensorflow)
     call_on_import("keras", session.arm_keras)
+    _write_before_hard_exit(spec, session)
     outcome = session.run()
+    _write(outcome, spec)
+    return outcome
+
+
+def _write(outcome: Outcome, spec: RunSpec) -> None:
     partial = Path(spec.outcome_file).with_suffix(".partial")
     partial.write_text(json.dumps(asdict(outcome), default=str), encoding="utf-8")
     partial.rename(spec.outcome_file)
-    return outcome
+
+
+def _die_with_the_parent() -> None:
+    """Leave no process behind where the parent itself is killed (Linux)."""
+    with harmless("the end with the parent"):
+        import ctypes
+
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _write_before_hard_exit(spec: RunSpec, session: "_Session") -> None:
+    """Keep what was found where the program ends itself by ``os._exit``."""
+    pid, leave = os.getpid(), os._exit
+
+    def write_and_leave(code: int) -> None:
+        if os.getpid() == pid and not Path(spec.outcome_file).exists():
+            with harmless("the last word before os._exit"):
+                outcome = Outcome("ended", message=f"it left by os._exit({code})")
+                session.complete(outcome)
+                _write(outcome, spec)
+        leave(code)
+
+    os._exit = write_and_leave  # type: ignore[assignment]
 
 
 class _Session:
@@ -100,6 +153,7 @@ class _Session:
         self.spec = spec
         self.watch: Any = None
         self.recording: Any = None
+        self.heard: Any = None
         self.is_keras_waiting = False
 
     def arm_tensorflow(self) -> None:
@@ -141,54 +195,113 @@ class _Session:
     def run(self) -> Outcome:
         from headstart.debug.running.numpy_warnings import NumpyWarnings
 
-        script = Path(self.spec.script)
-        heard = NumpyWarnings()
-        heard.listen()
-        sys.argv = [str(script), *self.spec.arguments]
-        sys.path.insert(0, str(script.resolve().parent))
-        try:
-            outcome = self._run_script(str(script))
-        finally:
-            if self.recording is not None:
-                self.recording.flush()
-        outcome.numpy_warning = asdict(heard.first) if heard.first else None
-        if self.watch is not None:
-            outcome.sign = None if self.watch.sign is None else self.watch.sign.to_dict()
-            found: list[Diagnosis] = self.watch.diagnoses()
-            outcome.diagnoses += [diagnosis.to_dict() for diagnosis in found]
+        self.heard = NumpyWarnings()
+        self.heard.listen()
+        self._watch_for_hangs()
+        outcome = self._run_program()
+        self.complete(outcome)
         return outcome
 
-    def _run_script(self, script: str) -> Outcome:
+    def complete(self, outcome: Outcome) -> None:
+        """Add to an outcome all that was seen until now."""
+        if self.recording is not None:
+            with harmless("the dump"):
+                self.recording.flush()
+        if self.heard is not None and self.heard.first:
+            outcome.numpy_warning = asdict(self.heard.first)
+        if self.watch is not None:
+            outcome.sign = None if self.watch.sign is None else self.watch.sign.to_dict()
+            if outcome.sign is not None and outcome.status == "ended":
+                outcome.status = "fault"
+            found: list[Diagnosis] = []
+            with harmless("the rules"):
+                found = self.watch.diagnoses()
+            outcome.diagnoses += [diagnosis.to_dict() for diagnosis in found]
+        outcome.watched = asdict(watched)
+        outcome.unseen = dict(failures)
+
+    def _run_program(self) -> Outcome:
         try:
-            runpy.run_path(script, run_name="__main__")
+            run_program(self.spec.script, self.spec.arguments, self.spec.is_module)
         except SystemExit as stop:
-            if stop.code not in (None, 0):
-                return Outcome("unrunnable", message=f"it left with exit code {stop.code}")
-        except KeyboardInterrupt:
-            return Outcome("unrunnable", message="it was interrupted")
+            return self._outcome_of_exit(stop)
+        except KeyboardInterrupt as stop:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is known is being written
+            return Outcome("interrupted", message=_where(stop))
         except BaseException as error:
             return self._outcome_of(error)
+        return self._outcome_of_end()
+
+    def _outcome_of_end(self, message: str = "") -> Outcome:
         if self.watch is not None:
-            self.watch.finish()
-        return Outcome("ended" if self.watch is None or self.watch.sign is None else "fault")
+            with harmless("the look at the variables"):
+                self.watch.finish()
+        is_good = self.watch is None or self.watch.sign is None
+        return Outcome("ended" if is_good else "fault", message=message)
+
+    def _outcome_of_exit(self, stop: SystemExit) -> Outcome:
+        if stop.code in (None, 0):
+            return self._outcome_of_end()
+        cause = stop.__context__  # of `except Exception: sys.exit(1)`
+        message = f"it left with exit code {stop.code}"
+        if isinstance(cause, BaseException) and not isinstance(cause, SystemExit):
+            outcome = self._outcome_of(cause)
+            outcome.message = f"{message} after {type(cause).__name__}: {cause}"
+            return outcome
+        if self.watch is None or not watched.anything:
+            return Outcome("unrunnable", message=message)
+        return self._outcome_of_end(message)
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         if self.watch is not None and type(error).__name__ == "FaultSeen":
             return Outcome("fault")
         if self.watch is not None and self.watch.sign is not None:
             return Outcome("fault")  # the end that the sign asked for came out as another error
-        if self.watch is None or _is_unrunnable(error):
+        if self.watch is None or (_is_unrunnable(error) and not watched.anything):
             return Outcome("unrunnable", message="".join(traceback.format_exception_only(error)))
         from headstart.debug.errors.exceptions import diagnose_exception
 
-        traceback.print_exception(error)
         found = diagnose_exception(error, self.watch.graphs)
-        return Outcome("raised", [found.to_dict()])
+        found = replace(found, severity="ended")
+        return Outcome("raised", [found.to_dict()], trace_file=_keep_trace(error))
+
+    def _watch_for_hangs(self) -> None:
+        """Show where a program stands whose steps have stopped coming."""
+
+        def look() -> None:
+            last, since = watched.beats, time.monotonic()
+            while True:
+                time.sleep(HANG_POLL_S)
+                if watched.beats != last:
+                    last, since = watched.beats, time.monotonic()
+                elif last and time.monotonic() - since > self.spec.hang_s:
+                    print(f"\nheadstart: no step for {self.spec.hang_s:.0f} s. It stands at:",
+                          file=sys.stderr, flush=True)  # fmt: skip
+                    faulthandler.dump_traceback(sys.__stderr__ or 2)
+                    return
+
+        threading.Thread(target=look, name="headstart-hang", daemon=True).start()
+
+
+def _keep_trace(error: BaseException) -> str:
+    """Write the whole traceback to a file of its own and show its end."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="headstart-traceback-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        traceback.print_exception(error, file=file)
+    return file.name
+
+
+def _where(error: BaseException) -> str:
+    """Return the user's innermost line of a traceback."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if is_users(frame.filename)]  # fmt: skip
+    return f"at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 def _is_unrunnable(error: BaseException) -> bool:
     """Tell whether the script failed before it did anything of its own: not compiled, no import."""
-    return isinstance(error, SyntaxError | ImportError)
+    return isinstance(error, SyntaxError | ImportError | ConfigError)
 
 
 def _turn_xla_off() -> None:
@@ -286,13 +399,12 @@ def _exit_without_finalizing() -> None:
     An input pipeline that is destroyed waits, with Python's lock held, for its thread, and that
     thread may be waiting for the lock: a few processes in a hundred would hang for ever.
     """
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    # Joins the threads, after the callbacks by which those of thread pools are told to end.
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(0)  # the outcome is there: this writes no other
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 import inspect
 import json
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from headstart.debug.running.script import run_program
 from headstart.errors import ConfigError, HeadstartError
 
 Task = Literal["check", "profile"]
@@ -96,11 +96,8 @@ def main(spec: FirstFitSpec) -> None:
 
     trainer = private("KerasTrainer")
     trainer.fit = _replacement(trainer.fit, spec)
-    script = str(Path(spec.script).resolve())
-    sys.argv = [script, *spec.arguments]
-    sys.path.insert(0, str(Path(script).parent))
     try:
-        runpy.run_path(script, run_name="__main__")
+        run_program(str(Path(spec.script).resolve()), spec.arguments)
     except FirstFitReached:
         return
 

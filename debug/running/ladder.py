@@ -12,26 +12,24 @@ Each rung is a process of its own: instrumentation cannot be taken back
 """
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis, ranked
 from headstart.debug.running.child import Outcome, RunSpec, Stage
+from headstart.debug.running.process import Ended, Launch, subprocess_launcher
+from headstart.debug.running.script import found_program
+from headstart.debug.running.watched import in_words
 from headstart.errors import ConfigError
 
 DEFAULT_CAP_BYTES = 1 << 30
-CAP_HEADROOM = 0.8
-"""Share of the cap at which the process is ended: what it writes until then must fit the rest."""
-POLL_S = 0.02
+DEFAULT_HANG_S = 300.0
+"""Seconds without a step after which a program's stacks are shown."""
 OVERFLOW_CONFIDENCE = 0.4
 """Of an op that overflowed because the training diverged: the divergence is the cause."""
 GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high")
@@ -56,11 +54,16 @@ class ScriptRun:
 
     Args:
         diagnoses: Findings, most likely first; empty for a healthy run.
-        status: ``healthy``, ``diagnosed`` or ``unrunnable``.
-        message: Why the script could not be run.
+        status: ``healthy``, ``diagnosed``, ``interrupted`` (and nothing found until then) or
+            ``unrunnable``.
+        message: Why the script could not be run, or how it ended.
         stages: The rungs of the ladder that were climbed.
         dump_folder: The dump, where it was kept.
         dropped: What the disk cap cut off.
+        advice: What could be better in a run that is not at fault for it.
+        watched: What there was to see, in words.
+        unseen: Parts of the debugger that failed, and why.
+        trace_file: Where the whole traceback of an exception is; empty where there was none.
     """
 
     diagnoses: tuple[Diagnosis, ...]
@@ -69,28 +72,15 @@ class ScriptRun:
     stages: tuple[str, ...] = ()
     dump_folder: str | None = None
     dropped: str = ""
+    advice: tuple[Diagnosis, ...] = ()
+    watched: str = ""
+    unseen: dict[str, str] = field(default_factory=dict)
+    trace_file: str = ""
 
     @property
     def exit_code(self) -> int:
-        """0 for a healthy run, 1 with a diagnosis, 2 where the script could not be run."""
-        return {"healthy": 0, "diagnosed": 1, "unrunnable": 2}[self.status]
-
-
-@dataclass
-class Ended:
-    """How a child process ended.
-
-    Args:
-        exit_code: Its exit code; negative for a signal.
-        dropped: What the disk cap cut off, in a sentence; empty where it did not.
-    """
-
-    exit_code: int
-    dropped: str = ""
-
-
-Launch = Callable[[RunSpec, int], Ended]
-"""Runs a specification in a process of its own, given the disk cap in bytes of its dump."""
+        """0 for a healthy run, 1 with a diagnosis, 2 where the script did not run to its end."""
+        return {"healthy": 0, "diagnosed": 1, "interrupted": 2, "unrunnable": 2}[self.status]
 
 
 @dataclass
@@ -104,6 +94,13 @@ class Ladder:
         launch: How to run a child process.
         dump_mode: Tensor mode of the dump.
         cap_bytes: Most that the dump may take on disk.
+        is_module: Whether ``script`` is a module's name.
+        hang_s: Seconds without a step after which stacks are shown.
+        announce: Tells the user before the script is run again.
+        stages: The rungs climbed so far.
+        dropped: What the dump lacks.
+        stopped: Why a run was stopped from outside.
+        watched: Outcome of the first rung.
     """
 
     script: str
@@ -112,8 +109,13 @@ class Ladder:
     launch: Launch
     dump_mode: str = "CONCISE_HEALTH"
     cap_bytes: int = DEFAULT_CAP_BYTES
+    is_module: bool = False
+    hang_s: float = DEFAULT_HANG_S
+    announce: Callable[[str], None] = lambda text: None
     stages: list[Stage] = field(default_factory=list)
     dropped: str = ""
+    stopped: str = ""
+    watched: Outcome = field(default_factory=lambda: Outcome("ended"))
 
     def climb(self) -> ScriptRun:
         """Run the rungs that are needed.
@@ -122,27 +124,54 @@ class Ladder:
             What they showed.
         """
         watched = self.run_stage("watch")
+        self.watched = watched
         if watched.status == "unrunnable":
-            return self._result([], "unrunnable", watched.message)
+            return self._result([], watched.message)
         diagnoses = [Diagnosis.from_dict(fields) for fields in watched.diagnoses]
-        if watched.status == "fault":
-            numerical = self._numerical(watched.sign or {}, watched.numpy_warning)
-            diagnoses = _joined(diagnoses, numerical)
-        ordered = ranked(diagnoses)
-        return self._result(ordered, "diagnosed" if ordered else "healthy")
+        if watched.status == "fault" and not self.stopped:
+            diagnoses = _joined(diagnoses, self._numerical(watched))
+        return self._result(diagnoses, watched.message)
 
-    def _result(self, found: list[Diagnosis], status: str, message: str = "") -> ScriptRun:
-        dump = str(self.folder / "dump") if "dump" in self.stages else None
-        return ScriptRun(tuple(found), status, message, tuple(self.stages), dump, self.dropped)
+    def _result(self, found: list[Diagnosis], message: str) -> ScriptRun:
+        ordered = ranked(linked(found))
+        faults = tuple(one for one in ordered if one.severity != "advice")
+        outcome = self.watched
+        status = "diagnosed" if faults else "healthy"
+        if not faults and (self.stopped or outcome.status in ("interrupted", "unrunnable")):
+            status = "unrunnable" if outcome.status == "unrunnable" else "interrupted"
+        return ScriptRun(
+            diagnoses=faults,
+            status=status,
+            message=f"{self.stopped} {message}".strip(),
+            stages=tuple(self.stages),
+            dump_folder=str(self.folder / "dump") if "dump" in self.stages else None,
+            dropped=self.dropped,
+            advice=tuple(one for one in ordered if one.severity == "advice"),
+            watched=in_words(outcome.watched),
+            unseen=outcome.unseen,
+            trace_file=outcome.trace_file,
+        )
 
-    def _numerical(self, sign: dict[str, Any], heard: dict[str, Any] | None) -> list[Diagnosis]:
+    def _numerical(self, watched: Outcome) -> list[Diagnosis]:
         """Find the op behind a sign; the sign itself where none can be found."""
         from headstart.debug.dump.dump import read_dump
         from headstart.debug.dump.rootcause import diagnose_dump
         from headstart.debug.running.numpy_warnings import NumpyWarning, explained
         from headstart.errors import RecordError
 
+        sign, heard = watched.sign or {}, watched.numpy_warning
+        self.announce(
+            f"{sign.get('name', 'a value')} became {sign.get('value', 'NaN')}"
+            + ("" if sign.get("step") is None else f" at step {sign['step']}")
+            + ": running the script a second time, instrumented, up to there; what it writes, it "
+            "writes again."
+        )
         dumped = self.run_stage("dump")
+        if dumped.status in ("raised", "unrunnable", "ended"):
+            self.dropped = self.dropped or (
+                f"The second, instrumented run ended otherwise ({dumped.message or dumped.status}):"
+                " the fault did not come back in it."
+            )
         try:
             found = diagnose_dump(read_dump(self.folder / "dump"))
         except RecordError:
@@ -173,14 +202,51 @@ class Ladder:
             outcome_file=str(outcome_file),
             dump_folder=str(self.folder / "dump") if stage == "dump" else None,
             dump_mode=self.dump_mode,
+            is_module=self.is_module,
+            hang_s=self.hang_s,
         )
         ended = self.launch(spec, self.cap_bytes)
         self.dropped = self.dropped or ended.dropped
+        self.stopped = self.stopped or ended.stopped
         if outcome_file.exists():
             return Outcome(**json.loads(outcome_file.read_text(encoding="utf-8")))
         if ended.dropped:
             return Outcome("fault")
+        if ended.stopped:
+            site = _last_user_line(outcome_file.with_suffix(".crash"))
+            return Outcome("interrupted", message=f"at {site.file}:{site.line}" if site else "")
         return Outcome("raised", [_of_crash(ended, outcome_file).to_dict()])
+
+
+CAUSES = {
+    "divergence": ("unscaled-input", "unscaled-targets", "learning-rate-too-high"),
+    "exploding-gradient": ("unscaled-input", "unscaled-targets", "learning-rate-too-high"),
+    "vanishing-gradient": ("unscaled-input", "saturating-activations"),
+    "saturated-units": ("unscaled-input", "constant-initialisation"),
+    "dead-units": ("unscaled-input", "learning-rate-too-high"),
+    "loss-not-falling": ("nothing-trainable", "no-gradient", "unscaled-input"),
+    "class-collapse": ("unscaled-input", "learning-rate-too-high"),
+    "shape-mismatch": ("missing-flatten", "label-format", "one-unit-for-classes"),
+}
+"""Symptom -> what it follows from where both are found, the likeliest first."""
+
+
+def linked(found: list[Diagnosis]) -> list[Diagnosis]:
+    """Say of each finding which other one it follows from.
+
+    Args:
+        found: Findings in any order.
+
+    Returns:
+        The same, with ``caused_by`` where it was open and one of the causes is there.
+    """
+    sure = {one.symptom for one in found if one.severity in ("error", "ended")}
+    return [
+        replace(one, caused_by=next((c for c in CAUSES.get(one.symptom, ()) if c in sure), None))
+        if one.caused_by is None
+        else one
+        for one in found
+    ]
 
 
 def _joined(watched: list[Diagnosis], numerical: list[Diagnosis]) -> list[Diagnosis]:
@@ -257,9 +323,13 @@ def _last_user_line(crash_file: Path) -> CallSite | None:
 
 
 def run_script(
-    script: Path,
+    script: Path | str,
     arguments: tuple[str, ...] = (),
     *,
+    is_module: bool = False,
+    limit_s: float | None = None,
+    hang_s: float = DEFAULT_HANG_S,
+    announce: Callable[[str], None] = lambda text: None,
     keep_dump: Path | None = None,
     dump_mode: str = "CONCISE_HEALTH",
     cap_bytes: int = DEFAULT_CAP_BYTES,
@@ -270,8 +340,12 @@ def run_script(
     The script runs twice where it turns NaN or Inf: what it writes, it writes twice.
 
     Args:
-        script: The Python file.
+        script: The Python file or notebook, or a module's name.
         arguments: Its arguments.
+        is_module: Whether it is a module's name.
+        limit_s: Seconds after which a run is stopped; what is known until then is told.
+        hang_s: Seconds without a step after which the stacks of all threads are shown.
+        announce: Tells the user before the script is run again.
         keep_dump: A new or empty folder for the outcomes and the dump; None keeps nothing.
         dump_mode: Tensor mode of the dump.
         cap_bytes: Most that the dump may take on disk; bytes.
@@ -284,8 +358,7 @@ def run_script(
     Raises:
         ConfigError: There is no such script, or the folder is not empty.
     """
-    if not script.is_file():
-        raise ConfigError("A Python script is expected.", str(script))
+    program = found_program(str(script), is_module)
     if keep_dump is not None and keep_dump.exists() and any(keep_dump.iterdir()):
         raise ConfigError(
             "A new or empty folder is expected: two dumps in one cannot be read.", str(keep_dump)
@@ -293,88 +366,9 @@ def run_script(
     with tempfile.TemporaryDirectory(prefix="headstart-debug-") as scratch:
         folder = keep_dump or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        launch = subprocess_launcher(output)
-        ladder = Ladder(str(script.resolve()), arguments, folder, launch, dump_mode, cap_bytes)
+        launch = subprocess_launcher(output, limit_s)
+        ladder = Ladder(
+            program, arguments, folder, launch, dump_mode, cap_bytes, is_module, hang_s, announce
+        )
         result = ladder.climb()
     return result if keep_dump else replace(result, dump_folder=None)
-
-
-def subprocess_launcher(output: TextIO | None) -> Launch:
-    """Return what runs a specification in a new Python process.
-
-    Args:
-        output: Where the script's own output goes in the first run; None discards it.
-
-    Returns:
-        A `Launch`.
-    """
-
-    def launch(spec: RunSpec, cap_bytes: int) -> Ended:
-        spec_file = Path(spec.outcome_file).with_suffix(".spec.json")
-        spec_file.write_text(json.dumps(asdict(spec)), encoding="utf-8")
-        stream: Any = output if spec.stage == "watch" and output is not None else subprocess.DEVNULL
-        # Else TensorFlow fills a screen before the first line of the script's own.
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
-        if spec.stage != "watch":
-            environment["TF_XLA_FLAGS"] = (
-                environment.get("TF_XLA_FLAGS", "") + " --tf_xla_auto_jit=-1"
-            ).strip()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "headstart.debug.running.child", str(spec_file)],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=None if stream is output and output is not None else subprocess.DEVNULL,
-            env=environment,
-        )
-        folder = Path(spec.dump_folder) if spec.dump_folder else None
-        return wait_within_cap(process.pid, process.poll, folder, cap_bytes)
-
-    return launch
-
-
-def wait_within_cap(
-    pid: int, poll: Callable[[], int | None], folder: Path | None, cap_bytes: int
-) -> Ended:
-    """Wait for a process, and end it before its folder reaches a cap.
-
-    Args:
-        pid: The process.
-        poll: Returns its exit code, or None while it runs.
-        folder: What it fills; None where it fills nothing.
-        cap_bytes: Most that the folder may take.
-
-    Returns:
-        How it ended.
-    """
-    previous = 0
-    while (exit_code := poll()) is None:
-        if folder is not None:
-            written = folder_bytes(folder)
-            growth, previous = max(0, written - previous), written
-            # The next look comes a poll later: what may be written until then counts already.
-            if written + 2 * growth > CAP_HEADROOM * cap_bytes:
-                os.kill(pid, signal.SIGKILL)
-                while poll() is None:
-                    time.sleep(POLL_S)
-                kept = _cut_to(folder, cap_bytes)
-                return Ended(
-                    -signal.SIGKILL,
-                    f"The dump was stopped at {kept:,} bytes, near its cap of {cap_bytes:,}: "
-                    "what the script did after that was not recorded.",
-                )
-        time.sleep(POLL_S)
-    return Ended(exit_code)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a folder, 0 where there is none."""
-    return sum(path.stat().st_size for path in folder.glob("**/*") if path.is_file())
-
-
-def _cut_to(folder: Path, cap_bytes: int) -> int:
-    """Cut the longest file where a folder is over its cap after all; readers take a cut record."""
-    excess = folder_bytes(folder) - cap_bytes
-    if excess > 0:
-        longest = max(folder.iterdir(), key=lambda path: path.stat().st_size)
-        os.truncate(longest, max(0, longest.stat().st_size - excess))
-    return folder_bytes(folder)

@@ -11,7 +11,8 @@ import gc
 import inspect
 import math
 import warnings
-from collections import defaultdict
+import weakref
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.preflight.fit_data import found_after_fit
+from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
@@ -81,13 +83,15 @@ class Watch:
     def __init__(self, with_rules: bool) -> None:
         self.with_rules = with_rules
         self.sign: Sign | None = None
-        self.graphs: list[Any] = []
+        self._graphs: list[weakref.ref[Any]] = []
         self.losses: dict[str, list[float]] = defaultdict(list)
         self.optimizer_site: CallSite | None = None
         self._found: list[Diagnosis] = []
         self._retraces: RetraceCounter | None = None
         self._in_keras = 0
         self._loops = OwnLoops()
+        self._takes_gradients = False
+        self._counts: Counter[str] = Counter()
 
     def arm_tensorflow(self) -> None:
         """Patch tf.function and GradientTape."""
@@ -101,13 +105,23 @@ class Watch:
             watch_eager_broadcasts(self._found.append)
 
     def _on_trace(self, made: Any) -> None:
-        self.graphs.append(made.graph)
+        self._note_graph(made)
         if self.with_rules:
             self._look_through(made.graph)
 
     def _look_through(self, graph: Any) -> None:
         with harmless("the rules about graphs"):
             self._found += check_graph(graph)
+
+    def _note_graph(self, made: Any) -> None:
+        # Held weakly: a search trains hundreds of models, and their graphs must go with them.
+        self._graphs = [graph for graph in self._graphs if graph() is not None]
+        self._graphs.append(weakref.ref(made.graph))
+
+    @property
+    def graphs(self) -> list[Any]:
+        """The traced graphs that still live."""
+        return [graph for ref in self._graphs if (graph := ref()) is not None]
 
     def arm_keras(self) -> None:
         """Patch Keras's loops."""
@@ -201,6 +215,8 @@ class Watch:
         import tensorflow as tf
 
         name = str(getattr(function, "__name__", "function"))
+        if not self._takes_gradients:  # else that is what a step is
+            watched.note("own_steps")
         for tensor in tf.nest.flatten(result):
             if not isinstance(tensor, tf.Tensor) or not tensor.dtype.is_floating:
                 continue
@@ -209,10 +225,12 @@ class Watch:
 
     def _note_loss(self, name: str, value: float) -> None:
         history = self.losses[name]
+        self._counts[name] += 1
         if len(history) < MAX_HISTORY:
             history.append(value)
+        watched.note_metric(name, value)
         if not math.isfinite(value):
-            self.note(Sign("result", name, str(value), step=len(history) - 1))
+            self.note(Sign("result", name, str(value), step=self._counts[name] - 1))
 
     def _watch_gradients(self) -> None:
         import tensorflow as tf
@@ -230,15 +248,15 @@ class Watch:
                 if not watch._in_keras:
                     watch._loops.on_gradient(sources, gradients)
                 if not watch._in_keras and tf.executing_eagerly():
+                    watch._takes_gradients = True
+                    watched.note("own_steps")
                     watch._check_target(target)
             return gradients
 
         tf.GradientTape.gradient = differentiate_and_check
 
     def _watch_sessions(self) -> None:
-        import tensorflow as tf
-
-        watch, session_class = self, tf.compat.v1.Session
+        watch, session_class = self, private("BaseSession")  # of every kind of session
         run = session_class.run
 
         @functools.wraps(run)
@@ -254,10 +272,15 @@ class Watch:
     def _check_fetched(self, fetches: Any, result: Any) -> None:
         import tensorflow as tf
 
+        watched.note("session_runs")
         names = [str(getattr(item, "name", item)) for item in tf.nest.flatten(fetches)]
         for name, value in zip(names, tf.nest.flatten(result), strict=False):
-            if isinstance(value, np.generic) and value.dtype.kind == "f":
-                self._note_loss(name, float(value))
+            if not isinstance(value, np.generic | np.ndarray) or value.dtype.kind != "f":
+                continue
+            if value.size == 1:
+                self._note_loss(name, float(value.reshape(())))
+            elif np.isnan(value).any():  # Inf may well be meant, in a mask
+                self.note(Sign("result", name, "nan", step=watched.session_runs - 1))
 
     def _check_target(self, target: Any) -> None:
         import tensorflow as tf
@@ -283,6 +306,7 @@ class Watch:
                     mine = self._callbacks_for(model, name)
                     call.arguments["callbacks"] = [*keras.tree.flatten(given or []), *mine]
                     rules = mine[0] if name == "fit" and self.with_rules else None
+            watched.note("fits" if name == "fit" else "evaluations")
             self._in_keras += 1
             is_broken = True
             try:
@@ -355,6 +379,7 @@ def _sign_callback(watch: Watch) -> Any:
 
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             self.step += 1
+            watched.note("steps")
             with harmless("the watch over Keras"):
                 self._look(batch, logs or {})
 
@@ -374,6 +399,7 @@ def _sign_callback(watch: Watch) -> Any:
                 if np.size(value) != 1:
                     continue
                 number = float(np.asarray(value).reshape(()))
+                watched.note_metric(name, number)
                 if name == "loss":
                     watch.losses["loss"].append(number)
                 if not math.isfinite(number):

@@ -215,11 +215,11 @@ def _windows(values: Sequence[float], count: int) -> list[float]:
 def _noise_of_mean(values: Sequence[float], count: int) -> float:
     """Standard error of a window's mean, from how much the steps within windows differ."""
     size = max(1, len(values) // count)
-    within = [
-        (value - _mean(values[i : i + size])) ** 2
-        for i in range(0, size * count, size)
-        for value in values[i : i + size]
-    ]
+    within = []
+    for i in range(0, size * count, size):
+        window = values[i : i + size]
+        mean = _mean(window)
+        within += [(value - mean) ** 2 for value in window]
     return math.sqrt(_mean(within) / max(1, size - 1)) if size > 1 else math.inf
 
 

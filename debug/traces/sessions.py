@@ -28,6 +28,7 @@ from headstart.debug.dump.dump import TensorEvent, event_of_array
 from headstart.debug.internals import private
 from headstart.errors import ConfigError
 
+CAP_BYTES = 1 << 30
 TensorFilter = Callable[[str, npt.NDArray[Any]], bool]
 """Takes a tensor's name and value, and tells whether it is wanted."""
 
@@ -93,6 +94,7 @@ class DebugSession:
         session: The ``tf.compat.v1.Session``.
         folder: Where the dumps go; None for a folder that lives as long as this object.
         keeps_first_bad: Dump no more once a run had NaN or Inf, so that it stays the last.
+        cap_bytes: A run whose dump takes more is the last one dumped.
 
     Example:
         >>> with DebugSession(tf.compat.v1.Session()) as session:
@@ -101,9 +103,14 @@ class DebugSession:
     """
 
     def __init__(
-        self, session: Any, folder: Path | None = None, keeps_first_bad: bool = False
+        self,
+        session: Any,
+        folder: Path | None = None,
+        keeps_first_bad: bool = False,
+        cap_bytes: int = CAP_BYTES,
     ) -> None:
         self._plain = session
+        self._cap_bytes = cap_bytes
         self._keeps_first_bad = keeps_first_bad
         self._is_settled = False
         self._is_temporary = folder is None
@@ -138,23 +145,37 @@ class DebugSession:
         """Leave the wrapped session; it can still be asked about its last run."""
         self._session.__exit__(kind, error, traceback)
 
-    def run(self, fetches: Any, feed_dict: dict[Any, Any] | None = None) -> Any:
+    def run(
+        self,
+        fetches: Any,
+        feed_dict: dict[Any, Any] | None = None,
+        options: Any = None,
+        run_metadata: Any = None,
+    ) -> Any:
         """Run the graph as ``Session.run`` does, and dump every tensor.
 
         Args:
             fetches: What to fetch.
             feed_dict: Values of placeholders.
+            options: ``tf.compat.v1.RunOptions``.
+            run_metadata: Takes ``tf.compat.v1.RunMetadata``.
 
         Returns:
             The fetched values.
         """
         if self._is_settled:
-            return self._plain.run(fetches, feed_dict=feed_dict)
+            return self._plain.run(fetches, feed_dict, options, run_metadata)
         for earlier in self._folder.glob("run_*"):
             shutil.rmtree(earlier)  # only the last run can be asked about
-        result = self._session.run(fetches, feed_dict=feed_dict)
+        result = self._session.run(fetches, feed_dict, options, run_metadata)
         self._is_settled = self._keeps_first_bad and bool(self.matching())
+        self._is_settled = self._is_settled or self._is_over_the_cap()
         return result
+
+    def _is_over_the_cap(self) -> bool:
+        """Whether one run took so much of the disk that no other is dumped."""
+        files = (path for path in self._folder.glob("**/*") if path.is_file())
+        return sum(path.stat().st_size for path in files) > self._cap_bytes
 
     def add_filter(self, name: str, predicate: TensorFilter) -> None:
         """Add a filter for ``matching``.
@@ -245,8 +266,11 @@ class DebugSession:
         return []
 
     def close(self) -> None:
-        """Close the session and remove its dumps, if they were its own; ask before."""
+        """Close the session; it can still be asked about its last run."""
         self._session.close()
+
+    def forget(self) -> None:
+        """Remove the dumps, if they were this object's own; it can be asked no more."""
         if self._is_temporary:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -274,6 +298,33 @@ class DebugSession:
         if not runs:
             raise ConfigError("A run of this session is expected first.", "none yet")
         return private("DebugDumpDir")(str(runs[-1]), validate=False)
+
+
+def wrapping(plain_class: type, wrap: Callable[[Any], Any]) -> type:
+    """Return a stand-in for a session class whose sessions come out wrapped.
+
+    ``isinstance(session, tf.compat.v1.Session)`` holds for them as for plain ones.
+
+    Args:
+        plain_class: ``tf.compat.v1.Session`` or another.
+        wrap: Wraps one of its sessions.
+
+    Returns:
+        The class to put in its place.
+    """
+
+    class Kind(type(plain_class)):  # type: ignore[misc]
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            if cls is not stand_in:  # a class that the program derived from it
+                return super().__call__(*args, **kwargs)
+            return wrap(plain_class(*args, **kwargs))
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            inner = getattr(instance, "_plain", getattr(instance, "_sess", instance))
+            return isinstance(inner, plain_class if cls is stand_in else cls)
+
+    stand_in: type = Kind(plain_class.__name__, (plain_class,), {})
+    return stand_in
 
 
 def interactive_session(session: Any, filters: Sequence[tuple[str, TensorFilter]] = ()) -> Any:

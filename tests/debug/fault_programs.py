@@ -10,7 +10,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.running.ladder import Ended, Ladder, ScriptRun
+from headstart.debug.running.ladder import Ladder, ScriptRun
+from headstart.debug.running.process import Ended
 
 FAULTS = Path(__file__).parent / "faults"
 BUGGY = sorted((FAULTS / "buggy").glob("*.py"))

@@ -82,9 +82,10 @@ def test_a_script_that_cannot_be_run_exits_with_2(tmp_path, text, reason):
 
 
 def test_a_missing_script_exits_with_2(tmp_path):
-    result = invoke("run", tmp_path / "absent.py")
+    result = invoke("run", "--json", tmp_path / "absent.py")
     assert result.returncode == 2
     assert "absent.py" in result.stderr
+    assert json.loads(result.stdout)["status"] == "unrunnable"
 
 
 def test_a_folder_without_a_dump_exits_with_2(tmp_path):
@@ -94,15 +95,47 @@ def test_a_folder_without_a_dump_exits_with_2(tmp_path):
 def test_a_script_without_tensorflow_is_healthy(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("print(1)")
-    result = invoke("run", script, "--json")
+    result = invoke("run", "--json", script)
     assert result.returncode == 0
-    assert json.loads(result.stdout)["diagnoses"] == []
+    payload = json.loads(result.stdout)
+    assert payload["diagnoses"] == []
+    assert payload["watched"].startswith("Nothing was watched")
 
 
 def test_a_session_script_lists_its_bad_tensors(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SESSION)
-    result = invoke("session", script, "--node", "logs")
+    result = invoke("session", "--node", "logs", script)
     assert result.returncode == 1, result.stderr
     assert "1 tensors with NaN or Inf\n  logs:0: NaN 0, Inf 1" in result.stdout
     assert f"{script}:7" in result.stdout
+
+
+CLOSED = """
+import tensorflow as tf
+
+v1 = tf.compat.v1
+v1.disable_eager_execution()
+
+
+def main(argv):
+    x = v1.placeholder(tf.float32, [2], name="x")
+    y = tf.math.log(x, name="logs")
+    session = v1.InteractiveSession()
+    assert isinstance(session, v1.InteractiveSession)
+    metadata = v1.RunMetadata()
+    session.run(y, {x: [0.0, 1.0]}, options=v1.RunOptions(), run_metadata=metadata)
+    session.close()
+
+
+v1.app.run(main)
+"""
+
+
+def test_a_closed_interactive_session_of_app_run_can_still_be_asked(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(CLOSED)
+    result = invoke("session", "--json", script)
+    assert result.returncode == 1, result.stderr
+    (report,) = json.loads(result.stdout)["sessions"]
+    assert report["diagnoses"][0]["line"] == 10

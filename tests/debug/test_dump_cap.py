@@ -5,13 +5,8 @@ import time
 import pytest
 
 from headstart.debug.dump.dump import read_dump
-from headstart.debug.running.ladder import (
-    Ladder,
-    folder_bytes,
-    run_script,
-    subprocess_launcher,
-    wait_within_cap,
-)
+from headstart.debug.running.ladder import Ladder, run_script
+from headstart.debug.running.process import folder_bytes, subprocess_launcher, wait_within_cap
 from headstart.errors import ConfigError, RecordError
 
 CAP_BYTES = 4_000_000

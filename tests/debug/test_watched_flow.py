@@ -66,3 +66,9 @@ def test_a_stages_finding_names_its_setting_and_no_line_of_headstarts() -> None:
 def test_settings_that_findings_name_exist(section: str, model: type[Config]) -> None:
     fields = model.model_fields[section].annotation.model_fields
     assert set(SETTING_OF.values()) <= set(fields)
+
+
+def test_keys_of_artifacts_are_ones_that_prefect_takes():
+    assert diagnosis.artifact_key("Train mine, again!", "findings") == "train-mine-again-findings"
+    assert diagnosis.artifact_key("Ünïcode_Flow", "diagnosis") == "n-code-flow-diagnosis"
+    assert diagnosis.artifact_key("!!", "findings") == "flow-findings"

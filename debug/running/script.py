@@ -1,0 +1,97 @@
+"""Running a stranger's program in this process, as Python itself would.
+
+A script, a module (``-m package.module``) or the code cells of a notebook. There is one way to do
+it, whoever wants to watch.
+"""
+
+import ast
+import importlib.util
+import json
+import linecache
+import runpy
+import sys
+from pathlib import Path
+
+from headstart.errors import ConfigError
+
+_MAGIC = ("%", "!", "?")
+"""What IPython takes for itself at the start of a line."""
+
+
+def found_program(target: str, is_module: bool = False) -> str:
+    """Return a program's target in a form that does not depend on the working folder.
+
+    Args:
+        target: Path of a ``.py`` or ``.ipynb`` file, or a module's name.
+        is_module: Whether it is a module's name.
+
+    Returns:
+        The absolute path, or the module's name.
+
+    Raises:
+        ConfigError: There is no such program.
+    """
+    if not is_module:
+        if not Path(target).is_file():
+            raise ConfigError("A Python script is expected.", target, "check the path")
+        return str(Path(target).resolve())
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        spec = importlib.util.find_spec(target)
+    except (ImportError, ValueError):
+        spec = None
+    finally:
+        sys.path.pop(0)
+    if spec is None:
+        raise ConfigError(
+            "A module that can be imported from here is expected after -m.",
+            target,
+            "change to the folder that holds its package, or give the script's path",
+        )
+    return target
+
+
+def run_program(target: str, arguments: tuple[str, ...] = (), is_module: bool = False) -> None:
+    """Run a program as ``__main__``; what it raises is raised.
+
+    Args:
+        target: What `found_program` returned.
+        arguments: Its own arguments.
+        is_module: Whether it is a module's name.
+    """
+    sys.argv = [target, *arguments]
+    if is_module:
+        sys.path.insert(0, str(Path.cwd()))
+        runpy.run_module(target, run_name="__main__", alter_sys=True)
+        return
+    sys.path.insert(0, str(Path(target).resolve().parent))
+    if target.endswith(".ipynb"):
+        _run_notebook(Path(target))
+    else:
+        runpy.run_path(target, run_name="__main__")
+
+
+def _run_notebook(path: Path) -> None:
+    """Run the code cells in one namespace; lines for IPython itself are left out."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            "A Jupyter notebook of version 4 is expected.", f"{path}: {error}"
+        ) from None
+    main = type(sys)("__main__")
+    sys.modules["__main__"] = main
+    codes = ["".join(cell["source"]) for cell in cells if cell.get("cell_type") == "code"]
+    for number, code in enumerate(codes, start=1):
+        lines = [_without_magic(line) for line in code.splitlines(keepends=True)]
+        name = f"{path} cell {number}"
+        # So that tracebacks, AutoGraph and a diagnosis can read the cell.
+        linecache.cache[name] = (len(code), None, lines, name)
+        exec(compile(ast.parse("".join(lines), name), name, "exec"), main.__dict__)
+
+
+def _without_magic(line: str) -> str:
+    text = line.lstrip()
+    if not text.startswith(_MAGIC):
+        return line
+    return f"{line[: len(line) - len(text)]}pass  # {text}"
