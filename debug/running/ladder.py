@@ -238,8 +238,15 @@ def linked(found: list[Diagnosis]) -> list[Diagnosis]:
         found: Findings in any order.
 
     Returns:
-        The same, with ``caused_by`` where it was open and one of the causes is there.
+        The same, with ``caused_by`` where it was open and one of the causes is there; what names
+        the symptom that ended the program counts as that too.
     """
+    ended = {one.symptom for one in found if one.severity == "ended"}
+    # A rule that saw the same as the exception may know more of it: confidence decides.
+    found = [
+        replace(one, severity="ended") if one.symptom in ended and one.severity == "error" else one
+        for one in found
+    ]
     sure = {one.symptom for one in found if one.severity in ("error", "ended")}
     return [
         replace(one, caused_by=next((c for c in CAUSES.get(one.symptom, ()) if c in sure), None))

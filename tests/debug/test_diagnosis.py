@@ -1,7 +1,21 @@
 import json
 
-from headstart.debug.diagnosis import Diagnosis, TensorHealth, ranked, source_lines, to_json
-from headstart.debug.rendering import HEALTHY, render_html, render_markdown, render_text
+from headstart.debug.diagnosis import (
+    Diagnosis,
+    TensorHealth,
+    healthy_with,
+    ranked,
+    source_lines,
+    to_json,
+)
+from headstart.debug.rendering import (
+    HEALTHY,
+    render_html,
+    render_markdown,
+    render_screen,
+    render_text,
+)
+from headstart.debug.running.ladder import linked
 
 FOUND = Diagnosis(
     symptom="nan",
@@ -91,3 +105,27 @@ def test_no_diagnosis_reads_as_healthy():
     assert render_text([]) == HEALTHY
     assert HEALTHY in render_markdown([])
     assert HEALTHY in render_html([])
+
+
+def test_a_cause_comes_before_what_follows_from_it_and_folds_it_into_a_line():
+    cause = Diagnosis("unscaled-input", "The inputs reach 255.", confidence=0.6)
+    consequence = Diagnosis("divergence", "The loss grew.", confidence=0.9)
+    advice = Diagnosis("overfitting", "The curves part.", severity="advice")
+    found = ranked(linked([advice, consequence, cause]))
+    assert [one.symptom for one in found] == ["unscaled-input", "divergence", "overfitting"]
+    assert found[1].caused_by == "unscaled-input"
+    screen = render_screen(found)
+    assert "What follows from it: divergence" in screen
+    assert "The loss grew." not in screen
+    assert "also advice: overfitting" in screen
+    assert not healthy_with(found)
+    assert healthy_with([advice])
+
+
+def test_what_ended_the_program_comes_first_and_the_surer_of_two_that_name_it():
+    ended = Diagnosis("no-gradient", "No variable gets one.", severity="ended", confidence=0.5)
+    exact = Diagnosis("no-gradient", "ArgMax has none.", line=3, file="a.py", confidence=0.9)
+    other = Diagnosis("input-scale", "The inputs are large.", confidence=0.99)
+    assert [one.cause for one in ranked(linked([other, ended, exact]))] == [
+        "ArgMax has none.", "No variable gets one.", "The inputs are large.",
+    ]  # fmt: skip
