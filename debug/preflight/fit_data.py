@@ -253,7 +253,7 @@ def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
             if verdict.level != "unknown"
             else f"The training was too short: only {num} steps.",
             phase="optimizer",
-            severity="warning",
+            severity="advice",
             confidence=0.7,
             suggestions=(
                 "train longer: more epochs, or smaller batches (more steps an epoch)",
