@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from headstart.tasks.store.garbage import (
 )
 from headstart.tasks.store.inventory import list_holdings
 from headstart.tasks.store.records import RowCollection, RowId, shards_of
+from headstart.tasks.store.verifying import verify
 
 ROWS = [RowId(bytes_digest(bytes([number])), 0) for number in range(4)]
 
@@ -94,14 +96,13 @@ def test_garbage_is_what_killed_runs_and_damage_left(full: Store) -> None:
 
 
 def test_nothing_is_removed_while_a_run_goes_on(full: Store) -> None:
-    (full.root / "tmp" / "of-a-run-that-goes-on").mkdir()
-    with use_store(Store(full.root)):
+    with use_store(Store(full.root)), full.staging() as folder:
         with pytest.raises(RecordError, match="a run is using"):
             collect_garbage(full, Criteria(views=True))
         with pytest.raises(RecordError, match="a run is using"):
             merge_small_shards(full)
-        assert list_garbage(full, Criteria())[0][0] == "tmp/of-a-run-that-goes-on"
-    assert removed(full) == ["tmp/of-a-run-that-goes-on"]
+        assert list_garbage(full, Criteria())[0][0] == f"tmp/{folder.name}"
+    assert removed(full) == []
 
 
 def test_views_go_on_request_alone(full: Store) -> None:
@@ -179,3 +180,50 @@ def test_merging_many_small_shards_makes_nothing_a_miss(
     assert kept.num_rows == 50
     assert removed(store) == []
     assert merge_small_shards(store) == []
+
+
+def test_a_store_whose_garbage_was_removed_half_way_is_whole(
+    full: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after each removal in turn."""
+    remaining = 0
+    original = Store.remove
+
+    def remove(self: Store, path: Path) -> None:
+        nonlocal remaining
+        if remaining == 0:
+            raise KeyboardInterrupt
+        remaining -= 1
+        original(self, path)
+
+    monkeypatch.setattr(Store, "remove", remove)
+    for number in range(6):
+        make_greeting(full)
+        fill(full, "views")
+        fill(full, "bottlenecks")
+        make_rows(full)
+        remaining = number
+        with suppress(KeyboardInterrupt):
+            collect_garbage(full, Criteria(views=True, unused_days=0.0))
+        assert verify(full).damaged == []
+    assert list_holdings(full) == []
+
+
+def test_a_merge_that_is_killed_half_way_leaves_a_whole_store(
+    full: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(full, "bottlenecks", [RowId(bytes_digest(b"another"), 0)])
+    removals = 0
+    original = Store.remove
+
+    def remove(self: Store, path: Path) -> None:
+        nonlocal removals
+        removals += 1
+        original(self, path)
+        if removals == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "remove", remove)
+    with pytest.raises(KeyboardInterrupt):
+        merge_small_shards(full)
+    assert verify(full).damaged == []

@@ -22,9 +22,10 @@ from headstart.tasks.store import remote_store
 from headstart.tasks.store.artifacts import Store, default_root
 from headstart.tasks.store.fingerprint import bytes_digest
 from headstart.tasks.store.garbage import Criteria, list_garbage
-from headstart.tasks.store.inventory import list_holdings, usage, verify
+from headstart.tasks.store.inventory import list_holdings, usage
 from headstart.tasks.store.records import RowCollection, RowId
 from headstart.tasks.store.remote_store import RemoteStore, folder_here, open_store
+from headstart.tasks.store.verifying import verify
 from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
 from tests.scratch_data import SCRATCH, write_idx
 
@@ -267,7 +268,7 @@ def test_upkeep_sees_what_is_in_the_bucket_and_removes_nothing(url: str, elsewhe
     in_rows = sum(size for name, size in sizes.items() if "/rows/" in name)
     assert (holding.kind, holding.num_rows, holding.num_bytes) == ("bottlenecks", 6, in_rows)
     assert usage(store, [holding])["bottlenecks"] == in_rows
-    assert verify(store).damaged == ()
+    assert verify(store).damaged == []
     with (
         pytest.raises(RecordError, match="removes nothing from a store in a bucket"),
         store.unused(),
@@ -379,7 +380,7 @@ def test_views_of_epochs_are_found_and_read_elsewhere(
     data = write_idx(tmp_path / "bars")
     train(1)
     there = elsewhere(url)
-    assert verify(there).damaged == ()
+    assert verify(there).damaged == []
     second = statuses(train(2))
     assert (second["epoch_views"], second["training"]) == ("hit", "miss")
 

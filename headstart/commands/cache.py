@@ -42,19 +42,45 @@ def cache_du(store: StoreFolder = None, as_json: AsJson = False) -> None:
 
 
 @app.command("verify")
-def cache_verify(store: StoreFolder = None, as_json: AsJson = False) -> None:
+def cache_verify(
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            "--older-than",
+            min=0.0,
+            help="Leave out shards that were hashed within so many days; for a nightly check.",
+        ),
+    ] = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
     """Hash every file; damaged ones are set aside, and made again when they are needed."""
-    from headstart.tasks.store.inventory import verify
+    from headstart.launch import quiet_tensorflow
+    from headstart.tasks.models.registry import Registry
+    from headstart.tasks.store.verifying import verify
 
-    check = verify(_open_existing(store))
+    opened = _open_existing(store)
+    with quiet_tensorflow():  # a damaged index is made again with it
+        check = verify(opened, older_than, Registry(opened).digests())
     if as_json:
-        print_json({"files": check.num_files, "damaged": list(check.damaged)})
+        print_json(check.to_dict())
     else:
-        print(f"{check.num_files:,} files checked, {len(check.damaged):,} damaged")
-        for path in check.damaged:
-            print(f"  set aside: {path}")
+        _print_check(check)
     if check.damaged:
         raise typer.Exit(code=4)
+
+
+def _print_check(check: Any) -> None:
+    recent = f", {check.num_recent:,} checked not long ago" if check.num_recent else ""
+    print(f"{check.num_files:,} files checked, {len(check.damaged):,} damaged{recent}")
+    kinds = (
+        ("damaged", check.damaged),
+        ("not readable by you, left alone", check.unreadable),
+        ("being written, left alone", check.busy),
+    )
+    for what, paths in kinds:
+        for path in paths:
+            print(f"  {what}: {path}")
 
 
 @app.command("gc")

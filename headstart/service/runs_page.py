@@ -4,7 +4,6 @@ import functools
 import html
 import http.server
 import io
-import json
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -66,13 +65,13 @@ def runs_page(folder: Path) -> str:
 
 def _row(run: Path) -> str:
     from headstart.tasks.evaluation.findings import percent
+    from headstart.tasks.store.sealing import read_sealed
 
     address, name = quote(run.name, errors="surrogateescape"), html.escape(run.name)
     files = f'<a href="{address}/">files</a>'
     try:
-        text = (run / "run.json").read_text(encoding="utf-8")
         finished = (run / "run.json").stat().st_mtime
-        fields = json.loads(text)
+        fields = read_sealed(run / "run.json")
         page, took_s = Path(fields["report"]).name, float(fields["seconds"])
         judged = fields.get("metrics") or {}
         accuracies = [

@@ -1,6 +1,5 @@
 """Promoting a model: only one that beats the one in use, on the same images."""
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from headstart.tasks.models.registry import MODEL_FILE, Registry, Version, check
 from headstart.tasks.progress import reporter
 from headstart.tasks.runs.run_folder import RUN_FILE
 from headstart.tasks.store.artifacts import current_store
+from headstart.tasks.store.sealing import read_sealed
 
 _SPLITTING = ("val_fraction", "test_fraction", "split_seed", "exclude")
 """Fields of a data set's configuration that decide which images are held out."""
@@ -231,7 +231,7 @@ def _recorded(run: Path) -> tuple[Split | None, float | None]:
     """Return the figure that a run itself reports."""
     splits: tuple[Split, ...] = ("test", "val")
     try:
-        metrics = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("metrics", {})
+        metrics = read_sealed(run / RUN_FILE).get("metrics", {})
         for split in splits:
             if split in metrics:
                 return split, float(metrics[split]["accuracy"])

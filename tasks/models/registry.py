@@ -9,7 +9,6 @@ A promoted model is copied, so that nothing done to the run's folder reaches wha
 a version is never changed, so that an earlier one is promoted again by its folder.
 """
 
-import json
 import re
 import shutil
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES
 from headstart.tasks.runs.run_folder import RUN_FILE
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.fingerprint import file_digest
+from headstart.tasks.store.sealing import read_sealed
 
 MODEL_FILE = "model.keras"
 COPIED = (MODEL_FILE, RUN_FILE, "config.yaml", "metrics.json", "report.html")
@@ -104,7 +104,10 @@ class Registry:
         if not self._path.exists():
             return {}
         try:
-            models: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))["models"]
+            fields = read_sealed(self._path)
+            models: dict[str, Any] = fields.pop("models")
+            if fields:  # a damaged checksum's name
+                raise ValueError(f"it has {', '.join(fields)} besides")
             return {name: Entry.model_validate(entry) for name, entry in models.items()}
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise RecordError(
@@ -151,7 +154,7 @@ class Registry:
                 staged.mkdir()
                 for file in COPIED:
                     if (run / file).is_file():
-                        shutil.copy2(run / file, staged / file)
+                        shutil.copyfile(run / file, staged / file)
                 sha256 = file_digest(staged / MODEL_FILE)
                 self._store.publish(staged, target)
             version = Version(
@@ -178,8 +181,31 @@ class Registry:
             self._write({**entries, name: entry.model_copy(update={"last_attempt": attempt})})
 
     def folder_of(self, version: Version) -> Path:
-        """Return the folder of a version."""
-        return self._store.root / version.folder
+        """Return the folder of a version, whose model is the one that was promoted.
+
+        Raises:
+            RecordError: It is damaged or gone.
+        """
+        folder = self._store.root / version.folder
+        try:
+            is_own = file_digest(folder / MODEL_FILE) == version.sha256
+        except OSError:
+            is_own = False
+        if not is_own:
+            raise RecordError(
+                "A promoted model is the file that was promoted.",
+                f"{folder / MODEL_FILE} is damaged or gone",
+                f"restore it from a backup, or promote {version.run} again",
+            )
+        return folder
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each promoted model's file, by its path in the store."""
+        return {
+            f"{version.folder}/{MODEL_FILE}": version.sha256
+            for entry in self.entries().values()
+            for version in entry.versions
+        }
 
     def resolve(self, reference: str) -> Path | None:
         """Find the model that a reference means.

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from headstart.config import BackboneConfig
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.store.artifacts import Store
+from headstart.tasks.store.sealing import read_sealed
 
 REFERENCE = BackboneConfig()
 """The reference model, in whose space data sets are compared: the default backbone."""
@@ -216,8 +217,8 @@ def _folder(store: Store) -> Path:
 
 def _read(path: Path) -> Source:
     try:
-        return Source.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        return Source.model_validate(read_sealed(path))
+    except (OSError, ValueError) as error:
         lines: list[Any] = str(error).splitlines()
         raise ConfigError(
             "a file of the registry of sources is damaged",

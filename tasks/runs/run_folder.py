@@ -41,7 +41,7 @@ from headstart.tasks.running.stage import Outcome
 from headstart.tasks.runs.config_file import is_run_of, write_config
 from headstart.tasks.store.artifacts import Store, artefact
 from headstart.tasks.store.disk_space import explain_full_disk
-from headstart.tasks.store.files import write_json
+from headstart.tasks.store.files import copy_files, write_json
 
 LEFT_OUT_FILE = "left_out.json"
 """Every file that is not in the data set, and why; and those whose decoders complain."""
@@ -186,9 +186,9 @@ def finish_run(
 
     with explain_full_disk(folder):
         for manifest in (export, evaluation):
-            shutil.copytree(artefact(manifest, "."), folder, dirs_exist_ok=True)
+            copy_files(artefact(manifest, "."), folder)
         if not (folder / "tensorboard").exists():  # the head was a hit: show how it was trained
-            shutil.copytree(artefact(head, "tensorboard"), folder / "tensorboard")
+            copy_files(artefact(head, "tensorboard"), folder / "tensorboard")
         page = write_report(folder, report)
     summary = RunSummary(
         run_dir=str(folder),

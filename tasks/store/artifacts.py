@@ -14,24 +14,40 @@ Everything is written under tmp/ and renamed, so a reader never sees half an art
 """
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from headstart.errors import RecordError
 from headstart.tasks.store.disk_space import explain_full_disk
 from headstart.tasks.store.fingerprint import digest, file_digest
 from headstart.tasks.store.locking import hold_alone, hold_shared, try_exclusive
+from headstart.tasks.store.sealing import is_own, read_sealed, seal, sealed_text, unseal
+from headstart.tasks.store.staging import owned_folder, remove_if_abandoned
 
 STORE_LAYOUT = 1
+LAYOUT_FILE = "store.json"
+OWN_FOLDERS = {
+    *("manifests", "artefacts", "rows", "runs", "index", "locks", "tmp", "set-aside"),
+    *("models", "sources", "prefect", "service", "demo"),
+}
+"""All that headstart makes in a store's root, but `LAYOUT_FILE`."""
+NOT_OURS = {"lost+found"}  # what a new volume has in its root
 IN_USE = "in-use.lock"
 """File under locks/ that every run holds, together with the others."""
 
@@ -48,15 +64,21 @@ class FileEntry(BaseModel):
     num_bytes: int
     sha256: str
     mtime_ns: int
-    """A file whose modification time is this one is taken to hold its bytes still."""
+    """A shard whose modification time is this one is taken to hold its bytes still, until they
+    are read; of any other file the bytes are hashed."""
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether it is a shard of rows: large, and hashed whenever its rows are read."""
+        return self.path.endswith(".tfrecord")
 
     def is_intact(self, root: Path, *, thorough: bool = False) -> bool:
-        """Say whether the file still holds what was published.
+        """Say whether the file can be read and holds what was published.
 
         Args:
             root: The store's root.
-            thorough: Hash the bytes in any case; else only where size and modification time
-                leave a doubt (after an edit, or a copy of the store).
+            thorough: Hash the bytes of a shard too, even where size and modification time leave
+                no doubt; other files are small or are handed out, and are hashed in any case.
         """
         path = root / self.path
         try:
@@ -65,9 +87,12 @@ class FileEntry(BaseModel):
             return False
         if stat.st_size != self.num_bytes:
             return False
-        if stat.st_mtime_ns == self.mtime_ns and not thorough:
+        if self.is_shard and stat.st_mtime_ns == self.mtime_ns and not thorough:
             return True
-        if file_digest(path) != self.sha256:
+        try:
+            if file_digest(path) != self.sha256:
+                return False
+        except OSError:
             return False
         if stat.st_mtime_ns != self.mtime_ns:
             # The store was copied: remember that these bytes were checked. On a read-only
@@ -104,6 +129,16 @@ class Manifest(BaseModel):
         files = [[entry.path, entry.sha256] for entry in self.files if not _is_index(entry.path)]
         return digest([self.stage, self.key, sorted(files)])
 
+    @model_serializer(mode="wrap")
+    def _seal(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # In every dump: Prefect keeps copies of its own.
+        return seal(fields_of(self))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unseal(cls, fields: Any) -> Any:
+        return unseal(fields) if isinstance(fields, dict) else fields
+
     @model_validator(mode="after")
     def _check_disk(self) -> Self:
         store = current_store()
@@ -127,20 +162,14 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
-        layout = self.root / "store.json"
+        layout = self.root / LAYOUT_FILE
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            if not layout.exists():
-                if self._holds_others() and not layout.exists():
-                    raise RecordError(
-                        "this folder is not a store, and it is not empty",
-                        f"{self.root} holds other files",
-                        "choose another folder with --store or HEADSTART_STORE",
-                    )
-                (self.root / "tmp").mkdir(exist_ok=True)
-                self.write_json(layout, {"layout": STORE_LAYOUT})
-            found = json.loads(layout.read_text())["layout"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = _layout_of(layout)
+            if found is None:
+                self._begin(layout)
+                found = STORE_LAYOUT
+        except OSError as error:
             raise RecordError(
                 "the store's folder cannot be written",
                 f"{self.root}: {error}",
@@ -154,9 +183,22 @@ class Store:
                 "choose another folder with --store or HEADSTART_STORE",
             )
 
-    def _holds_others(self) -> bool:
-        """Say whether the root holds what no store does; a new volume has a lost+found."""
-        return any(path.name not in ("tmp", "lost+found") for path in self.root.iterdir())
+    def _begin(self, layout: Path) -> None:
+        """Write the layout's file of a new store, or of one that has lost this constant."""
+        others = {path.name for path in self.root.iterdir()} - NOT_OURS - {LAYOUT_FILE}
+        if not others <= OWN_FOLDERS and not layout.exists():
+            raise RecordError(
+                "A store is an empty or new folder, or one that headstart made.",
+                f"{self.root} holds other files",
+                "choose another folder with --store or HEADSTART_STORE",
+            )
+        # Not by way of tmp/, from which another process may sweep.
+        aside = layout.with_name(f".{LAYOUT_FILE}.{uuid.uuid4().hex}")
+        try:
+            aside.write_text(sealed_text({"layout": STORE_LAYOUT}))
+            aside.replace(layout)
+        finally:
+            aside.unlink(missing_ok=True)
 
     @property
     def location(self) -> str:
@@ -196,6 +238,10 @@ class Store:
     def remove(self, path: Path) -> None:
         """Delete a file or folder of the store, within `unused`."""
         if path.is_dir() and not path.is_symlink():
+            # Out of sight in one step: half a folder would be a damaged one.
+            if path.parent != self.root / "tmp":
+                (self.root / "tmp").mkdir(exist_ok=True)
+                path = path.rename(self.root / "tmp" / uuid.uuid4().hex)
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -231,6 +277,19 @@ class Store:
                 "choose another store with --store or HEADSTART_STORE, or copy this one",
             )
 
+    def check_there(self) -> None:
+        """Refuse to write into a store that is no longer there: it would be half a store.
+
+        Raises:
+            RecordError: It was moved or deleted.
+        """
+        if not (self.root / LAYOUT_FILE).exists():
+            raise RecordError(
+                "A store stays where it is while a run uses it.",
+                f"{self.root} was moved or deleted",
+                "put it back, or give the command again: what is missing is computed again",
+            )
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """Yield a new folder under tmp/ that is removed at the end with what is left in it.
@@ -238,20 +297,26 @@ class Store:
         Raises:
             RecordError: The disk is full.
         """
-        parent = self.root / "tmp" if self.is_writable else None
-        if parent is not None:
-            parent.mkdir(exist_ok=True)
-        # Of a store that cannot be written, the folder lies elsewhere: what is made in it may
-        # turn out to be there already.
-        folder = Path(tempfile.mkdtemp(dir=parent))
-        try:
-            with explain_full_disk(self.root):
-                yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        self.check_there()
+        with contextlib.ExitStack() as stack:
+            if self.is_writable:
+                folder = stack.enter_context(owned_folder(self.root / "tmp"))
+            else:
+                # Of a store that cannot be written, the folder lies elsewhere: what is made in
+                # it may turn out to be there already.
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            stack.enter_context(explain_full_disk(self.root))
+            yield folder
+
+    def sweep(self) -> None:
+        """Remove from tmp/ what killed processes have left there."""
+        if self.is_writable:
+            for folder in (self.root / "tmp").glob("*"):
+                remove_if_abandoned(folder)
 
     def publish(self, staged: Path, target: Path) -> None:
         """Move a finished file or folder to its place; what is there already is replaced."""
+        self.check_there()
         target.parent.mkdir(parents=True, exist_ok=True)
         if staged.is_dir() and target.exists():
             # rename() cannot replace a folder that is not empty.
@@ -261,11 +326,11 @@ class Store:
         else:
             staged.replace(target)
 
-    def write_json(self, path: Path, value: Any) -> None:
-        """Write JSON aside, then rename it into place."""
+    def write_json(self, path: Path, fields: dict[str, Any]) -> None:
+        """Write JSON with its checksum aside, then rename it into place."""
         with self.staging() as folder:
             staged = folder / path.name
-            staged.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+            staged.write_text(sealed_text(fields))
             self.publish(staged, path)
 
     def set_aside(self, path: Path) -> None:
@@ -291,16 +356,22 @@ class Store:
         Args:
             name: Of the artefact, for instance "head/<key>".
         """
+        self.check_there()
         if not self.is_writable:  # nobody writes through this process
             yield
             return
-        with hold_alone(self.root / "locks" / (name.replace("/", "-") + ".lock"), name):
+        with hold_alone(self.lock_path(name), name):
             yield
+
+    def lock_path(self, name: str) -> Path:
+        """Return the file of the lock of that name."""
+        return self.root / "locks" / (name.replace("/", "-") + ".lock")
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep garbage collection away for the length of a with block."""
         with hold_shared(self.root / "locks" / IN_USE):
+            self.sweep()
             yield
 
     def check_removable(self) -> None:
@@ -358,9 +429,10 @@ class Store:
     def read_manifest(self, stage: str, key: str, model: type[M]) -> M | None:
         """Return a stored manifest, or None where it or one of its files is not intact."""
         try:
-            return model.model_validate_json(self.manifest_path(stage, key).read_bytes())
+            found = model.model_validate_json(self.manifest_path(stage, key).read_bytes())
         except (OSError, ValidationError):
             return None
+        return found if is_own(found.stage, found.key, found.key_fields, stage, key) else None
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Publish a manifest: from now on the stage is a hit."""
@@ -368,11 +440,19 @@ class Store:
         self.write_json(path, manifest.model_dump(mode="json"))
 
     def manifests(self, stage: str) -> Iterator[dict[str, Any]]:
-        """Yield the stored manifests of a stage as plain data, newest first, unchecked."""
+        """Yield a stage's stored manifests as plain data, newest first, their files unchecked."""
         folder = self.root / "manifests" / stage
         for path in sorted(folder.glob("*.json"), key=_time_ns, reverse=True):
             with contextlib.suppress(OSError, ValueError):
-                yield json.loads(path.read_text())
+                yield read_sealed(path)
+
+
+def _layout_of(path: Path) -> Any:
+    """Return the layout that a store says it has; None where it says none, or cannot be read."""
+    try:
+        return read_sealed(path)["layout"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
 
 
 def _time_ns(path: Path) -> int:

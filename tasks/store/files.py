@@ -1,14 +1,16 @@
-"""Small files written whole or not at all."""
+"""Files written whole or not at all, and copied as if they were new."""
 
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from headstart.errors import RecordError
+from headstart.tasks.store.sealing import seal
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -41,8 +43,25 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write JSON as `write_text` writes text."""
-    return write_text(path, json.dumps(value, indent=1) + "\n")
+    """Write JSON as `write_text` writes text; a mapping with its checksum, for `read_sealed`."""
+    sealed = seal(value) if isinstance(value, dict) else value
+    return write_text(path, json.dumps(sealed, indent=1) + "\n")
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy a folder's files, with the modes that new files and folders have where they go.
+
+    Args:
+        source: The folder.
+        target: Made where it is not there; its mode stays.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(path, copy)
 
 
 @contextlib.contextmanager

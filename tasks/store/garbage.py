@@ -4,7 +4,6 @@ Both happen while no run uses the store, and no run begins meanwhile: whatever l
 was then left by a run that was killed.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from headstart.tasks.store.artifacts import IN_USE, FileEntry, Store
 from headstart.tasks.store.inventory import list_holdings, modified_s, read_manifests
 from headstart.tasks.store.records import Compaction, open_collection
+from headstart.tasks.store.sealing import read_sealed
 
 DAY_S = 24 * 3600
 
@@ -60,7 +60,9 @@ def collect_garbage(store: Store, criteria: Criteria) -> list[tuple[str, int]]:
     """
     with store.unused():
         removed = list_garbage(store, criteria)
-        for name, _ in removed:
+        # Manifests first: who is killed half-way leaves files that nobody asks for, and no
+        # manifest of files that are gone.
+        for name, _ in sorted(removed, key=lambda entry: not entry[0].startswith("manifests/")):
             store.remove(store.root / name)
         for path in (store.root / "locks").glob("*"):  # empty files, and nobody holds them now
             if path.name != IN_USE:
@@ -93,7 +95,8 @@ def merge_small_shards(store: Store) -> list[Compaction]:
                 compaction = collection.write_merged()
                 if compaction is not None:
                     _vouch_for_merged(store, compaction)
-                    for entry in compaction.old:
+                    # A shard without an index does not exist for any reader; not so the reverse.
+                    for entry in sorted(compaction.old, key=lambda entry: entry.is_shard):
                         store.remove(store.root / entry.path)
                     done.append(compaction)
         return done
@@ -105,7 +108,7 @@ def _vouch_for_merged(store: Store, compaction: Compaction) -> None:
         if files is None or old.isdisjoint(entry.path for entry in files):
             continue
         stat = path.stat()
-        fields = json.loads(path.read_text())
+        fields = read_sealed(path)
         kept = {entry.path: entry for entry in files if entry.path not in old}
         kept.update((entry.path, entry) for entry in compaction.new)
         fields["files"] = [entry.model_dump(mode="json") for entry in kept.values()]

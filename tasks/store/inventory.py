@@ -1,9 +1,8 @@
-"""Looking after the store: what is in it, how large it is, whether it is whole.
+"""Looking after the store: what is in it, and how large it is.
 
 Listing and measuring change nothing, and may go on beside runs that add and remove files.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from headstart.tasks.store.artifacts import FileEntry, Store
 from headstart.tasks.store.records import open_collection
+from headstart.tasks.store.sealing import is_own, read_sealed
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,6 @@ class Holding:
         return {**asdict(self), "path": str(self.path)}
 
 
-@dataclass(frozen=True)
-class StoreCheck:
-    """What a check of the whole store found."""
-
-    num_files: int
-    damaged: tuple[str, ...]
-    """Set aside; the next run that needs them makes them again."""
-
-
 def list_holdings(store: Store) -> list[Holding]:
     """List what the store holds, the largest first."""
     holdings = [*_collections(store), *_artefacts(store)]
@@ -69,46 +60,31 @@ def usage(store: Store, holdings: list[Holding]) -> dict[str, int]:
     return dict(sorted(totals.items(), key=lambda pair: -pair[1]))
 
 
-def verify(store: Store) -> StoreCheck:
-    """Hash every file of the store that has a known digest, and set the damaged ones aside."""
-    damaged: list[str] = []
-    num_files = 0
-    for folder in store.folders("rows/*/*"):
-        collection = open_collection(store, folder.parent.name, folder)
-        if collection is None:
-            damaged.append(store.relative(folder))
-            store.set_aside(folder)
-            continue
-        found, hurt = collection.verify()
-        damaged += hurt
-        num_files += found
-    for path, files in read_manifests(store):
-        if files is None:
-            store.set_aside(path)
-            continue
-        own = [entry for entry in files if entry.path.startswith("artefacts/")]
-        hurt = [entry.path for entry in own if not store.holds(entry, thorough=True)]
-        num_files += len(own)
-        if hurt:
-            damaged += hurt
-            store.set_aside(path)
-    return StoreCheck(num_files, tuple(damaged))
-
-
-def read_manifests(store: Store) -> Iterator[tuple[Path, tuple[FileEntry, ...] | None]]:
-    """Yield each manifest's path and the files it vouches for; None where it cannot be read.
+def read_manifests(
+    store: Store, stage: str = "*", key: str = "*"
+) -> Iterator[tuple[Path, tuple[FileEntry, ...] | None]]:
+    """Yield each manifest's path and the files it vouches for; None where it is damaged.
 
     Not as a Manifest, which would refuse to be read where a file is damaged.
+
+    Args:
+        store: Where.
+        stage: Whose manifests; all where not given.
+        key: Which of them; all where not given.
     """
-    for folder in store.folders("manifests/*"):
-        for path in sorted(folder.glob("*.json")):
+    for folder in store.folders(f"manifests/{stage}"):
+        for path in sorted(folder.glob(f"{key}.json")):
             try:
-                entries = json.loads(path.read_text())["files"]
-                yield path, tuple(FileEntry(**entry) for entry in entries)
-            except FileNotFoundError:  # removed meanwhile
+                fields = read_sealed(path)
+                names = (fields["stage"], fields["key"], fields["key_fields"])
+                if is_own(*names, folder.name, path.stem):
+                    yield path, tuple(FileEntry(**entry) for entry in fields["files"])
+                    continue
+            except OSError:  # removed meanwhile, or somebody else's
                 continue
-            except (OSError, ValueError, KeyError, TypeError):
-                yield path, None
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass
+            yield path, None
 
 
 def _collections(store: Store) -> Iterator[Holding]:
@@ -131,7 +107,7 @@ def _artefacts(store: Store) -> Iterator[Holding]:
         path = store.manifest_path(stage, key)
         fields: dict[str, Any] = {}
         with suppress(OSError, ValueError):
-            fields = json.loads(path.read_text())
+            fields = read_sealed(path)
         num_rows = int(fields.get("num_rows", 0))
         used_s = modified_s(path, folder)
         yield Holding(stage, key, folder, "", num_rows, store.num_bytes(folder), used_s)

@@ -8,7 +8,6 @@ grow: a run that needs rows which are not there adds shards, and never writes a 
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +30,8 @@ from headstart.tasks.store.row_index import (
     write_index,
 )
 from headstart.tasks.store.row_reader import RowReader
-from headstart.tasks.store.tfrecord import write_tfrecord
+from headstart.tasks.store.sealing import read_sealed
+from headstart.tasks.store.tfrecord import scan_tfrecord, write_tfrecord
 
 __all__ = [
     "RowCollection",
@@ -85,6 +85,15 @@ class RowCollection:
         self.folder = store.root / "rows" / kind / self.digest
         self.row_bytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
+    @property
+    def _lock_name(self) -> str:
+        return f"{self.kind}/{self.digest}"
+
+    @property
+    def lock_path(self) -> Path:
+        """The file of the lock that who writes rows holds."""
+        return self.store.lock_path(self._lock_name)
+
     def describe(self) -> str:
         """Say in a few words what a row is."""
         return f"{self.dtype} {'x'.join(map(str, self.shape))}"
@@ -95,9 +104,18 @@ class RowCollection:
 
         Damaged shards are set aside first, so that what is written takes their place.
         """
-        with self.store.lock(f"{self.kind}/{self.digest}"):
+        with self.store.lock(self._lock_name):
+            if self.folder.exists():
+                self.write_recipe()
             self.set_damaged_aside()
             yield
+
+    def write_recipe(self) -> None:
+        """Write the recipe where it is not there, or damaged."""
+        path = self.folder / "recipe.json"
+        self.store.pull(path)
+        if open_collection(self.store, self.kind, self.folder) is None and self.store.is_writable:
+            self.store.write_json(path, self.recipe)
 
     def shards(self) -> list[Shard]:
         """Return the intact shards, by name; damaged ones are left out, and left where they are."""
@@ -167,20 +185,8 @@ class RowCollection:
             os.utime(self.folder / "recipe.json")  # when it was last used, for `cache gc`
         return reader
 
-    def verify(self) -> tuple[int, list[str]]:
-        """Hash every shard.
-
-        Returns:
-            The number of shards, and the paths of the damaged ones, which are set aside.
-        """
-        indexes = self._indexes()
-        return len(indexes), self.set_damaged_aside(thorough=True)
-
-    def set_damaged_aside(self, *, thorough: bool = False) -> list[str]:
-        """Move shards that are not what was written out of the way.
-
-        Args:
-            thorough: Hash every shard, rather than those whose size or time leaves a doubt.
+    def set_damaged_aside(self) -> list[str]:
+        """Move shards whose size is wrong, or whose time and bytes are, out of the way.
 
         Returns:
             Their paths, relative to the store.
@@ -188,11 +194,21 @@ class RowCollection:
         damaged = []
         for index in self._indexes():
             shard = self._read_index(index)
-            if shard is None or not self.store.holds(shard.entry, thorough=thorough):
+            if shard is None or not self.store.holds(shard.entry):
                 path = _shard_path(index)
                 damaged.append(self.store.relative(path))
                 self.set_aside(path)
         return damaged
+
+    def checked_shards(self) -> Iterator[tuple[Path, FileEntry | None]]:
+        """Yield each shard's path and what its index says of it.
+
+        None where there is no telling: the index is damaged, and so is the shard, from which it
+        would be made again.
+        """
+        for index in self._indexes():
+            shard = self._read_index(index)
+            yield _shard_path(index), shard.entry if shard is not None else None
 
     def discard(self, row_ids: Sequence[RowId]) -> None:
         """Set aside the shards that hold any of some rows, so that they are computed again."""
@@ -249,6 +265,8 @@ class RowCollection:
     def _read_index(self, path: Path) -> Shard | None:
         self.store.pull(path)
         index = read_index(path)
+        if index is None or not index.fits(self.row_bytes):
+            index = self._rebuild_index(path)
         if index is None:
             return None
         entry = FileEntry(
@@ -258,6 +276,25 @@ class RowCollection:
             mtime_ns=index.mtime_ns,
         )
         return Shard(entry, index.keys, index.offsets)
+
+    def _rebuild_index(self, path: Path) -> ShardIndex | None:
+        """Make a damaged index again from its shard, which has a checksum for each row."""
+        if not path.exists():
+            return None
+        shard, name = _shard_path(path), path.name.removesuffix(".index.npz")
+        try:
+            row_ids, offsets = scan_tfrecord(shard, self.row_bytes)
+            entry = self.store.entry(shard)
+        except (OSError, ValueError):
+            return None
+        if _shard_name(row_ids) != name:
+            return None
+        index = ShardIndex(keys_of(row_ids), offsets, entry.num_bytes, entry.sha256, entry.mtime_ns)
+        if self.store.is_writable:
+            with contextlib.suppress(OSError), self.store.staging() as folder:
+                write_index(folder / path.name, index)
+                self.store.publish(folder / path.name, path)
+        return index
 
 
 def _shard_path(index: Path) -> Path:
@@ -276,7 +313,7 @@ def open_collection(store: Store, kind: str, folder: Path) -> RowCollection | No
         The collection; None where its recipe cannot be read or is not the folder's own.
     """
     try:
-        fields = json.loads((folder / "recipe.json").read_text())
+        fields = read_sealed(folder / "recipe.json")
         collection = RowCollection(store, kind, fields["recipe"], fields["shape"], fields["dtype"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -300,9 +337,7 @@ class RowWriter:
 
     def __enter__(self) -> Self:
         """Begin the pass."""
-        if not (self._collection.folder / "recipe.json").exists():
-            path = self._collection.folder / "recipe.json"
-            self._collection.store.write_json(path, self._collection.recipe)
+        self._collection.write_recipe()
         return self
 
     def __exit__(

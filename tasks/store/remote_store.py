@@ -18,6 +18,7 @@ overwrites the other's, and the index that lands last names the shard that it wa
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import re
@@ -28,8 +29,9 @@ from typing import Any, NoReturn
 
 from headstart.addresses import without_password
 from headstart.errors import ConfigError, RecordError
-from headstart.tasks.store.artifacts import FileEntry, M, Store, default_root
+from headstart.tasks.store.artifacts import STORE_LAYOUT, FileEntry, M, Store, default_root
 from headstart.tasks.store.fingerprint import bytes_digest, file_digest
+from headstart.tasks.store.sealing import unseal
 
 URL = re.compile(r"^([a-z][a-z0-9+.-]+):(?:/+(.*))?$")
 """At least two letters before the colon, or C:/ would be one. A Path has taken one of the two
@@ -130,7 +132,7 @@ class RemoteStore(Store):
         theirs = self._download("store.json")
         if theirs is None:
             self._upload(layout, "store.json")
-        elif theirs != layout.read_bytes():
+        elif _layout_in(theirs) != STORE_LAYOUT:
             raise RecordError(
                 "the bucket's prefix holds a store of another layout",
                 f"another store.json in {without_password(self.url)}",
@@ -375,6 +377,13 @@ class RemoteStore(Store):
                 "check the address, the credentials and the network; what is finished is kept, and "
                 "the same command does the rest",
             ) from error
+
+
+def _layout_in(text: bytes) -> Any:
+    try:
+        return unseal(json.loads(text))["layout"]
+    except (ValueError, KeyError):
+        return None
 
 
 def _cache_bytes() -> int:

@@ -4,7 +4,6 @@ Rows are compared as keys of 36 bytes (digest and view), in arrays: a million of
 where as many Python objects would take a quarter of a gigabyte.
 """
 
-import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -48,6 +47,17 @@ class ShardIndex(NamedTuple):
     num_bytes: int
     sha256: str
     mtime_ns: int
+
+    def fits(self, row_bytes: int) -> bool:
+        """Say whether all rows lie inside the shard.
+
+        Args:
+            row_bytes: Of a row's tensor.
+        """
+        offsets = self.offsets
+        return len(offsets) == len(self.keys) and bool(
+            np.all((offsets >= 0) & (offsets <= self.num_bytes - row_bytes))
+        )
 
 
 class Shard(NamedTuple):
@@ -196,12 +206,12 @@ def _read(path: Path, stamp: tuple[int, ...]) -> ShardIndex | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return ShardIndex(
                 _join(arrays["digests"], arrays["views"]),
-                arrays["offsets"],
+                arrays["offsets"].astype(np.int64, casting="safe"),
                 int(arrays["num_bytes"]),
                 arrays["sha256"].tobytes().hex(),
                 int(arrays["mtime_ns"]),
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # of a damaged file, whatever zipfile, zlib and NumPy stumble on
         return None
 
 

@@ -45,6 +45,37 @@ def write_tfrecord(
     return np.array(offsets, np.int64)
 
 
+def scan_tfrecord(path: Path, row_bytes: int) -> tuple[list[RowId], npt.NDArray[np.int64]]:
+    """Read which rows a file of `write_tfrecord` holds, each checked by its own checksum.
+
+    Args:
+        path: Of the file.
+        row_bytes: Of a row's tensor.
+
+    Returns:
+        Addresses of n rows; and int64 [n]: where in the file each tensor's bytes begin.
+
+    Raises:
+        ValueError: It is damaged, or no such file.
+    """
+    import tensorflow as tf
+
+    row_ids, offsets, position = [], [], 0
+    try:
+        for record in tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator():
+            fields = tf.train.Example.FromString(record).features.feature
+            data = fields["tensor"].bytes_list.value[0]
+            if len(data) != row_bytes:
+                raise ValueError(f"a row of {len(data)} bytes")
+            digest = fields["image_digest"].bytes_list.value[0].decode("ascii")
+            row_ids.append(RowId(digest, fields["view"].int64_list.value[0]))
+            offsets.append(position + 12 + record.find(data))
+            position += 12 + len(record) + 4
+    except Exception as error:  # of TensorFlow and protobuf, whichever stumbles first
+        raise ValueError(f"{path}: {error}") from None
+    return row_ids, np.array(offsets, np.int64)
+
+
 def _bytes_feature(value: bytes) -> Any:
     import tensorflow as tf
 

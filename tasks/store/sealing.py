@@ -1,0 +1,85 @@
+"""JSON that tells whether it is what was written: a mapping with its own SHA-256 among its fields.
+
+A file system gives back a flipped bit without a word, and one digit more or less is valid JSON.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from headstart.tasks.store.fingerprint import bytes_digest, digest
+
+SEAL = "checksum"
+"""Field with the SHA-256 of all the others."""
+
+
+def seal(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return JSON data with its checksum among the fields.
+
+    Args:
+        fields: A mapping of JSON values; a checksum that it has already is made anew.
+    """
+    bare = {name: value for name, value in fields.items() if name != SEAL}
+    return {**bare, SEAL: _checksum(bare)}
+
+
+def unseal(fields: dict[str, Any]) -> dict[str, Any]:
+    """Check JSON data against its checksum.
+
+    Args:
+        fields: What `seal` gave, after a while on a disk. Data without a checksum, as earlier
+            versions wrote it, is taken as it is.
+
+    Returns:
+        The data without the checksum.
+
+    Raises:
+        ValueError: It is not what was written.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError(f"a {type(fields).__name__} where a mapping was written")
+    bare = {name: value for name, value in fields.items() if name != SEAL}
+    if SEAL in fields and fields[SEAL] != _checksum(bare):
+        raise ValueError("damaged: its checksum is another one")
+    return bare
+
+
+def sealed_text(fields: dict[str, Any]) -> str:
+    """Write JSON data with its checksum, as every JSON file that headstart keeps has it."""
+    return json.dumps(seal(fields), indent=1, sort_keys=True) + "\n"
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read a JSON file that was written sealed, and check it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its fields, without the checksum.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not what was written.
+    """
+    return unseal(json.loads(path.read_bytes()))
+
+
+def is_own(
+    found_stage: str, found_key: str, key_fields: dict[str, Any], stage: str, key: str
+) -> bool:
+    """Say whether a manifest is the one that its place in the store is for.
+
+    Args:
+        found_stage: The stage that it names.
+        found_key: The key that it names.
+        key_fields: What it says that the key was made of.
+        stage: Folder that it lies in.
+        key: Name of its file.
+    """
+    return (found_stage, found_key) == (stage, key) and digest(key_fields) == key
+
+
+def _checksum(bare: dict[str, Any]) -> str:
+    # Not the canonical JSON of keys, which refuses a loss that is NaN.
+    return bytes_digest(json.dumps(bare, sort_keys=True).encode())
