@@ -1,1 +1,6 @@
 """Prefect flows: what is run or scheduled, one a file."""
+
+import os
+
+# Prefect's client tells its makers of its imports unless asked not to, server or none.
+os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -121,6 +121,24 @@ def prefect_url(store_root: Path | None = None) -> str | None:
     return service.api_url if service is not None else None
 
 
+def service_auth(url: str, store_root: Path) -> str | None:
+    """Return what a `headstart up` over a store wants for PREFECT_API_AUTH_STRING.
+
+    Args:
+        url: API address that will be asked.
+        store_root: The store.
+
+    Returns:
+        The text; None where the address is another server's, which has what is set for it.
+    """
+    from headstart.service.guard import auth_string
+    from headstart.service.record import running_service
+
+    service = running_service(store_root)
+    is_its = service is not None and service.token and url.rstrip("/") == service.api_url
+    return auth_string(service.token) if service is not None and is_its else None
+
+
 def _dotenv_url(path: Path) -> str | None:
     if not path.is_file():
         return None
@@ -260,12 +278,13 @@ def run_flow(
     with use_reporter(reporter):
         if not (reachable or record):
             return flow.fn(config, store, out)
-        with _prefect_at(url if reachable else None):
+        auth = service_auth(str(url), folder_here(store)) if reachable else None
+        with _prefect_at(url if reachable else None, auth):
             return flow(config, store, out)
 
 
 @contextlib.contextmanager
-def _prefect_at(url: str | None) -> Iterator[None]:
+def _prefect_at(url: str | None, auth: str | None = None) -> Iterator[None]:
     """Have Prefect talk to a server, or start a temporary one where None, inside a with block.
 
     By settings, not by the environment: that is the caller's, and Prefect has read it already
@@ -273,6 +292,7 @@ def _prefect_at(url: str | None) -> Iterator[None]:
     """
     import httpx
     from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
@@ -282,6 +302,7 @@ def _prefect_at(url: str | None) -> Iterator[None]:
     # But for this, which Prefect's client reads there alone, and which is true for all.
     os.environ.update(past_the_proxy(os.environ))
     updates = {
+        **({PREFECT_API_AUTH_STRING: auth} if auth else {}),
         PREFECT_API_URL: url,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: url is None,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START_LIMIT_S,
@@ -306,3 +327,4 @@ def _quieten_prefect() -> None:
     """
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # its client tells of its imports, too

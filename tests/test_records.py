@@ -143,8 +143,9 @@ def test_damage_loses_the_rows_of_its_shard_only(store: Store, damage: str) -> N
         target.write_bytes(b"" if damage == "index_empty" else bytes(data[:-1]))
     else:
         target.write_bytes(data)
-    assert collection.missing(row_ids(10)) == row_ids(5)
-    fill(collection, row_ids(5))
+    lost = [] if target is index else row_ids(5)  # an index is made again from its shard
+    assert collection.missing(row_ids(10)) == lost
+    fill(collection, lost)
     assert_holds(collection.select(row_ids(10)), row_ids(10))
 
 

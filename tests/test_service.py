@@ -23,6 +23,7 @@ from headstart.errors import ConfigError, ServiceError
 from headstart.service import provisioning
 from headstart.service.check import check
 from headstart.service.children import LOOPBACK, Child, answers, choose_port, end_all
+from headstart.service.guard import keep_token
 from headstart.service.record import (
     ServiceRecord,
     Started,
@@ -327,6 +328,27 @@ def test_only_the_servers_own_pages_may_ask_it(
     api = Settings().server.api
     assert api.cors_allowed_origins == "http://127.0.0.1:4217,http://localhost:4217"
     assert api.csrf_protection_enabled
+
+
+def test_the_token_is_for_its_owners_eyes_and_stays_the_same(tmp_path: Path) -> None:
+    token = keep_token(tmp_path / "service")
+    assert len(token) > 40
+    assert keep_token(tmp_path / "service") == token
+    make_record(os.getpid()).write(tmp_path)
+    private = [path for path in (tmp_path / "service").iterdir() if path.stat().st_mode & 0o077]
+    assert private == []
+
+
+def test_what_another_servers_clients_send_is_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_KEY", "pnu_of_the_cloud")
+    monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Secret": "pnu_of_the_cloud"}')
+    environment = environment_of(tmp_path, str(tmp_path), 4200)
+    assert not any("pnu_of_the_cloud" in value for value in environment.values())
+    token = keep_token(tmp_path / "service")
+    assert environment["PREFECT_API_AUTH_STRING"] == f"headstart:{token}"
+    assert environment["DO_NOT_TRACK"] == "1"
 
 
 def test_a_proxy_is_passed_on_the_way_to_the_server(

@@ -195,8 +195,8 @@ def test_a_folder_vanishes_from_the_store_in_one_step(
         raise KeyboardInterrupt
 
     (folder,) = (full.root / "rows" / "views").iterdir()
-    monkeypatch.setattr("headstart.tasks.store.artifacts.shutil.rmtree", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("headstart.tasks.store.artifacts.shutil.rmtree", stop)
         full.remove(folder)
     assert not folder.exists()
     assert verify(full).damaged == []

@@ -100,12 +100,14 @@ def _print_pages(console: Console, pages: dict[str, str]) -> None:
 
 
 def _check(root: Path, pool: str, as_json: bool) -> None:
-    from headstart.launch import prefect_url
+    from headstart.launch import prefect_url, service_auth
     from headstart.service.check import check
 
     url = prefect_url(root)
     if url is not None:
         os.environ["PREFECT_API_URL"] = url  # before Prefect is imported, which reads it then
+        if auth := service_auth(url, root):
+            os.environ["PREFECT_API_AUTH_STRING"] = auth
         os.environ.update(past_the_proxy(os.environ))
     findings = check(root, url, pool)
     if as_json:

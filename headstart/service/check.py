@@ -102,7 +102,7 @@ def _ask_server(pool: str) -> list[Finding]:
 
 
 def _pages(record: ServiceRecord) -> list[Finding]:
-    pages = {"TensorBoard": record.tensorboard_url, "reports": record.runs_url}
+    pages = {"TensorBoard": f"{record.tensorboard_url}/", "reports": record.runs_url}
     return [
         Finding(name, answers(url), url if answers(url) else f"{url} does not answer")
         for name, url in pages.items()

@@ -56,20 +56,23 @@ class ServiceRecord(BaseModel):
     """Where the store's runs/ can be opened in a browser, without a slash at the end."""
     pool: str
     """Name of the work pool."""
+    token: str = ""
+    """That the Prefect server wants to see; see `headstart.service.guard`."""
 
     def pages(self) -> dict[str, str]:
         """Return the addresses to open in a browser, by name."""
         return {
-            "Prefect": self.dashboard_url,
-            "TensorBoard": self.tensorboard_url,
+            "Prefect": f"{self.dashboard_url}/?token={self.token}",
+            "TensorBoard": f"{self.tensorboard_url}/",
             "reports": self.runs_url,
         }
 
     def write(self, store_root: Path) -> None:
-        """Write the record into a store, in one step."""
+        """Write the record into a store, in one step, for its owner's eyes."""
         path = record_path(store_root)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.touch(mode=0o600)  # the token is in it
         aside.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
         aside.replace(path)
 

@@ -17,6 +17,7 @@ from headstart.addresses import past_the_proxy
 from headstart.debug.traces import tensorboard
 from headstart.errors import ServiceError
 from headstart.service.children import LOOPBACK, Child, answers, choose_port, end_all
+from headstart.service.guard import TOKEN_FILE, auth_string, keep_token
 from headstart.service.record import (
     FOLDER,
     ServiceRecord,
@@ -36,8 +37,13 @@ NOT_INHERITED = {
     "PREFECT_UI_API_URL",
     "PREFECT_SERVER_UI_API_URL",
     "PREFECT_API_DATABASE_CONNECTION_URL",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "PREFECT_SERVER_API_BASE_PATH",
+    "PREFECT_API_KEY",
+    "PREFECT_CLIENT_CUSTOM_HEADERS",
 }
-"""Variables that would make the page ask another server, or are an older name for one of ours."""
+"""Variables that would make the page ask another server, are an older name for one of ours, or are
+for another server's eyes."""
 WATCH_PERIOD_S = 1.0
 NUM_RESTARTS = 5
 """Times that one child is started again before `headstart up` gives up."""
@@ -176,11 +182,11 @@ def running(wishes: Wishes, tell: Callable[[str], None]) -> Iterator[Service]:
         tell("starting the Prefect server and TensorBoard (their first start takes a minute)")
         wait_until_answered(f"{service.record.api_url}/health", server)
         tell("registering the deployments")
-        _register(wishes, service.record.api_url)
+        _register(wishes, service.record)
         stack.callback(worker.stop)
         worker.start()
         service.note_children()  # before waiting: who is killed meanwhile must leave no stranger
-        wait_until_answered(service.record.tensorboard_url, board)
+        wait_until_answered(f"{service.record.tensorboard_url}/", board)
         _wait_for_worker(wishes.pool, worker)
         yield service
 
@@ -220,7 +226,7 @@ def _only_one(store_root: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         record = read_record(store_root)
-        where = f" at {record.dashboard_url}, process {record.up.pid}" if record else ""
+        where = f" at {record.pages()['Prefect']}, process {record.up.pid}" if record else ""
         raise ServiceError(
             "another `headstart up` is already running over this store",
             f"one runs over {store_root}{where}",
@@ -259,27 +265,33 @@ def _make(wishes: Wishes, stack: ExitStack) -> Service:
     runs_port = choose_port(wishes.runs_port, RUNS_PORT, "the reports", stack)
     runs = RunsServer(wishes.store_root / "runs", runs_port)
     stack.callback(runs.stop)
+    # TensorBoard knows no tokens: it answers below a path that nobody can guess. Another one than
+    # the token, since the pages of runs link to it.
+    board_path = keep_token(wishes.store_root / FOLDER, "tensorboard-path")
     record = ServiceRecord(
         up=Started.of("headstart up", os.getpid()),
+        token=keep_token(wishes.store_root / FOLDER),
         api_url=f"http://{LOOPBACK}:{port}/api",
         dashboard_url=f"http://{LOOPBACK}:{port}",
-        tensorboard_url=f"http://{LOOPBACK}:{board_port}",
+        tensorboard_url=f"http://{LOOPBACK}:{board_port}/{board_path}",
         runs_url=runs.url,
         pool=wishes.pool,
     )
-    return Service(wishes.store_root, record, _children(wishes, port, board_port))
+    return Service(wishes.store_root, record, _children(wishes, port, board_port, board_path))
 
 
-def _children(wishes: Wishes, port: int, board_port: int) -> list[Child]:
+def _children(wishes: Wishes, port: int, board_port: int, board_path: str) -> list[Child]:
     logs = wishes.store_root / FOLDER / "logs"
     environment = environment_of(wishes.store_root, wishes.location, port)
     prefect = [sys.executable, "-P", "-m", "prefect"]
-    serve = ["server", "start", "--host", LOOPBACK, "--port", str(port)]
+    serve = [sys.executable, "-P", "-m", "headstart.service.server", str(port)]
+    serve += [str(wishes.store_root / FOLDER / TOKEN_FILE)]
     work = ["worker", "start", "--pool", wishes.pool, "--limit", str(wishes.num_runs)]
     work += ["--name", "headstart-up"]
     board = tensorboard.command(wishes.store_root / "runs", board_port)
+    board += ["--path_prefix", f"/{board_path}"]
     return [
-        Child("server", [*prefect, *serve], environment, logs / "server.log"),
+        Child("server", serve, environment, logs / "server.log"),
         Child("worker", [*prefect, *work], environment, logs / "worker.log"),
         Child(
             "TensorBoard",
@@ -299,11 +311,13 @@ def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]
         port: Of the server.
     """
     database = store_root / FOLDER / "prefect.db"
+    token = keep_token(store_root / FOLDER)
     return {
         **{name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
         **past_the_proxy(os.environ),
         "HEADSTART_STORE": location,
         "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
+        "PREFECT_API_AUTH_STRING": auth_string(token),
         # Without it the page is served on one port and asks another.
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_API_HOST": LOOPBACK,
@@ -317,6 +331,7 @@ def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]
         "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
         "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_S),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "KERAS_BACKEND": "tensorflow",
@@ -324,16 +339,22 @@ def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]
     }
 
 
-def _register(wishes: Wishes, api_url: str) -> None:
-    os.environ["PREFECT_API_URL"] = api_url  # before Prefect is imported, which reads it then
-    os.environ.update(past_the_proxy(os.environ))
+def _register(wishes: Wishes, record: ServiceRecord) -> None:
+    ask_with(record)
     from headstart.service.provisioning import deploy, provision, write_project
 
     provision(wishes.pool)
     folder = wishes.store_root / FOLDER
     project = write_project(folder, wishes.pool, wishes.images, Path.cwd())
-    port = int(api_url.rpartition(":")[2].partition("/")[0])
+    port = int(record.dashboard_url.rpartition(":")[2])
     deploy(project, environment_of(wishes.store_root, wishes.location, port))
+
+
+def ask_with(record: ServiceRecord) -> None:
+    """Have Prefect's client ask this service; before Prefect is imported, which reads it then."""
+    os.environ["PREFECT_API_URL"] = record.api_url
+    os.environ["PREFECT_API_AUTH_STRING"] = auth_string(record.token)
+    os.environ.update(past_the_proxy(os.environ))
 
 
 def wait_until_answered(url: str, child: Child) -> None:

@@ -1,8 +1,8 @@
 """Backbones from files of the user's own: .keras files and SavedModel folders.
 
 A .keras file is opened in Keras' safe mode, which runs no code of the file's own. A SavedModel
-is a TensorFlow program: it can be cut at its output only, and should come from a source that
-the user trusts.
+is a TensorFlow program: it can be cut at its output only, and is refused where it has ops that
+touch files, Python or the network.
 """
 
 import hashlib
@@ -14,6 +14,11 @@ import keras
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.copying import copy_weights
+from headstart.tasks.backbones.foreign_files import (
+    keras_problem,
+    saved_model_files,
+    saved_model_problem,
+)
 from headstart.tasks.store.fingerprint import file_digest
 
 _DEFAULT_IMAGE_SIZE = 224
@@ -67,6 +72,12 @@ def load_backbone_file(path: Path, image_size: int | None = None) -> LoadedFile:
 
 
 def _load_keras_file(path: Path, image_size: int | None) -> LoadedFile:
+    if problem := keras_problem(path):
+        raise BackboneError(
+            "A .keras file holds a network, and no more than its size says.",
+            f"{path}: {problem}",
+            "save the model again with model.save('NAME.keras')",
+        )
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError) as error:
@@ -167,6 +178,12 @@ def _find_classifier(model: Any) -> Any | None:
 
 
 def _load_saved_model(path: Path, image_size: int | None) -> LoadedFile:
+    if problem := saved_model_problem(path):
+        raise BackboneError(
+            "A SavedModel computes, and touches no files, no Python and no network.",
+            f"{path}: {problem}",
+            "give the .keras file of the same network, or export it without such ops",
+        )
     try:
         layer = keras.layers.TFSMLayer(
             str(path), call_endpoint="serving_default", name="saved_model"
@@ -210,7 +227,7 @@ def content_digest(path: Path) -> str | None:
 
 def _digest_folder(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(item for item in path.rglob("*") if item.is_file()):
+    for file in saved_model_files(path):
         digest.update(f"{file.relative_to(path).as_posix()}:{file_digest(file)};".encode())
     return digest.hexdigest()
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from headstart.config import BackboneConfig, BottleneckConfig, Split, ViewsConfig
 from headstart.tasks.backbones.backbone import Backbone, load_backbone
+from headstart.tasks.backbones.foreign_files import saved_model_files
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.progress import reporter
 from headstart.tasks.store.artifacts import Store
@@ -135,7 +136,7 @@ def _open_backbone(
 def _stamp(name: str) -> _Stamp:
     """Tell one state of a model file or folder from another; () where there is none."""
     path = Path(name)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    files = saved_model_files(path) if path.is_dir() else [path] if path.is_file() else []
     stats = [file.stat() for file in files]
     return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
 

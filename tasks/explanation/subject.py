@@ -15,7 +15,13 @@ from headstart.config import DatasetConfig
 from headstart.errors import ConfigError, ExportError
 from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.export.image_files import read_image_file
-from headstart.tasks.export.model_files import FILE_NAMES, read_card, read_keras
+from headstart.tasks.export.model_files import (
+    FILE_NAMES,
+    check_content,
+    check_safe,
+    read_card,
+    read_keras,
+)
 from headstart.tasks.views.augment import Resize, plain_view
 
 MAX_PIXELS: int = DatasetConfig.model_fields["max_pixels"].default
@@ -117,6 +123,13 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
             f"{path}: {'a folder without ' + FILE_NAMES['keras'] if path.is_dir() else 'no file'}",
             "give the model.keras that was exported with it",
         )
+    check_safe(file)
+    try:
+        card = read_card(file)
+    except ExportError:
+        card = None
+    if card is not None:
+        check_content(file, card)
     try:
         model = read_keras(file)
     except (ValueError, OSError, TypeError) as error:
@@ -124,9 +137,7 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
         raise ExportError(
             "the .keras file cannot be loaded", f"{file}: {reason}", "check the file"
         ) from error
-    try:
-        card = read_card(file)
-    except ExportError:
+    if card is None:
         return _foreign(model, file, image_size)
     side = _agreed_side(file, card.image_size, image_size)
     return Subject(model, card.class_names, side, card.resize, 3, is_ours=True)

@@ -7,6 +7,8 @@ files. Keras, LiteRT and TensorFlow Serving all ignore the addition.
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import sys
 import warnings
@@ -19,20 +21,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 import headstart
 from headstart.errors import ExportError
+from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
 from headstart.tasks.backbones.frozen_graph import fold_variables
 from headstart.tasks.export.joining import LOGITS, VIEW
 from headstart.tasks.store.files import without_wildcards
+from headstart.tasks.store.fingerprint import bytes_digest, file_digest
+from headstart.tasks.store.sealing import sealed_text, unseal
 from headstart.tasks.views.augment import Resize
 
-Format = Literal["saved_model", "keras", "litert"]
-"""What a model can be exported to, the quickest to load first."""
+Format = Literal["keras", "saved_model", "litert"]
+"""What a model can be exported to, the safest to load first: a .keras file is no program."""
 FILE_NAMES: dict[Format, str] = {
-    "saved_model": "saved_model",
     "keras": "model.keras",
+    "saved_model": "saved_model",
     "litert": "model.tflite",
 }
 """Name of each format's file or folder inside a run's folder."""
@@ -42,6 +47,9 @@ Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 _CARD_NAME = "headstart.json"
 _CARD_FOLDER = "assets.extra"  # Source: TensorFlow's SavedModel README
+_FLATBUFFER = "flatbuffer"
+_CHUNK_BYTES = 2**20
+MAX_CARD_BYTES = 64 * 2**20
 _ZIP_MAGIC = b"PK\x03\x04"
 _TFLITE_MAGIC = b"TFL3"  # the file identifier of the flatbuffer's schema, at byte 4
 
@@ -61,6 +69,8 @@ class ModelCard(BaseModel):
         tensorflow_version: TensorFlow it was written with.
         keras_version: Keras it was written with.
         run: Anything else about the run, as JSON.
+        digests: SHA-256 of each part of the file that it lies in, by name; empty in a file of an
+            earlier version.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -76,6 +86,7 @@ class ModelCard(BaseModel):
     tensorflow_version: str = tf.__version__
     keras_version: str = keras.__version__
     run: dict[str, Any] = {}
+    digests: dict[str, str] = {}
 
 
 def main_model(folder: Path) -> Path:
@@ -96,7 +107,8 @@ def write_card(path: Path, card: ModelCard) -> None:
         path: A .keras or .tflite file, or a SavedModel folder, without a card so far.
         card: The card.
     """
-    text = card.model_dump_json(indent=2)
+    card = card.model_copy(update={"digests": _digests(path)})
+    text = sealed_text(card.model_dump(mode="json"))
     if path.is_dir():
         (path / _CARD_FOLDER).mkdir(exist_ok=True)
         (path / _CARD_FOLDER / _CARD_NAME).write_text(text, encoding="utf-8")
@@ -122,9 +134,11 @@ def read_card(path: Path) -> ModelCard:
             text = (path / _CARD_FOLDER / _CARD_NAME).read_bytes()
         else:
             with zipfile.ZipFile(path) as archive:
+                if archive.getinfo(_CARD_NAME).file_size > MAX_CARD_BYTES:
+                    raise ValueError(f"a card of more than {MAX_CARD_BYTES:,} bytes")
                 text = archive.read(_CARD_NAME)
-        return ModelCard.model_validate_json(text)
-    except (OSError, KeyError, zipfile.BadZipFile, ValidationError) as error:
+        return ModelCard.model_validate(unseal(json.loads(text)))
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise ExportError(
             "the model has no card with its class names inside",
             f"{path}: damaged, or not headstart's ({_first_line(error)})",
@@ -132,12 +146,38 @@ def read_card(path: Path) -> ModelCard:
         ) from None
 
 
+def check_content(path: Path, card: ModelCard) -> None:
+    """Refuse a model whose bytes are not those that its card was written for.
+
+    Args:
+        path: A .keras or .tflite file, or a SavedModel folder.
+        card: Its own.
+
+    Raises:
+        ExportError: It is damaged.
+    """
+    if not card.digests:
+        return
+    try:
+        now = _digests(path)
+        other = sorted(name for name, digest in card.digests.items() if now.get(name) != digest)
+        reason = f"{', '.join(other)} is another one" if other else ""
+    except Exception as error:  # whatever zipfile and zlib stumble on in a damaged file
+        reason = _first_line(error)
+    if reason:
+        raise ExportError(
+            "A model holds the bytes that were exported.",
+            f"{path}: damaged ({reason})",
+            "restore it from a backup, or run the training again: what is computed is a hit",
+        )
+
+
 def load_network(path: Path) -> tuple[ModelCard, Network]:
     """Load an exported model, ready to compute.
 
     Args:
         path: A .keras or .tflite file, a SavedModel folder, or a run's folder, of which the
-            format that loads quickest is taken.
+            format that is safest to load is taken.
 
     Returns:
         Its card and the network behind its resizing.
@@ -146,7 +186,9 @@ def load_network(path: Path) -> tuple[ModelCard, Network]:
         ExportError: There is no such model, or it cannot be loaded.
     """
     path, kind = _locate(path)
+    check_safe(path)
     card = read_card(path)
+    check_content(path, card)
     loaders: dict[Format, Callable[[Path], Network]] = {
         "saved_model": _load_saved_model,
         "keras": _load_keras,
@@ -162,6 +204,28 @@ def load_network(path: Path) -> tuple[ModelCard, Network]:
         ) from error
 
 
+def check_safe(path: Path) -> None:
+    """Refuse a model that would do more than compute, or fill the memory.
+
+    Args:
+        path: A .keras or .tflite file, or a SavedModel folder.
+
+    Raises:
+        ExportError: It would.
+    """
+    if path.is_dir():
+        problem = saved_model_problem(path)
+    else:
+        problem = keras_problem(path) if zipfile.is_zipfile(path) else ""
+    if problem:
+        raise ExportError(
+            "A model computes, touches no files, no Python and no network, and is no larger than "
+            "its file says.",
+            f"{path}: {problem}",
+            "give the model.keras that was exported with it, or a model from whom you trust",
+        )
+
+
 def read_keras(path: Path) -> keras.Model:
     """Read a .keras file without running code that it may hold.
 
@@ -170,7 +234,11 @@ def read_keras(path: Path) -> keras.Model:
 
     Returns:
         The model, not compiled.
+
+    Raises:
+        ExportError: It would fill the memory.
     """
+    check_safe(path)
     # safe_mode by name: the global switch that allows pickled Lambdas is not for our files.
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
@@ -202,6 +270,32 @@ def freeze(model: keras.Model) -> Any:
     function = tf.function(forward, input_signature=[spec], autograph=False).get_concrete_function()
     # A SavedModel inside keeps variables of its own, which Keras does not know.
     return fold_variables(function) if function.variables else function
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each part of an exported model, but of its card."""
+    if path.is_dir():
+        card = path / _CARD_FOLDER / _CARD_NAME
+        files = (item for item in sorted(path.rglob("*")) if item.is_file() and item != card)
+        return {item.relative_to(path).as_posix(): file_digest(item) for item in files}
+    with path.open("rb") as file:
+        is_archive = file.read(4) == _ZIP_MAGIC
+    if not zipfile.is_zipfile(path):
+        return {_FLATBUFFER: file_digest(path)}
+    with zipfile.ZipFile(path) as archive:
+        members = [item for item in archive.infolist() if item.filename != _CARD_NAME]
+        if is_archive:
+            return {item.filename: _member_digest(archive, item) for item in members}
+        start = min(item.header_offset for item in archive.infolist())
+    return {_FLATBUFFER: bytes_digest(path.read_bytes()[:start])}
+
+
+def _member_digest(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
+    digest = hashlib.sha256()
+    with archive.open(member) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _open_litert(path: Path) -> Any:

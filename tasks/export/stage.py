@@ -128,7 +128,7 @@ def _export(folder: Path, exported: Exported, trained: HeadManifest, config: Exp
 
 stage = Stage(
     "export",
-    3,
+    4,
     ExportManifest,
     _export,
     _export_key,

@@ -1,0 +1,206 @@
+"""Model files from strangers and from bad disks: refused by name, before anything in them runs."""
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from headstart.config import BackboneConfig
+from headstart.errors import BackboneError, ExportError
+from headstart.tasks.backbones.backbone import load_backbone
+from headstart.tasks.backbones.files import content_digest
+from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
+from headstart.tasks.explanation.subject import load_subject
+from headstart.tasks.export.model_files import ModelCard, load_network, write_card
+from tests.exported import export_tiny
+from tests.pipeline import tiny_network
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    export_tiny(folder, ("keras", "saved_model", "litert"))
+    return folder
+
+
+class Program(tf.Module):
+    """A SavedModel that takes images, as one of ours does, and does something besides."""
+
+    def __init__(self, act: object) -> None:
+        super().__init__()
+        self.weight = tf.Variable(tf.ones([3, 2]))
+        self._act = act
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, name="images")])
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([self._act() or tf.no_op()]):
+            return {"probabilities": tf.reduce_mean(images, [1, 2]) @ self.weight}
+
+
+def save_program(folder: Path, act: object) -> Path:
+    program = Program(act)
+    signatures = {"serving_default": program.__call__, "serving_views": program.__call__}
+    tf.saved_model.save(program, str(folder), signatures)
+    return folder
+
+
+ACTS = {
+    "WriteFile": lambda: tf.io.write_file("stolen", "x"),
+    "ReadFile": lambda: tf.identity(tf.io.read_file("secret")),
+    "MatchingFiles": lambda: tf.io.matching_files("*"),
+    "EagerPyFunc": lambda: tf.py_function(lambda: 1.0, [], tf.float32),
+    "PyFunc": lambda: tf.numpy_function(lambda: np.float32(1), [], tf.float32),
+    "SaveV2": lambda: tf.raw_ops.SaveV2(
+        prefix="stolen", tensor_names=["a"], shape_and_slices=[""], tensors=[tf.ones([1])]
+    ),
+    "RestoreV2": lambda: tf.raw_ops.RestoreV2(
+        prefix="secret", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+    )[0],
+    "PrintV2": lambda: tf.print("x", output_stream="file://stolen"),
+    "TextLineDataset": lambda: tf.data.experimental.to_variant(tf.data.TextLineDataset("secret")),
+}
+
+
+@pytest.mark.parametrize("op", ACTS)
+def test_a_program_that_does_more_than_compute_is_refused_by_name(tmp_path: Path, op: str) -> None:
+    folder = save_program(tmp_path / "program", ACTS[op])
+    assert op in saved_model_problem(folder)
+    write_card(folder, ModelCard(class_names=("a", "b"), image_size=8, resize="squash"))
+    with pytest.raises(ExportError, match=op):
+        load_network(folder)
+    with pytest.raises(BackboneError, match=op):
+        load_backbone(BackboneConfig(name=str(folder)), None)
+
+
+def test_programs_that_compute_pass(tmp_path: Path, run: Path) -> None:
+    assert saved_model_problem(save_program(tmp_path / "program", tf.no_op)) == ""
+    assert saved_model_problem(run / "saved_model") == ""
+    tiny_network().export(tmp_path / "exported", verbose=False)
+    assert saved_model_problem(tmp_path / "exported") == ""
+
+
+def test_a_runs_folder_is_not_run_as_a_program_where_it_has_a_keras_file(
+    tmp_path: Path, run: Path
+) -> None:
+    save_program(tmp_path / "saved_model", ACTS["WriteFile"])
+    (tmp_path / "model.keras").write_bytes((run / "model.keras").read_bytes())
+    assert load_network(tmp_path)[0].backbone == "tiny"
+
+
+def repack(source: Path, target: Path, **changed: bytes) -> Path:
+    """Copy a .keras file, with some members replaced and all of them deflated."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, changed.get(name.replace(".", "_"), old.read(name)))
+    return target
+
+
+def test_a_keras_file_that_was_deflated_passes(tmp_path: Path, run: Path) -> None:
+    load_network(repack(run / "model.keras", tmp_path / "model.keras"))
+
+
+def bomb_of(shape: tuple[int, ...]) -> bytes:
+    """Return an HDF5 file with an array of zeros that takes no room in it."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.create_dataset("layers/first/vars/0", shape, "f4", chunks=True, compression="gzip")
+    return buffer.getvalue()
+
+
+def test_a_file_that_becomes_too_large_is_not_opened(tmp_path: Path, run: Path) -> None:
+    zeros = repack(run / "model.keras", tmp_path / "a.keras", model_weights_h5=bytes(300 * 2**20))
+    assert "when they are unpacked" in keras_problem(zeros)
+    arrays = repack(
+        run / "model.keras", tmp_path / "b.keras", model_weights_h5=bomb_of((10**6, 10**4))
+    )
+    assert "that become 40,000,000,000" in keras_problem(arrays)
+    for path in (zeros, arrays):
+        for load in (load_network, load_subject):
+            with pytest.raises(ExportError, match="become"):
+                load(path)
+        with pytest.raises(BackboneError, match="become"):
+            load_backbone(BackboneConfig(name=str(path)), None)
+
+
+def test_weights_that_lie_elsewhere_are_not_fetched(tmp_path: Path, run: Path) -> None:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["layers"] = h5py.ExternalLink("/etc/passwd", "/")
+    path = repack(run / "model.keras", tmp_path / "a.keras", model_weights_h5=buffer.getvalue())
+    assert "lies elsewhere" in keras_problem(path)
+
+
+def test_a_keras_file_that_names_a_program_is_refused(tmp_path: Path, run: Path) -> None:
+    config = json.dumps({"class_name": "TFSMLayer", "config": {"filepath": "elsewhere"}})
+    path = repack(run / "model.keras", tmp_path / "a.keras", config_json=config.encode())
+    with pytest.raises(ExportError, match="runs a SavedModel"):
+        load_network(path)
+
+
+def flip(path: Path, place: int) -> None:
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    data[place] ^= 16
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.tflite", "saved_model/saved_model.pb"])
+def test_flipped_bits_in_a_model_are_found_before_it_is_loaded(
+    run: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged .tflite file may end the process; so no loader may see it."""
+    path = run / name
+    model = run / name.partition("/")[0]
+    whole = path.read_bytes()
+    for loader in ("_load_keras", "_load_litert", "_load_saved_model"):
+        monkeypatch.setattr(f"headstart.tasks.export.model_files.{loader}", lambda path: None)
+    places = np.random.default_rng(0).integers(0, len(whole) * 8 // 10, 25)
+    for place in places.tolist():
+        flip(path, place)
+        try:
+            load_network(model)
+            # What no part of the model lies in, as the date of an archive's member.
+            assert name == "model.keras"
+        except ExportError:
+            pass
+        path.write_bytes(whole)
+    flip(path, len(whole) // 2)
+    with pytest.raises(ExportError):
+        load_network(model)
+    path.write_bytes(whole)
+    load_network(model)
+
+
+def test_a_changed_card_is_damage(run: Path) -> None:
+    path = run / "saved_model" / "assets.extra" / "headstart.json"
+    whole = path.read_text()
+    path.write_text(whole.replace("daisy", "dandy"))
+    with pytest.raises(ExportError, match="checksum"):
+        load_network(run / "saved_model")
+    path.write_text(whole)
+
+
+def test_a_folder_is_no_backbone_and_its_files_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(b"?")
+    monkeypatch.setattr(Path, "rglob", None)
+    with pytest.raises(BackboneError, match="SavedModel folder"):
+        load_backbone(BackboneConfig(name=str(tmp_path)), None)
+
+
+def test_what_lies_beside_a_saved_model_is_not_part_of_it(tmp_path: Path) -> None:
+    folder = save_program(tmp_path / "program", tf.no_op)
+    before = content_digest(folder)
+    (folder / "photos").mkdir()
+    (folder / "photos" / "1.jpg").write_bytes(b"?")
+    assert content_digest(folder) == before
