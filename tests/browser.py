@@ -48,12 +48,16 @@ needs_browser = pytest.mark.skipif(
 
 
 class Browser:
-    """One tab of a Chromium of its own; use it in a ``with`` block."""
+    """One tab of a Chromium of its own; use it in a ``with`` block.
 
-    def __init__(self) -> None:
+    Args:
+        flags: For Chromium, besides `FLAGS`.
+    """
+
+    def __init__(self, *flags: str) -> None:
         self._profile = tempfile.mkdtemp(prefix="headstart-browser-")
         self._process = subprocess.Popen(
-            ["chromium", *FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
+            ["chromium", *FLAGS, *flags, f"--user-data-dir={self._profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -83,7 +87,9 @@ class Browser:
 
     def evaluate(self, expression: str) -> Any:
         """Return what a JavaScript expression comes to on the page."""
-        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        answer = self._call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         return answer.get("result", {}).get("value")
 
     def wait_for(self, *texts: str) -> str:

@@ -147,7 +147,8 @@ def _saver_functions(graph: Any) -> set[str]:
     saver = graph.saver_def
     ends = (saver.save_tensor_name, saver.restore_op_name)
     callers = {name.partition(":")[0] for name in ends if name}
-    mine, others = set(), set(graph.object_graph_def.concrete_functions)
+    mine: set[str] = set()
+    others: set[str] = set(graph.object_graph_def.concrete_functions)
     for node in graph.graph_def.node:
         (mine if node.name in callers else others).update(_called(node))
     for function in graph.graph_def.library.function:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from headstart.config import TransferConfig, load_config
 from headstart.demo import write_digits
 from headstart.flows.transfer import transfer
+from headstart.service.guard import auth_string
 from headstart.service.record import Started, birth_of, descendants, read_record
 from tests.browser import Browser, needs_browser
 from tests.pipeline import QUICK, save_backbone, statuses
@@ -141,10 +143,24 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 @pytest.fixture
 def client(installation: Installation) -> Iterator[SyncPrefectClient]:
     with (
-        temporary_settings({PREFECT_API_URL: installation.record.api_url}),
+        temporary_settings(
+            {
+                PREFECT_API_URL: installation.record.api_url,
+                PREFECT_API_AUTH_STRING: auth_string(installation.record.token),
+            }
+        ),
         get_client(sync_client=True) as opened,
     ):
         yield opened
+
+
+@contextmanager
+def signed_in(installation: Installation) -> Iterator[Browser]:
+    """Open a browser with the address that `headstart up` has printed."""
+    with Browser() as browser:
+        browser.open(installation.record.pages()["Prefect"])
+        browser.wait_for("Dashboard", "Deployments")
+        yield browser
 
 
 def test_check_finds_everything_well(installation: Installation) -> None:
@@ -167,8 +183,36 @@ def test_check_finds_everything_well(installation: Installation) -> None:
 def test_a_second_one_says_that_one_runs(installation: Installation) -> None:
     code, text = installation.ask()
     assert code == 8
-    assert installation.record.dashboard_url in text
+    assert installation.record.pages()["Prefect"] in text
     assert str(installation.process.pid) in text
+
+
+@needs_browser
+def test_a_page_that_rebinds_its_name_starts_nothing(installation: Installation) -> None:
+    port = installation.record.dashboard_url.rpartition(":")[2]
+    ask = (
+        "fetch('/api/flow_runs/filter', {method: 'POST', body: '{}', "
+        "headers: {'Content-Type': 'application/json'}}).then(reply => reply.status)"
+    )
+    with Browser("--host-resolver-rules=MAP rebound.example 127.0.0.1") as browser:
+        browser.open(installation.record.pages()["Prefect"])
+        browser.wait_for("Dashboard")
+        assert browser.evaluate(ask) != 403  # its own page is heard
+        browser.open(f"http://rebound.example:{port}/")
+        browser.wait_for("answers to 127.0.0.1 alone")
+        assert browser.evaluate("fetch('/api/csrf-token?client=1').then(it => it.status)") == 403
+        assert browser.evaluate(ask) == 403
+
+
+@needs_browser
+def test_nobody_gets_in_without_the_printed_address(installation: Installation) -> None:
+    with Browser() as browser:
+        browser.open(installation.record.dashboard_url)
+        browser.wait_for("Open the address that `headstart up` has printed")
+        browser.open(installation.record.tensorboard_url.rpartition("/")[0])
+        browser.wait_for("Not Found")
+        browser.open(installation.record.pages()["TensorBoard"])
+        browser.wait_for("TensorBoard")
 
 
 def test_a_wrong_value_is_refused_where_it_is_submitted(
@@ -187,7 +231,7 @@ def test_the_form_starts_a_run_that_leaves_its_report(
 ) -> None:
     deployment = client.read_deployment_by_name("transfer/transfer")
     page = f"{installation.record.dashboard_url}/deployments/deployment/{deployment.id}"
-    with Browser() as browser:
+    with signed_in(installation) as browser:
         browser.open(f"{page}/run")
         browser.wait_for("Images", "Most epochs trained", "Peak learning rate")
         fill(browser, "Name (Optional)", str(installation.backbone))
@@ -223,7 +267,7 @@ def test_the_page_of_a_deployment_schedules_it(
     installation: Installation, client: SyncPrefectClient
 ) -> None:
     deployment = client.read_deployment_by_name("transfer/transfer")
-    with Browser() as browser:
+    with signed_in(installation) as browser:
         browser.open(f"{installation.record.dashboard_url}/deployments/deployment/{deployment.id}")
         browser.wait_for("Schedules")
         click(browser, "Schedule")
@@ -255,7 +299,7 @@ def test_a_layer_that_makes_nan_is_named_in_the_diagnosis(
     # Prefect calls the hook that writes it once the run has ended, and the failing steps are
     # replayed first.
     diagnosis = wait_for(lambda: artifacts(client, run).get("transfer-diagnosis"))
-    with Browser() as browser:
+    with signed_in(installation) as browser:
         browser.open(f"{installation.record.dashboard_url}/artifacts/artifact/{diagnosis.id}")
         browser.wait_for("Log", "NaN")
 
