@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,10 @@ def test_any_other_digit_in_a_json_file_is_damage(full: Store, name: str) -> Non
     text = path.read_text()
     digits = [place for place, letter in enumerate(text) if letter.isdigit()]
     for place in digits:
-        path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+        other = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+        if json.loads(other) == json.loads(text):  # the last digit of a number of seconds
+            continue
+        path.write_text(other)
         with pytest.raises(ValueError, match="checksum"):
             read_sealed(path)
     path.write_text(text)

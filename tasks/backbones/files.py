@@ -74,7 +74,7 @@ def load_backbone_file(path: Path, image_size: int | None = None) -> LoadedFile:
 def _load_keras_file(path: Path, image_size: int | None) -> LoadedFile:
     if problem := keras_problem(path):
         raise BackboneError(
-            "A .keras file holds a network, and no more than its size says.",
+            "the .keras file is not opened",
             f"{path}: {problem}",
             "save the model again with model.save('NAME.keras')",
         )
@@ -180,7 +180,7 @@ def _find_classifier(model: Any) -> Any | None:
 def _load_saved_model(path: Path, image_size: int | None) -> LoadedFile:
     if problem := saved_model_problem(path):
         raise BackboneError(
-            "A SavedModel computes, and touches no files, no Python and no network.",
+            "the SavedModel is not loaded: it does more than compute, or is damaged",
             f"{path}: {problem}",
             "give the .keras file of the same network, or export it without such ops",
         )

@@ -166,8 +166,8 @@ def check_content(path: Path, card: ModelCard) -> None:
         reason = _first_line(error)
     if reason:
         raise ExportError(
-            "A model holds the bytes that were exported.",
-            f"{path}: damaged ({reason})",
+            "the model is damaged",
+            f"{path}: {reason}",
             "restore it from a backup, or run the training again: what is computed is a hit",
         )
 
@@ -219,8 +219,7 @@ def check_safe(path: Path) -> None:
         problem = keras_problem(path) if zipfile.is_zipfile(path) else ""
     if problem:
         raise ExportError(
-            "A model computes, touches no files, no Python and no network, and is no larger than "
-            "its file says.",
+            "the model is not loaded: it does more than compute, is too large, or is damaged",
             f"{path}: {problem}",
             "give the model.keras that was exported with it, or a model from whom you trust",
         )

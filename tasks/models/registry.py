@@ -193,8 +193,8 @@ class Registry:
             is_own = False
         if not is_own:
             raise RecordError(
-                "A promoted model is the file that was promoted.",
-                f"{folder / MODEL_FILE} is damaged or gone",
+                "a promoted model is damaged or gone",
+                f"{folder / MODEL_FILE} is not the file that was promoted",
                 f"restore it from a backup, or promote {version.run} again",
             )
         return folder

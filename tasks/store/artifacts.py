@@ -42,11 +42,10 @@ from headstart.tasks.store.staging import owned_folder, remove_if_abandoned
 
 STORE_LAYOUT = 1
 LAYOUT_FILE = "store.json"
-OWN_FOLDERS = {
+OWN_FOLDERS = {  # all that headstart makes in a store's root
     *("manifests", "artefacts", "rows", "runs", "index", "locks", "tmp", "set-aside"),
     *("models", "sources", "prefect", "service", "demo"),
 }
-"""All that headstart makes in a store's root, but `LAYOUT_FILE`."""
 NOT_OURS = {"lost+found"}  # what a new volume has in its root
 IN_USE = "in-use.lock"
 """File under locks/ that every run holds, together with the others."""
@@ -188,7 +187,7 @@ class Store:
         others = {path.name for path in self.root.iterdir()} - NOT_OURS - {LAYOUT_FILE}
         if not others <= OWN_FOLDERS and not layout.exists():
             raise RecordError(
-                "A store is an empty or new folder, or one that headstart made.",
+                "this folder is not a store, and it is not empty",
                 f"{self.root} holds other files",
                 "choose another folder with --store or HEADSTART_STORE",
             )
@@ -285,8 +284,8 @@ class Store:
         """
         if not (self.root / LAYOUT_FILE).exists():
             raise RecordError(
-                "A store stays where it is while a run uses it.",
-                f"{self.root} was moved or deleted",
+                "the store was moved or deleted during the run",
+                f"{self.root} has no {LAYOUT_FILE} any more",
                 "put it back, or give the command again: what is missing is computed again",
             )
 

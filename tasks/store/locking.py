@@ -34,7 +34,7 @@ def hold_alone(path: Path, name: str) -> Iterator[None]:
             lock.acquire()
     except OSError as error:
         raise RecordError(
-            "Who writes into a store may write into all of its folders.",
+            "a lock of the store cannot be taken",
             f"{path}: {error.strerror or error}",
             "give the folder to a group, with chmod -R g+rwX and chmod g+s, or choose another "
             "--store",
