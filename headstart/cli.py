@@ -8,7 +8,9 @@ import gc
 import io
 import json
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -100,8 +102,9 @@ def main() -> None:
     # TensorFlow's import and its tracing make millions of objects that stay; looking through them
     # for garbage at Python's default pace takes about a twentieth of a short run.
     gc.set_threshold(100_000, 20, 100)
+    signal.signal(signal.SIGTERM, _end)
     try:
-        app(args=arguments)
+        _run(arguments)
     except HeadstartError as error:
         if show_traceback:
             raise
@@ -140,6 +143,43 @@ def _end_with(error: HeadstartError, arguments: list[str]) -> NoReturn:
     if "--json" in arguments:
         print(json.dumps({"error": error.to_dict()}, indent=1))
     sys.exit(error.exit_code)
+
+
+class _Ended(SystemExit):
+    """SIGTERM: an exit like any other, so that what was started is ended and locks are let go."""
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the rest is ending
+    raise _Ended(128 + number)
+
+
+def _run(arguments: list[str]) -> None:
+    try:
+        app(args=arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except SystemError as error:
+        # An interrupt that arrived inside of a callback from C.
+        if not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise
+        sys.exit(128 + signal.SIGINT)
+    except _Ended:
+        raise
+    except SystemExit:  # every command ends so
+        _flush()
+        raise
+
+
+def _flush() -> None:
+    """Write what is still to be written, while a closed pipe can be told of as such."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        end = SystemExit(1)
+        end.__context__ = error
+        raise end from None
 
 
 def _print_error(error: HeadstartError) -> None:

@@ -184,7 +184,9 @@ class Store:
 
     def _begin(self, layout: Path) -> None:
         """Write the layout's file of a new store, or of one that has lost this constant."""
-        others = {path.name for path in self.root.iterdir()} - NOT_OURS - {LAYOUT_FILE}
+        names = {path.name for path in self.root.iterdir()} - NOT_OURS
+        # Another process may be at the same.
+        others = {name for name in names if not name.lstrip(".").startswith(LAYOUT_FILE)}
         if not others <= OWN_FOLDERS and not layout.exists():
             raise RecordError(
                 "this folder is not a store, and it is not empty",

@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -77,14 +79,22 @@ class Zygotes:
         finally:
             self._idle.put(process)
 
-    def run(self, programs: list[Path], folder: Path) -> dict[Path, ScriptRun]:
+    @contextmanager
+    def running(
+        self, programs: list[Path], folder: Path
+    ) -> Iterator[dict[Path, "Future[ScriptRun]"]]:
+        """Begin to run programs, in their order; what has not begun at the end never does."""
+
         def run_one(program: Path) -> ScriptRun:
             scratch = folder / program.stem
             scratch.mkdir()
             return Ladder(str(program), (), scratch, self.launch).climb()
 
         with ThreadPoolExecutor(NUM_WORKERS) as pool:
-            return dict(zip(programs, pool.map(run_one, programs), strict=True))
+            try:
+                yield {program: pool.submit(run_one, program) for program in programs}
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def close(self) -> None:
         for process in self._all:

@@ -13,28 +13,30 @@ from fault_programs import BUGGY, HEALTHY, Declared, Zygotes
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
+    """Run all programs beside the tests: each waits for its own, and has its own time limit."""
     zygotes = Zygotes()
     try:
-        return zygotes.run([*BUGGY, *HEALTHY], tmp_path_factory.mktemp("faults"))
+        with zygotes.running([*BUGGY, *HEALTHY], tmp_path_factory.mktemp("faults")) as futures:
+            yield futures
     finally:
         zygotes.close()
 
 
 @pytest.mark.parametrize("program", BUGGY, ids=lambda path: path.stem)
 def test_the_first_diagnosis_names_the_line_or_the_cause(runs, program):
-    result = runs[program]
+    result = runs[program].result()
     assert result.exit_code == 1, result.message
     assert Declared.of(program).fits(result.diagnoses[0], program), render_text(result.diagnoses)
 
 
 @pytest.mark.parametrize("program", HEALTHY, ids=lambda path: path.stem)
 def test_a_healthy_program_is_called_healthy(runs, program):
-    result = runs[program]
+    result = runs[program].result()
     assert result.exit_code == 0, result.message or render_text(result.diagnoses)
 
 
 def test_only_numerical_faults_are_run_twice(runs):
-    instrumented = {path.stem for path, result in runs.items() if "dump" in result.stages}
+    instrumented = {path.stem for path, run in runs.items() if "dump" in run.result().stages}
     assert "nan_in_map" in instrumented
     assert instrumented.isdisjoint(path.stem for path in HEALTHY)
     assert "label_out_of_range" not in instrumented

@@ -301,9 +301,32 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     assert "Traceback" not in result.stderr
+    assert "Exception" not in result.stderr
+
+
+def test_sigterm_ends_a_command_with_143_and_its_locks(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time\n"
+        "from headstart.cli import app, main\n"
+        "@app.command()\n"
+        "def wait():\n"
+        "    from headstart.tasks.store.artifacts import Store\n"
+        f"    with Store(pathlib.Path({str(tmp_path / 'store')!r})).staging():\n"
+        "        print('waiting', flush=True)\n"
+        "        time.sleep(120)\n"
+        "sys.argv = ['headstart', 'wait']\n"
+        "main()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.terminate()
+    assert process.wait(60) == 143
+    process.stdout.close()
+    assert list((tmp_path / "store" / "tmp").iterdir()) == []
 
 
 def test_the_configuration_of_a_run_is_enough_to_repeat_it(finished: Pipeline) -> None:
