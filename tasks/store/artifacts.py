@@ -36,17 +36,11 @@ from pydantic import (
 from headstart.errors import RecordError
 from headstart.tasks.store.disk_space import explain_full_disk
 from headstart.tasks.store.fingerprint import digest, file_digest
+from headstart.tasks.store.layout import LAYOUT_FILE, STORE_LAYOUT, begin_store, layout_of
 from headstart.tasks.store.locking import hold_alone, hold_shared, try_exclusive
 from headstart.tasks.store.sealing import is_own, read_sealed, seal, sealed_text, unseal
 from headstart.tasks.store.staging import owned_folder, remove_if_abandoned
 
-STORE_LAYOUT = 1
-LAYOUT_FILE = "store.json"
-OWN_FOLDERS = {  # all that headstart makes in a store's root
-    *("manifests", "artefacts", "rows", "runs", "index", "locks", "tmp", "set-aside"),
-    *("models", "sources", "prefect", "service", "demo"),
-}
-NOT_OURS = {"lost+found"}  # what a new volume has in its root
 IN_USE = "in-use.lock"
 """File under locks/ that every run holds, together with the others."""
 
@@ -164,9 +158,9 @@ class Store:
         layout = self.root / LAYOUT_FILE
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            found = _layout_of(layout)
+            found = layout_of(layout)
             if found is None:
-                self._begin(layout)
+                begin_store(layout)
                 found = STORE_LAYOUT
         except OSError as error:
             raise RecordError(
@@ -181,25 +175,6 @@ class Store:
                 f"layout {found} in {layout}",
                 "choose another folder with --store or HEADSTART_STORE",
             )
-
-    def _begin(self, layout: Path) -> None:
-        """Write the layout's file of a new store, or of one that has lost this constant."""
-        names = {path.name for path in self.root.iterdir()} - NOT_OURS
-        # Another process may be at the same.
-        others = {name for name in names if not name.lstrip(".").startswith(LAYOUT_FILE)}
-        if not others <= OWN_FOLDERS and not layout.exists():
-            raise RecordError(
-                "this folder is not a store, and it is not empty",
-                f"{self.root} holds other files",
-                "choose another folder with --store or HEADSTART_STORE",
-            )
-        # Not by way of tmp/, from which another process may sweep.
-        aside = layout.with_name(f".{LAYOUT_FILE}.{uuid.uuid4().hex}")
-        try:
-            aside.write_text(sealed_text({"layout": STORE_LAYOUT}))
-            aside.replace(layout)
-        finally:
-            aside.unlink(missing_ok=True)
 
     @property
     def location(self) -> str:
@@ -446,14 +421,6 @@ class Store:
         for path in sorted(folder.glob("*.json"), key=_time_ns, reverse=True):
             with contextlib.suppress(OSError, ValueError):
                 yield read_sealed(path)
-
-
-def _layout_of(path: Path) -> Any:
-    """Return the layout that a store says it has; None where it says none, or cannot be read."""
-    try:
-        return read_sealed(path)["layout"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
 
 
 def _time_ns(path: Path) -> int:

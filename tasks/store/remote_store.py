@@ -29,8 +29,9 @@ from typing import Any, NoReturn
 
 from headstart.addresses import without_password
 from headstart.errors import ConfigError, RecordError
-from headstart.tasks.store.artifacts import STORE_LAYOUT, FileEntry, M, Store, default_root
+from headstart.tasks.store.artifacts import FileEntry, M, Store, default_root
 from headstart.tasks.store.fingerprint import bytes_digest, file_digest
+from headstart.tasks.store.layout import STORE_LAYOUT
 from headstart.tasks.store.sealing import unseal
 
 URL = re.compile(r"^([a-z][a-z0-9+.-]+):(?:/+(.*))?$")
