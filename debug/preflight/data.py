@@ -2,19 +2,17 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.facts import facts_of
+from headstart.debug.preflight.inputs import unscaled_inputs
 from headstart.debug.preflight.samples import Batch, Sample
-from headstart.debug.symptoms.activity_probe import probe
 
-RAW_MAX = 100.0
-"""Inputs of the first layer that are never negative and reach beyond this were not scaled."""
-RAW_MEAN = 20.0
-"""... where their mean is beyond this as well."""
 MIN_VARIED_ROWS = 8
 """Rows of which at least two must differ."""
 MIN_ORDERED_ROWS = 64
@@ -25,6 +23,8 @@ MAX_EQUAL_BY_CHANCE = 0.7
 """... unless that many are equal in any order."""
 MIN_LEAKED_SHARE = 0.01
 """Share of the validation rows that occur in the training data from which on they leak."""
+MIN_LEAKED_ROWS = 2
+"""... and where there are at least so many: one row that occurs twice is no leakage."""
 MAX_REPEATED_SHARE = 0.2
 """Rows that repeat this often within the training data are too coarse to be compared."""
 
@@ -95,30 +95,11 @@ def input_scale(sample: Sample) -> list[Diagnosis]:
     found = _backbone_range(sample)
     if found:
         return found
+    if _is_pretrained(sample.model):
+        return []
     batch = sample.batches[0]
-    seen = probe(sample.model, [(batch.x, batch.y)], 0, sample.objective)
-    if seen is None or not seen.first_layer or _is_pretrained(sample.model):
-        return []
-    raw = seen.first_input_min >= 0.0 and seen.first_input_max > RAW_MAX
-    if not raw or seen.first_input_mean < RAW_MEAN:
-        return []
-    return [
-        Diagnosis(
-            symptom="unscaled-input",
-            cause=f"Values from {seen.first_input_min:.4g} to {seen.first_input_max:.4g} (mean "
-            f"{seen.first_input_mean:.4g}) reach the first layer {seen.first_layer!r}: the inputs "
-            "are not scaled.",
-            layer=seen.first_layer,
-            phase="data",
-            severity="warning",
-            confidence=0.75,
-            suggestions=(
-                "divide pixels by 255, or put keras.layers.Rescaling(1 / 255) first",
-                "standardise other features with keras.layers.Normalization",
-            ),
-            evidence={"max": seen.first_input_max, "mean": seen.first_input_mean},
-        )
-    ]
+    unscaled = unscaled_inputs(facts_of(sample.model, batch.x, batch.y))
+    return [replace(one, severity="warning", confidence=0.75) for one in unscaled]
 
 
 def _backbone_range(sample: Sample) -> list[Diagnosis]:
@@ -236,7 +217,7 @@ def leakage(train: Iterable[Batch], validation: Iterable[Batch]) -> list[Diagnos
     if not seen or not val or 1.0 - len(set(seen)) / len(seen) > MAX_REPEATED_SHARE:
         return []
     leaked = sum(digest in set(seen) for digest in set(val))
-    if leaked < MIN_LEAKED_SHARE * len(set(val)) or not leaked:
+    if leaked < max(MIN_LEAKED_ROWS, MIN_LEAKED_SHARE * len(set(val))):
         return []
     return [
         Diagnosis(

@@ -41,6 +41,8 @@ STILL_FALLING = 0.03
 """Share of its first value by which the loss falls in the last fifth of a training that was cut
 short."""
 UNSURE = 0.45
+OVERFLOWING = 1e4
+"""Inputs from here on overflow what is sound."""
 
 _log = logging.getLogger("headstart.debug")
 
@@ -219,13 +221,22 @@ def _causes(
     if not went_badly:
         found = [one for one in found if one.symptom in setting_rules.WASTEFUL]
     if went_badly or gained < HALF:
-        found += _guarded(input_rules.unscaled_inputs, facts)
+        found += [_weighed(one, is_broken) for one in
+                  _guarded(input_rules.unscaled_inputs, facts)]  # fmt: skip
         found += _guarded(input_rules.tiny_inputs, facts)
     if went_badly:
         found += _guarded(input_rules.unscaled_targets, facts)
         found += _cut_short(trace, verdict)
     if not went_badly:
         found = [replace(one, severity="warning") for one in found]
+    return found
+
+
+def _weighed(found: Diagnosis, is_broken: bool) -> Diagnosis:
+    """Put inputs that are large, but not huge, behind the op of the user's that overflowed."""
+    size = max(abs(found.evidence["min"]), abs(found.evidence["max"]))
+    if is_broken and size < OVERFLOWING:
+        return replace(found, confidence=min(found.confidence, 0.86))
     return found
 
 

@@ -313,6 +313,8 @@ def _sequence_for_one(facts: Facts) -> str:
     if y is None or y_pred is None or y_pred.ndim < 3 or len(y) != len(y_pred):
         return ""
     single = y.size == len(y)
+    if facts.family.startswith("sparse") and y.shape == y_pred.shape[:-1]:
+        return ""  # a class for each step, however many steps there are
     one_hot = y.ndim == 2 and y.shape[1] == y_pred.shape[-1]
     if not single and not one_hot:
         return ""

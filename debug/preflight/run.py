@@ -17,8 +17,11 @@ from typing import Any
 from headstart.debug.callsites import CallSite, calling_site, find_call
 from headstart.debug.diagnosis import Diagnosis, ranked
 from headstart.debug.preflight import data as preflight_data
+from headstart.debug.preflight import inputs, settings
 from headstart.debug.preflight import labels as preflight_labels
 from headstart.debug.preflight import training as preflight_training
+from headstart.debug.preflight.facts import facts_of
+from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.samples import Sample, restored, take_batches, take_sample
 
 NUM_BATCHES = 8
@@ -29,12 +32,27 @@ LIMIT_S = 10.0
 """Seconds after which training on one batch stops."""
 
 Check = Callable[[Sample], list[Diagnosis]]
+
+
+def outputs(sample: Sample) -> list[Diagnosis]:
+    """Hold the last layer against loss and targets, by the table that `debug run` uses."""
+    batch = sample.batches[0]
+    found = check_outputs(facts_of(sample.model, batch.x, batch.y))
+    return [one for one in found if one.evidence["is_certain"]]
+
+
+def impossible_settings(sample: Sample) -> list[Diagnosis]:
+    """Find settings of the optimizer with which nothing can come of any training."""
+    return settings.impossible_settings(sample.model)
+
+
 CHECKS: tuple[Check, ...] = (
     preflight_data.bad_values,
     preflight_data.constant_rows,
     preflight_labels.label_format,
     preflight_labels.label_range,
-    preflight_labels.softmax_and_logits,
+    outputs,
+    impossible_settings,
     preflight_data.input_scale,
     preflight_labels.first_loss,
     preflight_training.stale_trainable_flags,
@@ -59,6 +77,7 @@ def preflight(
     data: Any,
     *,
     validation: Any = None,
+    validation_split: float = 0.0,
     is_shuffled: bool | None = None,
     num_batches: int = NUM_BATCHES,
     limit_s: float = LIMIT_S,
@@ -71,6 +90,7 @@ def preflight(
         data: Training data: ``(x, y)`` or ``(x, y, weights)`` arrays, a batched
             ``tf.data.Dataset`` or another iterable of batches that can be iterated again.
         validation: Validation data in the same forms, compared with the training data.
+        validation_split: Share of the arrays that ``fit`` holds out for validation.
         is_shuffled: Whether ``fit`` shuffles the data itself; None: it does so for arrays.
         num_batches: Batches to look at.
         limit_s: Seconds after which training on one batch stops.
@@ -88,6 +108,8 @@ def preflight(
     if not (isinstance(data, tuple) if is_shuffled is None else is_shuffled):
         checks.append(preflight_data.order)
     found = check_sample(sample, checks, limit_s)
+    if validation_split and isinstance(data, tuple) and len(data) > 1:
+        found += inputs.split_order(data[1], validation_split)
     if validation is not None:
         splits = [take_batches(part, NUM_LEAK_BATCHES) for part in (data, validation)]
         found += preflight_data.leakage(*splits)

@@ -127,6 +127,7 @@ def _check(fit: Callable[..., Any], given: dict[str, Any], spec: FirstFitSpec) -
         given["self"],
         data,
         validation=given["validation_data"],
+        validation_split=float(given["validation_split"] or 0.0),
         is_shuffled=is_array and bool(given["shuffle"]),
         site=calling_site(),
     )

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gc
 import sys
+from collections import Counter
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -38,6 +39,7 @@ class OwnLoops:
         self._gradient_site: CallSite | None = None
         self._has_traced_gradient = False
         self._training: set[int] = set()
+        self._taken: Counter[int] = Counter()
         self._num_applied = 0
         self._optimizers: dict[int, tuple[Any, int]] = {}
         self._captured: dict[int, tuple[Any, int, Scalars]] = {}
@@ -62,6 +64,7 @@ class OwnLoops:
         for variable, gradient in pairs:
             if gradient is not None:
                 self._remember(variable)
+                self._taken[id(variable)] += 1
         if tf.executing_eagerly():
             self.num_steps += 1
         else:
@@ -75,14 +78,19 @@ class OwnLoops:
             gradients: What it was given.
             variables: By what it was told to go with them; None where it knows.
         """
+        import tensorflow as tf
+
         self._num_applied += 1
-        known, steps = self._optimizers.get(id(optimizer), (optimizer, 0))
-        self._optimizers[id(optimizer)] = (known, steps + 1)
-        if len(self._optimizers) >= MIN_STEPS and "fresh" not in self._found:
-            self._judge_fresh(optimizer)
+        if tf.executing_eagerly():  # a trace is made once, however many steps follow
+            known, steps = self._optimizers.get(id(optimizer), (optimizer, 0))
+            self._optimizers[id(optimizer)] = (known, steps + 1)
+            if len(self._optimizers) >= MIN_STEPS and "fresh" not in self._found:
+                self._judge_fresh(optimizer)
         for gradient, variable in zip(gradients, variables or (), strict=False):
             source = self._source_of.get(id(gradient))
-            if source is not None and source[1] is not variable and "wrong" not in self._found:
+            if source is None or "wrong" in self._found:
+                continue
+            if _storage(source[1]) is not _storage(variable):
                 self._found["wrong"] = _wrong_variable(source[1], variable)
 
     def on_call(self, function: Any) -> None:
@@ -141,6 +149,8 @@ class OwnLoops:
             return
 
     def _never_moved(self) -> list[Diagnosis]:
+        if not self._training and max(self._taken.values(), default=0) < MIN_STEPS:
+            return []  # a gradient by something new each time is no training
         values = [(np.asarray(var.numpy()), first) for var, first in self._first.values()]
         if not values or any(not np.array_equal(now, first) for now, first in values):
             return []
@@ -231,6 +241,12 @@ def watch_optimizers(loops: OwnLoops, is_in_keras: Any) -> None:
         return apply(optimizer, grads, trainable_variables)
 
     home.apply = apply_and_tell
+
+
+def _storage(variable: Any) -> Any:
+    """Return what holds a variable's values: Keras wraps TensorFlow's."""
+    inner = getattr(variable, "_value", None)
+    return variable if inner is None else inner
 
 
 def _tracing_site() -> CallSite | None:

@@ -8,7 +8,13 @@ import pytest
 from headstart.debug.rendering import render_text
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fault_programs import BUGGY, HEALTHY, Declared, Zygotes
+from fault_programs import BUGGY, Declared, Zygotes
+from fault_programs import HEALTHY as OWN_HEALTHY
+
+CORPUS = Path(__file__).parents[2] / "benchmarks" / "healthy_programs"
+SAMPLE = ("hinge_tanh_svm", "fraud_no_weights_prior_bias", "dropout_half_heavy_l2")
+"""A few of the corpus that `benchmarks/debug_false_alarms.py` runs as a whole."""
+HEALTHY = [*OWN_HEALTHY, *(CORPUS / f"{name}.py" for name in SAMPLE)]
 
 
 @pytest.fixture(scope="module")

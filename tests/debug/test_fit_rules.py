@@ -228,3 +228,36 @@ def test_a_session_graph_that_grows_is_found():
             session.run(tf.constant(number))
             loops.on_session_run(session)
     assert [found.symptom for found in loops.diagnoses()] == ["graph-grows"]
+
+
+def test_an_optimizer_made_anew_each_step_is_told_from_one_for_each_fold():
+    weight = tf.Variable([1.0])
+
+    class Optimizer:
+        _trainable_variables = (weight,)
+
+    anew, folds = OwnLoops(), OwnLoops()
+    for _ in range(12):
+        anew.on_apply(Optimizer(), [tf.constant([1.0])], [weight])
+        fold = Optimizer()
+        for _ in range(5):
+            folds.on_apply(fold, [tf.constant([1.0])], [weight])
+    assert [found.symptom for found in anew.diagnoses()] == ["optimizer-made-anew"]
+    assert folds.diagnoses() == []
+
+
+def test_a_class_for_each_step_is_no_missing_flatten_even_with_as_many_classes_as_steps():
+    model = keras.Sequential([keras.Input((5, 4)), keras.layers.Dense(5, activation="softmax")])
+    model.compile(loss="sparse_categorical_crossentropy")
+    labels = np.arange(ROWS * 5).reshape(ROWS, 5) % 5
+    assert check_outputs(facts_of(model, np.zeros((ROWS, 5, 4), "float32"), labels)) == []
+
+
+def test_gradients_by_something_new_each_time_are_no_training():
+    loops = OwnLoops()
+    for number in range(12):
+        image = tf.Variable([float(number)])
+        with tf.GradientTape() as tape:
+            loss = image * image
+        loops.on_gradient([image], tape.gradient(loss, [image]))
+    assert loops.diagnoses() == []
