@@ -3,6 +3,8 @@
 import io
 import pickle
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -409,6 +411,34 @@ def test_libtiffs_own_words_are_caught(capfd):
     assert "code word" in facts.notes
     decode_image(bytes(data), MAX_PIXELS)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_pillow_logs_is_caught(capfd):
+    data = bytearray(encode(photo(), "TIFF"))
+    start = data.index(struct.pack("<HHI", 277, 3, 1)) + 8  # samples a pixel
+    data[start : start + 2] = struct.pack("<H", 65_535)
+    flaw_of(bytes(data))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_threads_that_begin_together_leave_libtiff_one_handler():
+    code = (
+        "import gc, io, logging\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from PIL import Image\n"
+        "from headstart.tasks.dataset.decode import inspect_image\n"
+        "buffer = io.BytesIO()\n"
+        "Image.effect_noise((64, 64), 90).convert('1').save(buffer, 'TIFF', compression='group4')\n"
+        "data = bytearray(buffer.getvalue())\n"
+        "data[40:48] = bytes(8)\n"
+        "with ThreadPoolExecutor(16) as pool:\n"
+        "    facts = list(pool.map(lambda _: inspect_image(bytes(data), 10**6), range(64)))\n"
+        "gc.collect()\n"
+        "assert len(facts) == 64\n"
+        "assert len(logging.getLogger('PIL').handlers) == 1\n"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (made.returncode, made.stderr) == (0, "")
 
 
 def sparse(path, head, size):

@@ -1,12 +1,13 @@
 """What Pillow and libtiff say while they decode a file, kept with the file instead of printed.
 
-Pillow warns through Python's warnings, which know of no file; libtiff, which Pillow loads, writes
-to the standard error by itself. Both are caught here for the thread that decodes, and left as they
-are for all others.
+Pillow warns through Python's warnings and its log, which know of no file; libtiff, which Pillow
+loads, writes to the standard error by itself. All are caught here for the thread that decodes, and
+left as they are for all others.
 """
 
 import contextlib
 import ctypes
+import logging
 import sys
 import threading
 import warnings
@@ -28,7 +29,8 @@ def hearing() -> Iterator[list[str]]:
     Yields:
         A list that fills with lines, each once.
     """
-    _divert_libtiff()
+    with _DIVERTING:  # one handler for all threads: a second would leave libtiff a dead one
+        _divert_libtiff()
     outer = getattr(_heard, "notes", None)
     notes: list[str] = []
     _heard.notes = notes
@@ -95,13 +97,25 @@ class _Diversion:
             self._show(message, category, filename, lineno, file, line)
 
 
+class _LogHandler(logging.Handler):
+    """Hears what Pillow logs, and prints it as Python would where nobody listens."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record with its file."""
+        last = logging.lastResort
+        if not _hear(record.getMessage()) and last is not None and not logging.root.handlers:
+            last.handle(record)
+
+
 _DIVERSION = _Diversion()
+_DIVERTING = threading.Lock()
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
 @lru_cache(maxsize=1)
 def _divert_libtiff() -> Any:
-    """Have libtiff call back rather than print; once a process, and where it can be found."""
+    """Have Pillow's log and libtiff call back rather than print; once a process."""
+    logging.getLogger("PIL").addHandler(_LogHandler(logging.WARNING))
     library = _loaded_libtiff()
     if library is None:
         return None
