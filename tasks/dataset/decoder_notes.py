@@ -102,9 +102,12 @@ class _LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record with its file."""
-        last = logging.lastResort
-        if not _hear(record.getMessage()) and last is not None and not logging.root.handlers:
-            last.handle(record)
+        if _hear(record.getMessage()):
+            return
+        if logging.root.handlers or logging.lastResort is None:
+            logging.root.handle(record)
+        else:
+            logging.lastResort.handle(record)
 
 
 _DIVERSION = _Diversion()
@@ -115,7 +118,9 @@ _Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_voi
 @lru_cache(maxsize=1)
 def _divert_libtiff() -> Any:
     """Have Pillow's log and libtiff call back rather than print; once a process."""
-    logging.getLogger("PIL").addHandler(_LogHandler(logging.WARNING))
+    log = logging.getLogger("PIL")
+    log.addHandler(_LogHandler(logging.WARNING))
+    log.propagate = False  # the handler passes on what nobody hears
     library = _loaded_libtiff()
     if library is None:
         return None
