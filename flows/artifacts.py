@@ -5,15 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from prefect import get_run_logger
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
-from prefect.context import FlowRunContext
-
 from headstart.config import BottleneckConfig, HeadConfig, TransferConfig
+from headstart.flows.context import flow_run_context
 from headstart.flows.run_progress import progress_in_ui
 from headstart.service.record import running_service
 from headstart.tasks.evaluation.figures import confusion_png, curves_png
@@ -33,16 +26,18 @@ from headstart.tasks.store.artifacts import current_store
 @contextlib.contextmanager
 def shown_in_ui() -> Iterator[None]:
     """Show the stages' lines and progress in the flow run; outside one, do nothing."""
-    if FlowRunContext.get() is None:
+    if flow_run_context() is None:
         yield
         return
+    from prefect import get_run_logger
+
     with copy_lines_to(lambda text: get_run_logger().info(text.strip())), progress_in_ui():
         yield
 
 
 def run_name() -> str:
     """Name the flow run in progress by what it works on: data set, backbone, cut, head."""
-    context = FlowRunContext.get()
+    context = flow_run_context()
     if context is None or not context.parameters:
         return "run"
     config = context.parameters["config"]
@@ -60,8 +55,14 @@ def publish(flow_name: str, report: Report, summary: RunSummary) -> None:
         report: Of the run.
         summary: Of the run.
     """
-    if FlowRunContext.get() is None:
+    if flow_run_context() is None:
         return
+    from prefect.artifacts import (
+        create_link_artifact,
+        create_markdown_artifact,
+        create_table_artifact,
+    )
+
     create_markdown_artifact(
         _markdown(report, summary), key=f"{flow_name}-report", description=report.title
     )

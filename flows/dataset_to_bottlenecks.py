@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.context import FlowRunContext
-
 from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, ViewsConfig
-from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.flows.context import flow_run_context
+from headstart.tasks.bottlenecks.rows import known_backbone
 from headstart.tasks.bottlenecks.stage import BottlenecksManifest, images_to_extract
 from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
 from headstart.tasks.dataset.stage import DatasetManifest
@@ -36,7 +34,7 @@ def make_bottlenecks(
         The manifest of the bottlenecks.
     """
     needed = images_to_extract(dataset, views, backbone, config, pooled)
-    size = open_backbone(backbone, views.image_size).image_size
+    size = known_backbone(backbone, views.image_size).image_size
     if needed == ():
         views_stage.skip("not needed: all bottlenecks are there", dataset, source, views, size)
     else:
@@ -56,8 +54,10 @@ def publish_page(
         path: Of the whole page.
         outcomes: How the stages went.
     """
-    if FlowRunContext.get() is None:
+    if flow_run_context() is None:
         return
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
     # A path to open, not a link: browsers do not follow file: links from a page of a server.
     text = f"{markdown}\n\nThe whole page: `{path}`\n"
     create_markdown_artifact(text, key=f"{flow_name}-report", description=title)

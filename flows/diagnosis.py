@@ -18,26 +18,23 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import keras
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import FlowRunContext
-
 from headstart.debug.diagnosis import Diagnosis, ranked
-from headstart.debug.errors.exceptions import diagnose_exception
 from headstart.debug.guard import harmless
-from headstart.debug.preflight.callback import Preflight
 from headstart.debug.rendering import render_markdown, render_text
-from headstart.debug.replay.recorder import FlightRecorder
-from headstart.debug.replay.replay import explain_failure
-from headstart.debug.symptoms.callback import SymptomRules, worth_telling
 from headstart.errors import HeadstartError
+from headstart.flows.context import flow_run_context
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.training_callbacks import watched_by
 
-_recorders: dict[UUID, list[FlightRecorder]] = {}
+if TYPE_CHECKING:
+    from headstart.debug.preflight.callback import Preflight
+    from headstart.debug.replay.recorder import FlightRecorder
+    from headstart.debug.symptoms.callback import SymptomRules
+
+_recorders: dict[UUID, list["FlightRecorder"]] = {}
 """Of the flow runs in progress, for the hook that runs once one has failed."""
 
 
@@ -52,19 +49,21 @@ class Watch:
         section: Of the configuration, where the training is a stage's.
     """
 
-    recorder: FlightRecorder
-    preflight: Preflight
-    rules: SymptomRules
+    recorder: "FlightRecorder"
+    preflight: "Preflight"
+    rules: "SymptomRules"
     section: str = ""
 
     @property
-    def callbacks(self) -> list[keras.callbacks.Callback]:
+    def callbacks(self) -> list[Any]:
         """Callbacks for ``fit``."""
         return [self.preflight, self.rules, self.recorder]
 
     @property
     def diagnoses(self) -> list[Diagnosis]:
         """What was found so far, most likely first; empty where nothing trained."""
+        from headstart.debug.symptoms.callback import worth_telling
+
         found = ranked([*self.preflight.diagnoses, *worth_telling(self.rules.diagnoses)])
         return [self._with_setting(diagnosis) for diagnosis in found]
 
@@ -90,6 +89,9 @@ def watching(folder: Path, section: str = "", *, stops_on_nan: bool = True) -> I
         The watch; give its ``callbacks`` to ``fit``. Its ``diagnoses`` are printed when the block
         is left, and are an artifact of the flow run then.
     """
+    from headstart.debug.preflight.callback import Preflight
+    from headstart.debug.symptoms.callback import SymptomRules
+
     recorder = flight_recorder(folder, stops_on_nan=stops_on_nan)
     watch = Watch(recorder, Preflight(), SymptomRules(logs=False), section)
     try:
@@ -128,13 +130,22 @@ def watching_stages(
         found: Takes what was found, for the run's summary.
         section: Of the configuration, which the training follows; findings name its settings.
     """
-    with watching(folder, section, stops_on_nan=False) as watch, watched_by(*watch.callbacks):
-        yield
+    with contextlib.ExitStack() as stack:
+        armed: list[Watch] = []
+
+        def arm() -> list[Any]:
+            # Not before a stage trains: what watches imports Keras.
+            if not armed:
+                armed.append(stack.enter_context(watching(folder, section, stops_on_nan=False)))
+            return armed[0].callbacks
+
+        with watched_by(arm):
+            yield
     if found is not None:
-        found += [diagnosis.to_dict() for diagnosis in watch.diagnoses]
+        found += [diagnosis.to_dict() for watch in armed for diagnosis in watch.diagnoses]
 
 
-def _release(recorder: FlightRecorder) -> None:
+def _release(recorder: "FlightRecorder") -> None:
     """Let go of a recorder that a failure hook has nothing to ask of: sweeps arm many."""
     for run_id, recorders in list(_recorders.items()):
         kept = [other for other in recorders if other is not recorder]
@@ -148,9 +159,11 @@ def _tell(found: list[Diagnosis]) -> None:
         return
     for line in render_text(found).splitlines():
         reporter().note(f"     {line}".rstrip())
-    context = FlowRunContext.get()
+    context = flow_run_context()
     if context is not None and context.flow is not None:
         with harmless("the artifact of the findings"):  # the training itself is done
+            from prefect.artifacts import create_markdown_artifact
+
             create_markdown_artifact(
                 render_markdown(found, "What the training showed"),
                 key=artifact_key(context.flow.name, "findings"),
@@ -171,7 +184,7 @@ def artifact_key(name: str, kind: str) -> str:
     return f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'flow'}-{kind}"
 
 
-def flight_recorder(folder: Path, *, stops_on_nan: bool = True) -> FlightRecorder:
+def flight_recorder(folder: Path, *, stops_on_nan: bool = True) -> "FlightRecorder":
     """Arm a recorder for the training of the flow run in progress.
 
     Args:
@@ -181,8 +194,10 @@ def flight_recorder(folder: Path, *, stops_on_nan: bool = True) -> FlightRecorde
     Returns:
         A Keras callback for ``fit``.
     """
+    from headstart.debug.replay.recorder import FlightRecorder
+
     recorder = FlightRecorder(folder, stops_on_nan=stops_on_nan)
-    context = FlowRunContext.get()
+    context = flow_run_context()
     if context is not None and context.flow_run:  # else there is no hook to look it up
         _recorders.setdefault(context.flow_run.id, []).append(recorder)
     return recorder
@@ -207,6 +222,11 @@ def diagnose_failure(flow: Any, flow_run: Any, state: Any) -> None:
         flow_run: The failed run.
         state: Its final state, with the exception.
     """
+    from prefect.artifacts import create_markdown_artifact
+
+    from headstart.debug.errors.exceptions import diagnose_exception
+    from headstart.debug.replay.replay import explain_failure
+
     bundles = [recorder.bundle for recorder in _recorders.pop(flow_run.id, []) if recorder.bundle]
     error = state.result(raise_on_failure=False)
     if bundles:

@@ -1,5 +1,7 @@
 """What every flow of headstart that trains tells Prefect."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from headstart.flows.artifacts import run_name
@@ -14,4 +16,22 @@ TRAINING_FLOW: dict[str, Any] = {
     "on_crashed": [forget],
     "on_cancellation": [forget],
 }
-"""Keywords of ``prefect.flow``: ``@flow(name="transfer", **TRAINING_FLOW)``."""
+"""Keywords of ``prefect.flow``: ``@flow(name="scratch", **TRAINING_FLOW)``."""
+
+
+def training_flow(name: str, body: Callable[..., Any]) -> Any:
+    """Make a Prefect flow of a plain function that runs without Prefect, too.
+
+    Args:
+        name: Of the flow, and of the attribute by which its module hands it out.
+        body: Does the work.
+    """
+    from prefect import flow
+
+    @functools.wraps(body)
+    def function(*arguments: Any, **named: Any) -> Any:
+        return body(*arguments, **named)
+
+    # What Prefect keeps as the entry point of a flow is its module and its name.
+    function.__name__ = function.__qualname__ = name
+    return flow(name=name, **TRAINING_FLOW)(function)

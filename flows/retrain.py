@@ -18,7 +18,7 @@ from headstart.config import RetrainConfig
 from headstart.flows.artifacts import shown_in_ui
 from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.transfer import transfer
-from headstart.tasks.backbones.files import content_digest
+from headstart.tasks.backbones.content import content_digest
 from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage

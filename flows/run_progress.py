@@ -11,9 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.context import FlowRunContext
-
+from headstart.flows.context import flow_run_context
 from headstart.tasks.progress import Advance, copy_progress_to
 
 PERIOD_S = 3.0
@@ -24,7 +22,7 @@ LAST_WORD_LIMIT_S = 5.0
 
 def progress_in_ui() -> contextlib.AbstractContextManager[None]:
     """Show the progress of every loop as an artifact of the flow run; outside one, do nothing."""
-    if FlowRunContext.get() is None:
+    if flow_run_context() is None:
         return contextlib.nullcontext()
     return copy_progress_to(progress_artifact)
 
@@ -41,6 +39,8 @@ def progress_artifact(title: str, total: int, unit: str) -> Iterator[Advance]:
     Yields:
         A function to call with the number of things just done, from any thread.
     """
+    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
     ended = threading.Event()
     finished = False  # training may stop before its last epoch
     done = 0

@@ -1,21 +1,19 @@
 """The transfer flow: a folder of images becomes a classifier, from cached bottlenecks.
 
 Run by ``headstart train``, from a Prefect deployment, or from Python. Inside a flow run each
-stage is a task; ``transfer.fn(config)`` runs the same body without Prefect. Both find the same
-artefacts in the store.
+stage is a task; ``run(config)`` is the same body without Prefect, whose import takes a second.
+Both find the same artefacts in the store. The flow itself is ``headstart.flows.transfer.transfer``.
 """
 
 import time
 from pathlib import Path
-from typing import Any
-
-from prefect import flow
+from typing import TYPE_CHECKING, Any
 
 from headstart.config import TransferConfig
 from headstart.flows.artifacts import publish, shown_in_ui
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.flows.diagnosis import watching_stages
-from headstart.flows.options import TRAINING_FLOW
+from headstart.flows.options import training_flow
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import check_names
 from headstart.tasks.dataset.stage import index_of
@@ -40,11 +38,19 @@ from headstart.tasks.runs.run_folder import (
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
 
+if TYPE_CHECKING:
+    transfer: Any
 
-@flow(name="transfer", **TRAINING_FLOW)
-def transfer(
-    config: TransferConfig, store: Path | None = None, out: Path | None = None
-) -> RunSummary:
+
+def __getattr__(name: str) -> Any:
+    """Make the Prefect flow when somebody asks for it."""
+    if name != "transfer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = training_flow(name, run)
+    return globals()[name]
+
+
+def run(config: TransferConfig, store: Path | None = None, out: Path | None = None) -> RunSummary:
     """Train, evaluate and export a head on cached bottlenecks.
 
     Args:

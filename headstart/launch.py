@@ -4,8 +4,6 @@ import contextlib
 import http.client
 import importlib
 import os
-import re
-import sys
 import tempfile
 import time
 import tomllib
@@ -19,72 +17,12 @@ from headstart.addresses import open_url, past_the_proxy, without_password
 from headstart.config import Config
 from headstart.errors import ConfigError, RecordError, ServiceError
 from headstart.tasks.progress import Reporter, use_reporter
+from headstart.tasks.running.tensorflow import import_tensorflow
 
 SERVER_TIMEOUT_S = 1.0
 """A server on this machine or this network answers within milliseconds."""
 SERVER_START_LIMIT_S = 180
 """A temporary server with a new database took 60 s on two busy cores; Prefect's default is 20."""
-CUDA_DEVICE = Path("/dev/nvidiactl")
-NOISE = re.compile(
-    r"^(WARNING: All log messages before absl|I0000 |W0000 |"
-    r"To enable the following instructions|I \S+ |"
-    r"E0000 .*(failed call to cuInit|Unable to register cu|computation_placer))"
-)
-"""What TensorFlow says at every start on a machine without a GPU; none of it asks for action."""
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Import TensorFlow inside this with block to be spared what it says at every start.
-
-    TensorFlow writes to file descriptor 2 before its log level is read, so the descriptor is
-    turned aside for the length of the import, and what is not known noise is written after it.
-    On a machine with a GPU nothing is held back: there the lines say whether it was found.
-    """
-    # 3: oneDNN calls it an error when it leaves float16 to another implementation.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if CUDA_DEVICE.exists() else "3")
-    if CUDA_DEVICE.exists() or "tensorflow" in sys.modules:
-        yield
-        return
-    # In memory: there may be no folder for temporary files.
-    with open(os.memfd_create("tensorflow"), "w+b") as aside:  # noqa: PTH123
-        sys.stderr.flush()
-        real = os.dup(2)
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(real, 2)
-            os.close(real)
-            aside.seek(0)
-            for line in aside.read().decode(errors="replace").splitlines():
-                if line.strip() and not NOISE.match(line):
-                    print(line, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def absent(*names: str) -> Iterator[None]:
-    """Make packages look as if they were not installed, unless they are imported already."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
-def import_tensorflow() -> None:
-    """Import TensorFlow and look for devices, quietly.
-
-    Keras imports scikit-learn and pyplot where they are installed, for wrappers and plots that
-    no command uses; that would be a second at every start.
-    """
-    with quiet_tensorflow(), absent("sklearn", "matplotlib"):
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
 
 
 def process_seconds() -> float:
@@ -273,10 +211,15 @@ def run_flow(
     else:
         where = f"none answers at {without_password(url)}" if url else "none is set"
         reporter.note(f"not recorded: no Prefect server ({where}); --record starts one")
-    import_tensorflow()
-    flow = getattr(importlib.import_module(f"headstart.flows.{name}"), name)
+    is_recorded = reachable or record
+    if is_recorded:  # Prefect's threads would write while TensorFlow's noise is held back
+        import_tensorflow()
+    module = importlib.import_module(f"headstart.flows.{name}")
     with use_reporter(reporter):
-        if not (reachable or record):
+        if not is_recorded and hasattr(module, "run"):
+            return module.run(config, store, out)
+        flow = getattr(module, name)
+        if not is_recorded:
             return flow.fn(config, store, out)
         auth = service_auth(str(url), folder_here(store)) if reachable else None
         with _prefect_at(url if reachable else None, auth):

@@ -99,9 +99,9 @@ def finished(_finished: Path, pipeline: "Pipeline") -> "Pipeline":
 
 
 def _count_passes(passes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    from headstart.tasks.bottlenecks import stage
+    from headstart.tasks.bottlenecks import making
 
-    original = stage.freeze
+    original = making.freeze
 
     def freeze(*arguments: Any) -> Callable[[Any], Any]:
         extract = original(*arguments)
@@ -112,4 +112,4 @@ def _count_passes(passes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
 
         return count
 
-    monkeypatch.setattr(stage, "freeze", freeze)
+    monkeypatch.setattr(making, "freeze", freeze)

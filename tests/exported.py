@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from headstart.tasks.export.joining import join
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.writing import export_model
-from headstart.tasks.views.augment import Resize, plain_view
+from headstart.tasks.views.augment import plain_view
+from headstart.tasks.views.recipes import Resize
 
 SIZE = 24
 CLASS_NAMES = ("daisy", "日本 ünï", "two\nlines", "back\\slash")

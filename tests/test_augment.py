@@ -19,7 +19,8 @@ from headstart.config import (
 )
 from headstart.errors import ConfigError
 from headstart.tasks.views import augment
-from headstart.tasks.views.augment import Resize, augmented_view, plain_view, view_seed
+from headstart.tasks.views.augment import augmented_view, plain_view, view_seed
+from headstart.tasks.views.recipes import Resize
 
 Pixels = npt.NDArray[np.uint8]
 

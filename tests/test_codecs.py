@@ -7,7 +7,7 @@ from headstart.config import ViewsConfig
 from headstart.tasks.dataset import codecs
 from headstart.tasks.dataset.codecs import codecs_digest
 from headstart.tasks.dataset.decode import UndecodableImage
-from headstart.tasks.views.writing import plain_recipe
+from headstart.tasks.views.recipes import plain_recipe
 
 
 @pytest.fixture(autouse=True)

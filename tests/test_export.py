@@ -24,7 +24,7 @@ from headstart.tasks.export.model_files import (
 )
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.writing import export_model
-from headstart.tasks.views.augment import Resize
+from headstart.tasks.views.recipes import Resize
 from tests.exported import (
     CLASS_NAMES,
     SIZE,

@@ -21,7 +21,7 @@ from headstart.config import (
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset import codecs
 from headstart.tasks.finetuning.trial import Trial, trial
-from headstart.tasks.head.optimizer import settings_in_effect
+from headstart.tasks.head.settings import settings_in_effect
 from headstart.tasks.ranking.baseline import stage as baseline
 from headstart.tasks.ranking.stage import stage as scores
 from headstart.tasks.store.artifacts import Store

@@ -14,15 +14,14 @@ from headstart.addresses import past_the_proxy, without_password
 from headstart.config import Config
 from headstart.errors import ServiceError
 from headstart.launch import (
-    NOISE,
     _prefect_at,
-    absent,
     is_reachable,
     prefect_url,
     run_flow,
 )
 from headstart.service.record import ServiceRecord, Started
 from headstart.tasks.progress import Reporter
+from headstart.tasks.running.tensorflow import NOISE, absent
 from headstart.tasks.store.remote_store import folder_here
 from tests.pipeline import Pipeline, statuses
 
@@ -230,7 +229,7 @@ def test_a_run_over_a_bucket_finds_the_up_that_runs_over_it(
     monkeypatch.setenv("HEADSTART_MIRROR", str(tmp_path / "mirrors"))
     asked: list[Path | None] = []
     monkeypatch.setattr("headstart.launch.prefect_url", asked.append)
-    monkeypatch.setattr("headstart.launch.import_tensorflow", lambda: 1 / 0)
+    monkeypatch.setattr("headstart.launch.importlib.import_module", lambda _: 1 / 0)
     for store in (Path("memory://bucket/prefix"), Path("memory://bucket/prefix/"), tmp_path):
         with pytest.raises(ZeroDivisionError):
             run_flow("transfer", Config(), store, None, False, Reporter(Console(quiet=True)))
@@ -280,7 +279,7 @@ def test_what_may_need_action_is_not(line: str) -> None:
 def test_stderr_during_the_import_is_kept_but_for_noise() -> None:
     code = (
         "import os\n"
-        "from headstart.launch import quiet_tensorflow\n"
+        "from headstart.tasks.running.tensorflow import quiet_tensorflow\n"
         "with quiet_tensorflow():\n"
         "    os.write(2, b'I0000 00:00:1.0 1 a.cc:1] hello\\nsomething is wrong\\n')\n"
         "os.write(2, b'afterwards\\n')\n"

@@ -177,12 +177,12 @@ def test_a_run_throws_wrong_rows_out_and_the_next_computes_them_anew(pipeline: P
 def test_a_backbone_whose_graph_disagrees_with_its_layers_keeps_no_rows(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.tasks.bottlenecks import stage
+    from headstart.tasks.bottlenecks import making
 
-    original = stage.freeze
+    original = making.freeze
     with monkeypatch.context() as patch:
         patch.setattr(
-            stage,
+            making,
             "freeze",
             lambda *arguments: lambda pixels: [1.05 * a for a in original(*arguments)(pixels)],
         )
@@ -196,14 +196,14 @@ def test_a_backbone_whose_graph_disagrees_with_its_layers_keeps_no_rows(
 def test_a_few_wrong_rows_among_many_are_found_and_their_shard_alone_is_discarded(
     finished: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.tasks.bottlenecks import stage
+    from headstart.tasks.bottlenecks import making
 
-    original = stage.freeze
+    original = making.freeze
     before = plain_rows(finished.index().digests)
     add_images(finished.images, "red", [1000, 1001])
     with monkeypatch.context() as patch:
         patch.setattr(
-            stage,
+            making,
             "freeze",
             lambda *arguments: lambda pixels: [1.5 * a for a in original(*arguments)(pixels)],
         )

@@ -19,7 +19,8 @@ from headstart.tasks.export.image_files import find_images
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.export.prediction_output import OutputFormat, predict_to
-from headstart.tasks.views.augment import Resize, plain_view
+from headstart.tasks.views.augment import plain_view
+from headstart.tasks.views.recipes import Resize
 from tests.exported import (
     CLASS_NAMES,
     SIZE,

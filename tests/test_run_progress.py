@@ -37,8 +37,8 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server()
-    monkeypatch.setattr(run_progress, "create_progress_artifact", made.create)
-    monkeypatch.setattr(run_progress, "update_progress_artifact", made.update)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", made.create)
+    monkeypatch.setattr("prefect.artifacts.update_progress_artifact", made.update)
     monkeypatch.setattr(run_progress, "PERIOD_S", 0.01)
     return made
 
@@ -95,7 +95,7 @@ def test_a_slow_server_does_not_hold_up_the_work(
 ) -> None:
     answered = threading.Event()
     monkeypatch.setattr(run_progress, "LAST_WORD_LIMIT_S", 0.01)
-    monkeypatch.setattr(run_progress, "create_progress_artifact", lambda *_: answered.wait())
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", lambda *_: answered.wait())
     with progress_artifact("views", 4, "images") as advance:
         time.sleep(0.05)  # until the thread asks the server
         advance(4)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from headstart.config import SpreadConfig, TransferConfig
 from headstart.errors import ConfigError, DatasetError, ServiceError
-from headstart.tasks.bottlenecks import stage as bottlenecks_stage
+from headstart.tasks.bottlenecks import making
 from headstart.tasks.bottlenecks.stage import BottlenecksManifest
 from headstart.tasks.running import spreading
 from headstart.tasks.running.spreading import (
@@ -164,7 +164,7 @@ def test_two_dask_workers_one_of_them_killed_write_the_files_of_one_process(
     pipeline.store = Store(tmp_path / "other")
     monkeypatch.setattr("headstart.tasks.store.records.MIN_SHARD_ROWS", ROWS_A_SHARD)
     monkeypatch.setattr(views_writing, "write_piece", write_small_shards)
-    monkeypatch.setattr(bottlenecks_stage, "extract_piece", extract_and_die_once)
+    monkeypatch.setattr(making, "extract_piece", extract_and_die_once)
     pipeline.num_passed()
     with use_spreading(spread_over(scheduler)):
         pipeline.extract(*SETTINGS)
@@ -176,11 +176,11 @@ def test_two_dask_workers_one_of_them_killed_write_the_files_of_one_process(
 @pytest.mark.parametrize(
     ("stage", "kind", "name", "other"),
     [
-        (views_writing, "views", "headstart.tasks.views.writing.codecs_digest", "other codecs"),
+        (views_writing, "views", "headstart.tasks.views.recipes.codecs_digest", "other codecs"),
         (
-            bottlenecks_stage,
+            making,
             "bottlenecks",
-            "headstart.tasks.bottlenecks.rows.versions",
+            "headstart.tasks.bottlenecks.rows.arithmetic_versions",
             {"tensorflow": "1.0.0", "keras": "1.0.0"},
         ),
     ],
@@ -232,7 +232,7 @@ def test_a_run_that_was_cut_off_goes_on_with_the_same_pieces(
 
     with use_spreading(spread_over("thread")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(bottlenecks_stage, "map_pieces", first_only)
+            patch.setattr(making, "map_pieces", first_only)
             pipeline.extract()
         outcome = pipeline.extract()
     assert 0 < outcome.rows_computed < NUM_IMAGES
@@ -244,7 +244,7 @@ def test_rows_that_are_gone_when_the_pass_ends_are_missed(
 ) -> None:
     from headstart.errors import DamagedShardError
 
-    original = bottlenecks_stage.check_parity
+    original = making.check_parity
 
     def remove_a_shard(*arguments: Any) -> float:
         worst = original(*arguments)
@@ -252,7 +252,7 @@ def test_rows_that_are_gone_when_the_pass_ends_are_missed(
         return worst
 
     with monkeypatch.context() as patch:
-        patch.setattr(bottlenecks_stage, "check_parity", remove_a_shard)
+        patch.setattr(making, "check_parity", remove_a_shard)
         with pytest.raises(DamagedShardError, match="gone again"):
             pipeline.extract()
     assert pipeline.extract().rows_computed == 10

@@ -55,8 +55,8 @@ def cache_verify(
     as_json: AsJson = False,
 ) -> None:
     """Hash every file; damaged ones are set aside, and made again when they are needed."""
-    from headstart.launch import quiet_tensorflow
     from headstart.tasks.models.registry import Registry
+    from headstart.tasks.running.tensorflow import quiet_tensorflow
     from headstart.tasks.store.verifying import verify
 
     opened = _open_existing(store)
@@ -105,8 +105,8 @@ def cache_gc(
 
     Small shards, as runs over a few new images each leave them behind, are merged.
     """
-    from headstart.launch import quiet_tensorflow
     from headstart.printing import print_removed
+    from headstart.tasks.running.tensorflow import quiet_tensorflow
     from headstart.tasks.store.garbage import (
         Criteria,
         collect_garbage,

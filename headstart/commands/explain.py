@@ -45,7 +45,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show where in each image a model sees its class: overlays, and a sheet of them all."""
-    from headstart.launch import import_tensorflow
+    from headstart.tasks.running.tensorflow import import_tensorflow
 
     import_tensorflow()
     from headstart.tasks.dataset.problems import printable

@@ -55,8 +55,8 @@ def cuts(
     compute for an image is its bottleneck: computed once, cached, and trained from.
     """
     from headstart.config import BackboneConfig
-    from headstart.launch import import_tensorflow
     from headstart.printing import cut_rows, print_cuts
+    from headstart.tasks.running.tensorflow import import_tensorflow
 
     import_tensorflow()
     from headstart.tasks.backbones.backbone import load_backbone
@@ -95,7 +95,7 @@ def predict(
             "--json and --csv exclude each other", "--json and --csv", "give one of them"
         )
     found = _find_model(model, store)
-    from headstart.launch import import_tensorflow
+    from headstart.tasks.running.tensorflow import import_tensorflow
 
     import_tensorflow()
     from headstart.tasks.export.predict import Predictor
@@ -116,7 +116,7 @@ def evaluate(
 ) -> None:
     """Evaluate an exported model on labelled images."""
     found = _find_model(model, store)
-    from headstart.launch import import_tensorflow
+    from headstart.tasks.running.tensorflow import import_tensorflow
 
     import_tensorflow()
     from headstart.tasks.export.judging import judge

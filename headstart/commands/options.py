@@ -168,8 +168,8 @@ def run_recorded_or_plain(
 
 def in_store(store: Path | None, work: Callable[[], Any]) -> Any:
     """Do work that needs TensorFlow in a store, with nothing shown on the way but progress."""
-    from headstart.launch import import_tensorflow
     from headstart.tasks.progress import Reporter, use_reporter
+    from headstart.tasks.running.tensorflow import import_tensorflow
     from headstart.tasks.store.artifacts import use_store
 
     import_tensorflow()

@@ -14,7 +14,7 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, artefact, current_store
 from headstart.tasks.views.addresses import plain_rows
-from headstart.tasks.views.writing import plain_collection, plain_recipe
+from headstart.tasks.views.recipes import plain_collection, plain_recipe
 
 CHUNK_ROWS = 256
 LUMA = (0.299, 0.587, 0.114)

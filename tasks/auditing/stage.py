@@ -21,7 +21,7 @@ from headstart.tasks.auditing.labels import LabelQuality, judge_labels
 from headstart.tasks.auditing.oddities import blur, isolation, robust_deviations, size_ratios
 from headstart.tasks.auditing.pictures import PicturesManifest, open_pictures
 from headstart.tasks.bottlenecks.features import Features
-from headstart.tasks.bottlenecks.rows import LabelledRows, versions
+from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import pooled_features
@@ -29,6 +29,7 @@ from headstart.tasks.ranking.probes import probe_probabilities
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.runs.pages import write_csv
 from headstart.tasks.store.artifacts import Manifest, artefact
+from headstart.tasks.store.versions import arithmetic_versions
 from headstart.tasks.views.addresses import plain_rows
 
 FINDINGS, LABELS, EXCLUDE = "findings.csv", "labels.csv", "exclude.csv"
@@ -61,7 +62,7 @@ def _audit_key(
         "pictures": pictures.key,
         "bottlenecks": features.collections.plain.recipe,
         "checks": config,
-        **versions(),
+        **arithmetic_versions(),
     }
 
 

@@ -20,6 +20,7 @@ from headstart.tasks.backbones.builders import build_backbone, build_imagenet_cl
 from headstart.tasks.backbones.copying import adapted_normalisations, copy_weights
 from headstart.tasks.backbones.cuts import TOP, Cut, find_cuts
 from headstart.tasks.backbones.files import load_backbone_file
+from headstart.tasks.backbones.known import find_cut
 from headstart.tasks.backbones.layer_graph import read_layer_graph
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.backbones.table import BACKBONES, PreprocessingMode
@@ -70,6 +71,7 @@ class Backbone:
         self.cuts: tuple[Cut, ...] = find_cuts(model, self._graph)
         self._build_classifier = build_classifier
         self._content_digest = content_digest
+        self._digests: dict[str, tuple[str, str]] = {}
 
     @property
     def has_classifier(self) -> bool:
@@ -101,17 +103,7 @@ class Backbone:
         Raises:
             BackboneError: There is no such cut; the message has the closest names.
         """
-        for cut in reversed(self.cuts):
-            if name in (cut.name, cut.layer):
-                return cut
-        names = [cut.name for cut in self.cuts]
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[-3:]
-        raise BackboneError(
-            f"{self.name} has no such cut: a cut is a layer that all paths from input to "
-            "output pass through",
-            f"{name!r}; did you mean {' or '.join(close)}?",
-            f"`headstart cuts {self.name}` lists all {len(names)}",
-        )
+        return find_cut(self.name, self.cuts, name)
 
     def extractor(self, cut_names: Sequence[str], preprocess: bool = True) -> Any:
         """Build the model that computes bottlenecks, in one pass for all cuts.
@@ -210,7 +202,12 @@ class Backbone:
         return {**self.fingerprint(TOP), "penalties": digest(penalties)}
 
     def _digest_up_to(self, cut: Cut) -> tuple[str, str]:
-        """Digest the sub-graph up to a cut, and its weights."""
+        """Digest the sub-graph up to a cut, and its weights, which stay as they are: frozen."""
+        if cut.name not in self._digests:
+            self._digests[cut.name] = self._compute_digests(cut)
+        return self._digests[cut.name]
+
+    def _compute_digests(self, cut: Cut) -> tuple[str, str]:
         if self._content_digest is not None:
             return cut.layer, self._content_digest
         graph, weights = hashlib.sha256(), hashlib.sha256()

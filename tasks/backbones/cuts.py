@@ -9,10 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import keras
 import numpy as np
 
-from headstart.tasks.backbones.flops import count_flops
 from headstart.tasks.backbones.layer_graph import LayerCall, LayerGraph
 
 TOP = "top"
@@ -92,6 +90,8 @@ def find_cuts(model: Any, graph: LayerGraph) -> tuple[Cut, ...]:
     Returns:
         The cuts; the last one is "top".
     """
+    from headstart.tasks.backbones.flops import count_flops
+
     flops = [count_flops(call.operation, call.input_shapes) for call in graph.calls]
     total = sum(flops)
     last = len(graph.calls) - 1
@@ -139,5 +139,7 @@ def _count_backward(graph: LayerGraph, flops: list[int], cut: int) -> int:
 
 def _trains(operation: Any) -> bool:
     """Whether a layer trains in a tail, where batch normalisation stays frozen."""
+    import keras
+
     is_frozen = isinstance(operation, keras.layers.BatchNormalization)
     return bool(getattr(operation, "weights", ())) and not is_frozen

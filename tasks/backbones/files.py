@@ -5,7 +5,6 @@ is a TensorFlow program: it can be cut at its output only, and is refused where 
 touch files, Python or the network.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,9 @@ from typing import Any
 import keras
 
 from headstart.errors import BackboneError
+from headstart.tasks.backbones.content import digest_folder
 from headstart.tasks.backbones.copying import copy_weights
-from headstart.tasks.backbones.foreign_files import (
-    keras_problem,
-    saved_model_files,
-    saved_model_problem,
-)
-from headstart.tasks.store.fingerprint import file_digest
+from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
 
 _DEFAULT_IMAGE_SIZE = 224
 
@@ -208,28 +203,7 @@ def _load_saved_model(path: Path, image_size: int | None) -> LoadedFile:
     (features,) = layer(images).values()
     model, notes = _end_in_features(path, keras.Model(images, features))
     notes += (f"{path.name} is a SavedModel, so it can be cut at the top only.",)
-    return LoadedFile(model, size, notes, _digest_folder(path))
-
-
-def content_digest(path: Path) -> str | None:
-    """Digest a file, or the names and bytes of the files that make up a SavedModel.
-
-    Args:
-        path: Where one may be.
-
-    Returns:
-        64 hexadecimal characters; None where there is none.
-    """
-    if path.is_file():
-        return file_digest(path)
-    return _digest_folder(path) if (path / "saved_model.pb").is_file() else None
-
-
-def _digest_folder(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in saved_model_files(path):
-        digest.update(f"{file.relative_to(path).as_posix()}:{file_digest(file)};".encode())
-    return digest.hexdigest()
+    return LoadedFile(model, size, notes, digest_folder(path))
 
 
 def _first_line(error: Exception) -> str:

@@ -4,23 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
-
-import keras
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, Split, ViewsConfig
-from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS
+from headstart.tasks.backbones.known import KnownBackbone
 from headstart.tasks.bottlenecks.rows import (
     CutCollections,
     LabelledRows,
     bottleneck_collections,
+    known_backbone,
     labelled_rows,
     open_backbone,
 )
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.store.artifacts import current_store
-from headstart.tasks.views.writing import augmented_collection, plain_collection
+from headstart.tasks.views.recipes import augmented_collection, plain_collection
+
+if TYPE_CHECKING:
+    from headstart.tasks.backbones.backbone import Backbone
 
 JUDGED: tuple[Split, ...] = ("val", "test")
 """Splits that a trained network is judged by."""
@@ -79,14 +81,19 @@ class Features:
         return replace(self, start=start, pooled=pooled)
 
     @property
-    def network(self) -> Backbone:
+    def network(self) -> "Backbone":
         """The backbone."""
         return open_backbone(self.backbone, self.views.image_size)
+
+    @property
+    def known(self) -> KnownBackbone:
+        """What keys ask of the backbone, which need not be built for that."""
+        return known_backbone(self.backbone, self.views.image_size)
 
     @cached_property
     def collections(self) -> CutCollections:
         """Plain and augmented rows."""
-        network, views, store = self.network, self.views, current_store()
+        network, views, store = self.known, self.views, current_store()
         if self.start == PIXELS:
             size = network.image_size
             augmented = augmented_collection(views, size, store) if views.num_augmented else None
@@ -135,7 +142,7 @@ class Features:
         return [row.path for one in JUDGED if one == split for row in index.rows_of(one)]
 
 
-def extractor_to(network: Backbone, start: str) -> Any:
+def extractor_to(network: "Backbone", start: str) -> Any:
     """Return what stands before a network that begins at a start, for joining.
 
     Args:
@@ -147,6 +154,8 @@ def extractor_to(network: Backbone, start: str) -> Any:
     """
     if start != PIXELS:
         return network.extractor([start])
+    import keras
+
     size = network.image_size
     images = keras.Input((size, size, 3), name="images")
     return keras.Model(images, keras.layers.Identity(name="pixels")(images))

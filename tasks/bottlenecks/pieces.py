@@ -17,7 +17,7 @@ from headstart.tasks.store.artifacts import Store, use_store
 from headstart.tasks.store.assigned_rows import ExpectedRows
 from headstart.tasks.store.records import RowCollection, RowId
 from headstart.tasks.store.remote_store import open_store
-from headstart.tasks.views.writing import augmented_collection, plain_collection
+from headstart.tasks.views.recipes import augmented_collection, plain_collection
 
 _loading = threading.Lock()
 

@@ -9,22 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from headstart.config import BackboneConfig, BottleneckConfig, Split, ViewsConfig
-from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.backbones.foreign_files import saved_model_files
+from headstart.tasks.backbones.known import KnownBackbone, decides
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.progress import reporter
-from headstart.tasks.store.artifacts import Store
+from headstart.tasks.running.tensorflow import import_tensorflow
+from headstart.tasks.store.artifacts import Store, store_in_use
 from headstart.tasks.store.records import RowCollection, RowId, RowReader
+from headstart.tasks.store.versions import arithmetic_versions
 from headstart.tasks.views.addresses import augmented_rows, plain_rows
-from headstart.tasks.views.writing import augmented_recipe, plain_recipe
+from headstart.tasks.views.recipes import augmented_recipe, plain_recipe
+
+if TYPE_CHECKING:
+    from headstart.tasks.backbones.backbone import Backbone
 
 _Stamp = tuple[tuple[int, ...], ...]
 
@@ -115,7 +118,7 @@ class LabelledRows:
         return self.readers[min(view, 1)].gather(self.positions[images, view])
 
 
-def open_backbone(config: BackboneConfig, image_size: int | None) -> Backbone:
+def open_backbone(config: BackboneConfig, image_size: int | None) -> "Backbone":
     """Load a backbone once a process: every stage of a run uses the same one.
 
     Files of the user's own that have changed since are loaded anew.
@@ -126,11 +129,46 @@ def open_backbone(config: BackboneConfig, image_size: int | None) -> Backbone:
 @lru_cache(maxsize=2)
 def _open_backbone(
     config: BackboneConfig, image_size: int | None, network: _Stamp, weights: _Stamp
-) -> Backbone:
+) -> "Backbone":
+    import_tensorflow()
+    from headstart.tasks.backbones.backbone import load_backbone
+
     backbone = load_backbone(config, image_size)
-    for note in backbone.notes:
-        reporter().note(f"     {note}")
+    _tell(config.name, backbone.notes)
     return backbone
+
+
+def known_backbone(config: BackboneConfig, image_size: int | None) -> KnownBackbone:
+    """Return what keys ask of a backbone, which is built only where the store cannot tell.
+
+    Args:
+        config: Which backbone.
+        image_size: Side of its input in pixels; its own where None.
+    """
+    return _known_backbone(
+        config, image_size, _stamp(config.name), _stamp(config.weights), store_in_use()
+    )
+
+
+@lru_cache(maxsize=2)
+def _known_backbone(
+    config: BackboneConfig,
+    image_size: int | None,
+    network: _Stamp,
+    weights: _Stamp,
+    store: Store | None,
+) -> KnownBackbone:
+    about = decides(config, image_size)
+    known = KnownBackbone(config.name, about, lambda: open_backbone(config, image_size))
+    _tell(config.name, known.notes)
+    return known
+
+
+@lru_cache(maxsize=2)
+def _tell(name: str, notes: tuple[str, ...]) -> None:
+    """Say once, not each time it is opened, how a backbone's file was read."""
+    for note in notes:
+        reporter().note(f"     {note}")
 
 
 def _stamp(name: str) -> _Stamp:
@@ -143,7 +181,7 @@ def _stamp(name: str) -> _Stamp:
 
 def bottleneck_collections(
     store: Store,
-    backbone: Backbone,
+    backbone: "Backbone | KnownBackbone",
     views: ViewsConfig,
     config: BottleneckConfig,
     pooled: bool = False,
@@ -167,7 +205,7 @@ def bottleneck_collections(
     result = {}
     for name in names:
         cut = backbone.resolve_cut(name)
-        own: dict[str, Any] = {"backbone": backbone.fingerprint(name), **versions()}
+        own: dict[str, Any] = {"backbone": backbone.fingerprint(name), **arithmetic_versions()}
         shape = cut.activation_shape
         if pooled and len(shape) > 1:
             own, shape = {**own, "pooled": "mean"}, shape[-1:]
@@ -190,14 +228,9 @@ def check_names(
     Raises:
         BackboneError: There is no such backbone or cut; the message has the closest names.
     """
-    network = open_backbone(backbone, image_size)
+    network = known_backbone(backbone, image_size)
     for name in (bottlenecks.cut, *bottlenecks.extra_cuts):
         network.resolve_cut(name)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions whose arithmetic is in a bottleneck."""
-    return {"tensorflow": tf.__version__, "keras": keras.__version__}
 
 
 def wanted_rows(

@@ -7,7 +7,7 @@ The page is one file that works offline and forbids itself to fetch anything: pi
 import base64
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from PIL import Image
 
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.evaluation import figures
 from headstart.tasks.evaluation.advice import caveats, next_steps
 from headstart.tasks.evaluation.figures import confusion_excerpt, curves_svg, reliability_svg
 from headstart.tasks.evaluation.findings import (
@@ -33,6 +34,9 @@ from headstart.tasks.evaluation.findings import (
 from headstart.tasks.evaluation.metrics import SplitMetrics
 from headstart.tasks.evaluation.templates import make_environment
 from headstart.tasks.store.files import write_text
+from headstart.tasks.store.fingerprint import file_digest
+from headstart.tasks.store.remembered import remember, remembered
+from headstart.tasks.store.versions import version_of
 
 REPORT_NAME = "report.html"
 THUMBNAIL_SIDE = 160
@@ -46,6 +50,9 @@ MAX_FILES_SHOWN = 200
 
 MAX_MARKDOWN_PICTURES = 8
 """Pictures in the Markdown report: it is stored in Prefect's database, once a run."""
+
+_DRAWN_BY = file_digest(Path(figures.__file__))
+"""The code that draws decides a figure, too."""
 
 _MARKDOWN_SPECIAL = frozenset("\\`*_[]<>#|~$&")
 
@@ -219,13 +226,24 @@ def _render(report: Report) -> str:
 def _figures(report: Report) -> dict[str, Any]:
     split = headline_split(report)
     metrics = report.metrics[split] if split else None
-    curves = curves_svg(report.history, report.best_epoch) if report.history else None
+    shown = (tuple(report.history), report.best_epoch)
     return {
-        "curves": curves and data_uri(curves, "image/svg+xml"),
-        "reliability": metrics and data_uri(reliability_svg(metrics), "image/svg+xml"),
+        "curves": report.history and _drawn(curves_svg, *shown),
+        "reliability": metrics and _drawn(reliability_svg, metrics),
         "confusion": metrics and confusion_excerpt(metrics),
         "weakest": metrics and weakest_first(metrics),
     }
+
+
+def _drawn(draw: Callable[..., bytes], *shown: Any) -> str:
+    """Draw a figure unless the store remembers it: importing Matplotlib takes a second."""
+    # By the repr, which tells apart what the figures of a training may hold, NaN too.
+    about = [draw.__name__, repr(shown), _DRAWN_BY, version_of("matplotlib")]
+    svg = remembered("figures", about)
+    if svg is None:
+        svg = draw(*shown).decode()
+        remember("figures", about, svg)
+    return data_uri(svg.encode(), "image/svg+xml")
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,6 @@ from headstart.config import EvaluationConfig
 from headstart.tasks.bottlenecks.rows import Rows
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
 from headstart.tasks.head.stage import HeadManifest, open_head
-from headstart.tasks.head.training import predict_logits
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.store.files import write_json
@@ -50,6 +49,8 @@ def _evaluation_key(
 def _evaluate(
     folder: Path, judged: Judged, trained: HeadManifest, config: EvaluationConfig
 ) -> Made:
+    from headstart.tasks.head.training import predict_logits
+
     model, names = open_head(trained), judged.class_names
     metrics: dict[str, SplitMetrics] = {}
     losses: list[dict[str, Any]] = []

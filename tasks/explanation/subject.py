@@ -14,15 +14,11 @@ from numpy.typing import NDArray
 from headstart.config import DatasetConfig
 from headstart.errors import ConfigError, ExportError
 from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.export.file_names import FILE_NAMES
 from headstart.tasks.export.image_files import read_image_file
-from headstart.tasks.export.model_files import (
-    FILE_NAMES,
-    check_content,
-    check_safe,
-    read_card,
-    read_keras,
-)
-from headstart.tasks.views.augment import Resize, plain_view
+from headstart.tasks.export.model_files import check_content, check_safe, read_card, read_keras
+from headstart.tasks.views.augment import plain_view
+from headstart.tasks.views.recipes import Resize
 
 MAX_PIXELS: int = DatasetConfig.model_fields["max_pixels"].default
 

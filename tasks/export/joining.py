@@ -10,7 +10,7 @@ import keras
 
 from headstart.errors import ExportError
 from headstart.tasks.backbones.chaining import apply, with_free_names
-from headstart.tasks.views.augment import Resize
+from headstart.tasks.views.recipes import Resize
 
 IMAGE, VIEW, BOTTLENECK, LOGITS, PROBABILITIES = (
     "image",

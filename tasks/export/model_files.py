@@ -15,32 +15,24 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 import headstart
 from headstart.errors import ExportError
 from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
-from headstart.tasks.backbones.frozen_graph import fold_variables
-from headstart.tasks.export.joining import LOGITS, VIEW
+from headstart.tasks.export.file_names import FILE_NAMES, Format
 from headstart.tasks.store.files import without_wildcards
 from headstart.tasks.store.fingerprint import bytes_digest, file_digest
 from headstart.tasks.store.sealing import sealed_text, unseal
-from headstart.tasks.views.augment import Resize
+from headstart.tasks.store.versions import version_of
+from headstart.tasks.views.recipes import Resize
 
-Format = Literal["keras", "saved_model", "litert"]
-"""What a model can be exported to, the safest to load first: a .keras file is no program."""
-FILE_NAMES: dict[Format, str] = {
-    "keras": "model.keras",
-    "saved_model": "saved_model",
-    "litert": "model.tflite",
-}
-"""Name of each format's file or folder inside a run's folder."""
+if TYPE_CHECKING:
+    import keras
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Views uint8 [N, image_size, image_size, 3] to probabilities float32 [N, num_classes]."""
@@ -83,21 +75,10 @@ class ModelCard(BaseModel):
     preprocessing: str = ""
     storage_dtype: str = "float16"
     headstart_version: str = headstart.__version__
-    tensorflow_version: str = tf.__version__
-    keras_version: str = keras.__version__
+    tensorflow_version: str = version_of("tensorflow")
+    keras_version: str = version_of("keras")
     run: dict[str, Any] = {}
     digests: dict[str, str] = {}
-
-
-def main_model(folder: Path) -> Path:
-    """Return the model of a run's folder: the .keras file, or the SavedModel where there is none.
-
-    Args:
-        folder: Of a run.
-    """
-    file = folder / FILE_NAMES["keras"]
-    saved_model = folder / FILE_NAMES["saved_model"]
-    return saved_model if saved_model.exists() and not file.exists() else file
 
 
 def write_card(path: Path, card: ModelCard) -> None:
@@ -225,7 +206,7 @@ def check_safe(path: Path) -> None:
         )
 
 
-def read_keras(path: Path) -> keras.Model:
+def read_keras(path: Path) -> "keras.Model":
     """Read a .keras file without running code that it may hold.
 
     Args:
@@ -237,12 +218,14 @@ def read_keras(path: Path) -> keras.Model:
     Raises:
         ExportError: It would fill the memory.
     """
+    import keras
+
     check_safe(path)
     # safe_mode by name: the global switch that allows pickled Lambdas is not for our files.
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
-def freeze(model: keras.Model) -> Any:
+def freeze(model: "keras.Model") -> Any:
     """Trace what lies behind the view of a joined model, with the weights as constants.
 
     Constants let TensorFlow fold batch normalisation into the convolutions, and a SavedModel of
@@ -255,6 +238,12 @@ def freeze(model: keras.Model) -> Any:
         A concrete function from views uint8 [N, image_size, image_size, 3] to the list of logits
         and probabilities, each float32 [N, num_classes].
     """
+    import keras
+    import tensorflow as tf
+
+    from headstart.tasks.backbones.frozen_graph import fold_variables
+    from headstart.tasks.export.joining import LOGITS, VIEW
+
     # The last call of a layer is the one in the joined model, if that was not read from a file.
     view, logits = (model.get_layer(name)._inbound_nodes[-1].outputs[0] for name in (VIEW, LOGITS))
     network = keras.Model(view, [logits, model.output])
@@ -298,6 +287,8 @@ def _member_digest(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
 
 
 def _open_litert(path: Path) -> Any:
+    import tensorflow as tf
+
     with warnings.catch_warnings():
         # It warns at each use that it will move to a package of its own: TensorFlow is pinned to
         # releases that still have it, so a user can do nothing about that.
@@ -353,6 +344,8 @@ def _locate(path: Path) -> tuple[Path, Format]:
 
 
 def _load_saved_model(path: Path) -> Network:
+    import tensorflow as tf
+
     with without_wildcards(path) as plain:
         loaded = tf.saved_model.load(str(plain))
 
@@ -366,6 +359,8 @@ def _load_saved_model(path: Path) -> Network:
 
 
 def _load_keras(path: Path) -> Network:
+    import tensorflow as tf
+
     forward = freeze(read_keras(path))
 
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:

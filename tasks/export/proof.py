@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from headstart.errors import ExportError
 from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.export.file_names import FILE_NAMES
 from headstart.tasks.export.joining import PROBABILITIES, VIEW
-from headstart.tasks.export.model_files import FILE_NAMES, ModelCard, load_network, read_keras
+from headstart.tasks.export.model_files import ModelCard, load_network, read_keras
 from headstart.tasks.export.writing import decode_in_graph
 from headstart.tasks.store.files import without_wildcards
 from headstart.tasks.views.augment import plain_view

@@ -4,17 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from headstart.config import ExportConfig
 from headstart.tasks.bottlenecks.features import Features, extractor_to
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import index_of
-from headstart.tasks.export.joining import join
 from headstart.tasks.export.model_files import ModelCard
-from headstart.tasks.export.proof import prove
-from headstart.tasks.export.writing import export_model, formats_of
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
@@ -42,7 +38,7 @@ class Exported(Protocol):
     def card(self) -> ModelCard:
         """Say what a user of the model has to know."""
 
-    def join(self, network: keras.Model) -> keras.Model:
+    def join(self, network: Any) -> Any:
         """Make the whole model, from pixels of any size to probabilities."""
 
     def proof(self, count: int) -> tuple[list[bytes], Any]:
@@ -87,8 +83,10 @@ class BehindBackbone:
             storage_dtype=features.dtype,
         )
 
-    def join(self, network: keras.Model) -> keras.Model:
+    def join(self, network: Any) -> Any:
         """Put the backbone before the network."""
+        from headstart.tasks.export.joining import join
+
         features, backbone = self.features, self.features.network
         extractor = extractor_to(backbone, features.start)
         size, resize = backbone.image_size, features.views.resize
@@ -115,6 +113,9 @@ def _export_key(exported: Exported, trained: HeadManifest, config: ExportConfig)
 
 
 def _export(folder: Path, exported: Exported, trained: HeadManifest, config: ExportConfig) -> Made:
+    from headstart.tasks.export.proof import prove
+    from headstart.tasks.export.writing import export_model, formats_of
+
     network, card = open_head(trained), exported.card()
     joined = exported.join(network)
     formats = formats_of(joined, config.formats)

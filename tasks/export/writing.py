@@ -12,10 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.errors import ExportError
+from headstart.tasks.export.file_names import FILE_NAMES, Format
 from headstart.tasks.export.joining import LOGITS, PROBABILITIES, VIEW
 from headstart.tasks.export.model_files import (
-    FILE_NAMES,
-    Format,
     ModelCard,
     freeze,
     read_keras,

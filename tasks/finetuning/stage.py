@@ -12,15 +12,16 @@ import numpy.typing as npt
 
 from headstart.config import HeadConfig, TuningConfig
 from headstart.tasks.bottlenecks.features import Features
-from headstart.tasks.bottlenecks.rows import LabelledRows, versions
+from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.finetuning.network import extend, falling, group_layers
 from headstart.tasks.finetuning.training import require_validation, train_network
-from headstart.tasks.head.optimizer import settings_in_effect
+from headstart.tasks.head.settings import settings_in_effect
 from headstart.tasks.head.stage import TRAINED_ON, HeadManifest, keep_training, open_head
 from headstart.tasks.head.training import predict_logits
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
+from headstart.tasks.store.versions import arithmetic_versions
 
 
 class RungManifest(HeadManifest):
@@ -52,7 +53,7 @@ def _rung_key(
         "below": below.key,
         "tuning": settings_in_effect(tuning),
         "head": head.model_dump(include={"seed", "label_smoothing", "class_weights"}),
-        **versions(),
+        **arithmetic_versions(),
     }
 
 

@@ -12,19 +12,20 @@ from headstart.config import EvaluationConfig, HeadConfig, Split, TuningConfig
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
 from headstart.tasks.bottlenecks.features import JUDGED, Features
-from headstart.tasks.bottlenecks.rows import LabelledRows, versions
+from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.evaluation.metrics import evaluate
 from headstart.tasks.finetuning.kernels import KernelChange, first_convolutions, kernel_of
 from headstart.tasks.finetuning.memory import start_measuring
 from headstart.tasks.finetuning.network import Network, extend
 from headstart.tasks.finetuning.training import require_validation, train_network
-from headstart.tasks.head.optimizer import settings_in_effect
+from headstart.tasks.head.settings import settings_in_effect
 from headstart.tasks.head.stage import HeadManifest, keep_training
 from headstart.tasks.head.training import build_head, predict_logits
 from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
 from headstart.tasks.store.artifacts import artefact
+from headstart.tasks.store.versions import arithmetic_versions
 
 
 class Trial(BaseModel):
@@ -89,7 +90,7 @@ def _trial_key(
         "head": head.model_dump(include={"seed", "dropout", "label_smoothing", "class_weights"}),
         "evaluation": evaluation,
         "machine": machine_fingerprint(),  # seconds and memory are among the results
-        **versions(),
+        **arithmetic_versions(),
     }
 
 

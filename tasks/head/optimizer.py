@@ -7,7 +7,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from headstart.config import HeadConfig, TuningConfig
+from headstart.config import HeadConfig
 
 ONE_CYCLE_START = 1 / 10
 """Share of the peak at which a one-cycle run starts, and to which it comes back. Source: Smith,
@@ -90,24 +90,6 @@ def learning_rate_schedule(
     if kind == "one_cycle":
         return OneCycle(peak, num_steps)
     return peak
-
-
-def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[str, Any]:
-    """Return the settings of a training for its key: what is not read is left out.
-
-    Args:
-        config: Of the training.
-        *unused: Names of further fields that this training does not read.
-
-    Returns:
-        JSON values; those of equal optimizers are equal.
-    """
-    if config.optimizer != "sgd":
-        unused = (*unused, "momentum")
-    settings = config.model_dump(mode="json", exclude=set(unused))
-    if config.optimizer == "adam":  # adamw by another name, see make_optimizer
-        settings["optimizer"] = "adamw"
-    return settings
 
 
 def make_optimizer(

@@ -2,20 +2,20 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from headstart.config import HeadConfig, Split
 from headstart.tasks.bottlenecks.features import Features
-from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.epochs import EpochFigures
-from headstart.tasks.head.optimizer import settings_in_effect
-from headstart.tasks.head.training import TrainedHead, train_head
+from headstart.tasks.head.settings import settings_in_effect
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
 from headstart.tasks.store.artifacts import Manifest, artefact
+from headstart.tasks.store.versions import arithmetic_versions
+
+if TYPE_CHECKING:
+    from headstart.tasks.head.training import TrainedHead
 
 TRAINED_ON: tuple[Split, ...] = ("train", "val")
 """Splits that a training reads: the second says which epoch is kept."""
@@ -36,14 +36,16 @@ def _head_key(features: Features, config: HeadConfig, log_dir: Path) -> dict[str
         "labels": index_of(features.dataset).labels_digest_of(TRAINED_ON),
         "rows": features.recipe(),
         "head": settings_in_effect(config, *(() if config.kind == "mlp" else ("hidden_units",))),
-        **versions(),
+        **arithmetic_versions(),
     }
     if config.kind == "tail":
-        fields["tail"] = features.network.training_fingerprint()
+        fields["tail"] = features.known.training_fingerprint()
     return fields
 
 
 def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: Path) -> Made:
+    from headstart.tasks.head.training import train_head
+
     rows = features.open(TRAINED_ON)
     tail = features.network.tail(features.start) if config.kind == "tail" else None
     num_classes = len(features.class_names)
@@ -55,7 +57,7 @@ def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: P
 
 def keep_training(
     folder: Path,
-    trained: TrainedHead,
+    trained: "TrainedHead",
     num_classes: int,
     num_rows: int,
     log_dir: Path,
@@ -91,8 +93,10 @@ def keep_training(
     return Made(num_rows, num_rows, fields={**told, **fields})
 
 
-def open_head(head: HeadManifest) -> keras.Model:
+def open_head(head: HeadManifest) -> Any:
     """Load a trained head: float32 [n, *activation shape] -> logits [n, num_classes]."""
+    import keras
+
     return keras.models.load_model(artefact(head, "head.keras"), compile=False)
 
 

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from headstart.config import BaselineConfig, Split, ViewsConfig
 from headstart.tasks.backbones.builders import seeded_initializers
-from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.dataset.index import ImageRow
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter
@@ -19,8 +18,9 @@ from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, current_store
+from headstart.tasks.store.versions import arithmetic_versions
 from headstart.tasks.views.addresses import plain_rows
-from headstart.tasks.views.writing import plain_collection, plain_recipe
+from headstart.tasks.views.recipes import plain_collection, plain_recipe
 
 MAX_IMAGES = 20_000
 """Images kept in memory for it, 250 MB at 64 x 64; no budget here passes over more of them."""
@@ -56,7 +56,7 @@ def _baseline_key(
         "budget_s": budget_s,
         "baseline": config,
         "machine": machine_fingerprint(),  # how far it comes in the time
-        **versions(),
+        **arithmetic_versions(),
     }
 
 

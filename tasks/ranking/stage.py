@@ -11,7 +11,6 @@ from headstart.config import ScoringConfig
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.features import Features
-from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images, pooled_features
 from headstart.tasks.ranking.probes import knn_accuracy, probe_accuracy
@@ -24,6 +23,7 @@ from headstart.tasks.ranking.transferability import (
 )
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
+from headstart.tasks.store.versions import arithmetic_versions
 
 SCORES = ("logme", "h_score", "regularised_h_score", "leep", "nce", "knn", "probe")
 """The scores of a candidate, in the order of the tables. Higher is better for each."""
@@ -43,7 +43,7 @@ def _scores_key(features: Features, config: ScoringConfig) -> dict[str, Any]:
         # Of two networks that are one up to the top, one may know more: its own classifier.
         "classifier": features.network.has_classifier and features.start == TOP,
         "scoring": config,
-        **versions(),
+        **arithmetic_versions(),
     }
 
 

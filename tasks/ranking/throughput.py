@@ -14,10 +14,11 @@ import tensorflow as tf
 from headstart.config import BackboneConfig
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.extraction import freeze
-from headstart.tasks.bottlenecks.rows import open_backbone, versions
+from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
+from headstart.tasks.store.versions import arithmetic_versions
 
 BATCH_SIZE = 32
 NUM_REPEATS = 5
@@ -34,7 +35,7 @@ def _pace_key(backbone: BackboneConfig, image_size: int | None) -> dict[str, Any
     return {
         "backbone": network.fingerprint(TOP),
         "machine": machine_fingerprint(),
-        **versions(),
+        **arithmetic_versions(),
     }
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from headstart.errors import DamagedShardError
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.task_options import task_options, title
+from headstart.tasks.running.tensorflow import import_tensorflow
 from headstart.tasks.store.artifacts import FileEntry, Manifest, Store, current_store
 from headstart.tasks.store.fingerprint import changed_fields, digest
 
@@ -196,6 +197,7 @@ class Stage(Generic[P, M]):
                 return manifest
             reason = explain_miss(store, self.name, key, fields)
             store.check_writable(self.name)
+            import_tensorflow()  # every such stage computes with it
             with store.staging() as folder:
                 made = self._compute(folder, *arguments, **named)
                 manifest = self._publish(store, folder, made, fields, started_s)

@@ -34,7 +34,7 @@ from headstart.tasks.evaluation.findings import (
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
-from headstart.tasks.export.model_files import FILE_NAMES, main_model
+from headstart.tasks.export.file_names import FILE_NAMES, main_model
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.running.stage import Outcome

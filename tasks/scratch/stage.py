@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from headstart.config import NetworkConfig, ScratchTrainingConfig
 from headstart.errors import DamagedShardError
-from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.dataset.pixels import PixelsManifest, open_labels
 from headstart.tasks.head.stage import HeadManifest, keep_training
 from headstart.tasks.head.training import TrainedHead
@@ -18,6 +17,7 @@ from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.schedule import ScheduleManifest
 from headstart.tasks.scratch.training import train_network
 from headstart.tasks.store.fingerprint import digest
+from headstart.tasks.store.versions import arithmetic_versions
 from headstart.tasks.views.epoch_stage import EpochViewsManifest, layout_of, set_damaged_aside
 
 
@@ -47,7 +47,7 @@ def _training_key(
         "schedule": {"width": schedule.width, "training_s": schedule.training_s},
         "training": config.model_dump(mode="json", exclude={"flip_test"}),
         "policy": choose_policy(config.mixed_precision),
-        **versions(),
+        **arithmetic_versions(),
     }
 
 

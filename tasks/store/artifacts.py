@@ -453,6 +453,11 @@ def current_store() -> Store:
     return _current.get() or Store(default_root())
 
 
+def store_in_use() -> Store | None:
+    """Return the store of `use_store`; None where none is in use."""
+    return _current.get()
+
+
 @contextlib.contextmanager
 def use_store(store: Store) -> Iterator[Store]:
     """Make a store the current one of this thread, for the length of a with block.

@@ -7,13 +7,12 @@ ones would write into a collection that nobody looks into, so that it asks first
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
-import keras
 import PIL
-import tensorflow as tf
 
 import headstart
 from headstart.errors import ConfigError
 from headstart.tasks.store.records import RowCollection
+from headstart.tasks.store.versions import version_of
 
 
 class ExpectedRows(NamedTuple):
@@ -59,6 +58,6 @@ class ExpectedRows(NamedTuple):
 
 def _versions() -> str:
     return (
-        f"headstart {headstart.__version__}, TensorFlow {tf.__version__}, "
-        f"Keras {keras.__version__}, Pillow {PIL.__version__}"
+        f"headstart {headstart.__version__}, TensorFlow {version_of('tensorflow')}, "
+        f"Keras {version_of('keras')}, Pillow {PIL.__version__}"
     )

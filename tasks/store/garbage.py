@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from headstart.tasks.store.artifacts import IN_USE, FileEntry, Store
 from headstart.tasks.store.inventory import list_holdings, modified_s, read_manifests
 from headstart.tasks.store.records import Compaction, open_collection
+from headstart.tasks.store.remembered import FOLDER
 from headstart.tasks.store.sealing import read_sealed
 
 DAY_S = 24 * 3600
@@ -127,6 +128,8 @@ def _garbage(store: Store, criteria: Criteria) -> list[Path]:
     going = {store.relative(path) for path in doomed}
     doomed += _shards_without_index(store, going)
     doomed += _stray_manifests(store, criteria, going)
+    known = sorted((store.root / FOLDER).glob("*/*"))
+    doomed += [path for path in known if criteria.is_old(modified_s(path))]
     # Prefect's copies of manifests: where it has none, it asks the store.
     doomed += sorted((store.root / "prefect").glob("*"))
     return doomed

@@ -52,7 +52,7 @@ def usage(store: Store, holdings: list[Holding]) -> dict[str, int]:
     totals: dict[str, int] = {}
     for holding in holdings:
         totals[holding.kind] = totals.get(holding.kind, 0) + holding.num_bytes
-    for name in ("runs", "set-aside", "tmp", "demo", "manifests", "index", "prefect"):
+    for name in ("runs", "set-aside", "tmp", "demo", "manifests", "index", "remembered", "prefect"):
         if num_bytes := store.num_bytes(store.root / name):
             totals[name] = num_bytes
     if rest := store.num_bytes(store.root) - sum(totals.values()):

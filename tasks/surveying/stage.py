@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from headstart.config import MeasuringConfig
-from headstart.tasks.bottlenecks.rows import versions
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
+from headstart.tasks.store.versions import arithmetic_versions
 from headstart.tasks.surveying.anatomy import Anatomy
 from headstart.tasks.surveying.child import run_child
 from headstart.tasks.surveying.measuring import Measurement
@@ -28,7 +28,7 @@ class MeasurementsManifest(Manifest):
 
 
 def _anatomy_key(names: tuple[str, ...]) -> dict[str, Any]:
-    return {"names": names, **versions()}
+    return {"names": names, **arithmetic_versions()}
 
 
 def _dissect(folder: Path, names: tuple[str, ...]) -> Made:
@@ -45,7 +45,7 @@ def _measurements_key(name: str, config: MeasuringConfig) -> dict[str, Any]:
         "backbone": name,
         "measuring": config,
         "machine": machine_fingerprint(),
-        **versions(),
+        **arithmetic_versions(),
     }
 
 

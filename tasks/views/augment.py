@@ -15,7 +15,7 @@ Between the operations pixels are float32 in [0, 255]; they are rounded to uint8
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Literal, assert_never
+from typing import assert_never
 
 import tensorflow as tf
 
@@ -29,8 +29,7 @@ from headstart.config import (
     Rotation,
 )
 from headstart.errors import ConfigError
-
-Resize = Literal["squash", "crop", "pad"]
+from headstart.tasks.views.recipes import Resize
 
 NUM_CROP_ATTEMPTS = 10
 """Draws of a crop before the whole image is taken.

@@ -15,12 +15,11 @@ from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, Store, current_store
 from headstart.tasks.store.records import RowCollection, RowId, shards_of
 from headstart.tasks.views.addresses import augmented_rows, plain_rows
-from headstart.tasks.views.writing import (
+from headstart.tasks.views.recipes import (
     augmented_collection,
     augmented_recipe,
     plain_collection,
     plain_recipe,
-    write_views,
 )
 
 
@@ -58,6 +57,8 @@ def _write_views(
     needed: Sequence[str] | None = None,
 ) -> Made:
     """Make the views of a data set's images, or of those of them whose digests are given."""
+    from headstart.tasks.views.writing import write_views
+
     index, store = index_of(dataset), current_store()
     if needed is not None:
         index = index.only(needed)

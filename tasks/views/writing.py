@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,7 @@ import tensorflow as tf
 
 from headstart.config import ViewsConfig
 from headstart.errors import DatasetError
-from headstart.tasks.dataset.codecs import codecs_digest
-from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, use_pixels
+from headstart.tasks.dataset.decode import UndecodableImage, use_pixels
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.progress import Advance, reporter
 from headstart.tasks.running.spreading import available_cores, is_spread, map_pieces
@@ -30,9 +29,7 @@ from headstart.tasks.store.fingerprint import bytes_digest, digest
 from headstart.tasks.store.records import RowCollection, RowId
 from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.augment import augmented_view, check_augmentations, plain_view, view_seed
-
-VIEWS_VERSION = 1
-"""Bump by hand when the same recipe gives other pixels."""
+from headstart.tasks.views.recipes import augmented_collection, plain_collection, randomness
 
 IMAGES_AHEAD_A_WORKER = 4
 """Images in hand for each worker: enough that none waits for a slow one, few enough that memory
@@ -93,49 +90,6 @@ class ViewsPiece(NamedTuple):
     max_pixels: int
     num_images: int
     jobs: tuple[ImageJob, ...]
-
-
-def plain_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
-    """Return everything that decides the pixels of a plain view, besides the image.
-
-    Args:
-        config: How images become pixels.
-        image_size: Side of a view in pixels.
-
-    Returns:
-        Data that has a canonical JSON.
-    """
-    return {
-        "version": VIEWS_VERSION,
-        "decoder": DECODER_VERSION,
-        "codecs": codecs_digest(),
-        "tensorflow": tf.__version__,
-        "image_size": image_size,
-        "resize": config.resize,
-    }
-
-
-def augmented_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
-    """Return everything that decides the pixels of an augmented view, besides image and number.
-
-    Args:
-        config: How images become pixels.
-        image_size: Side of a view in pixels.
-
-    Returns:
-        Data that has a canonical JSON.
-    """
-    return {**plain_recipe(config, image_size), **_randomness(config)}
-
-
-def plain_collection(config: ViewsConfig, image_size: int, store: Store) -> RowCollection:
-    """Return the collection of the views 0: rows of uint8 ``[image_size, image_size, 3]``."""
-    return _collection(plain_recipe(config, image_size), image_size, store)
-
-
-def augmented_collection(config: ViewsConfig, image_size: int, store: Store) -> RowCollection:
-    """Return the collection of the views 1 and up, with rows as those of `plain_collection`."""
-    return _collection(augmented_recipe(config, image_size), image_size, store)
 
 
 def write_views(
@@ -242,7 +196,7 @@ class ViewMaker:
     def __init__(self, config: ViewsConfig, image_size: int, max_pixels: int) -> None:
         self._image_size = image_size
         self._max_pixels = max_pixels
-        self._seeds_digest = digest(_randomness(config))
+        self._seeds_digest = digest(randomness(config))
         # Traced once, for images of all sizes; AutoGraph has nothing to convert here.
         image = tf.TensorSpec([None, None, 3], tf.uint8)
         self._plain = tf.function(
@@ -300,15 +254,6 @@ class ViewMaker:
             problem = "an image was changed after the run had begun"
             raise DatasetError(problem, f"{job.file}: other bytes than were indexed", _NEXT)
         return data
-
-
-def _randomness(config: ViewsConfig) -> dict[str, Any]:
-    augmentations = [operation.model_dump(mode="json") for operation in config.augmentations]
-    return {"augmentations": augmentations, "seed": config.seed}
-
-
-def _collection(recipe: dict[str, Any], image_size: int, store: Store) -> RowCollection:
-    return RowCollection(store, "views", recipe, (image_size, image_size, 3), "uint8")
 
 
 def _collections(config: ViewsConfig, image_size: int, store: Store) -> list[RowCollection]:

@@ -33,7 +33,7 @@ def run(monkeypatch):
     """A flow run in progress."""
     run = SimpleNamespace(id="run")
     context = SimpleNamespace(flow_run=run, flow=None)
-    monkeypatch.setattr(diagnosis, "FlowRunContext", SimpleNamespace(get=lambda: context))
+    monkeypatch.setattr(diagnosis, "flow_run_context", lambda: context)
     return run
 
 
@@ -45,7 +45,7 @@ def test_recorders_are_kept_only_for_a_run_that_may_fail(run, tmp_path, monkeypa
     diagnosis.flight_recorder(tmp_path)
     diagnosis.forget(None, run, None)
     assert diagnosis._recorders == {}
-    monkeypatch.setattr(diagnosis, "FlowRunContext", SimpleNamespace(get=lambda: None))
+    monkeypatch.setattr(diagnosis, "flow_run_context", lambda: None)
     diagnosis.flight_recorder(tmp_path)
     assert diagnosis._recorders == {}
 

@@ -13,7 +13,7 @@ import pytest
 
 from headstart.tasks.store.garbage import Criteria, collect_garbage
 from headstart.tasks.store.records import RowCollection, Shard
-from headstart.tasks.views.writing import plain_collection
+from headstart.tasks.views.recipes import plain_collection
 from tests.pipeline import (
     COLOURS,
     NUM_IMAGES,
@@ -216,11 +216,11 @@ def test_a_damaged_shard_of_views_is_made_again(finished: Pipeline) -> None:
 
 def run_slowly(pipeline: Pipeline) -> None:
     """Run in a process of its own, with shards of few rows and a pause after each batch."""
-    from headstart.tasks.bottlenecks import stage
+    from headstart.tasks.bottlenecks import making
     from headstart.tasks.store import records
 
     records.MIN_SHARD_ROWS = 10
-    original = stage.freeze
+    original = making.freeze
 
     def freeze(*arguments: object) -> object:
         extract = original(*arguments)  # type: ignore[arg-type]
@@ -231,7 +231,7 @@ def run_slowly(pipeline: Pipeline) -> None:
 
         return slow
 
-    stage.freeze = freeze  # type: ignore[assignment]
+    making.freeze = freeze  # type: ignore[assignment]
     pipeline.run()
 
 

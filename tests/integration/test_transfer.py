@@ -21,7 +21,7 @@ from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.garbage import Criteria, collect_garbage
-from headstart.tasks.views.writing import plain_collection
+from headstart.tasks.views.recipes import plain_collection
 from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
 
 STAGES = ["dataset", "views", "bottlenecks", "head", "evaluation", "export"]

@@ -1,0 +1,23 @@
+"""The settings of a training that decide its result, for its key."""
+
+from typing import Any
+
+from headstart.config import HeadConfig, TuningConfig
+
+
+def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[str, Any]:
+    """Return the settings of a training for its key: what is not read is left out.
+
+    Args:
+        config: Of the training.
+        *unused: Names of further fields that this training does not read.
+
+    Returns:
+        JSON values; those of equal optimizers are equal.
+    """
+    if config.optimizer != "sgd":
+        unused = (*unused, "momentum")
+    settings = config.model_dump(mode="json", exclude=set(unused))
+    if config.optimizer == "adam":  # adamw by another name, see make_optimizer
+        settings["optimizer"] = "adamw"
+    return settings
