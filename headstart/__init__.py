@@ -20,14 +20,40 @@ if not (_here / "flows").exists():
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from headstart.api import Run, train
+    from headstart.api import (
+        audit,
+        bottlenecks,
+        compare,
+        evaluate,
+        explain,
+        finetune,
+        load,
+        rank,
+        scratch,
+        train,
+    )
+    from headstart.results import Bottlenecks, Run
 
-__all__ = ["Run", "__version__", "train"]
+__all__ = [
+    "Bottlenecks",
+    "Run",
+    "__version__",
+    "audit",
+    "bottlenecks",
+    "compare",
+    "evaluate",
+    "explain",
+    "finetune",
+    "load",
+    "rank",
+    "scratch",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import the API when it is first used: ``headstart --help`` does without."""
-    if name in ("Run", "train"):
+    if name in __all__:
         from headstart import api
 
         return getattr(api, name)

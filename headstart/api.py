@@ -1,66 +1,31 @@
 """headstart from Python: ``run = headstart.train("images/"); run.predict("x.jpg")``."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+import importlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.config import TransferConfig, load_config
-from headstart.tasks.progress import Reporter
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        run_dir: Folder with the model, the report and the figures.
-        metrics: Figures by split: ``metrics["val"]["accuracy"]``.
-        stages: How each stage went: name, status, seconds, rows, rows_computed.
-        seconds: Of the whole run.
-    """
-
-    run_dir: Path
-    metrics: dict[str, Any]
-    stages: list[dict[str, Any]]
-    seconds: float
-
-    @property
-    def model(self) -> Path:
-        """The exported .keras file: images uint8 [n, H, W, 3] -> probabilities [n, classes]."""
-        return self.run_dir / "model.keras"
-
-    @property
-    def report(self) -> Path:
-        """The report page."""
-        return self.run_dir / "report.html"
-
-    @cached_property
-    def _predictor(self) -> Any:
-        from headstart.tasks.export.predict import Predictor
-
-        return Predictor.load(self.run_dir)
-
-    def predict(self, images: Any) -> Any:
-        """Classify images.
-
-        Args:
-            images: A path, bytes of an image file, a uint8 array [H, W, 3] or a Pillow image,
-                or a list of these.
-
-        Returns:
-            A `headstart.tasks.export.predict.Prediction` (label, probability, top), or a list of
-            them where a list was given.
-        """
-        if isinstance(images, list | tuple):
-            return self._predictor.predict(images)
-        return self._predictor.predict([images])[0]
+from headstart.config import (
+    AuditConfig,
+    CompareConfig,
+    Config,
+    FinetuneConfig,
+    RankConfig,
+    ScratchConfig,
+    TransferConfig,
+    build_config,
+)
+from headstart.results import Bottlenecks, Run, SplitBottlenecks
+from headstart.tasks.progress import Reporter, use_reporter
 
 
 def train(
     images: str | Path | None = None,
     *,
+    backbone: str | None = None,
+    cut: str | None = None,
+    views: int | None = None,
+    epochs: int | None = None,
     config: TransferConfig | str | Path | None = None,
     settings: Iterable[str] | str = (),
     store: str | Path | None = None,
@@ -71,9 +36,13 @@ def train(
     """Train a classifier on a folder of images.
 
     Args:
-        images: A folder with one sub-folder a class, or a CSV or Parquet manifest.
-        config: A YAML file, or a configuration made in Python. `images` and `settings` beat what
-            it says.
+        images: A folder with one sub-folder per class, or a CSV or Parquet manifest.
+        backbone: A name from `headstart backbones`, or a model file.
+        cut: The layer whose outputs are cached and trained from.
+        views: Number of augmented views of each image, besides the plain one.
+        epochs: Maximum number of epochs.
+        config: A YAML file, or a configuration made in Python. All other arguments beat what it
+            says.
         settings: "section.field=value" strings, or one, as ``--set`` takes them.
         store: Folder of the store; the default one where not given.
         out: Folder for the results; a new one under the store where not given.
@@ -87,20 +56,246 @@ def train(
         HeadstartError: The configuration, the images or the training are not usable; the
             message says what to do.
     """
+    named = {
+        "backbone.name": backbone,
+        "bottlenecks.cut": cut,
+        "views.num_augmented": views,
+        "head.epochs": epochs,
+    }
+    made = _configure(TransferConfig, images, config, settings, named)
+    return _run_of(_flow("transfer", made, store, out, record, overwrite))
+
+
+def finetune(
+    images: str | Path | None = None,
+    *,
+    backbone: str | None = None,
+    views: int | None = None,
+    rungs: int | None = None,
+    epochs: int | None = None,
+    config: FinetuneConfig | str | Path | None = None,
+    settings: Iterable[str] | str = (),
+    store: str | Path | None = None,
+    out: str | Path | None = None,
+    record: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Unfreeze the backbone from the top, rung by rung, as far as it helps.
+
+    Args:
+        images: A folder with one sub-folder per class, or a CSV or Parquet manifest.
+        backbone: A name from `headstart backbones`, or a model file.
+        views: Number of augmented views of each image, besides the plain one.
+        rungs: Number of cached rungs below the head.
+        epochs: Maximum number of epochs of each rung.
+        config: As for `train`, and so are the others.
+        settings: As for `train`.
+        store: As for `train`.
+        out: As for `train`.
+        record: As for `train`.
+        overwrite: As for `train`.
+    """
+    named = {
+        "backbone.name": backbone,
+        "views.num_augmented": views,
+        "ladder.num_rungs": rungs,
+        "tuning.epochs": epochs,
+    }
+    made = _configure(FinetuneConfig, images, config, settings, named)
+    return _run_of(_flow("finetune", made, store, out, record, overwrite))
+
+
+def scratch(
+    images: str | Path | None = None,
+    *,
+    epochs: int | None = None,
+    budget_s: float | None = None,
+    config: ScratchConfig | str | Path | None = None,
+    settings: Iterable[str] | str = (),
+    store: str | Path | None = None,
+    out: str | Path | None = None,
+    record: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Train a network from scratch, on views of every epoch that are computed beforehand.
+
+    Args:
+        images: fashion-mnist, mnist, cifar10, cifar100, or a folder.
+        epochs: Number of epochs.
+        budget_s: Seconds that the training may take, instead of epochs.
+        config: As for `train`, and so are the others.
+        settings: As for `train`.
+        store: As for `train`.
+        out: As for `train`.
+        record: As for `train`.
+        overwrite: As for `train`.
+    """
+    named = {"training.epochs": epochs, "training.budget_s": budget_s}
+    made = _configure(ScratchConfig, images, config, settings, named)
+    return _run_of(_flow("scratch", made, store, out, record, overwrite))
+
+
+def rank(
+    images: str | Path | None = None,
+    *,
+    backbones: Sequence[str] | None = None,
+    cuts: Sequence[str] | None = None,
+    config: RankConfig | str | Path | None = None,
+    settings: Iterable[str] | str = (),
+    store: str | Path | None = None,
+    out: str | Path | None = None,
+) -> Any:
+    """Say which backbone, cut where, suits images; ``.metrics["candidates"]`` has the ranking."""
+    named = {"candidates.backbones": backbones, "candidates.cuts": cuts}
+    return _flow("rank", _configure(RankConfig, images, config, settings, named), store, out)
+
+
+def audit(
+    images: str | Path | None = None,
+    *,
+    backbone: str | None = None,
+    config: AuditConfig | str | Path | None = None,
+    settings: Iterable[str] | str = (),
+    store: str | Path | None = None,
+    out: str | Path | None = None,
+) -> Any:
+    """Find wrong labels, near-duplicates and odd images; ``.metrics["counts"]`` says how many."""
+    named = {"backbone.name": backbone}
+    return _flow("audit", _configure(AuditConfig, images, config, settings, named), store, out)
+
+
+def compare(
+    images: str | Path | None = None,
+    *,
+    backbone: str | None = None,
+    epochs: int | None = None,
+    seeds: Sequence[int] | None = None,
+    config: CompareConfig | str | Path | None = None,
+    settings: Iterable[str] | str = (),
+    store: str | Path | None = None,
+    out: str | Path | None = None,
+) -> Any:
+    """Train from scratch, last layer, last block and the whole network, and compare them."""
+    named = {"backbone.name": backbone, "tuning.epochs": epochs, "seeds": seeds}
+    return _flow("compare", _configure(CompareConfig, images, config, settings, named), store, out)
+
+
+def evaluate(model: Run | str | Path, images: str | Path) -> Any:
+    """Judge an exported model on labelled images: ``.metrics.accuracy``, ``.groups``."""
+    from headstart.tasks.running.tensorflow import import_tensorflow
+
+    import_tensorflow()
+    from headstart.tasks.export.judging import judge
+
+    return judge(_folder(model), Path(images))
+
+
+def explain(
+    model: Run | str | Path,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path = "explanation",
+) -> Any:
+    """Write a heatmap over each image that shows where the model looked, and list them."""
+    from headstart.tasks.running.tensorflow import import_tensorflow
+
+    import_tensorflow()
+    from headstart.tasks.explanation.explain import explain_images
+    from headstart.tasks.explanation.subject import load_subject
+
+    listed = [images] if isinstance(images, str | Path) else images
+    return explain_images(load_subject(_folder(model)), [Path(one) for one in listed], Path(out))
+
+
+def bottlenecks(
+    images: str | Path | None = None,
+    backbone: str | None = None,
+    cut: str | None = None,
+    *,
+    views: int | None = None,
+    config: TransferConfig | str | Path | None = None,
+    settings: Iterable[str] | str = (),
+    store: str | Path | None = None,
+) -> Bottlenecks:
+    """Compute the bottlenecks that are missing, and give all of them for a loop of your own.
+
+    `train` with the same images, backbone and cut finds them, and the other way round.
+
+    Args:
+        images: A folder with one sub-folder per class, or a CSV or Parquet manifest.
+        backbone: A name from `headstart backbones`, or a model file.
+        cut: The layer whose outputs are the bottlenecks.
+        views: Number of augmented views of each image, besides the plain one.
+        config: As for `train`, and so are the others.
+        settings: As for `train`.
+        store: As for `train`.
+
+    Returns:
+        ``tf.data`` data sets and NumPy arrays by split.
+    """
+    from headstart.tasks.running.tensorflow import import_tensorflow
+
+    import_tensorflow()
+    from headstart.tasks.bottlenecks.features import Features
+    from headstart.tasks.dataset.stage import stage as dataset_stage
+    from headstart.tasks.running.stage import collect_outcomes, mending_damage
+    from headstart.tasks.store.artifacts import use_store
+    from headstart.tasks.store.remote_store import open_store
+
+    steps = importlib.import_module("headstart.flows.dataset_to_bottlenecks")
+    named = {"backbone.name": backbone, "bottlenecks.cut": cut, "views.num_augmented": views}
+    wanted = _configure(TransferConfig, images, config, settings, named)
+
+    def work() -> Bottlenecks:
+        with collect_outcomes() as outcomes:
+            dataset = dataset_stage(wanted.dataset)
+            recipe = (wanted.views, wanted.backbone, wanted.bottlenecks)
+            steps.make_bottlenecks(dataset, wanted.dataset, *recipe)
+            rows = Features.of(dataset, wanted).open(("train", "val", "test"))
+        splits = {str(name): SplitBottlenecks(each, each.labels) for name, each in rows.items()}
+        stages = [outcome.model_dump(mode="json") for outcome in outcomes]
+        return Bottlenecks(splits, list(dataset.class_names), stages)
+
+    with use_store(open_store(Path(store) if store else None)), use_reporter(Reporter()):
+        return mending_damage(work)
+
+
+def load(run_dir: str | Path) -> Run:
+    """Open the folder of a finished run."""
+    return Run.load(run_dir)
+
+
+def _folder(model: Run | str | Path) -> Path:
+    return model.run_dir if isinstance(model, Run) else Path(model)
+
+
+def _configure(
+    model: type[Any],
+    images: str | Path | None,
+    config: Any,
+    settings: Iterable[str] | str,
+    named: dict[str, Any],
+) -> Any:
+    made = config if isinstance(config, Config) else None
+    file = Path(config) if config and made is None else None
+    return build_config(model, images, file, settings, named, made)
+
+
+def _flow(
+    name: str,
+    config: Config,
+    store: str | Path | None,
+    out: str | Path | None,
+    record: bool = False,
+    overwrite: bool = False,
+) -> Any:
     from headstart.launch import refuse_overwriting, run_flow
 
+    folder = Path(out) if out else None
     if not overwrite:
-        refuse_overwriting(Path(out) if out else None)
-    made = config if isinstance(config, TransferConfig) else None
-    file = Path(config) if config and not isinstance(config, TransferConfig) else None
-    config = load_config(images, file, settings, base=made)
-    summary = run_flow(
-        "transfer",
-        config,
-        Path(store) if store else None,
-        Path(out) if out else None,
-        record,
-        Reporter(),
-    )
+        refuse_overwriting(folder)
+    return run_flow(name, config, Path(store) if store else None, folder, record, Reporter())
+
+
+def _run_of(summary: Any) -> Run:
     fields = summary.model_dump(mode="json")
     return Run(Path(summary.run_dir), fields["metrics"], fields["stages"], summary.seconds)

@@ -45,6 +45,10 @@ from headstart.tasks.store.files import copy_files, write_json
 
 LEFT_OUT_FILE = "left_out.json"
 """Every file that is not in the data set, and why; and those whose decoders complain."""
+HISTORY_FILE = "history.json"
+"""The figures of each epoch."""
+TOP_LOSSES_FILE = "top_losses.json"
+"""The held-out images with the highest loss."""
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
 MAX_TITLE_BYTES = 150
@@ -93,7 +97,15 @@ def open_run_folder(
     """
     folder = make_result_folder(store, title, out, lambda chosen: is_run_of(type(config), chosen))
     # What the new run may not write again must not be taken for its own, models above all.
-    for name in (RUN_FILE, LEFT_OUT_FILE, "tensorboard", "crash", *FILE_NAMES.values()):
+    for name in (
+        RUN_FILE,
+        LEFT_OUT_FILE,
+        HISTORY_FILE,
+        TOP_LOSSES_FILE,
+        "tensorboard",
+        "crash",
+        *FILE_NAMES.values(),
+    ):
         _remove(folder / name)
     for name in written_besides:
         _remove(folder / name)
@@ -203,6 +215,8 @@ def finish_run(
     )
     files = (*summary.left_out, *_listed(report.dataset.complaints))
     write_json(folder / LEFT_OUT_FILE, files)
+    write_json(folder / HISTORY_FILE, head.model_dump(mode="json")["history"])
+    write_json(folder / TOP_LOSSES_FILE, list(evaluation.top_losses))
     write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     return summary
 

@@ -144,7 +144,7 @@ def test_three_lines_of_python_train_and_predict(finished: Pipeline) -> None:
     run = headstart.train(config=config, store=finished.store.root)
     assert {stage["status"] for stage in run.stages} == {"hit"}
     assert run.metrics["val"]["accuracy"] == 1.0
-    assert run.model.is_file()
+    assert run.model_path.is_file()
     assert run.report.is_file()
     assert run.predict(next((finished.images / "red").iterdir())).label == "red"
 

@@ -1,0 +1,101 @@
+"""headstart from Python, as a notebook uses it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import headstart
+from headstart.errors import ConfigError
+from tests.pipeline import SIDE, Pipeline
+
+
+@pytest.fixture
+def run(finished: Pipeline) -> Any:
+    return headstart.train(config=finished.config(), store=finished.store.root)
+
+
+def test_a_run_has_its_history_figures_and_pictures(run: Any) -> None:
+    again = headstart.load(run.run_dir)
+    assert (again.metrics, again.stages, again.seconds) == (run.metrics, run.stages, run.seconds)
+    assert list(again.history["epoch"]) == list(range(1, len(again.history) + 1))
+    assert len(again.top_losses) == 2
+    assert set(again.top_losses["split"]) <= {"val", "test"}
+    matrix = again.confusion_matrix
+    assert list(matrix.columns) == again.class_names == ["blue", "green", "red"]
+    assert matrix.to_numpy().sum() == again._figures(again.split)["num_images"]
+    page = again._repr_html_()
+    assert page.count("data:image/png;base64,") == 2
+    assert "accuracy 100.0%" in page
+
+
+def test_a_run_predicts_files_folders_pictures_arrays_and_generators(
+    run: Any, finished: Pipeline
+) -> None:
+    paths = sorted((finished.images / "red").iterdir())[:2]
+    pictures = [Image.open(path) for path in paths]
+    pixels = np.stack([np.asarray(picture) for picture in pictures])
+    assert pixels.shape == (2, SIDE, SIDE, 3)
+    for one in (paths[0], str(paths[0]), paths[0].read_bytes(), pictures[0], pixels[0]):
+        assert run.predict(one).label == "red"
+    for several in (paths, tuple(pictures), pixels, (picture for picture in pictures)):
+        assert [each.label for each in run.predict(several)] == ["red", "red"]
+    assert {each.label for each in run.predict(finished.images / "red")} == {"red"}
+    probabilities = np.asarray(run.model(pixels))
+    assert [run.class_names[i] for i in probabilities.argmax(axis=1)] == ["red", "red"]
+
+
+def test_bottlenecks_are_those_that_training_has_cached(run: Any, finished: Pipeline) -> None:
+    before = finished.num_passed()
+    cached = headstart.bottlenecks(config=finished.config(), store=finished.store.root)
+    assert finished.num_passed() == before
+    assert {stage["status"] for stage in cached.stages} == {"hit"}
+    assert cached.class_names == run.class_names
+    train = cached["train"]
+    features, labels = next(iter(train.dataset(batch_size=4)))
+    np.testing.assert_array_equal(features, train.numpy()[:4].astype(np.float32))
+    np.testing.assert_array_equal(labels, train.labels[:4])
+    assert sum(len(split) for split in cached.splits.values()) == 36
+
+
+def test_named_arguments_beat_the_configuration(finished: Pipeline) -> None:
+    run = headstart.train(config=finished.config(), epochs=2, store=finished.store.root)
+    assert len(run.history) == 2
+
+
+def test_the_model_of_a_run_is_evaluated_and_explained(
+    run: Any, finished: Pipeline, tmp_path: Path
+) -> None:
+    assert headstart.evaluate(run, finished.images).metrics.num_images > 0
+    image = next((finished.images / "red").iterdir())
+    (made,) = headstart.explain(run, image, tmp_path / "seen")
+    assert made.label == "red"
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not the folder of a finished run"):
+        headstart.load(tmp_path)
+
+
+# Keras says so of its own default wherever it is given a tf.data.Dataset.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+def test_the_loop_of_the_documentation_trains_on_cached_bottlenecks(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[2].partition("```")[0]
+    asked: list[tuple[Any, ...]] = []
+    original = headstart.bottlenecks
+
+    def on_the_tiny_images(images: str, backbone: str, cut: str) -> Any:
+        asked.append((images, backbone, cut))
+        return original(config=finished.config(), store=finished.store.root)
+
+    monkeypatch.setattr(headstart, "bottlenecks", on_the_tiny_images, raising=False)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert asked == [("images/", "efficientnet_lite0", "top")]
+    assert names["model"].output_shape == (None, 3)
+    assert len(names["model"].history.history["val_accuracy"]) == 10
