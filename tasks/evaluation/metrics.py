@@ -8,7 +8,6 @@ class that was never predicted, the accuracy of a split without images.
 """
 
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -291,26 +290,17 @@ def _bootstrap_interval(
     if num_images == 0:
         return None
     if correct.all() or not correct.any():
-        return _wilson_interval(bool(correct[0]), num_images, config.confidence)
+        from scipy.stats import binomtest
+
+        exact = binomtest(int(correct.sum()), num_images)
+        low, high = exact.proportion_ci(config.confidence, method="wilson")
+        return float(low), float(high)
     draws = np.random.default_rng(config.seed).binomial(
         num_images, correct.mean(), size=config.num_bootstrap
     )
     outside = (1.0 - config.confidence) / 2.0
     low, high = np.quantile(draws / num_images, (outside, 1.0 - outside))
     return float(low), float(high)
-
-
-def _wilson_interval(is_right: bool, num_images: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval where all outcomes are equal.
-
-    With p = 0 or 1 its centre and half width add up to p itself and to z² / (n + z²) from it.
-
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927;
-    Brown, Cai & DasGupta, "Interval Estimation for a Binomial Proportion", 2001, equation 4.
-    """
-    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
-    width = z**2 / (num_images + z**2)
-    return (1.0 - width, 1.0) if is_right else (0.0, width)
 
 
 def _class_metrics(

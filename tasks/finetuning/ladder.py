@@ -1,6 +1,5 @@
 """What a ladder's rungs came to: which are kept, which undone, and whether each paid."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -179,9 +178,10 @@ def mcnemar_p(num_fixed: int, num_broken: int) -> float:
         McNemar, "Note on the sampling error of the difference between correlated proportions or
         percentages", Psychometrika 12, 1947; as a binomial test of the discordant pairs.
     """
-    total, fewer = num_fixed + num_broken, min(num_fixed, num_broken)
-    # Whole numbers to the end: 2**total has more digits than a float.
-    return min(1.0, 2 * sum(math.comb(total, k) for k in range(fewer + 1)) / (1 << total))
+    from scipy.stats import binomtest
+
+    total = num_fixed + num_broken
+    return float(binomtest(num_fixed, total).pvalue) if total else 1.0
 
 
 def _verdict(
