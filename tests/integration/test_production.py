@@ -207,7 +207,7 @@ def test_nobody_gets_in_without_the_printed_address(installation: Installation) 
         browser.open(installation.record.dashboard_url)
         browser.wait_for("Open the address that `headstart up` has printed")
         browser.open(installation.record.tensorboard_url.rpartition("/")[0])
-        browser.wait_for("Not Found")
+        browser.wait_for("Not found")
         browser.open(installation.record.pages()["TensorBoard"])
         browser.wait_for("TensorBoard")
 
