@@ -179,6 +179,14 @@ def test_private_names_of_tensorflow_are_used_in_two_modules() -> None:
     assert users == {"headstart.tasks.backbones.frozen_graph", "headstart.debug.internals"}
 
 
+def test_the_readmes_map_names_every_room() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("the code is laid out")[2]
+    rooms = {path.name for top in ("tasks", "debug") for path in (ROOT / top).iterdir()
+             if (path / "__init__.py").exists()}  # fmt: skip
+    assert rooms
+    assert [room for room in sorted(rooms) if f"{room}/" not in text] == []
+
+
 def test_no_module_outgrows_its_reader() -> None:
     lines = {name: len(path.read_bytes().splitlines()) for name, path in FILES.items()}
     assert {name: number for name, number in lines.items() if number > MAX_LINES} == {}
