@@ -127,7 +127,7 @@ def test_splits_are_opened_in_the_order_asked_for(store: Store) -> None:
 
 
 def test_a_row_that_is_gone_is_reported(store: Store) -> None:
-    with pytest.raises(DamagedShardError, match="The bottlenecks of 12 rows"):
+    with pytest.raises(DamagedShardError, match="of 12 rows are missing"):
         labelled_rows(fill(store, 2), INDEX, NUM_AUGMENTED, SPLITS)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from headstart.config import BackboneConfig
 from headstart.errors import BackboneError, ExportError
 from headstart.tasks.backbones.backbone import load_backbone
-from headstart.tasks.backbones.files import content_digest
+from headstart.tasks.backbones.content import content_digest
 from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
 from headstart.tasks.explanation.subject import load_subject
 from headstart.tasks.export.model_files import ModelCard, load_network, write_card

@@ -230,7 +230,7 @@ class TestTrainHead:
     ) -> None:
         config = HeadConfig(
             epochs=1, dropout=0.0, label_smoothing=0.3, class_weights="balanced", batch_size=16,
-            learning_rate=1e-12,
+            learning_rate=1e-10,
         )  # fmt: skip
         trained = train_head(train, None, config, NUM_CLASSES, None, tmp_path)
         logits = predict_logits(trained.model, train).astype(np.float64)
@@ -337,11 +337,10 @@ class TestTrainHead:
         config = HeadConfig(
             epochs=3,
             optimizer="sgd",
-            learning_rate=1e38,
             weight_decay=0.0,
             batch_size=8,
             schedule="constant",
-        )
+        ).model_copy(update={"learning_rate": 1e38})
         ended: list[bool] = []
         watch = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(True))
         with pytest.raises(TrainingError) as caught:

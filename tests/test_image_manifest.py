@@ -359,7 +359,7 @@ def test_columns_may_be_named(tmp_path):
     assert [row.split for row in index.rows] == ["train", "train", "val"]
     plain = index_of(file, **names)
     assert any("dataset.split_column=subset" in found.reason for found in plain.problems)
-    with pytest.raises(DatasetError, match="that is named: Klasse"):
+    with pytest.raises(DatasetError, match="no column Klasse"):
         index_of(file, path_column="filename", label_column="Klasse")
 
 

@@ -75,7 +75,7 @@ def test_an_unknown_folder_beside_splits_is_refused_with_the_setting(
     tmp_path: Path, other: str
 ) -> None:
     photos(tmp_path, "train/cat", "train/dog", f"{other}/cat", f"{other}/dog")
-    with pytest.raises(DatasetError, match="not both") as caught:
+    with pytest.raises(DatasetError, match="mixes split folders") as caught:
         index_of(tmp_path)
     assert f"dataset.split_names={{{other}: ignore}}" in caught.value.next_step
     index = index_of(tmp_path, split_names={other: "val"})

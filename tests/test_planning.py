@@ -57,13 +57,17 @@ def missing(made: Plan) -> dict[str, tuple[int, int]]:
     }
 
 
+UNCOUNTED = {"dataset", "index", "locks", "remembered"}
+
+
 def contents(pipeline: Pipeline) -> dict[str, tuple[int, int]]:
-    """Return size and time of every file of the store, but for the data set's and the locks."""
+    """Return size and time of every file of the store, but for the data set's, locks and what is remembered."""
     return {
         path.relative_to(pipeline.store.root).as_posix(): (stat.st_size, stat.st_mtime_ns)
         for path in pipeline.store.root.rglob("*")
         if path.is_file()
-        and not {"dataset", "index", "locks"} & set(path.relative_to(pipeline.store.root).parts)
+        and not {"dataset", "index", "locks", "remembered"}
+        & set(path.relative_to(pipeline.store.root).parts)
         for stat in [path.stat()]
     }
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from headstart.config import EvaluationConfig
 from headstart.errors import ConfigError
 from headstart.launch import provide_temporary_folder, refuse_overwriting
-from headstart.printing import print_metrics
+from headstart.printing import print_judgement
 from headstart.tasks.evaluation.metrics import evaluate
+from headstart.tasks.export.judging import Judgement
 from headstart.tasks.export.predict import Prediction
 from headstart.tasks.export.prediction_output import _json_writer, _text_writer
 from headstart.tasks.progress import Reporter, plain_console, without_controls
@@ -41,7 +42,7 @@ def test_a_table_of_classes_names_them_and_keeps_its_figures() -> None:
     labels = np.arange(len(NAMES), dtype=np.int32)
     metrics = evaluate(np.eye(len(NAMES), dtype=np.float32), labels, NAMES, EvaluationConfig())
     file, console = printed()
-    print_metrics(console, metrics)
+    print_judgement(console, Judgement("new", metrics, {"new": metrics}))
     lines = file.getvalue().splitlines()
     for name in ("lion [male]", "[/i]", "[bold]x", ":smile:", r"a\nb", r"\x1b[31mred", "nnnn"):
         (line,) = [line for line in lines if line.startswith(name)]

@@ -15,6 +15,7 @@ from headstart.commands.rank import shown_names
 from headstart.config import FinetuneConfig, RankConfig, build_config
 from headstart.errors import TrainingError
 from headstart.tasks.ranking.sources import IMAGENET, NUM_IMAGENET_IMAGES, list_sources
+from headstart.tasks.store.sealing import sealed_text
 from tests.pipeline import QUICK, Pipeline, add_images, save_backbone
 
 SMALL = (
@@ -102,7 +103,7 @@ def test_the_baseline_finds_its_budget_again_where_the_transfer_decides_it(
     rank(pipeline, "baseline.enabled=false", **one)
     for path in (pipeline.store.root / "manifests" / "views").rglob("*.json"):
         manifest = json.loads(path.read_text())
-        path.write_text(json.dumps({**manifest, "duration_s": 70.25}))
+        path.write_text(sealed_text({**manifest, "duration_s": 70.25}))
     monkeypatch.setattr("headstart.flows.rank.baseline_stage", train)
     found = rank(pipeline, "baseline.max_seconds=1000", **one)
     best_s = found.metrics["candidates"][0]["transfer_s"]

@@ -124,9 +124,10 @@ def test_a_training_by_epochs_is_the_same_again(
 ) -> None:
     watched = []
 
-    def watch(folder: Path, *, stops_on_nan: bool) -> AbstractContextManager[Watch]:
+    def watch(folder: Path, section: str, **options: bool) -> AbstractContextManager[Watch]:
         watched.append(folder.name)
-        return watching(folder, stops_on_nan=stops_on_nan)
+        assert section == "training"
+        return watching(folder, section, **options)
 
     monkeypatch.setattr("headstart.flows.diagnosis.watching", watch)
     again = run(data, tmp_path / "store", "compare=true")
@@ -272,7 +273,8 @@ def test_pixels_are_kept_by_what_decoded_them(
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"another image", "was changed since"), (None, "No such file")]
+    ("content", "reason"),
+    [(b"another image", "other bytes than were indexed"), (None, "No such file")],
 )
 def test_an_image_that_is_not_what_was_indexed_is_named(
     tmp_path: Path, store: Store, content: bytes | None, reason: str

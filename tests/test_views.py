@@ -24,14 +24,13 @@ from headstart.tasks.store.fingerprint import digest
 from headstart.tasks.store.records import RowCollection, RowId
 from headstart.tasks.views import writing as views
 from headstart.tasks.views.augment import augmented_view, plain_view, view_seed
-from headstart.tasks.views.writing import (
-    ViewCounts,
+from headstart.tasks.views.recipes import (
     augmented_collection,
     augmented_recipe,
     plain_collection,
     plain_recipe,
-    write_views,
 )
+from headstart.tasks.views.writing import ViewCounts, write_views
 
 SIZE = 16
 MAX_PIXELS = 10_000

@@ -218,6 +218,8 @@ def _causes(
         return []
     rates = [sample.learning_rate for sample in trace.samples]
     found = _guarded(setting_rules.odd_settings, facts, rates)
+    if len(trace.losses) < setting_rules.FEW_STEPS:  # too short to have bent any line
+        found = [one for one in found if one.symptom != "stacked-linear-layers"]
     if not went_badly:
         found = [one for one in found if one.symptom in setting_rules.WASTEFUL]
     if went_badly or gained < HALF:

@@ -298,6 +298,8 @@ def _one_value(facts: Facts) -> str:
     y = facts.targets
     if y is None or not facts.is_complete or len(y) < MIN_ROWS or not facts.family:
         return ""
+    if not all(np.isfinite(part).all() for part in facts.inputs if part.dtype.kind == "f"):
+        return ""  # NaN in the inputs ends the training before the targets matter
     flat = y.reshape(len(y), -1)
     if (flat != flat[:1]).any():
         return ""

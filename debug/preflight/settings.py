@@ -29,6 +29,9 @@ FEW_STEPS = 60
 WASTEFUL = ("dropout-too-high", "dropout-on-output", "constant-initialisation",
             "learning-rate-decayed", "stacked-linear-layers")  # fmt: skip
 """Findings that are told of a training too that came to something, if not to all it could."""
+DEEP = 4
+"""Hidden layers of sigmoids from which on hardly any gradient reaches the first: each passes on at
+most a quarter."""
 _SIGMOIDS = ("sigmoid", "tanh", "hard_sigmoid", "softsign")
 _RATE_SUGGESTIONS = ("Adam: about 0.001; SGD: about 0.01 to 0.1",)
 
@@ -313,7 +316,7 @@ def _deep_sigmoids(facts: Facts) -> list[Diagnosis]:
     name = hidden[0].activation
     return [
         Diagnosis(
-            symptom="saturating-activations",
+            symptom="vanishing-gradient" if len(hidden) >= DEEP else "saturating-activations",
             cause=f"{len(hidden)} hidden layer(s) with {name}: it is flat away from 0, gradients "
             f"vanish on the way back through it and training is slow.",
             layer=hidden[0].path,

@@ -22,7 +22,6 @@ from headstart.config import Config, TransferConfig
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
-from headstart.tasks.dataset.layout import is_junk
 from headstart.tasks.dataset.problems import printable
 from headstart.tasks.evaluation.findings import (
     Command,
@@ -42,6 +41,7 @@ from headstart.tasks.runs.config_file import is_run_of, write_config
 from headstart.tasks.store.artifacts import Store, artefact
 from headstart.tasks.store.disk_space import explain_full_disk
 from headstart.tasks.store.files import copy_files, write_json
+from headstart.tasks.store.layout import NOT_OURS
 
 LEFT_OUT_FILE = "left_out.json"
 """Every file that is not in the data set, and why; and those whose decoders complain."""
@@ -139,7 +139,8 @@ def make_result_folder(
     folder = out.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        holds = any(not is_junk(path.name) for path in folder.iterdir())
+        # A hidden file may be precious; of a fresh volume's own folder nobody loses anything.
+        holds = bool({path.name for path in folder.iterdir()} - NOT_OURS)
         foreign = holds and not is_earlier(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError("cannot be written")

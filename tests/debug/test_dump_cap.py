@@ -6,7 +6,12 @@ import pytest
 
 from headstart.debug.dump.dump import read_dump
 from headstart.debug.running.ladder import Ladder, run_script
-from headstart.debug.running.process import folder_bytes, subprocess_launcher, wait_within_cap
+from headstart.debug.running.process import (
+    Ended,
+    folder_bytes,
+    subprocess_launcher,
+    wait_within_cap,
+)
 from headstart.errors import ConfigError, RecordError
 
 CAP_BYTES = 4_000_000
@@ -59,7 +64,7 @@ def test_the_fullest_dump_stays_within_its_cap_and_says_what_it_dropped(tmp_path
     cap_bytes = 40_000_000
     seen = []
     monkeypatch.setattr(
-        "headstart.debug.running.ladder.folder_bytes",
+        "headstart.debug.running.process.folder_bytes",
         lambda path: seen.append(folder_bytes(path)) or seen[-1],
     )
     script = tmp_path / "large.py"
@@ -87,7 +92,7 @@ def test_a_dump_folder_in_use_is_refused(tmp_path):
 def test_a_process_that_dies_without_a_word_is_a_crash(tmp_path):
     def die(spec, cap_bytes):
         ended = subprocess.run([sys.executable, "-c", "import os; os.abort()"], check=False)
-        return type("Ended", (), {"exit_code": ended.returncode, "dropped": ""})()
+        return Ended(ended.returncode)
 
     result = Ladder("script.py", (), tmp_path, die).climb()
     assert [found.symptom for found in result.diagnoses] == ["crash"]

@@ -149,10 +149,11 @@ def runs(tmp_path_factory):
         (folder / f"{name}.py").write_text(text)
     zygotes = Zygotes()
     try:
-        ran = zygotes.run(sorted(folder.glob("*.py")), tmp_path_factory.mktemp("runs"))
+        programs = sorted(folder.glob("*.py"))
+        with zygotes.running(programs, tmp_path_factory.mktemp("runs")) as ran:
+            return {path.stem: future.result() for path, future in ran.items()}
     finally:
         zygotes.close()
-    return {path.stem: result for path, result in ran.items()}
 
 
 def test_a_healthy_run_says_what_was_watched(runs):

@@ -217,13 +217,15 @@ def test_predict_reports_a_bad_file_and_goes_on(finished: Pipeline, tmp_path: Pa
 def test_evaluate_judges_a_model_on_labelled_images(finished: Pipeline) -> None:
     run_dir = finished.run().run_dir
     metrics = json.loads(call("evaluate", run_dir, finished.images, "--json").stdout)
-    assert metrics["num_images"] == NUM_IMAGES
+    judged = {name: group["num_images"] for name, group in metrics["groups"].items()}
+    assert sum(judged.values()) == NUM_IMAGES
+    assert metrics["num_images"] == judged["test"]
     assert metrics["accuracy"] > 0.9
     assert "accuracy" in call("evaluate", run_dir, finished.images).output
     shutil.rmtree(finished.images / "blue")
     shutil.rmtree(finished.images / "green")
     metrics = json.loads(call("evaluate", run_dir, finished.images, "--json").stdout)
-    assert metrics["num_images"] == NUM_IMAGES // 3
+    assert sum(one["num_images"] for one in metrics["groups"].values()) == NUM_IMAGES // 3
 
 
 def test_evaluate_refuses_classes_that_the_model_does_not_know(

@@ -73,8 +73,9 @@ def test_a_rung_that_does_not_help_is_undone_and_the_head_exported(finished: Pip
     assert (head.status, rung.status) == ("kept", "undone")
     assert rung.gain is not None
     assert rung.gain < 0
-    assert "undone, it does not help validation" in rung.verdict
-    assert "Negative transfer" in Path(summary.ladder).read_text()
+    # Half of six images is a great deal, and yet no proof.
+    assert rung.verdict.startswith("undone, no clear difference")
+    assert "within noise" in Path(summary.ladder).read_text()
     assert summary.metrics["val"]["accuracy"] == pytest.approx(head.val_accuracy)
 
 

@@ -191,7 +191,9 @@ def test_damage_computes_the_rows_of_its_shard_and_no_other(
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     # Another head must read the rows, and so finds what looks whole from outside.
     summary = finished.run("head.seed=2")
-    assert finished.num_passed() == len(shard.row_ids) < NUM_IMAGES
+    # An index is written anew from its shard, whose rows are whole.
+    lost = 0 if damage in ("index", "no_index") else len(shard.row_ids)
+    assert finished.num_passed() == lost < NUM_IMAGES
     found = stored(finished.collections()[0])
     assert found.keys() == expected.keys()
     for digest, row in expected.items():

@@ -21,6 +21,7 @@ from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.garbage import Criteria, collect_garbage
+from headstart.tasks.store.sealing import read_sealed
 from headstart.tasks.views.recipes import plain_collection
 from tests.pipeline import NUM_IMAGES, Pipeline, computed, statuses
 
@@ -105,9 +106,7 @@ def test_the_run_folder_holds_all_that_a_run_made(finished: Pipeline, tmp_path: 
         "tensorboard",
     }
     assert Path(summary.run_dir) == tmp_path / "out"
-    assert json.loads((tmp_path / "out" / "run.json").read_text()) == summary.model_dump(
-        mode="json"
-    )
+    assert read_sealed(tmp_path / "out" / "run.json") == summary.model_dump(mode="json")
     assert (tmp_path / "out" / "labels.txt").read_text().split() == ["blue", "green", "red"]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["val"]["accuracy"] == summary.metrics["val"]["accuracy"]
