@@ -61,7 +61,7 @@ UNCOUNTED = {"dataset", "index", "locks", "remembered"}
 
 
 def contents(pipeline: Pipeline) -> dict[str, tuple[int, int]]:
-    """Return size and time of every file of the store, but for the data set's, locks and what is remembered."""
+    """Return size and time of every file of the store, but for what may change."""
     return {
         path.relative_to(pipeline.store.root).as_posix(): (stat.st_size, stat.st_mtime_ns)
         for path in pipeline.store.root.rglob("*")
