@@ -252,7 +252,7 @@ def test_a_damaged_shard_has_only_its_own_views_made_again(root: Path, store: St
 def test_a_file_changed_since_it_was_indexed_is_refused(root: Path, store: Store) -> None:
     index = index_of(root)
     write_image(root, 3, (20, 20))
-    with pytest.raises(DatasetError, match=r"003\.png: was changed since") as caught:
+    with pytest.raises(DatasetError, match=r"003\.png: other bytes") as caught:
         write_views(index, root, PLAIN_ONLY, SIZE, store, MAX_PIXELS)
     assert "run the command again" in caught.value.next_step
 

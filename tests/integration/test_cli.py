@@ -121,7 +121,8 @@ def test_dedicated_options_set_their_fields(finished: Pipeline) -> None:
     stages = {stage["name"]: stage for stage in json.loads(result.stdout)["stages"]}
     assert stages["views"]["text"] == f"{2 * NUM_IMAGES} of {3 * NUM_IMAGES} rows are missing"
     changed = {name for name, _, _ in stages["head"]["changes"]}
-    assert {"head.epochs", "num_augmented"} <= changed
+    assert "head.epochs" in changed
+    assert any(name.endswith("num_augmented") for name in changed)
     assert ["head.epochs", 8, 3] in stages["head"]["changes"]
 
 
