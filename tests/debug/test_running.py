@@ -13,7 +13,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from fault_programs import Zygotes
 
-COMMAND = "import sys; from headstart.debug.cli import app; app(sys.argv[1:])"
+# A shell lets what it runs in the background ignore SIGINT; these programs must not.
+COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from headstart.debug.cli import app
+app(sys.argv[1:])
+"""
 
 
 def start(*arguments, cwd=None):
@@ -24,7 +30,12 @@ def start(*arguments, cwd=None):
 
 
 def finish(process, given=""):
-    out, err = process.communicate(given, timeout=120)
+    try:
+        out, err = process.communicate(given, timeout=200)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     return process.returncode, out, err
 
 
