@@ -6,6 +6,7 @@ decides it: the backbone's configuration, the bytes of files of the user's own, 
 TensorFlow, Keras and the package of weights, Keras's own settings, and the code of this package.
 """
 
+import contextlib
 import difflib
 import json
 import os
@@ -189,7 +190,9 @@ def _keras_settings() -> list[str]:
 
         policy = keras.config.dtype_policy().name
         return [keras.config.floatx(), keras.config.image_data_format(), policy]
-    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras"))
+    with contextlib.suppress(RuntimeError):  # nobody's process has no home, nor settings there
+        home = home.expanduser()
     try:
         settings = json.loads((home / "keras.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
