@@ -179,6 +179,8 @@ class Ladder:
         if not found and self.dropped:
             checked = self.run_stage("check")
             found = [Diagnosis.from_dict(fields) for fields in checked.diagnoses]
+            # An exception that only the instrumented run ends in is the instrument's, no cause.
+            found = [one for one in found if one.symptom != "exception"]
         place = dumped.sign or sign
         warning = NumpyWarning(**heard) if heard else None
         found = [explained(_in_training(diagnosis, place), warning) for diagnosis in found]
