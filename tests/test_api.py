@@ -1,5 +1,6 @@
 """headstart from Python, as a notebook uses it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,20 @@ def test_a_run_has_its_history_figures_and_pictures(run: Any) -> None:
     page = again._repr_html_()
     assert page.count("data:image/png;base64,") == 2
     assert "accuracy 100.0%" in page
+
+
+def test_without_pandas_the_figures_of_a_run_are_plain_lists_and_arrays(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_pandas = (run.history.to_dict("records"), run.top_losses.to_dict("records"))
+    counts = run.confusion_matrix.to_numpy()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert isinstance(run.confusion_matrix, np.ndarray)
+    np.testing.assert_array_equal(run.confusion_matrix, counts)
+    for plain, framed in zip((run.history, run.top_losses), with_pandas, strict=True):
+        assert isinstance(plain, list)
+        assert [row.keys() for row in plain] == [row.keys() for row in framed]
+    assert "accuracy 100.0%" in run._repr_html_()
 
 
 def test_a_run_predicts_files_folders_pictures_arrays_and_generators(
