@@ -21,8 +21,8 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import stage as dataset_stage
-from headstart.tasks.running.stage import collect_outcomes, mending_damage
-from headstart.tasks.runs.run_folder import RUN_FILE, open_run_folder, seconds_since
+from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.runs.run_folder import RUN_FILE, in_run_folder, seconds_since
 from headstart.tasks.store.artifacts import artefact, use_store
 from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
@@ -42,8 +42,7 @@ def audit(config: AuditConfig, store: Path | None = None, out: Path | None = Non
         Where the results are, and the counts.
     """
     with use_store(open_store(store)) as current, shown_in_ui():
-        folder = open_run_folder(current, "audit", config, out)
-        return mending_damage(lambda: _run(config, folder))
+        return in_run_folder(current, "audit", config, out, lambda folder: _run(config, folder))
 
 
 def _run(config: AuditConfig, folder: Path) -> AuditSummary:

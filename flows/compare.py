@@ -31,11 +31,11 @@ from headstart.tasks.finetuning.trial import trial as train_trial
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.spreading import use_spreading
-from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
+from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import (
     RUN_FILE,
     cold_seconds,
-    open_run_folder,
+    in_run_folder,
     seconds_since,
 )
 from headstart.tasks.store.artifacts import use_store
@@ -80,8 +80,7 @@ def compare(
         shown_in_ui(),
         many_models(),
     ):
-        folder = open_run_folder(current, "compare", config, out)
-        return mending_damage(lambda: _run(config, folder))
+        return in_run_folder(current, "compare", config, out, lambda folder: _run(config, folder))
 
 
 def _run(config: CompareConfig, folder: Path) -> StudySummary:

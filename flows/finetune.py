@@ -44,13 +44,14 @@ from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.spreading import use_spreading
-from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.run_folder import (
     RUN_FILE,
     RunSummary,
     finish_run,
+    in_run_folder,
     make_report,
-    open_run_folder,
     tensorboard_command,
 )
 from headstart.tasks.store.artifacts import use_store
@@ -91,8 +92,7 @@ def finetune(
         many_models(),
     ):
         name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-ladder"
-        folder = open_run_folder(current, name, config, out)
-        return mending_damage(lambda: _run(config, folder))
+        return in_run_folder(current, name, config, out, lambda folder: _run(config, folder))
 
 
 def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
@@ -127,6 +127,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
         export = export_stage(BehindBackbone(features), kept, config.export)
     write_seen(folder, index)
     report = make_report(folder, config, index, kept, evaluation, outcomes)
+    write_judged(folder, evaluation, index.class_names, index)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
     publish("finetune", report, summary)
     return _tell_rungs(folder, report.title, climbed, sum(index.split_counts["val"]), summary)

@@ -36,11 +36,11 @@ from headstart.tasks.ranking.sources import IMAGENET, REFERENCE, list_sources, s
 from headstart.tasks.ranking.stage import stage as scores_stage
 from headstart.tasks.ranking.throughput import stage as pace_stage
 from headstart.tasks.ranking.verdict import Candidate, SourceLine, best_first, judge
-from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
+from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import (
     RUN_FILE,
     cold_seconds,
-    open_run_folder,
+    in_run_folder,
     seconds_since,
 )
 from headstart.tasks.store.artifacts import current_store, use_store
@@ -62,8 +62,7 @@ def rank(config: RankConfig, store: Path | None = None, out: Path | None = None)
         Where the results are, and the verdict.
     """
     with use_store(open_store(store)) as current, shown_in_ui(), many_models():
-        folder = open_run_folder(current, "rank", config, out)
-        return mending_damage(lambda: _run(config, folder))
+        return in_run_folder(current, "rank", config, out, lambda folder: _run(config, folder))
 
 
 def _run(config: RankConfig, folder: Path) -> RankSummary:

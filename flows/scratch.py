@@ -6,6 +6,7 @@ runs the same body without Prefect.
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.progress import reporter
-from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.run_folder import (
     LEFT_OUT_FILE,
     RunSummary,
     finish_run,
-    open_run_folder,
+    in_run_folder,
     tensorboard_command,
 )
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, compare
@@ -65,8 +67,8 @@ def scratch(
     with use_store(open_store(store)) as current, shown_in_ui():
         title = f"{Path(config.dataset.images).resolve().name}-{config.network.name}"
         written = (PLAIN_LOG_FOLDER, SHEET_NAME, HARD_FOLDER)
-        folder = open_run_folder(current, title, config, out, written)
-        return mending_damage(lambda: _run(config, folder, started_s))
+        work = partial(_run, config, started_s=started_s)
+        return in_run_folder(current, title, config, out, work, written)
 
 
 def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
@@ -114,6 +116,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     )
     if index is not None:
         write_seen(folder, index)
+    write_judged(folder, evaluation, pixels.class_names, None)  # its images have no files
     summary = finish_run(folder, report, training, evaluation, export, outcomes, started_s, found)
     publish("scratch", report, summary)
     return summary

@@ -8,6 +8,7 @@ repeats none of it.
 import difflib
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from prefect import flow
@@ -27,8 +28,8 @@ from headstart.tasks.finetuning.training import many_models
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
-from headstart.tasks.running.stage import collect_outcomes, mending_damage
-from headstart.tasks.runs.run_folder import RUN_FILE, open_run_folder, seconds_since
+from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.runs.run_folder import RUN_FILE, in_run_folder, seconds_since
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
@@ -55,8 +56,8 @@ def survey(
         names = tuple(dict.fromkeys(config.backbones or BACKBONES))
         for name in names:
             _check_name(name)
-        folder = open_run_folder(current, "survey", config, out)
-        return mending_damage(lambda: _run(config, names, folder))
+        work = partial(_run, config, names)
+        return in_run_folder(current, "survey", config, out, work)
 
 
 def _check_name(name: str) -> None:

@@ -26,13 +26,14 @@ from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes, doubts
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.spreading import use_spreading
-from headstart.tasks.running.stage import collect_outcomes, mending_damage
+from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.run_folder import (
     LEFT_OUT_FILE,
     RunSummary,
     finish_run,
+    in_run_folder,
     make_report,
-    open_run_folder,
     tensorboard_command,
 )
 from headstart.tasks.store.artifacts import use_store
@@ -63,8 +64,7 @@ def run(config: TransferConfig, store: Path | None = None, out: Path | None = No
     """
     with use_store(open_store(store)) as current, use_spreading(config.spread), shown_in_ui():
         title = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}"
-        folder = open_run_folder(current, title, config, out)
-        return mending_damage(lambda: _run(config, folder))
+        return in_run_folder(current, title, config, out, lambda folder: _run(config, folder))
 
 
 def _run(config: TransferConfig, folder: Path) -> RunSummary:
@@ -88,6 +88,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         export = export_stage(BehindBackbone(features), head, config.export)
     write_seen(folder, index_of(dataset))
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
+    write_judged(folder, evaluation, index_of(dataset).class_names, index_of(dataset))
     summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)
     publish("transfer", report, summary)
     return summary

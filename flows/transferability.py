@@ -37,8 +37,8 @@ from headstart.tasks.finetuning.study_page import transferability_page
 from headstart.tasks.finetuning.training import many_models, require_validation
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.running.spreading import use_spreading
-from headstart.tasks.running.stage import collect_outcomes, mending_damage
-from headstart.tasks.runs.run_folder import open_run_folder
+from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.runs.run_folder import in_run_folder
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
 
@@ -63,8 +63,9 @@ def transferability(
         shown_in_ui(),
         many_models(),
     ):
-        folder = open_run_folder(current, "transferability", config, out)
-        return mending_damage(lambda: _run(config, folder))
+        return in_run_folder(
+            current, "transferability", config, out, lambda folder: _run(config, folder)
+        )
 
 
 def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:

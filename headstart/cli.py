@@ -24,6 +24,7 @@ from headstart.commands import (
     models,
     promotion,
     rank,
+    runs,
     scratch,
     service,
     survey,
@@ -52,6 +53,7 @@ app.add_typer(scratch.app)
 app.add_typer(explain.app)
 app.add_typer(service.app)
 app.add_typer(promotion.app)
+app.add_typer(runs.app, name="runs")
 app.add_typer(cache.app, name="cache")
 app.add_typer(debug_app, name="debug")
 

@@ -23,10 +23,11 @@ from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.backbones.cuts import PIXELS
 from headstart.tasks.bottlenecks.features import extractor_to
 from headstart.tasks.bottlenecks.rows import LabelledRows
+from headstart.tasks.evaluation.paired import mcnemar_p
 from headstart.tasks.finetuning.charts import Point, pareto_front
 from headstart.tasks.finetuning.group_rates import make_group_optimizer, warm_up_then_cosine
 from headstart.tasks.finetuning.kernels import KernelChange, first_convolutions, kernels_png
-from headstart.tasks.finetuning.ladder import Rung, estimate_epoch_s, mcnemar_p, plan_cuts
+from headstart.tasks.finetuning.ladder import Rung, estimate_epoch_s, plan_cuts
 from headstart.tasks.finetuning.network import (
     Network,
     copy_segment,

@@ -240,6 +240,9 @@ def test_a_port_is_promised_once_until_it_is_given_back() -> None:
         assert choose_port(promised, 0, "a page", stack) == promised
 
 
+CONFIGURED = "dataset: {images: /data/photos}\nbackbone: {name: tiny}\nhead: {kind: mlp}\n"
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Iterator[RunsServer]:
     folder = tmp_path / "runs"
@@ -262,19 +265,30 @@ def test_the_first_page_has_every_run_with_its_report_and_accuracy(
         "seconds": 1234.5,
         "metrics": metrics,
     }
-    for name, text in (("b <i>", json.dumps(fields)), ("half", "{")):
+    for name, text in (("b <i>", json.dumps(fields)), ("half", "{"), ("killed", None)):
         (folder / name).mkdir()
-        (folder / name / "run.json").write_text(text)
-    os.utime(folder / "b <i>", (2e9, 2e9))
+        (folder / name / "config.yaml").write_text(CONFIGURED)
+        if text is not None:
+            (folder / name / "run.json").write_text(text)
+    os.utime(folder / "b <i>" / "run.json", (2e9, 2e9))
     (folder / "elsewhere").symlink_to(folder.parent)
-    with urllib.request.urlopen(f"{runs.url}/") as reply:
-        page = reply.read().decode()
+
+    def read(query: str) -> str:
+        with urllib.request.urlopen(f"{runs.url}/{query}") as reply:
+            return str(reply.read().decode())
+
+    page = read("")
     assert '<a href="b%20%3Ci%3E/report.html">b &lt;i&gt;</a>' in page
     assert "test 93.8 %" in page
-    assert "1,234.5 s" in page
+    assert "1,234.5" in page
     assert page.index("b &lt;i&gt;") < page.index("half")
-    assert page.count("not finished") == 2
+    assert page.count("unfinished") == 2
     assert "elsewhere" not in page
+    by_name = read("?sort=name")
+    assert by_name.index(">half<") < by_name.index("b &lt;i&gt;")
+    compared = read("?run=b%20%3Ci%3E&run=killed")
+    assert "no image was held out in both" in compared
+    assert "All runs" in compared
     assert ask(runs, "/b%20%3Ci%3E/") == 200
 
 

@@ -23,7 +23,7 @@ from headstart.config.finetune import (
     TransferabilityConfig,
     TuningConfig,
 )
-from headstart.config.loading import build_config, load_config
+from headstart.config.loading import CONFIG_OF, build_config, load_config
 from headstart.config.ranking import (
     BaselineConfig,
     CandidatesConfig,
@@ -53,6 +53,7 @@ from headstart.config.transfer import (
 )
 
 __all__ = [
+    "CONFIG_OF",
     "SPLITS",
     "AuditConfig",
     "Augmentation",

@@ -1,23 +1,33 @@
 """The store's runs on loopback, to read: the reports that the Prefect UI links to."""
 
 import functools
-import html
 import http.server
 import io
 import threading
-from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
+import headstart.tasks.runs
 from headstart.service.children import LOOPBACK
+from headstart.tasks.evaluation.templates import make_environment
+from headstart.tasks.runs.comparing import compare_runs
+from headstart.tasks.runs.overview import SORTS, list_runs, sort_runs
+from headstart.tasks.runs.pages import amount, figure
 
 FOLDER_PAGES = ("index.html", "index.htm")
-STYLE = (
-    ":root{color-scheme:light dark}"
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:32px auto;padding:0 20px}"
-    "table{border-collapse:collapse;width:100%}th{text-align:left}"
-    "td,th{padding:8px 16px 8px 0;border-bottom:1px solid #8884;vertical-align:top}"
-)
+COLUMNS = {
+    "name": "Run",
+    "data": "Data",
+    "backbone": "Backbone",
+    "cut": "Cut",
+    "head": "Head",
+    "accuracy": "Accuracy",
+    "seconds": "Seconds",
+    "when": "When",
+}
+"""By which the page can be sorted, and what stands over them."""
+MAX_CHANGED = 200
+"""Images shown that changed sides between two runs."""
 
 
 class RunsServer:
@@ -43,52 +53,36 @@ class RunsServer:
         self._thread.join()
 
 
-def runs_page(folder: Path) -> str:
-    """Write the page of all runs, the newest first.
+def runs_page(folder: Path, query: str = "") -> str:
+    """Write the page of all runs, or of two of them side by side.
 
     Args:
         folder: Of the runs.
+        query: Of the address: ``sort=accuracy&order=up``, or ``run=NAME&run=NAME`` to compare.
 
     Returns:
         HTML that works by itself.
     """
-    runs = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
-    rows = [_row(run) for run in sorted(runs, key=lambda run: -run.stat().st_mtime)]
-    none = "<p>There are no runs yet: <code>headstart train images/</code> makes one.</p>"
-    head = "<tr><th>Run</th><th>Accuracy</th><th>Finished</th><th>Took</th><th></th></tr>"
-    table = f"<table>{head}{''.join(rows)}</table>" if rows else none
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
-        f"<title>Runs</title><style>{STYLE}</style></head><body><h1>Runs</h1>{table}</body></html>"
+    asked = parse_qs(query)
+    lines = list_runs(folder.parent)
+    picked = [line for name in asked.get("run", []) for line in lines if line.name == name]
+    by = asked.get("sort", ["when"])[0]
+    by = by if by in SORTS else "when"
+    descending = asked.get("order", ["down"])[0] != "up"
+    templates = Path(headstart.tasks.runs.__file__).parent
+    environment = make_environment(templates, figure=figure, amount=amount)
+    return environment.get_template("runs.html.j2").render(
+        title="Runs" if len(picked) != 2 else "Two runs",
+        stages=(),
+        lines=sort_runs(lines, by, descending=descending),
+        columns=COLUMNS,
+        by=by,
+        descending=descending,
+        served={line.name for line in lines if Path(line.folder).parent == folder},
+        comparison=compare_runs(*picked) if len(picked) == 2 else None,
+        max_changed=MAX_CHANGED,
+        quote=lambda name: quote(name, errors="surrogateescape"),
     )
-
-
-def _row(run: Path) -> str:
-    from headstart.tasks.evaluation.findings import percent
-    from headstart.tasks.store.sealing import read_sealed
-
-    address, name = quote(run.name, errors="surrogateescape"), html.escape(run.name)
-    files = f'<a href="{address}/">files</a>'
-    try:
-        finished = (run / "run.json").stat().st_mtime
-        fields = read_sealed(run / "run.json")
-        page, took_s = Path(fields["report"]).name, float(fields["seconds"])
-        judged = fields.get("metrics") or {}
-        accuracies = [
-            f"{html.escape(split)} {percent(one['accuracy'])}"
-            for split, one in judged.items()
-            if isinstance(one, dict) and isinstance(one.get("accuracy"), float)
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"<tr><td>{name}</td><td></td><td>not finished</td><td></td><td>{files}</td></tr>"
-    cells = (
-        f'<a href="{address}/{quote(page)}">{name}</a>',
-        "<br>".join(accuracies),
-        f"{datetime.fromtimestamp(finished):%Y-%m-%d %H:%M}",
-        f"{took_s:,.1f} s",
-        files,
-    )
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -123,7 +117,8 @@ class _ReadOnly(http.server.SimpleHTTPRequestHandler):
         """Show the runs and what came out, where the folder of all of them is asked for."""
         if Path(str(path)).resolve() != Path(self.directory):
             return super().list_directory(path)  # type: ignore[arg-type]
-        body = runs_page(Path(self.directory)).encode("utf-8", "backslashreplace")
+        page = runs_page(Path(self.directory), urlsplit(self.path).query)
+        body = page.encode("utf-8", "backslashreplace")
         self.send_response(http.HTTPStatus.OK)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))

@@ -9,6 +9,7 @@ from headstart.config import FinetuneConfig
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
+from headstart.tasks.evaluation.paired import mcnemar_p
 from headstart.tasks.finetuning.rungs import check_cuts, choose_cuts
 from headstart.tasks.finetuning.stage import RungManifest
 from headstart.tasks.head.epochs import EpochFigures
@@ -162,26 +163,6 @@ def estimate_epoch_s(network: Backbone, num_train: int, rungs: Sequence[Rung]) -
         whole = 3 * (cut.flops_before + cut.flops_after)
         return num_train / rung.images_per_s * whole / step if step else None
     return None
-
-
-def mcnemar_p(num_fixed: int, num_broken: int) -> float:
-    """Return the p-value of the exact McNemar test of two classifiers on the same images.
-
-    Args:
-        num_fixed: Images that only the second has right.
-        num_broken: Images that only the first has right.
-
-    Returns:
-        Two-sided probability of a split at least as uneven, were both equally good.
-
-    Source:
-        McNemar, "Note on the sampling error of the difference between correlated proportions or
-        percentages", Psychometrika 12, 1947; as a binomial test of the discordant pairs.
-    """
-    from scipy.stats import binomtest
-
-    total = num_fixed + num_broken
-    return float(binomtest(num_fixed, total).pvalue) if total else 1.0
 
 
 def _verdict(

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import Config, TransferConfig
-from headstart.errors import ConfigError, RecordError
+from headstart.errors import ConfigError, HeadstartError, RecordError
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.problems import printable
@@ -36,19 +36,27 @@ from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.export.file_names import FILE_NAMES, main_model
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.head.stage import HeadManifest
-from headstart.tasks.running.stage import Outcome
-from headstart.tasks.runs.config_file import is_run_of, write_config
+from headstart.tasks.running.stage import Outcome, mending_damage
+from headstart.tasks.runs.config_file import CONFIG_FILE, is_run_of, write_config
+from headstart.tasks.runs.judged_images import PREDICTIONS_FILE
 from headstart.tasks.store.artifacts import Store, artefact
 from headstart.tasks.store.disk_space import explain_full_disk
 from headstart.tasks.store.files import copy_files, write_json
 from headstart.tasks.store.layout import NOT_OURS
 
+R = TypeVar("R")
 LEFT_OUT_FILE = "left_out.json"
 """Every file that is not in the data set, and why; and those whose decoders complain."""
 HISTORY_FILE = "history.json"
 """The figures of each epoch."""
 TOP_LOSSES_FILE = "top_losses.json"
 """The held-out images with the highest loss."""
+FAILED_FILE = "failed.json"
+"""Why a run failed that left something to keep."""
+RUNS_FOLDER = "runs"
+"""Of a store, where runs lie that were given no other place."""
+ELSEWHERE_FILE = "elsewhere.txt"
+"""In that folder: a line with the path of each run that lies in another place."""
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
 MAX_TITLE_BYTES = 150
@@ -99,6 +107,8 @@ def open_run_folder(
     # What the new run may not write again must not be taken for its own, models above all.
     for name in (
         RUN_FILE,
+        FAILED_FILE,
+        PREDICTIONS_FILE,
         LEFT_OUT_FILE,
         HISTORY_FILE,
         TOP_LOSSES_FILE,
@@ -111,6 +121,71 @@ def open_run_folder(
         _remove(folder / name)
     write_config(folder, config)
     return folder
+
+
+def in_run_folder(
+    store: Store,
+    title: str,
+    config: Config,
+    out: Path | None,
+    work: Callable[[Path], R],
+    written_besides: Sequence[str] = (),
+) -> R:
+    """Do a flow's work in a folder of its own, which stays where there is something to keep.
+
+    Args:
+        store: As for `open_run_folder`.
+        title: As for `open_run_folder`.
+        config: As for `open_run_folder`.
+        out: As for `open_run_folder`.
+        work: Called with the folder; again while it finds new damage in the store.
+        written_besides: As for `open_run_folder`.
+
+    Returns:
+        What the work returns.
+    """
+    was_there = out is not None and out.expanduser().is_dir()
+    folder = open_run_folder(store, title, config, out, written_besides)
+    try:
+        done = mending_damage(lambda: work(folder))
+    except BaseException as error:
+        with contextlib.suppress(OSError, RecordError):
+            _leave(folder, error, was_there)
+        raise
+    note_elsewhere(store.root, folder)
+    return done
+
+
+def _leave(folder: Path, error: BaseException, was_there: bool) -> None:
+    """Say in the folder why a run failed, or remove it where it holds nothing else."""
+    if any(path.is_file() and path.name != CONFIG_FILE for path in folder.rglob("*")):
+        plain = HeadstartError(str(error) or type(error).__name__)
+        told = (error if isinstance(error, HeadstartError) else plain).to_dict()
+        write_json(folder / FAILED_FILE, {**told, "type": type(error).__name__})
+        return
+    for path in folder.iterdir():
+        _remove(path)
+    if not was_there:
+        folder.rmdir()
+
+
+def note_elsewhere(store_root: Path, folder: Path) -> None:
+    """Remember a run whose folder is not among the store's own; a store to read remembers none.
+
+    Args:
+        store_root: The store.
+        folder: Of the run.
+    """
+    runs = store_root / RUNS_FOLDER
+    line = str(folder).encode(errors="surrogateescape")
+    if folder.is_relative_to(runs) or b"\n" in line:
+        return
+    with contextlib.suppress(OSError):
+        runs.mkdir(parents=True, exist_ok=True)
+        with (runs / ELSEWHERE_FILE).open("a+b") as file:
+            file.seek(0)
+            if line not in file.read().splitlines():
+                file.write(line + b"\n")
 
 
 def make_result_folder(
@@ -135,7 +210,7 @@ def make_result_folder(
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         # A name may be as long as a file system allows; the stamp comes behind it.
         short = title.encode()[:MAX_TITLE_BYTES].decode(errors="ignore")
-        return _make_new(store.root / "runs" / f"{short}-{stamp}")
+        return _make_new(store.root / RUNS_FOLDER / f"{short}-{stamp}")
     folder = out.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)

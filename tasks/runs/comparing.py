@@ -1,0 +1,160 @@
+"""Two runs against each other: settings, figures, and the images that changed sides."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headstart.tasks.evaluation.paired import mcnemar_p
+from headstart.tasks.runs.config_file import CONFIG_FILE
+from headstart.tasks.runs.judged_images import read_judged
+from headstart.tasks.runs.overview import RunLine
+from headstart.tasks.runs.run_folder import RUN_FILE
+from headstart.tasks.store.fingerprint import changed_fields
+from headstart.tasks.store.sealing import read_sealed
+
+SIGNIFICANT_P = 0.05
+"""The usual level."""
+FIGURES = ("accuracy", "macro_f1", "loss", "ece", "num_images")
+"""Figures of a split that are laid side by side."""
+WITHOUT_EFFECT = ("spread",)
+"""Sections of a configuration that say who computes, not what."""
+
+
+@dataclass(frozen=True)
+class ChangedImage:
+    """An image that one run has right and the other has not."""
+
+    path: str
+    split: str
+    label: str
+    first: str
+    """What the first run took it for."""
+    second: str
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """What differs between two runs.
+
+    Attributes:
+        first: The one.
+        second: The other.
+        settings: (dotted name, value in the first, value in the second) of what differs.
+        figures: (split, figure, value in the first, value in the second).
+        num_common: Held-out images that both were judged on.
+        changed: Those of them that one has right and the other wrong, first the newly wrong.
+        p_value: McNemar's, two-sided; None where no image is common.
+    """
+
+    first: RunLine
+    second: RunLine
+    settings: tuple[tuple[str, Any, Any], ...]
+    figures: tuple[tuple[str, str, Any, Any], ...]
+    num_common: int
+    changed: tuple[ChangedImage, ...]
+    p_value: float | None
+
+    @property
+    def num_fixed(self) -> int:
+        """Images that only the second has right."""
+        return sum(image.second == image.label for image in self.changed)
+
+    @property
+    def verdict(self) -> str:
+        """What follows, in a sentence."""
+        if self.p_value is None:
+            return "no image was held out in both, so the runs cannot be compared image by image"
+        num_broken = len(self.changed) - self.num_fixed
+        change = (
+            f"of {self.num_common:,} images that both held out, the second has {self.num_fixed:,} "
+            f"newly right and {num_broken:,} newly wrong (McNemar's p = {self.p_value:.2g})"
+        )
+        if self.p_value > SIGNIFICANT_P:
+            return f"no clear difference: {change}"
+        better = "second" if self.num_fixed > num_broken else "first"
+        return f"the {better} is better: {change}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as JSON data."""
+        return {
+            "first": self.first.to_dict(),
+            "second": self.second.to_dict(),
+            "settings": [dict(zip(("field", *_SIDES), one, strict=True)) for one in self.settings],
+            "figures": [
+                dict(zip(("split", "figure", *_SIDES), one, strict=True)) for one in self.figures
+            ],
+            "num_common": self.num_common,
+            "num_newly_right": self.num_fixed,
+            "num_newly_wrong": len(self.changed) - self.num_fixed,
+            "p_value": self.p_value,
+            "verdict": self.verdict,
+            "changed": [asdict(image) for image in self.changed],
+        }
+
+
+_SIDES = ("first", "second")
+
+
+def compare_runs(first: RunLine, second: RunLine) -> RunComparison:
+    """Compare two finished runs.
+
+    Args:
+        first: The one.
+        second: The other.
+
+    Returns:
+        What differs.
+    """
+    one, other = (read_judged(Path(run.folder)) for run in (first, second))
+    common = sorted(one.keys() & other.keys())
+    changed = [
+        ChangedImage(
+            other[key]["path"],
+            key[1],
+            other[key]["label"],
+            one[key]["predicted"],
+            other[key]["predicted"],
+        )
+        for key in common
+        # A label that was mended between the runs would change sides by itself.
+        if one[key]["label"] == other[key]["label"]
+        and (one[key]["predicted"] == one[key]["label"])
+        != (other[key]["predicted"] == other[key]["label"])
+    ]
+    num_fixed = sum(image.second == image.label for image in changed)
+    return RunComparison(
+        first,
+        second,
+        tuple(changed_fields(_settings(first), _settings(second))),
+        tuple(_figures(_metrics(first), _metrics(second))),
+        len(common),
+        tuple(sorted(changed, key=lambda image: (image.second == image.label, image.path))),
+        mcnemar_p(num_fixed, len(changed) - num_fixed) if common else None,
+    )
+
+
+def _settings(run: RunLine) -> dict[str, Any]:
+    config = yaml.safe_load((Path(run.folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+    return {name: value for name, value in config.items() if name not in WITHOUT_EFFECT}
+
+
+def _metrics(run: RunLine) -> dict[str, Any]:
+    try:
+        return dict(read_sealed(Path(run.folder) / RUN_FILE).get("metrics") or {})
+    except (OSError, ValueError):
+        return {}
+
+
+def _figures(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:
+    lines: list[tuple[str, str, Any, Any]] = []
+    for split in dict.fromkeys((*first, *second)):
+        one, other = first.get(split), second.get(split)
+        for figure in FIGURES:
+            before, after = (
+                of.get(figure) if isinstance(of, dict) else None for of in (one, other)
+            )
+            if before is not None or after is not None:
+                lines.append((split, figure, before, after))
+    return lines
