@@ -276,18 +276,36 @@ class TestTrainHead:
         )
         assert weights_bytes(one) != weights_bytes(other)
 
-    def test_callbacks_change_no_result_and_are_called_each_batch(
-        self, train, val, tmp_path: Path
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"kind": "mlp", "hidden_units": (8,), "optimizer": "sgd", "schedule": "one_cycle"},
+            {"class_weights": "balanced", "label_smoothing": 0.2, "dropout": 0.0, "patience": 2},
+        ],
+    )
+    def test_whole_epochs_in_one_call_train_as_keras_fit_does_batch_by_batch(
+        self, tmp_path: Path, fields: dict
     ) -> None:
+        rng = np.random.default_rng(0)
+        tensors = rng.normal(size=(41, 3, 2, 2, 6)).astype(np.float16)
+        labels = np.arange(41) // 2 % NUM_CLASSES
+        train = make_rows(tmp_path / "store", tensors, labels, name="train")
+        val = make_rows(tmp_path / "store", tensors[:20, :1] + 1, labels[:20], name="val")
         batches: list[int] = []
         watch = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: batches.append(batch)
         )
-        config = HeadConfig(epochs=2, batch_size=8)
+        config = HeadConfig(epochs=4, batch_size=8, learning_rate=0.05, **fields)
         plain = train_head(train, val, config, NUM_CLASSES, None, tmp_path / "a")
         watched = train_head(train, val, config, NUM_CLASSES, None, tmp_path / "b", [watch])
-        assert batches == [0, 1, 2, 3, 4, 5] * 2
+        assert batches == [0, 1, 2, 3, 4, 5] * len(watched.history)  # this one was head.fit
         assert weights_bytes(plain) == weights_bytes(watched)
+        assert plain.best_epoch == watched.best_epoch
+        for one, other in zip(plain.history, watched.history, strict=True):
+            for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+                assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-6)
+            assert one.learning_rate == other.learning_rate
 
     def test_the_best_epoch_is_restored_and_training_stops_early(
         self, train, tmp_path: Path
@@ -331,7 +349,10 @@ class TestTrainHead:
         assert trained.best_epoch == 3
         assert [figures.val_loss for figures in trained.history] == [None] * 3
 
-    def test_infinite_loss_names_the_place_and_the_way_out(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("watched", [True, False])
+    def test_infinite_loss_names_the_place_and_the_way_out(
+        self, tmp_path: Path, watched: bool
+    ) -> None:
         tensors, labels = clusters(41)
         rows = make_rows(tmp_path / "store", tensors * 1e30, labels)
         config = HeadConfig(
@@ -344,12 +365,12 @@ class TestTrainHead:
         ended: list[bool] = []
         watch = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(True))
         with pytest.raises(TrainingError) as caught:
-            train_head(rows, rows, config, NUM_CLASSES, None, tmp_path, [watch])
+            train_head(rows, rows, config, NUM_CLASSES, None, tmp_path, [watch] * watched)
         assert caught.value.problem == "the training loss is not a finite number"
         assert "epoch 1, batch 2, at a learning rate of 1e+38" in caught.value.received
         assert "learning_rate=1e+37" in caught.value.next_step
         assert "headstart debug" in caught.value.next_step
-        assert ended == [True]
+        assert ended == [True] * watched
 
     @pytest.mark.parametrize("where", ["train", "val"])
     def test_broken_bottlenecks_are_named_as_the_cause(

@@ -143,29 +143,46 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
         dataset: (bottlenecks float32 [b, *shape], targets float32 [b, num_classes]) and, with
             balanced class weights, the images' weights float32 [b]: one epoch, whose last batch
             is the smaller one that is left over.
+        rows: The training rows.
+        batch_size: Rows of a batch but the last.
+        order: int64 [num_images], the order in which this epoch sees the images.
+        view: The view that it sees.
     """
 
     def __init__(self, rows: LabelledRows, config: HeadConfig, num_classes: int) -> None:
         super().__init__()
-        self._rows = rows
+        self.rows = rows
+        self.batch_size = config.batch_size
         self._seed = config.seed
-        self.on_epoch_begin(0)
-        weights = None
+        self._num_classes = num_classes
+        self._label_smoothing = config.label_smoothing
+        self._weights = None
         if config.class_weights == "balanced":
-            weights = tf.constant(class_weights(rows.labels, num_classes))
+            self._weights = tf.constant(class_weights(rows.labels, num_classes))
+        self.on_epoch_begin(0)
+        self.dataset = _batches(
+            rows, lambda: (self.order, self.view), config.batch_size, self.finish
+        )
 
-        def finish(bottlenecks: Any, labels: Any) -> tuple[Any, ...]:
-            targets = smooth_targets(labels, num_classes, config.label_smoothing)
-            if weights is None:
-                return bottlenecks, targets
-            return bottlenecks, targets, tf.gather(weights, labels)
+    def finish(self, bottlenecks: Any, labels: Any) -> tuple[Any, ...]:
+        """Make of rows and their labels what a training step takes.
 
-        self.dataset = _batches(rows, lambda: (self._order, self._view), config.batch_size, finish)
+        Args:
+            bottlenecks: float32 [b, *shape].
+            labels: Integer tensor [b].
+
+        Returns:
+            See `dataset`.
+        """
+        targets = smooth_targets(labels, self._num_classes, self._label_smoothing)
+        if self._weights is None:
+            return bottlenecks, targets
+        return bottlenecks, targets, tf.gather(self._weights, labels)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Turn to the epoch's view and order; Keras opens the dataset after this."""
-        self._order = epoch_order(len(self._rows), self._seed, epoch)
-        self._view = epoch_view(epoch, self._rows.num_augmented)
+        self.order = epoch_order(len(self.rows), self._seed, epoch)
+        self.view = epoch_view(epoch, self.rows.num_augmented)
 
 
 def evaluation_batches(rows: LabelledRows, num_classes: int) -> tf.data.Dataset:

@@ -53,9 +53,21 @@ class LossGuard(keras.callbacks.Callback):  # type: ignore[misc]
         """Look at the validation loss."""
         self._look("validation", (logs or {}).get("val_loss"), None)
 
-    def _look(self, split: str, value: float | None, batch: int | None) -> None:
+    def on_epoch_trained(self, batch: int, loss: float, learning_rate: float) -> None:
+        """Take note of an epoch that was trained without a call for each batch.
+
+        Args:
+            batch: The first with a running mean that is no number, or the last.
+            loss: The mean then.
+            learning_rate: Of the batch.
+        """
+        self._look("training", loss, batch, learning_rate)
+
+    def _look(
+        self, split: str, value: float | None, batch: int | None, rate: float | None = None
+    ) -> None:
         if self.broken is None and value is not None and not math.isfinite(value):
-            rate = float(self.model.optimizer.learning_rate)
+            rate = float(self.model.optimizer.learning_rate) if rate is None else rate
             self.broken = BrokenLoss(split, value, self._epoch, batch, rate)
         if self.broken is not None:
             self.model.stop_training = True

@@ -53,6 +53,11 @@ class RowReader:
         """Return the number of rows."""
         return len(self.row_ids)
 
+    @property
+    def resident(self) -> npt.NDArray[Any] | None:
+        """All rows, in the order of `row_ids`, where they are in memory; not to be written to."""
+        return self._resident
+
     def gather(self, positions: Sequence[int] | npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
         """Read rows.
 
