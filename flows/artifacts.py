@@ -16,6 +16,7 @@ from headstart.tasks.evaluation.report import (
     markdown_summary,
     markdown_top_losses,
     per_class_rows,
+    picture_uri,
 )
 from headstart.tasks.progress import copy_lines_to
 from headstart.tasks.running.task_options import describe_work
@@ -96,7 +97,7 @@ def _markdown(report: Report, summary: RunSummary) -> str:
     if split is not None:
         parts.append(_picture(f"confusion matrix ({split})", confusion_png(report.metrics[split])))
     for picture in report.pictures:
-        shown = _picture(picture.title, picture.path.read_bytes())
+        shown = f"![{picture.title}]({picture_uri(picture.path)})"
         parts += [f"## {picture.title}", shown, picture.text]
     if losses := markdown_top_losses(report):
         parts += ["## Images with the highest loss", losses]

@@ -29,6 +29,7 @@ from headstart.commands import (
     service,
     survey,
     transfer,
+    views,
 )
 from headstart.debug.cli import app as debug_app
 from headstart.errors import HeadstartError
@@ -44,6 +45,7 @@ app = typer.Typer(
     "bottleneck, rung and the other words.",
 )
 app.add_typer(transfer.app)
+app.add_typer(views.app)
 app.add_typer(finetune.app)
 app.add_typer(models.app)
 app.add_typer(rank.app)

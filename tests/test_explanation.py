@@ -16,8 +16,9 @@ from headstart.errors import ConfigError, DatasetError, ExportError
 from headstart.tasks.explanation.explain import explain_images
 from headstart.tasks.explanation.grad_cam import choose_layer, heatmaps, map_layers
 from headstart.tasks.explanation.layers import find_layer, named_layers
-from headstart.tasks.explanation.overlay import Tile, contact_sheet, overlay
+from headstart.tasks.explanation.overlay import overlay
 from headstart.tasks.explanation.subject import load_subject
+from headstart.tasks.views.contact_sheet import Tile, contact_sheet
 from tests.pipeline import Pipeline
 
 SIDE = 12

@@ -31,7 +31,7 @@ class HardImage:
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A PNG file that the report shows at its full width, with what is to be seen on it."""
+    """A PNG or JPEG file that the report shows at its full width, with what is to be seen on it."""
 
     path: Path
     title: str

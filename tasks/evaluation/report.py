@@ -99,6 +99,11 @@ def data_uri(data: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
+def picture_uri(path: Path) -> str:
+    """Turn a PNG or JPEG file into an address that holds it."""
+    return data_uri(path.read_bytes(), "image/png" if path.suffix == ".png" else "image/jpeg")
+
+
 def markdown_summary(report: Report) -> str:
     """Summarise a run in GitHub-flavoured Markdown, without pictures.
 
@@ -204,7 +209,7 @@ def _render(report: Report) -> str:
     environment = make_environment(
         Path(__file__).parent,
         duration=_duration,
-        embedded=lambda path: data_uri(path.read_bytes(), "image/png"),
+        embedded=picture_uri,
     )
     template = environment.get_template("report.html.j2")
     split = headline_split(report)

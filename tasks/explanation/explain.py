@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from headstart.errors import ConfigError, DatasetError
 from headstart.tasks.dataset.problems import printable
 from headstart.tasks.explanation.grad_cam import Method, choose_layer, heatmaps
-from headstart.tasks.explanation.overlay import Tile, contact_sheet, overlay
+from headstart.tasks.explanation.overlay import overlay
 from headstart.tasks.explanation.subject import Subject
 from headstart.tasks.export.image_files import FoundFile, find_images
 from headstart.tasks.progress import reporter
 from headstart.tasks.store.disk_space import explain_full_disk
+from headstart.tasks.views.contact_sheet import Tile, contact_sheet
 
 BATCH_SIZE = 8
 """Views a pass; all activations of a batch are held for the gradient."""

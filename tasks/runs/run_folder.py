@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import Config, TransferConfig
-from headstart.errors import ConfigError, HeadstartError, RecordError
+from headstart.errors import ConfigError, DatasetError, HeadstartError, RecordError
+from headstart.tasks.bottlenecks.rows import known_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.problems import printable
@@ -28,6 +29,7 @@ from headstart.tasks.evaluation.findings import (
     DatasetSummary,
     HardImage,
     LeftOut,
+    PictureFile,
     Report,
     StageLine,
 )
@@ -43,6 +45,7 @@ from headstart.tasks.store.artifacts import Store, artefact
 from headstart.tasks.store.disk_space import explain_full_disk
 from headstart.tasks.store.files import copy_files, write_json
 from headstart.tasks.store.layout import NOT_OURS
+from headstart.tasks.views.sheet import describe, draw_sheet
 
 R = TypeVar("R")
 LEFT_OUT_FILE = "left_out.json"
@@ -59,6 +62,10 @@ ELSEWHERE_FILE = "elsewhere.txt"
 """In that folder: a line with the path of each run that lies in another place."""
 RUN_FILE = "run.json"
 """Written last: a folder that has it is a finished run."""
+SHEET_FILE = "views.jpg"
+"""Some images and their views."""
+NUM_SHEET_IMAGES, NUM_SHEET_VIEWS = 4, 4
+"""Images on it, and augmented views of each."""
 MAX_TITLE_BYTES = 150
 """Of a run folder's name, which is 255 bytes at the most."""
 VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
@@ -109,6 +116,7 @@ def open_run_folder(
         RUN_FILE,
         FAILED_FILE,
         PREDICTIONS_FILE,
+        SHEET_FILE,
         LEFT_OUT_FILE,
         HISTORY_FILE,
         TOP_LOSSES_FILE,
@@ -361,6 +369,7 @@ def make_report(
         best_epoch=head.best_epoch,
         selected_on="val" if head.has_val else None,
         hard_images=[_hard_image(root, loss) for loss in evaluation.top_losses],
+        pictures=_view_sheet(folder, root, config, index),
         max_pixels=config.dataset.max_pixels,
         stages=[_stage_line(outcome) for outcome in outcomes],
         commands=(
@@ -371,6 +380,23 @@ def make_report(
         config=config.model_dump(mode="json"),
         versions={name: version(name) for name in VERSIONED},
     )
+
+
+def _view_sheet(
+    folder: Path, root: Path, config: TransferConfig, index: DatasetIndex
+) -> tuple[PictureFile, ...]:
+    """Draw what the network was shown, as far as the images are still there."""
+    size = known_backbone(config.backbone, config.views.image_size).image_size
+    few = config.views.model_copy(
+        update={"num_augmented": min(config.views.num_augmented, NUM_SHEET_VIEWS)}
+    )
+    try:
+        drawn = draw_sheet(index, root, few, size, config.dataset.max_pixels, NUM_SHEET_IMAGES)
+    except DatasetError:
+        return ()
+    path = folder / SHEET_FILE
+    path.write_bytes(drawn)
+    return (PictureFile(path, "What the network is shown", describe(few)),)
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:

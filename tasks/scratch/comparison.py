@@ -11,9 +11,10 @@ from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_lab
 from headstart.tasks.evaluation.findings import PictureFile, percent
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.explanation.grad_cam import choose_layer, heatmaps
-from headstart.tasks.explanation.overlay import Tile, contact_sheet, overlay
+from headstart.tasks.explanation.overlay import overlay
 from headstart.tasks.head.stage import open_head
 from headstart.tasks.scratch.stage import TrainingManifest
+from headstart.tasks.views.contact_sheet import Tile, contact_sheet
 
 PLAIN_VIEWS = EpochViewsConfig(num_views=1, padding=0, flip=False, cutout=0)
 """Views without augmentation; all epochs read the one."""
