@@ -122,8 +122,8 @@ def _rank_backbone(
         start = len(outcomes)
         # With a number: two files of one name, as every export is model.keras, are two networks.
         title = f"{names.index(name) + 1}-{Path(name).stem}-{cut.name}"
-        dtype = config.bottlenecks.dtype
-        features = Features(dataset, source, views, backbone, cut.name, dtype)
+        dtype, precision = config.bottlenecks.dtype, config.bottlenecks.precision
+        features = Features(dataset, source, views, backbone, cut.name, dtype, precision=precision)
         scores = scores_stage(features, config.scoring)
         with watching_stages(folder / "crash" / title):
             log_dir = folder / "tensorboard" / title

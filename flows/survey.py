@@ -130,7 +130,9 @@ def _judge(
     for name in [name for name in names if name in backbones_at_hand()]:
         backbone = BackboneConfig(name=name)
         make_bottlenecks(dataset, config.dataset, views, backbone, cut)
-        features = Features(dataset, config.dataset, views, backbone, cut.cut, cut.dtype)
+        features = Features(
+            dataset, config.dataset, views, backbone, cut.cut, cut.dtype, precision=cut.precision
+        )
         with watching_stages(folder / "crash" / name):
             log_dir = folder / "tensorboard" / name
             head = head_stage(features, config.head, log_dir)

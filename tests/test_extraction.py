@@ -184,7 +184,7 @@ class _Broken:
     def __init__(self, error: type[BaseException]) -> None:
         self.error = error
 
-    def numpy(self) -> npt.NDArray[np.float32]:
+    def __array__(self, *_: Any, **__: Any) -> npt.NDArray[np.float32]:
         raise self.error
 
 

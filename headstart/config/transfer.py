@@ -94,6 +94,12 @@ class BackboneConfig(Config):
     caffe: BGR less ImageNet's mean; lite: (x - 127) / 128."""
 
 
+EngineName = Literal["tensorflow", "onnxruntime", "openvino"]
+"""What computes a frozen network."""
+Precision = Literal["float32", "bfloat16"]
+"""Of a frozen network's arithmetic."""
+
+
 class BottleneckConfig(Config):
     """Which activations are kept, and how."""
 
@@ -104,11 +110,24 @@ class BottleneckConfig(Config):
     """Further cuts written in the same pass of the backbone, for later runs."""
     dtype: Literal["float16", "float32"] = "float16"
     """Storage type of the activations."""
+    engine: Literal["auto"] | EngineName = "auto"
+    """What computes them. auto: where there is work enough, the fastest of those installed, as
+    measured here and held against TensorFlow; on a GPU, TensorFlow. Changes speed, not what is
+    stored beyond the last digits, which the parity gate watches."""
+    precision: Precision = "float32"
+    """bfloat16: about twice as fast on processors that have it (OpenVINO must be installed);
+    activations are off by a few percent of their largest, and are kept apart from the others."""
     batch_size: int = Field(32, ge=1, le=4096)
     """Views a forward pass. Changes speed and memory, not what is stored."""
     num_parity_rows: int = Field(8, ge=1, le=10_000)
     """Rows of those just extracted that are computed again through the uncut backbone, and
     compared; and as many of those that were there."""
+
+    @model_validator(mode="after")
+    def _compute_in_this_precision(self) -> "BottleneckConfig":
+        if self.precision == "bfloat16" and self.engine not in ("auto", "openvino"):
+            raise ValueError("precision=bfloat16 is for engine=openvino, or auto")
+        return self
 
 
 class HeadConfig(Config):

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.engines import Extract
 from headstart.tasks.backbones.frozen_graph import fold_variables
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.devices import num_replicas, replicate, strategy
@@ -26,8 +27,6 @@ from headstart.tasks.store.records import RowCollection, RowId, RowReader, RowWr
 
 BATCHES_AHEAD = 3
 """Batches a device that are read before, and left to write behind, the one that is computed."""
-
-Extract = Callable[[Any], Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def run_pass(
     on whether the pieces go through one process as a stream or through many.
 
     Args:
-        extract: From `freeze`.
+        extract: From `freeze`, or of another engine.
         sources: Readers of views, each with the targets that want its rows.
         batch_size: Views a forward pass.
 
@@ -186,7 +185,7 @@ def _write(
 ) -> None:
     row_ids = [batch.reader.row_ids[position] for position in batch.positions]
     for target in batch.targets:
-        values = activations[target.output].numpy()
+        values = np.asarray(activations[target.output])
         stored = _store_as(values, target.collection.dtype, row_ids)
         writer = writers[target.collection.digest]
         for row_id, row in zip(row_ids, stored, strict=True):

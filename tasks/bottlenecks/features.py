@@ -6,7 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, Split, ViewsConfig
+from headstart.config import (
+    BackboneConfig,
+    BottleneckConfig,
+    DatasetConfig,
+    Precision,
+    Split,
+    ViewsConfig,
+)
 from headstart.tasks.backbones.cuts import PIXELS
 from headstart.tasks.backbones.known import KnownBackbone
 from headstart.tasks.bottlenecks.rows import (
@@ -60,6 +67,7 @@ class Features:
         start: A cut, or `PIXELS`: what a network behind it takes.
         dtype: Storage type of bottlenecks; pixels are uint8.
         pooled: Averages over the activations' positions instead of the activations.
+        precision: Of the arithmetic that computed bottlenecks.
     """
 
     dataset: DatasetManifest
@@ -69,12 +77,21 @@ class Features:
     start: str
     dtype: str
     pooled: bool = False
+    precision: Precision = "float32"
 
     @classmethod
     def of(cls, dataset: DatasetManifest, told: Told) -> "Features":
         """Say where the head of a run takes its rows."""
         cut = told.bottlenecks
-        return cls(dataset, told.dataset, told.views, told.backbone, cut.cut, cut.dtype)
+        return cls(
+            dataset,
+            told.dataset,
+            told.views,
+            told.backbone,
+            cut.cut,
+            cut.dtype,
+            precision=cut.precision,
+        )
 
     def at(self, start: str, *, pooled: bool = False) -> "Features":
         """Move to another place of the same network."""
@@ -98,7 +115,8 @@ class Features:
             size = network.image_size
             augmented = augmented_collection(views, size, store) if views.num_augmented else None
             return CutCollections(PIXELS, plain_collection(views, size, store), augmented)
-        config = BottleneckConfig.model_validate({"cut": self.start, "dtype": self.dtype})
+        told = {"cut": self.start, "dtype": self.dtype, "precision": self.precision}
+        config = BottleneckConfig.model_validate(told)
         (cut,) = bottleneck_collections(store, network, views, config, self.pooled).values()
         return cut
 

@@ -9,9 +9,15 @@ import numpy as np
 from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, ViewsConfig
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.bottlenecks.choosing import Choice, Pass, choose_engine
 from headstart.tasks.bottlenecks.extraction import freeze, run_pass
 from headstart.tasks.bottlenecks.parity import Sample, check_parity
-from headstart.tasks.bottlenecks.pieces import cut_into_pieces, extract_piece, find_sources
+from headstart.tasks.bottlenecks.pieces import (
+    Source,
+    cut_into_pieces,
+    extract_piece,
+    find_sources,
+)
 from headstart.tasks.bottlenecks.rows import (
     CutCollections,
     bottleneck_collections,
@@ -67,16 +73,18 @@ def make_bottlenecks(
         sources = find_sources(
             store, views, network, list(cuts.values()), dict(missing), num_images
         )
-        if sources and is_spread():
+        choice = _choose(network, list(cuts), pooled, sources, config) if sources else None
+        if choice and is_spread():
             total = sum(len(source.row_ids) for source in sources)
-            pieces = cut_into_pieces(sources, store, views, backbone, config, pooled)
+            chosen = config.model_copy(update={"engine": choice.name})
+            pieces = cut_into_pieces(sources, store, views, backbone, chosen, pooled)
             with reporter().track("bottlenecks", total, "images") as advance:
                 for count in map_pieces(extract_piece, pieces):
                     advance(count)
             store.look_again()
-        elif sources:
+        elif choice:
             opened = [(one.views.select(one.row_ids), one.targets) for one in sources]
-            run_pass(freeze(network, list(cuts), pooled), opened, config.batch_size)
+            run_pass(choice.extract, opened, config.batch_size)
         make_views = ViewMaker(views, network.image_size, source.max_pixels)
         files = {row.digest: dataset_root(source) / row.path for row in index.rows}
         parity = _check(files, make_views, network, config, wanted, dict(missing), cuts, pooled)
@@ -84,8 +92,27 @@ def make_bottlenecks(
         num_rows=sum(len(rows) for _, rows in wanted),
         num_rows_computed=sum(len(rows) for _, rows in missing),
         shards=shards_of(wanted),
-        fields={"cuts": {name: cut.plain.shape for name, cut in cuts.items()}, "parity": parity},
+        fields={
+            "cuts": {name: cut.plain.shape for name, cut in cuts.items()},
+            "parity": parity,
+            "engine": choice.words if choice else "",
+        },
     )
+
+
+def _choose(
+    network: Backbone,
+    cuts: Sequence[str],
+    pooled: bool,
+    sources: Sequence[Source],
+    config: BottleneckConfig,
+) -> Choice:
+    first, num_rows = sources[0], sum(len(source.row_ids) for source in sources)
+    rows = first.row_ids[: config.batch_size]
+    work = Pass(
+        network, cuts, pooled, num_rows, lambda: first.views.select(rows).gather(range(len(rows)))
+    )
+    return choose_engine(freeze(network, cuts, pooled), work, config)
 
 
 def _check(
@@ -102,9 +129,10 @@ def _check(
     worst = 0.0
     rows_of = {collection.digest: rows for collection, rows in wanted}
 
-    def sample(chosen: Sequence[RowId]) -> Sample:
+    def gate(chosen: Sequence[RowId], collections: dict[str, RowCollection]) -> float:
         jobs = [ImageJob(files[row.image_digest], row.image_digest, (row.view,)) for row in chosen]
-        return Sample(chosen, np.stack([make_views(job)[0] for job in jobs]))
+        sample = Sample(chosen, np.stack([make_views(job)[0] for job in jobs]))
+        return check_parity(network, sample, collections, pooled, config.precision)
 
     for number in range(len(next(iter(cuts.values())).collections)):
         collections = {name: cut.collections[number] for name, cut in cuts.items()}
@@ -112,22 +140,20 @@ def _check(
         fresh = {row for collection in collections.values() for row in computed[collection]}
         chosen = _draw(rows, fresh, config.num_parity_rows)
         try:
-            worst = max(worst, check_parity(network, sample(chosen), collections, pooled))
+            worst = max(worst, gate(chosen, collections))
         except BackboneError:
             for name, collection in collections.items():
-                _discard_wrong(network, name, collection, rows, chosen, sample, pooled)
+                _discard_wrong(name, collection, rows, chosen, gate)
             raise
     return worst
 
 
 def _discard_wrong(
-    network: Backbone,
     cut: str,
     collection: RowCollection,
     rows: Sequence[RowId],
     chosen: Sequence[RowId],
-    sample: Callable[[Sequence[RowId]], Sample],
-    pooled: bool,
+    gate: Callable[[Sequence[RowId], dict[str, RowCollection]], float],
 ) -> None:
     """Discard the shards that hold a wrong row, among the chosen ones or as many drawn anew."""
     known = set(rows)
@@ -138,7 +164,7 @@ def _discard_wrong(
         if not suspects:
             continue
         try:
-            check_parity(network, sample(suspects), {cut: collection}, pooled)
+            gate(suspects, {cut: collection})
         except BackboneError:
             collection.discard(suspects)
 

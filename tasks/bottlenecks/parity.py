@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from headstart.config import Precision
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.bottlenecks.extraction import extractor_of
@@ -22,8 +23,47 @@ TOLERANCE = {"float16": 2e-3, "float32": 2e-4}
 """Largest difference allowed, as a share of the row's largest activation. Rounding to float16
 is off by 2**-11 (5e-4) at most; the rest is for float32 sums in another order."""
 
+BFLOAT16_TOLERANCE = 5e-2
+"""The same where activations are computed in bfloat16, which rounds each layer's by 2**-8 (4e-3)
+of themselves."""
+
 TINY = np.finfo(np.float32).tiny
 """Stands in for the largest activation where all are zero."""
+
+
+def tolerance_of(dtype: str, precision: Precision) -> float:
+    """Return the largest difference allowed, as a share of a row's largest activation.
+
+    Args:
+        dtype: Storage type of the activations.
+        precision: Of the arithmetic that computed them.
+    """
+    return TOLERANCE[dtype] if precision == "float32" else BFLOAT16_TOLERANCE
+
+
+def differences(
+    found: npt.NDArray[Any], live: npt.NDArray[np.float32], dtype: np.dtype[Any]
+) -> npt.NDArray[np.float32]:
+    """Return each row's largest difference, as a share of its largest activation.
+
+    Args:
+        found: [n, ...], to be judged.
+        live: float32 [n, ...], what they should be.
+        dtype: Storage type of the activations.
+
+    Returns:
+        float32 [n]; NaN where a row holds one.
+    """
+    axes = tuple(range(1, found.ndim))
+    difference = np.abs(found.astype(np.float32) - live).max(axis=axes)
+    largest = np.abs(live).max(axis=axes)
+    # Below its smallest normal number a type's steps, and so its rounding, shrink no further:
+    # a faint row among others is let off, a backbone that is faint throughout is not.
+    normal = np.float32(np.finfo(dtype).smallest_normal)
+    scale = np.maximum(largest, np.clip(np.fmax.reduce(largest), TINY, normal))
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for by who asks
+        relative: npt.NDArray[np.float32] = difference / scale
+    return relative
 
 
 @dataclass(frozen=True)
@@ -44,6 +84,7 @@ def check_parity(
     sample: Sample,
     collections: dict[str, RowCollection],
     pooled: bool = False,
+    precision: Precision = "float32",
 ) -> float:
     """Compare stored rows with the backbone's activations.
 
@@ -52,37 +93,30 @@ def check_parity(
         sample: Rows to compute again.
         collections: Where the rows are kept, by cut.
         pooled: They are averages over the activations' positions.
+        precision: Of the arithmetic that computed the stored ones.
 
     Returns:
         The largest difference found, as a share of its row's largest activation; of a faint
         row among others, as a share of the storage type's smallest normal number.
 
     Raises:
-        BackboneError: A row differs by more than `TOLERANCE` of its storage type.
+        BackboneError: A row differs by more than `tolerance_of` its storage type and precision.
     """
     extractor = extractor_of(backbone, list(collections), pooled)
     outputs = keras.tree.flatten(extractor(tf.constant(sample.pixels), training=False))
     worst = 0.0
     for (cut, collection), live in zip(collections.items(), outputs, strict=True):
         stored = collection.select(sample.row_ids).gather(range(len(sample.row_ids)))
-        axes = tuple(range(1, stored.ndim))
-        difference = np.abs(stored.astype(np.float32) - live.numpy()).max(axis=axes)
-        largest = np.abs(live.numpy()).max(axis=axes)
-        # Below its smallest normal number a type's steps, and so its rounding, shrink no further:
-        # a faint row among others is let off, a backbone that is faint throughout is not.
-        normal = np.float32(np.finfo(collection.dtype).smallest_normal)
-        scale = np.maximum(largest, np.clip(np.fmax.reduce(largest), TINY, normal))
-        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
-            relative = difference / scale
+        relative = differences(stored, live.numpy(), collection.dtype)
         worst = max(worst, float(relative.max()))
-        tolerance = TOLERANCE[collection.dtype.name]
+        tolerance = tolerance_of(collection.dtype.name, precision)
         if not relative.max() <= tolerance:  # also where it is NaN
             row = int(np.argmax(relative))
             if _rounds_too_much(live.numpy()[row], collection.dtype, tolerance):
                 raise BackboneError(
                     f"activations at {cut} cannot be stored as {collection.dtype} within "
                     f"{tolerance:g} of their largest",
-                    f"{float(largest[row]):.3g} is the largest of image "
+                    f"{float(np.abs(live.numpy()[row]).max()):.3g} is the largest of image "
                     f"{sample.row_ids[row].image_digest}, where {collection.dtype} has too few "
                     "steps or no such number",
                     "store them as float32: --set bottlenecks.dtype=float32",

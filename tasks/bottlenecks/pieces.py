@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from headstart.config import BackboneConfig, BottleneckConfig, ViewsConfig
 from headstart.tasks.backbones.backbone import Backbone
-from headstart.tasks.bottlenecks.extraction import Extract, Target, freeze, piece_rows, run_pass
+from headstart.tasks.backbones.engines import Extract
+from headstart.tasks.bottlenecks.choosing import open_named
+from headstart.tasks.bottlenecks.extraction import Target, freeze, piece_rows, run_pass
 from headstart.tasks.bottlenecks.rows import CutCollections, bottleneck_collections, open_backbone
 from headstart.tasks.store.artifacts import Store, use_store
 from headstart.tasks.store.assigned_rows import ExpectedRows
@@ -46,7 +48,7 @@ class BottlenecksPiece(NamedTuple):
         expected: The bottlenecks to be made, by the collections that they go into, one a cut.
         views: How images became pixels.
         backbone: The network.
-        config: Its cuts, the storage type and the size of a batch.
+        config: Its cuts, the storage type, the size of a batch and the engine that was chosen.
         pooled: Whether activations are averaged over their positions.
         number: 0 for plain views, 1 for augmented ones.
         row_ids: Which views, ascending.
@@ -179,7 +181,7 @@ def extract_piece(piece: BottlenecksPiece) -> int:
         )
         if not done:
             with _loading:
-                extract = _frozen(network, tuple(cuts), piece.pooled)
+                extract = _opened(network, tuple(cuts), piece.pooled, piece.config)
             open_views = augmented_collection if piece.number else plain_collection
             views = open_views(piece.views, network.image_size, store)
             reader = views.select(piece.row_ids, piece.view_shards)
@@ -188,6 +190,8 @@ def extract_piece(piece: BottlenecksPiece) -> int:
 
 
 @lru_cache(maxsize=2)
-def _frozen(network: Backbone, cuts: tuple[str, ...], pooled: bool) -> Extract:
-    """Fold a backbone once a process."""
-    return freeze(network, cuts, pooled)
+def _opened(
+    network: Backbone, cuts: tuple[str, ...], pooled: bool, config: BottleneckConfig
+) -> Extract:
+    """Open a backbone once a process."""
+    return open_named(freeze(network, cuts, pooled), config.engine, config.precision)

@@ -1,8 +1,8 @@
 """Bottlenecks: what the frozen backbone computes for a view, kept for every later run.
 
 A row's recipe is the recipe of its view, the sub-graph and weights of the backbone up to the
-cut, the storage type, and the versions that did the arithmetic. Which data set it was computed
-for is not in it: two data sets that share an image share its rows.
+cut, the storage type, the precision of the arithmetic, and the versions that did it. Which data
+set it was computed for is not in it: two data sets that share an image share its rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -205,7 +205,11 @@ def bottleneck_collections(
     result = {}
     for name in names:
         cut = backbone.resolve_cut(name)
-        own: dict[str, Any] = {"backbone": backbone.fingerprint(name), **arithmetic_versions()}
+        own: dict[str, Any] = {
+            "backbone": backbone.fingerprint(name),
+            **precision_of(config),
+            **arithmetic_versions(),
+        }
         shape = cut.activation_shape
         if pooled and len(shape) > 1:
             own, shape = {**own, "pooled": "mean"}, shape[-1:]
@@ -218,6 +222,15 @@ def bottleneck_collections(
         )
         result[name] = CutCollections(name, plain, augmented[0] if augmented else None)
     return result
+
+
+def precision_of(config: BottleneckConfig) -> dict[str, str]:
+    """Return what a key holds of the arithmetic's precision.
+
+    Nothing of float32: what engines and devices differ by there is noise, which the parity gate
+    bounds. Rows of another precision are other rows.
+    """
+    return {} if config.precision == "float32" else {"precision": config.precision}
 
 
 def check_names(

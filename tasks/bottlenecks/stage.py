@@ -12,6 +12,7 @@ from headstart.config import (
 from headstart.tasks.bottlenecks.rows import (
     bottleneck_collections,
     known_backbone,
+    precision_of,
     wanted_rows,
 )
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
@@ -28,6 +29,8 @@ class BottlenecksManifest(Manifest):
     """Activation shape of each cut, by name."""
     parity: float
     """Largest difference that the parity gate found, as a share of a row's largest value."""
+    engine: str = ""
+    """What computed the rows of this run, and why it did; empty where all were there."""
 
 
 def _bottlenecks_key(
@@ -45,6 +48,7 @@ def _bottlenecks_key(
         "cuts": {name: network.fingerprint(name) for name in names},
         "dtype": config.dtype,
         **({"pooled": "mean"} if pooled else {}),
+        **precision_of(config),
         **arithmetic_versions(),
     }
 
@@ -85,7 +89,8 @@ def _describe_bottlenecks(bottlenecks: BottlenecksManifest) -> str:
         f"{'x'.join(map(str, shape))} values (cut: {name})"
         for name, shape in sorted(bottlenecks.cuts.items())
     )
-    return f"{bottlenecks.num_rows:,} rows of {cuts}"
+    by = f", by {bottlenecks.engine}" if bottlenecks.engine else ""
+    return f"{bottlenecks.num_rows:,} rows of {cuts}{by}"
 
 
 stage = Stage(

@@ -18,6 +18,7 @@ from headstart.tasks.export.model_files import ModelCard, load_network, read_ker
 from headstart.tasks.export.writing import decode_in_graph
 from headstart.tasks.store.files import without_wildcards
 from headstart.tasks.views.augment import plain_view
+from headstart.tasks.views.recipes import Resize
 
 TOLERANCES = {"float32": 1e-4, "float16": 1e-3}
 """Largest accepted difference of a probability, by the storage dtype of the bottlenecks.
@@ -78,6 +79,27 @@ def prove(
             )
         worst = max(worst, difference)
     return worst
+
+
+def exact_rows(
+    extractor: Any, encoded: Sequence[bytes], image_size: int, resize: Resize, max_pixels: int
+) -> NDArray[np.float32]:
+    """Compute bottlenecks of image files by the Keras model, whatever made those of the store.
+
+    Args:
+        extractor: From RGB pixels to bottlenecks.
+        encoded: The bytes of a few image files.
+        image_size: Side of a view in pixels.
+        resize: How an image becomes a view.
+        max_pixels: Images with more pixels are refused.
+
+    Returns:
+        float32 [len(encoded), *shape].
+    """
+    images = [decode_image(data, max_pixels) for data in encoded]
+    views = np.stack([plain_view(image, image_size, resize) for image in images])
+    rows: NDArray[np.float32] = keras.tree.flatten(extractor(views, training=False))[0].numpy()
+    return rows
 
 
 def _answers(

@@ -1,5 +1,6 @@
 """The export stage: its manifest, its key, its function."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from headstart.config import ExportConfig
+from headstart.tasks.backbones.cuts import PIXELS
 from headstart.tasks.bottlenecks.features import Features, extractor_to
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import index_of
@@ -23,6 +25,8 @@ class ExportManifest(Manifest):
     formats: tuple[str, ...]
     largest_difference: float
     """Between the probabilities of the exported files and the pipeline's own."""
+    proven_against: str = ""
+    """What they were compared with, where it was something else."""
 
 
 class Exported(Protocol):
@@ -43,6 +47,10 @@ class Exported(Protocol):
 
     def proof(self, count: int) -> tuple[list[bytes], Any]:
         """Pick image files, and the rows that the network takes for them."""
+
+    @property
+    def proven_against(self) -> str:
+        """What those rows are, where they are not the pipeline's own; "" otherwise."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,29 @@ class BehindBackbone:
         places = np.linspace(0, len(index.digests) - 1, count, dtype=int)
         picked = [index.digests[place] for place in places]
         files = {row.digest: root / row.path for row in index.rows}
+        encoded = [files[digest].read_bytes() for digest in picked]
+        if self.proven_against:
+            return encoded, self._exact_rows(encoded)
         rows = self.features.collections.plain.select(plain_rows(picked)).gather(range(count))
-        return [files[digest].read_bytes() for digest in picked], rows
+        return encoded, rows
+
+    @property
+    def proven_against(self) -> str:
+        """What the proof compares with, where it is not the pipeline's own rows.
+
+        The exported model computes in float32, from which rows of a lower precision are too far.
+        """
+        rough = self.features.precision != "float32" and self.features.start != PIXELS
+        return "the head's on float32 rows" if rough else ""
+
+    def _exact_rows(self, encoded: Sequence[bytes]) -> Any:
+        from headstart.tasks.export.proof import exact_rows
+
+        features, network = self.features, self.features.network
+        extractor = extractor_to(network, features.start)
+        size, resize = network.image_size, features.views.resize
+        rows = exact_rows(extractor, encoded, size, resize, self.max_pixels)
+        return rows.astype(features.dtype)
 
 
 def _export_key(exported: Exported, trained: HeadManifest, config: ExportConfig) -> dict[str, Any]:
@@ -124,17 +153,23 @@ def _export(folder: Path, exported: Exported, trained: HeadManifest, config: Exp
     logits = np.asarray(network(rows.astype(np.float32), training=False))
     difference = prove(folder, card, images, logits, exported.max_pixels)
     count = len(images)
-    return Made(count, count, fields={"formats": formats, "largest_difference": difference})
+    return Made(
+        count,
+        count,
+        fields={
+            "formats": formats,
+            "largest_difference": difference,
+            "proven_against": exported.proven_against,
+        },
+    )
 
 
-stage = Stage(
-    "export",
-    4,
-    ExportManifest,
-    _export,
-    _export_key,
-    lambda made: (
+def _describe(made: ExportManifest) -> str:
+    against = made.proven_against or "the pipeline's"
+    return (
         f"{', '.join(made.formats)}, whose predictions are within {made.largest_difference:.1g} "
-        "of the pipeline's"
-    ),
-)
+        f"of {against}"
+    )
+
+
+stage = Stage("export", 4, ExportManifest, _export, _export_key, _describe)

@@ -30,13 +30,28 @@ def machine_fingerprint() -> list[str | int]:
     return [platform.machine(), _cpu_name(), available_cores(), *_gpu_names()]
 
 
+def cpu_features() -> list[str | int]:
+    """Return what decides which program is fastest on the processor, for keys.
+
+    Returns:
+        Architecture, cores that this process may use, and the features that Linux names.
+    """
+    features = _cpuinfo("flags") or _cpuinfo("Features")  # on x86, on Arm
+    return [platform.machine(), available_cores(), *sorted(features.split())]
+
+
 def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor()
+
+
+def _cpuinfo(field: str) -> str:
+    """Return a field of the first processor; "" where the system does not tell."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
+    named = (line.partition(":") for line in lines)
+    return next((text.strip() for name, _, text in named if name.strip() == field), "")
 
 
 def _gpu_names() -> list[str]:
