@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.tasks.head.folds import stratified_folds
 from headstart.tasks.ranking.agreement import weighted_tau
 from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.ranking.probes import (
@@ -12,7 +13,6 @@ from headstart.tasks.ranking.probes import (
     nearest_neighbours,
     probe_accuracy,
     probe_probabilities,
-    stratified_folds,
 )
 
 

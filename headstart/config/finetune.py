@@ -104,6 +104,7 @@ class StudyConfig(Config):
         "bottlenecks.extra_cuts": "a study chooses its cuts itself",
         "head.kind": "the head is one dense layer",
         "head.hidden_units": "the head is one dense layer",
+        "head.solver": "all strategies train by small steps",
         "head.epochs": "tuning.epochs is",
         "head.schedule": "tuning.warm_up_share is, and then the rate falls as a cosine",
         "head.momentum": "tuning.momentum is",

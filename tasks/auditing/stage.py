@@ -21,10 +21,10 @@ from headstart.tasks.auditing.labels import LabelQuality, judge_labels
 from headstart.tasks.auditing.oddities import blur, isolation, robust_deviations, size_ratios
 from headstart.tasks.auditing.pictures import PicturesManifest, open_pictures
 from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.progress import reporter
-from headstart.tasks.ranking.features import pooled_features
 from headstart.tasks.ranking.probes import probe_probabilities
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.runs.pages import write_csv

@@ -148,8 +148,9 @@ def _against_overfitting(report: Report) -> str:
     views = config.get("views", {})
     if "num_augmented" in views:  # a run from scratch has other views, all of them augmented
         settings.append(f"--set views.num_augmented={max(4, 2 * views['num_augmented'])}")
-    decay = config.get(report.trained_by, {}).get("weight_decay")
-    if decay:
+    training = config.get(report.trained_by, {})
+    decay = training.get("weight_decay")
+    if decay and training.get("solver") != "lbfgs":  # which chooses its own
         settings.append(f"--set {report.trained_by}.weight_decay={STRONGER_DECAY * decay:g}")
     return "".join(f"{setting}, " for setting in settings)
 

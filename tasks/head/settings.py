@@ -4,6 +4,9 @@ from typing import Any
 
 from headstart.config import HeadConfig, TuningConfig
 
+SOLVED_BY = {"solver", "class_weights", "seed"}
+"""The fields that a solver reads."""
+
 
 def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[str, Any]:
     """Return the settings of a training for its key: what is not read is left out.
@@ -15,6 +18,10 @@ def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[
     Returns:
         JSON values; those of equal optimizers are equal.
     """
+    if isinstance(config, HeadConfig):
+        if config.solver == "lbfgs":
+            return {"kind": config.kind, **config.model_dump(mode="json", include=SOLVED_BY)}
+        unused = (*unused, "solver")  # as before there were others
     if config.optimizer != "sgd":
         unused = (*unused, "momentum")
     settings = config.model_dump(mode="json", exclude=set(unused))

@@ -1,11 +1,13 @@
 """The head stage: its manifest, its key, its function."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.config import HeadConfig, Split
 from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.settings import settings_in_effect
@@ -29,6 +31,9 @@ class HeadManifest(Manifest):
     best_epoch: int
     stopped_early: bool
     has_val: bool
+    """Whether validation images chose the epoch that is kept."""
+    penalty: float | None = None
+    """Of the squared weights, where a solver chose it by cross-validation."""
 
 
 def _head_key(features: Features, config: HeadConfig, log_dir: Path) -> dict[str, Any]:
@@ -47,12 +52,30 @@ def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: P
     from headstart.tasks.head.training import train_head
 
     rows = features.open(TRAINED_ON)
+    if config.solver == "lbfgs":
+        return _solve_head(folder, rows, config, len(features.class_names), log_dir)
     tail = features.network.tail(features.start) if config.kind == "tail" else None
     num_classes = len(features.class_names)
     trained = train_head(
         rows["train"], rows.get("val"), config, num_classes, tail, log_dir, watchers()
     )
     return keep_training(folder, trained, num_classes, len(rows["train"]), log_dir, "val" in rows)
+
+
+def _solve_head(
+    folder: Path,
+    rows: Mapping[Split, LabelledRows],
+    config: HeadConfig,
+    num_classes: int,
+    log_dir: Path,
+) -> Made:
+    from headstart.tasks.head.lbfgs import solve_head
+
+    solved = solve_head(rows["train"], rows.get("val"), config, num_classes, log_dir)
+    num_rows = len(rows["train"])
+    return keep_training(
+        folder, solved, num_classes, num_rows, log_dir, has_val=False, penalty=solved.penalty
+    )
 
 
 def keep_training(
@@ -102,8 +125,11 @@ def open_head(head: HeadManifest) -> Any:
 
 def _describe_head(head: HeadManifest) -> str:
     best = head.history[head.best_epoch - 1]
+    place = f"epoch {head.best_epoch} of {len(head.history)}"
+    if head.penalty is not None:
+        place = f"L-BFGS, penalty {head.penalty:g}"
     judged = f", val accuracy {best.val_accuracy:.4f}" if best.val_accuracy is not None else ""
-    return f"epoch {head.best_epoch} of {len(head.history)}{judged}"
+    return f"{place}{judged}"
 
 
 stage = Stage("head", 2, HeadManifest, _train_head, _head_key, _describe_head)

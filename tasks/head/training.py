@@ -44,12 +44,14 @@ class TrainedHead:
         best_epoch: The epoch with the lowest validation loss, 1 for the first; the last epoch
             where there are no validation images.
         stopped_early: Whether fewer epochs were trained than the configuration allows.
+        penalty: Of the squared weights, where a solver chose it.
     """
 
     model: keras.Model
     history: tuple[EpochFigures, ...]
     best_epoch: int
     stopped_early: bool
+    penalty: float | None = None
 
 
 def build_head(

@@ -54,7 +54,7 @@ def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[
     accuracy = best.val_accuracy if head.has_val else best.train_accuracy
     counts = index.split_counts[split]
     equal_odds = math.log(head.num_classes)
-    if loss is None or accuracy is None:
+    if loss is None or accuracy is None or head.penalty is not None:  # a solver has no rate
         return []
     if loss < equal_odds or accuracy > max(counts) / sum(counts):
         return []

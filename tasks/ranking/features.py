@@ -7,29 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.config import Split
+from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.bottlenecks.rows import LabelledRows
-
-CHUNK_BYTES = 64 * 2**20
-"""Bottlenecks read at a time."""
-
-
-def pooled_features(rows: LabelledRows, images: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Read the plain views' bottlenecks, averaged over their positions as a linear head does.
-
-    Args:
-        rows: Of one split.
-        images: int64 [n], positions in ``rows.labels``.
-
-    Returns:
-        float32 [n, C].
-    """
-    shape = rows.readers[0].shape
-    step = max(1, CHUNK_BYTES // (4 * int(np.prod(shape, dtype=np.int64))))
-    features = np.empty((len(images), shape[-1]), np.float32)
-    for start in range(0, len(images), step):
-        chunk = rows.gather(images[start : start + step], 0).astype(np.float32)
-        features[start : start + step] = chunk.reshape(len(chunk), -1, shape[-1]).mean(axis=1)
-    return features
 
 
 def all_features(

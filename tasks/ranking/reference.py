@@ -9,8 +9,8 @@ import numpy.typing as npt
 from headstart.config import BottleneckConfig, DatasetConfig, ViewsConfig
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.dataset.stage import DatasetManifest
-from headstart.tasks.ranking.features import pooled_features
 from headstart.tasks.ranking.sources import REFERENCE, Source, p2l
 from headstart.tasks.ranking.verdict import Candidate, SourceLine
 from headstart.tasks.store.fingerprint import file_digest

@@ -11,8 +11,9 @@ from headstart.config import ScoringConfig
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.progress import reporter
-from headstart.tasks.ranking.features import draw_images, pooled_features
+from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.ranking.probes import knn_accuracy, probe_accuracy
 from headstart.tasks.ranking.transferability import (
     h_score,
