@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.tasks.head.batches import class_weights, epoch_order, epoch_view, smooth_targets
+from headstart.tasks.head.batches import epoch_order, epoch_view
+from headstart.tasks.targets.classes import class_weights, smooth_targets
 
 
 def test_views_rotate_by_epoch() -> None:

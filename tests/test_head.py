@@ -15,7 +15,6 @@ from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.head.batches import (
     TrainingBatches,
-    class_weights,
     epoch_order,
     evaluation_batches,
 )
@@ -24,6 +23,7 @@ from headstart.tasks.head.training import TrainedHead, build_head, predict_logit
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.records import RowCollection, RowId
+from headstart.tasks.targets.classes import class_weights
 
 NUM_CLASSES = 3
 

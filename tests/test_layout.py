@@ -13,6 +13,7 @@ PACKAGES = (
     "progress",
     "store",
     "running",
+    "targets",
     "dataset",
     "views",
     "backbones",

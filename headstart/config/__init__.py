@@ -14,7 +14,7 @@ from headstart.config.augmentations import (
     RandomResizedCrop,
     Rotation,
 )
-from headstart.config.base import SPLITS, Config, Split
+from headstart.config.base import SPLITS, Config, Split, TargetKind
 from headstart.config.finetune import (
     CompareConfig,
     FinetuneConfig,
@@ -95,6 +95,7 @@ __all__ = [
     "SpreadConfig",
     "StudyConfig",
     "SurveyConfig",
+    "TargetKind",
     "TransferConfig",
     "TransferabilityConfig",
     "TuningConfig",

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Split = Literal["train", "val", "test"]
+TargetKind = Literal["class", "labels", "number"]
+"""What is learned of an image: its one class, any number of labels, or numbers."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 MAX_SEED = 2**32 - 1

@@ -164,7 +164,13 @@ class HeadConfig(Config):
     label_smoothing: float = Field(0.0, ge=0.0, le=0.99)
     """Share of a label that is spread evenly over all classes while training."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: weigh each class by num_images / (num_classes * images of the class)."""
+    """balanced: weigh each class by num_images / (num_classes * images of the class), and of each
+    label likewise the images with it and without it."""
+    number_loss: Literal["mse", "huber"] = "mse"
+    """Of numbers, standardised: mse, the squared error; huber minds far-off ones less."""
+    min_precision: float | None = Field(None, gt=0.0, le=1.0)
+    """Say each label as often as this precision on the validation images allows; where not given,
+    its threshold is that of the best F1."""
     patience: Patience = 8
     """Epochs without a better validation loss before training stops; 0 never stops early.
     The best epoch's weights are restored either way."""

@@ -26,6 +26,8 @@ from headstart.tasks.bottlenecks.rows import (
 )
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.store.artifacts import current_store
+from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.target import Target
 from headstart.tasks.views.recipes import augmented_collection, plain_collection
 
 if TYPE_CHECKING:
@@ -136,8 +138,13 @@ class Features:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the data set."""
+        """Of the data set: classes, labels or numbers."""
         return self.dataset.class_names
+
+    @property
+    def target(self) -> Target:
+        """What is learned."""
+        return TARGETS[self.dataset.kind]
 
     @property
     def work(self) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import BackboneConfig, BottleneckConfig, Split, ViewsConfig
+from headstart.config import BackboneConfig, BottleneckConfig, Split, TargetKind, ViewsConfig
 from headstart.tasks.backbones.foreign_files import saved_model_files
 from headstart.tasks.backbones.known import KnownBackbone, decides
 from headstart.tasks.dataset.index import DatasetIndex
@@ -23,6 +23,8 @@ from headstart.tasks.running.tensorflow import import_tensorflow
 from headstart.tasks.store.artifacts import Store, store_in_use
 from headstart.tasks.store.records import RowCollection, RowId, RowReader
 from headstart.tasks.store.versions import arithmetic_versions
+from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.target import Target
 from headstart.tasks.views.addresses import augmented_rows, plain_rows
 from headstart.tasks.views.recipes import augmented_recipe, plain_recipe
 
@@ -56,8 +58,8 @@ class Rows(Protocol):
     """What a network is judged by: rows that it takes, and their labels."""
 
     @property
-    def labels(self) -> npt.NDArray[np.int32]:
-        """int32 [num_images]."""
+    def labels(self) -> npt.NDArray[Any]:
+        """One row an image; see `headstart.tasks.targets.target.Target.to_array`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,12 +81,15 @@ class LabelledRows:
         readers: Of the plain views, and of the augmented ones where there are any.
         positions: int64 [num_images, 1 + num_augmented]: where view v of an image lies in its
             reader (column 0 in the first reader, the others in the second).
-        labels: int32 [num_images]: class of each image.
+        labels: int32 [num_images]: class of each image; of other kinds of targets, what
+            `headstart.tasks.targets.target.Target.to_array` says.
+        kind: Of the targets.
     """
 
     readers: tuple[RowReader, ...]
     positions: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int32]
+    labels: npt.NDArray[Any]
+    kind: TargetKind = "class"
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -99,6 +104,11 @@ class LabelledRows:
     def dtype(self) -> Any:
         """Storage type."""
         return self.readers[0].dtype
+
+    @property
+    def target(self) -> Target:
+        """What the labels are."""
+        return TARGETS[self.kind]
 
     @property
     def num_augmented(self) -> int:
@@ -289,6 +299,7 @@ def labelled_rows(
         result[split] = LabelledRows(
             tuple(readers),
             np.concatenate([images[:, None], views], axis=1),
-            np.array([row.label for row in of_split], np.int32),
+            TARGETS[index.kind].to_array(of_split, len(index.class_names)),
+            index.kind,
         )
     return result

@@ -4,12 +4,12 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from headstart.config import SPLITS, Split
+from headstart.config import SPLITS, Split, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.problems import KIND_WORDS, PROBLEM_KINDS, Problem, printable
 
@@ -26,11 +26,13 @@ class ImageRow(NamedTuple):
         path: Path relative to the root, POSIX style; unique within a split.
         digest: SHA-256 of the file's bytes, in hexadecimal. Several rows of one class may share
             one; they then share the split too.
-        label: Index into the class names, int >= 0.
+        label: Index into the class names, int >= 0; 0 where targets are no classes.
         split: "train", "val" or "test".
         width: Pixels across, after EXIF orientation.
         height: Pixels down, after EXIF orientation.
         format: Pillow's name of the format, such as "JPEG".
+        values: Of labels, the indices of those that the image has, ascending; of numbers, the
+            numbers. Empty where the target is a class.
     """
 
     path: str
@@ -40,6 +42,7 @@ class ImageRow(NamedTuple):
     width: int
     height: int
     format: str
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ class DatasetIndex:
     """Which images there are, in which class and split, and what was left out.
 
     Attributes:
-        class_names: The classes in natural order; a label is an index into them.
+        class_names: The classes in natural order; a label is an index into them. Of other kinds
+            of targets, the names of the labels or of the numbers.
         rows: The usable images, sorted by path.
         problems: Everything left out or worth a warning, sorted by kind and path.
         num_files_seen: Files (or manifest lines) met; hidden and junk ones are not counted.
         num_ignored: Hidden and junk files and folders passed over.
         num_hashed: Files read when the index was built; the others were known unchanged.
         num_decoded: Files decoded when the index was built.
+        kind: What is learned of an image.
     """
 
     class_names: tuple[str, ...]
@@ -63,6 +68,7 @@ class DatasetIndex:
     num_ignored: int = 0
     num_hashed: int = 0
     num_decoded: int = 0
+    kind: TargetKind = "class"
 
     def rows_of(self, split: Split) -> tuple[ImageRow, ...]:
         """Give the rows of one split, in the order that trainings and draws number them by.
@@ -76,7 +82,7 @@ class DatasetIndex:
             Its rows; empty where the data has no such split.
         """
         rows = [row for row in self.rows if row.split == split]
-        return tuple(sorted(rows, key=lambda row: (row.digest, row.label, row.path)))
+        return tuple(sorted(rows, key=lambda row: (row.digest, row.label, row.values, row.path)))
 
     def only(self, digests: Collection[str]) -> "DatasetIndex":
         """Narrow the index to some images.
@@ -123,20 +129,40 @@ class DatasetIndex:
             SHA-256, in hexadecimal.
         """
         lines = sorted(
-            f"{row.digest} {row.label} {row.split}" for row in self.rows if row.split in splits
+            f"{row.digest} {row.label if self.kind == 'class' else list(row.values)} {row.split}"
+            for row in self.rows
+            if row.split in splits
         )
-        text = json.dumps([self.class_names, lines], separators=(",", ":"))
+        told = [self.class_names, lines] + ([] if self.kind == "class" else [self.kind])
+        text = json.dumps(told, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
     def split_counts(self) -> dict[Split, tuple[int, ...]]:
-        """Images of each class in each split that has any, in the order of the class names."""
-        counts = Counter((row.split, row.label) for row in self.rows)
+        """Images of each class in each split that has any, in the order of the class names.
+
+        Of labels, the images that have each; of numbers, all images for each.
+        """
+        counts: Counter[tuple[Split, int]] = Counter()
+        for row in self.rows:
+            counts.update((row.split, name) for name in self._names_of(row))
         table = {
             split: tuple(counts[split, label] for label in range(len(self.class_names)))
             for split in SPLITS
         }
-        return {split: of_class for split, of_class in table.items() if any(of_class)}
+        return {split: table[split] for split in self.split_sizes}
+
+    @cached_property
+    def split_sizes(self) -> dict[Split, int]:
+        """Images in each split that has any."""
+        sizes = Counter(row.split for row in self.rows)
+        return {split: sizes[split] for split in SPLITS if sizes[split]}
+
+    def _names_of(self, row: ImageRow) -> Iterable[int]:
+        """Give the indices of the names that say something of an image."""
+        if self.kind == "class":
+            return (row.label,)
+        return map(int, row.values) if self.kind == "labels" else range(len(self.class_names))
 
     def to_json(self) -> str:
         """Write the index as JSON: no absolute path, one line a row.
@@ -144,20 +170,25 @@ class DatasetIndex:
         Returns:
             The text; `from_json` reads it back.
         """
+        width = len(ImageRow._fields) - (self.kind == "class")  # classes have no values
         fields: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
+            **({} if self.kind == "class" else {"kind": self.kind}),
             "class_names": self.class_names,
             "num_files_seen": self.num_files_seen,
             "num_ignored": self.num_ignored,
             "num_hashed": self.num_hashed,
             "num_decoded": self.num_decoded,
             "problem_fields": Problem._fields,
-            "row_fields": ImageRow._fields,
+            "row_fields": ImageRow._fields[:width],
         }
         parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in fields.items()]
         parts += [
             f"{json.dumps(name)}: [\n" + ",\n".join(map(json.dumps, entries)) + "\n]"
-            for name, entries in (("problems", self.problems), ("rows", self.rows))
+            for name, entries in (
+                ("problems", self.problems),
+                ("rows", [row[:width] for row in self.rows]),
+            )
         ]
         return "{\n" + ",\n".join(parts) + "\n}\n"
 
@@ -181,12 +212,13 @@ class DatasetIndex:
                 raise ValueError(f"schema version {version}, not {SCHEMA_VERSION}")
             return cls(
                 class_names=tuple(fields["class_names"]),
-                rows=tuple(ImageRow(*row) for row in fields["rows"]),
+                rows=tuple(_read_row(row) for row in fields["rows"]),
                 problems=tuple(Problem(*problem) for problem in fields["problems"]),
                 num_files_seen=fields["num_files_seen"],
                 num_ignored=fields["num_ignored"],
                 num_hashed=fields["num_hashed"],
                 num_decoded=fields["num_decoded"],
+                kind=fields.get("kind", "class"),
             )
         except (ValueError, TypeError, KeyError) as error:
             raise DatasetError(
@@ -216,6 +248,11 @@ class DatasetIndex:
         return tuple(lines)
 
 
+def _read_row(fields: list[Any]) -> ImageRow:
+    row = ImageRow(*fields)
+    return row._replace(values=tuple(row.values)) if row.values else row
+
+
 def natural_key(name: str) -> tuple[Any, ...]:
     """Sort key that puts "class 2" before "class 10" and ignores case, but is total.
 
@@ -233,11 +270,13 @@ def _headline(index: DatasetIndex) -> str:
     names = [printable(name) for name in index.class_names]
     if len(names) > _MAX_CLASSES_SHOWN:
         names = [*names[: _MAX_CLASSES_SHOWN - 1], "…"]
-    splits = " / ".join(f"{split} {sum(n):,}" for split, n in index.split_counts.items())
-    line = (
-        f"{_count(len(index.rows), 'image')}, {len(index.class_names):,} classes "
-        f"({', '.join(names)}), {splits}"
-    )
+    splits = " / ".join(f"{split} {number:,}" for split, number in index.split_sizes.items())
+    number = len(index.class_names)
+    if index.kind == "class":
+        named = f"{number:,} classes"
+    else:
+        named = _count(number, index.kind.removesuffix("s"))
+    line = f"{_count(len(index.rows), 'image')}, {named} ({', '.join(names)}), {splits}"
     if not (left_out := index.left_out):
         return line
     kinds = Counter(problem.kind for problem in left_out)

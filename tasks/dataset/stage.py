@@ -3,9 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
-from headstart.config import (
-    DatasetConfig,
-)
+from headstart.config import DatasetConfig, TargetKind
 from headstart.tasks.dataset.building import build_index
 from headstart.tasks.dataset.file_cache import FileCache
 from headstart.tasks.dataset.index import DatasetIndex
@@ -19,6 +17,7 @@ class DatasetManifest(Manifest):
     """A data set that has been indexed; the index itself is a file of the artefact."""
 
     class_names: tuple[str, ...]
+    kind: TargetKind = "class"
     images_digest: str
     labels_digest: str
     headline: str
@@ -44,6 +43,7 @@ def _index_dataset(folder: Path, config: DatasetConfig) -> Made:
                 "problems": digest([list(p) for p in index.problems if p.kind != "own_output"]),
             },
             "class_names": index.class_names,
+            "kind": index.kind,
             "images_digest": index.images_digest,
             "labels_digest": index.labels_digest,
             "headline": index.summary_lines()[0],

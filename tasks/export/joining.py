@@ -31,6 +31,7 @@ def join(
     image_size: int,
     resize: Resize,
     storage_dtype: str = "float16",
+    answer: keras.layers.Layer | None = None,
 ) -> keras.Model:
     """Join preprocessing, backbone and head into one flat model.
 
@@ -46,10 +47,11 @@ def join(
         image_size: Side of a view in pixels.
         resize: How an image becomes a view; see `headstart.tasks.views.augment.plain_view`.
         storage_dtype: "float16" or "float32": how the bottlenecks were stored.
+        answer: The layer that makes the answer of the logits; a softmax where not given.
 
     Returns:
-        A model to write to a file, images uint8 [N, H, W, 3] -> probabilities float32
-        [N, num_classes]. Its layers are still those of extractor and head, so that their
+        A model to write to a file, images uint8 [N, H, W, 3] -> probabilities (or numbers)
+        float32 [N, num_classes]. Its layers are still those of extractor and head, so that their
         ``output`` may be that of the model they were built in. As it reads back from the file it
         has layers of its own; "view" (rounded pixels, float32 [N, image_size, image_size, 3]),
         "bottleneck" and "logits" can be looked up by these names.
@@ -69,8 +71,9 @@ def join(
     for part, own_names in parts:
         taken -= own_names
         x = apply(with_free_names(part, taken, flat=True), x)
-    probabilities = keras.layers.Softmax(name=PROBABILITIES, dtype="float32")(x)
-    return keras.Model(image, probabilities, name="headstart")
+    if answer is None:
+        answer = keras.layers.Softmax(name=PROBABILITIES, dtype="float32")
+    return keras.Model(image, answer(x), name="headstart")
 
 
 def _view(image_size: int, resize: Resize) -> keras.Model:

@@ -18,9 +18,9 @@ from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.finetuning.group_rates import make_group_optimizer, warm_up_then_cosine
 from headstart.tasks.finetuning.network import Network, hold_statistics, seed_dropout, stock_layers
-from headstart.tasks.head.batches import TrainingBatches, check_labels, evaluation_batches
+from headstart.tasks.head.batches import TrainingBatches, evaluation_batches
 from headstart.tasks.head.loss_guard import LossGuard, explain_broken_loss
-from headstart.tasks.head.training import TrainedHead
+from headstart.tasks.head.training import TrainedHead, decide
 from headstart.tasks.head.training_log import EpochLog
 from headstart.tasks.running import devices
 
@@ -87,7 +87,9 @@ def train_network(
     Raises:
         TrainingError: The labels cannot be trained on, or a loss came out as NaN or infinity.
     """
-    check_labels(train, val, num_classes)
+    target = train.target
+    target.check(train.labels, val.labels, num_classes)
+    fit = target.fit(train.labels)
     settings = head.model_copy(
         update={"batch_size": tuning.batch_size, "learning_rate": tuning.learning_rate}
     )
@@ -95,14 +97,21 @@ def train_network(
     with devices.strategy().scope():  # with several GPUs, each has a copy
         model = copy(network.model)
         seed_dropout(model, head.seed)
-        _compile(Network(model, network.groups), factors, tuning, len(train))
-    batches = TrainingBatches(train, settings, num_classes)
+        model.compile(
+            optimizer=_optimizer(Network(model, network.groups), factors, tuning, len(train)),
+            loss=target.loss(settings),
+            metrics=[target.make_metric(fit)],
+            jit_compile=False,
+        )
+    batches = TrainingBatches(train, settings, num_classes, fit)
     guard, best = LossGuard(), BestEpoch(tuning.patience)
-    with contextlib.closing(EpochLog(log_dir, len(train), has_val=True)) as log:
+    with contextlib.closing(
+        EpochLog(log_dir, len(train), has_val=True, metric=target.metric)
+    ) as log:
         model.fit(
             batches.dataset,
             epochs=tuning.epochs,
-            validation_data=evaluation_batches(val, num_classes),
+            validation_data=evaluation_batches(val, num_classes, fit),
             callbacks=[batches, *callbacks, log, guard, best],
             shuffle=False,
             verbose=0,
@@ -110,7 +119,9 @@ def train_network(
     if guard.broken is not None:
         raise explain_broken_loss(guard.broken, settings, train, val)
     history = tuple(log.history)
-    return TrainedHead(stock_layers(model), history, best.best_epoch, len(history) < tuning.epochs)
+    trained, stopped = stock_layers(model), len(history) < tuning.epochs
+    fit = decide(trained, val, fit, settings)
+    return TrainedHead(trained, history, best.best_epoch, stopped, fit)
 
 
 @contextlib.contextmanager
@@ -146,23 +157,16 @@ def require_validation(splits: Mapping[Any, Any]) -> None:
         )
 
 
-def _compile(
+def _optimizer(
     network: Network, factors: Sequence[float], tuning: TuningConfig, num_images: int
-) -> None:
+) -> keras.optimizers.Optimizer:
     num_steps = tuning.epochs * -(-num_images // tuning.batch_size)
-    variables = network.model.trainable_variables
-    network.model.compile(
-        optimizer=make_group_optimizer(
-            tuning.optimizer,
-            warm_up_then_cosine(tuning.learning_rate, num_steps, tuning.warm_up_share),
-            network.rates(factors),
-            variables,
-            tuning.weight_decay,
-            tuning.momentum,
-            tuning.clip_norm,
-        ),
-        # Smoothing is in the training targets, so the validation loss is the plain cross-entropy.
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=False,
+    return make_group_optimizer(
+        tuning.optimizer,
+        warm_up_then_cosine(tuning.learning_rate, num_steps, tuning.warm_up_share),
+        network.rates(factors),
+        network.model.trainable_variables,
+        tuning.weight_decay,
+        tuning.momentum,
+        tuning.clip_norm,
     )

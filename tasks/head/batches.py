@@ -13,9 +13,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from headstart.config import HeadConfig
-from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.rows import LabelledRows, Rows
+from headstart.tasks.targets.target import NO_FIT, Fit
 
+Finish = Callable[[Any, Any], tuple[Any, ...]]
+"""Makes of rows and their labels, tensors, what a step takes."""
 MAP_CHANNELS = 16
 """Of a network's largest maps, at a side as long as the image's; most have more at a quarter."""
 MAX_EVALUATION_ROWS = 256
@@ -53,81 +55,6 @@ def epoch_order(num_images: int, seed: int, epoch_index: int) -> npt.NDArray[np.
     return order
 
 
-def class_weights(labels: npt.NDArray[np.int32], num_classes: int) -> npt.NDArray[np.float32]:
-    """Return balanced class weights: their mean over the images is 1.
-
-    Args:
-        labels: int32 [n], 0 to num_classes - 1; each class at least once.
-        num_classes: Number of classes.
-
-    Returns:
-        float32 [num_classes]: n / (num_classes * images of the class).
-
-    Source:
-        King and Zeng, "Logistic Regression in Rare Events Data", 2001, as scikit-learn's
-        class_weight="balanced".
-    """
-    counts = np.bincount(labels, minlength=num_classes)
-    return (len(labels) / (num_classes * counts)).astype(np.float32)
-
-
-def check_labels(train: LabelledRows, val: LabelledRows | None, num_classes: int) -> None:
-    """Refuse labels that no classifier can be trained on.
-
-    Args:
-        train: The training rows.
-        val: The validation rows, if there are any.
-        num_classes: Number of classes.
-
-    Raises:
-        TrainingError: There are no training images, fewer than two classes, a class without
-            training images, or a label beyond the classes.
-    """
-    if num_classes < 2 or len(train) == 0:
-        raise TrainingError(
-            "a classifier needs training images of at least two classes",
-            f"{len(train)} training images, {num_classes} classes",
-            "add images of another class, one folder a class",
-        )
-    for rows in (train, val):
-        if (
-            rows is not None
-            and len(rows)
-            and not 0 <= rows.labels.min() <= rows.labels.max() < (num_classes)
-        ):
-            raise TrainingError(
-                f"labels must be 0 to {num_classes - 1}",
-                f"labels from {rows.labels.min()} to {rows.labels.max()}",
-            )
-    counts = np.bincount(train.labels, minlength=num_classes)
-    if empty := np.flatnonzero(counts == 0).tolist():
-        raise TrainingError(
-            "a class has no training image",
-            f"none of class {', '.join(map(str, empty[:10]))} (counted from 0)",
-            "add images of these classes, hold out fewer for validation and test "
-            "(--set dataset.val_fraction=0.1), or remove the classes",
-        )
-
-
-def smooth_targets(labels: Any, num_classes: int, label_smoothing: float) -> Any:
-    """Return the distribution that the logits are to match.
-
-    Args:
-        labels: Integer tensor [n].
-        num_classes: Number of classes K.
-        label_smoothing: Share s of the weight that is spread over all classes.
-
-    Returns:
-        float32 [n, K]: 1 - s + s/K at the label, s/K elsewhere.
-
-    Source:
-        Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7,
-        https://arxiv.org/abs/1512.00567
-    """
-    off = label_smoothing / num_classes
-    return tf.one_hot(labels, num_classes, on_value=1.0 - label_smoothing + off, off_value=off)
-
-
 class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
     """The batches of the epoch that is running; a callback of `fit`, which says which that is.
 
@@ -137,28 +64,33 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
     Args:
         rows: The training rows.
         config: Batch size, seed, label smoothing and class weights.
-        num_classes: Number of classes.
+        num_classes: Number of classes, labels or numbers.
+        fit: What is known of the targets.
 
     Attributes:
         dataset: (bottlenecks float32 [b, *shape], targets float32 [b, num_classes]) and, with
-            balanced class weights, the images' weights float32 [b]: one epoch, whose last batch
-            is the smaller one that is left over.
+            balanced class weights, weights float32 [b], or [b, num_classes] of labels: one epoch,
+            whose last batch is the smaller one that is left over.
         rows: The training rows.
         batch_size: Rows of a batch but the last.
+        fit: What is known of the targets.
         order: int64 [num_images], the order in which this epoch sees the images.
         view: The view that it sees.
     """
 
-    def __init__(self, rows: LabelledRows, config: HeadConfig, num_classes: int) -> None:
+    def __init__(
+        self, rows: LabelledRows, config: HeadConfig, num_classes: int, fit: Fit = NO_FIT
+    ) -> None:
         super().__init__()
         self.rows = rows
         self.batch_size = config.batch_size
         self._seed = config.seed
         self._num_classes = num_classes
         self._label_smoothing = config.label_smoothing
-        self._weights = None
+        self.fit = fit
+        self._weigh = None
         if config.class_weights == "balanced":
-            self._weights = tf.constant(class_weights(rows.labels, num_classes))
+            self._weigh = rows.target.balance(rows.labels, num_classes)
         self.on_epoch_begin(0)
         self.dataset = _batches(
             rows, lambda: (self.order, self.view), config.batch_size, self.finish
@@ -169,15 +101,17 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
 
         Args:
             bottlenecks: float32 [b, *shape].
-            labels: Integer tensor [b].
+            labels: Their targets, as `LabelledRows.labels` has them.
 
         Returns:
             See `dataset`.
         """
-        targets = smooth_targets(labels, self._num_classes, self._label_smoothing)
-        if self._weights is None:
+        targets = self.rows.target.to_match(
+            labels, self._num_classes, self._label_smoothing, self.fit
+        )
+        if self._weigh is None:
             return bottlenecks, targets
-        return bottlenecks, targets, tf.gather(self._weights, labels)
+        return bottlenecks, targets, self._weigh(labels)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Turn to the epoch's view and order; Keras opens the dataset after this."""
@@ -185,23 +119,34 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
         self.view = epoch_view(epoch, self.rows.num_augmented)
 
 
-def evaluation_batches(rows: LabelledRows, num_classes: int) -> tf.data.Dataset:
+def evaluation_batches(rows: LabelledRows, num_classes: int, fit: Fit = NO_FIT) -> tf.data.Dataset:
     """Return the plain views in order, once, with targets that are not smoothed.
 
     Args:
         rows: The rows to evaluate.
-        num_classes: Number of classes.
+        num_classes: Number of classes, labels or numbers.
+        fit: What is known of the targets.
 
     Returns:
         A dataset of (bottlenecks float32 [b, *shape], targets float32 [b, num_classes]).
     """
-    batch_size = evaluation_batch_size(rows)
+    order, finish = np.arange(len(rows)), finish_judged(rows, num_classes, fit)
+    return _batches(rows, lambda: (order, 0), evaluation_batch_size(rows), finish)
 
-    def finish(bottlenecks: Any, labels: Any) -> tuple[Any, ...]:
-        return bottlenecks, smooth_targets(labels, num_classes, 0.0)
 
-    order = np.arange(len(rows))
-    return _batches(rows, lambda: (order, 0), batch_size, finish)
+def finish_judged(rows: LabelledRows, num_classes: int, fit: Fit) -> Finish:
+    """Return what makes of rows and their labels what an evaluation step takes.
+
+    Args:
+        rows: The rows to evaluate.
+        num_classes: Number of classes, labels or numbers.
+        fit: What is known of the targets.
+    """
+    target = rows.target
+    return lambda bottlenecks, labels: (
+        bottlenecks,
+        target.to_match(labels, num_classes, 0.0, fit),
+    )
 
 
 def evaluation_batch_size(rows: Rows) -> int:
@@ -224,7 +169,7 @@ def _batches(
     rows: LabelledRows,
     epoch: Callable[[], tuple[npt.NDArray[np.int64], int]],
     batch_size: int,
-    finish: Callable[[Any, Any], tuple[Any, ...]],
+    finish: Finish,
 ) -> tf.data.Dataset:
     """Read the batches of an epoch, whose order and view are asked for batch by batch.
 
@@ -235,7 +180,7 @@ def _batches(
     """
     reader = rows.readers[0]
 
-    def read(start: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    def read(start: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         order, view = epoch()
         images = order[start : start + batch_size]
         return rows.gather(images, view), rows.labels[images]
@@ -243,10 +188,10 @@ def _batches(
     # Autograph would take half a second to find nothing to convert.
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def load(start: Any) -> tuple[Any, ...]:
-        dtypes = (tf.dtypes.as_dtype(reader.dtype), tf.int32)
+        dtypes = [tf.dtypes.as_dtype(array.dtype) for array in (reader, rows.labels)]
         bottlenecks, labels = tf.numpy_function(read, (start,), dtypes)
         bottlenecks.set_shape((None, *reader.shape))
-        labels.set_shape((None,))
+        labels.set_shape((None, *rows.labels.shape[1:]))
         return finish(tf.cast(bottlenecks, tf.float32), labels)
 
     return tf.data.Dataset.range(0, len(rows), batch_size).map(load).prefetch(2)

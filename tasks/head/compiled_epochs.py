@@ -13,10 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.tasks.bottlenecks.rows import LabelledRows
-from headstart.tasks.head.batches import TrainingBatches, evaluation_batch_size, smooth_targets
+from headstart.tasks.head.batches import (
+    Finish,
+    TrainingBatches,
+    evaluation_batch_size,
+    finish_judged,
+)
 from headstart.tasks.head.loss_guard import LossGuard
-
-Finish = Callable[[Any, Any], tuple[Any, ...]]
 
 
 def is_in_memory(*splits: LabelledRows | None) -> bool:
@@ -72,11 +75,7 @@ def _epoch_function(
     values = [tf.constant(reader.resident) for reader in rows.readers]
     labels = tf.constant(rows.labels)
     judged = None if val is None else _judged_rows(val)
-    num_classes = int(head.output_shape[-1])
-
-    def finish_judged(bottlenecks: Any, labels: Any) -> tuple[Any, ...]:
-        return bottlenecks, smooth_targets(labels, num_classes, 0.0)
-
+    finish_val = finish_judged(val or rows, int(head.output_shape[-1]), batches.fit)
     spec = tf.TensorSpec((None, *rows.shape), values[0].dtype)
     index = tf.TensorSpec((None,), tf.int64)
 
@@ -92,7 +91,7 @@ def _epoch_function(
             batches.finish,
         )
         if judged is not None:
-            told, _, _ = _loop(head, head.test_step, *judged, finish_judged)
+            told, _, _ = _loop(head, head.test_step, *judged, finish_val)
             figures.update({f"val_{name}": value for name, value in told.items()})
         return figures, batch, loss
 

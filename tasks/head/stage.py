@@ -9,12 +9,13 @@ from headstart.config import HeadConfig, Split
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
-from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.head.epochs import EpochFigures, written
 from headstart.tasks.head.settings import settings_in_effect
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
 from headstart.tasks.store.artifacts import Manifest, artefact
 from headstart.tasks.store.versions import arithmetic_versions
+from headstart.tasks.targets.target import NO_FIT, Fit
 
 if TYPE_CHECKING:
     from headstart.tasks.head.training import TrainedHead
@@ -34,13 +35,18 @@ class HeadManifest(Manifest):
     """Whether validation images chose the epoch that is kept."""
     penalty: float | None = None
     """Of the squared weights, where a solver chose it by cross-validation."""
+    fit: Fit = NO_FIT
 
 
 def _head_key(features: Features, config: HeadConfig, log_dir: Path) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "labels": index_of(features.dataset).labels_digest_of(TRAINED_ON),
         "rows": features.recipe(),
-        "head": settings_in_effect(config, *(() if config.kind == "mlp" else ("hidden_units",))),
+        "head": settings_in_effect(
+            config,
+            *features.target.unread,
+            *(() if config.kind == "mlp" else ("hidden_units",)),
+        ),
         **arithmetic_versions(),
     }
     if config.kind == "tail":
@@ -93,7 +99,7 @@ def keep_training(
     Args:
         folder: Of the artefact.
         trained: The network, and how it came about.
-        num_classes: Number of classes.
+        num_classes: Number of classes, labels or numbers.
         num_rows: That it was trained on.
         log_dir: Folder with TensorBoard's event files.
         has_val: Whether validation images chose the epoch that is kept.
@@ -112,6 +118,7 @@ def keep_training(
         "best_epoch": trained.best_epoch,
         "stopped_early": trained.stopped_early,
         "has_val": has_val,
+        "fit": trained.fit,
     }
     return Made(num_rows, num_rows, fields={**told, **fields})
 
@@ -128,8 +135,14 @@ def _describe_head(head: HeadManifest) -> str:
     place = f"epoch {head.best_epoch} of {len(head.history)}"
     if head.penalty is not None:
         place = f"L-BFGS, penalty {head.penalty:g}"
-    judged = f", val accuracy {best.val_accuracy:.4f}" if best.val_accuracy is not None else ""
-    return f"{place}{judged}"
+    return f"{place}{told_figure(best)}"
+
+
+def told_figure(best: EpochFigures) -> str:
+    """Say what the validation images gave an epoch, after a comma; "" without any."""
+    if best.val_figure is None:
+        return ""
+    return f", val {best.metric} {written(best.metric, best.val_figure)}"
 
 
 stage = Stage("head", 2, HeadManifest, _train_head, _head_key, _describe_head)

@@ -16,16 +16,16 @@ from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.rows import LabelledRows, Rows
 from headstart.tasks.head.batches import (
     TrainingBatches,
-    check_labels,
     evaluation_batch_size,
     evaluation_batches,
 )
 from headstart.tasks.head.compiled_epochs import fit_in_memory, is_in_memory
-from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.head.epochs import EpochFigures, written
 from headstart.tasks.head.loss_guard import LossGuard, explain_broken_loss
 from headstart.tasks.head.optimizer import make_optimizer
 from headstart.tasks.head.training_log import EpochLog
 from headstart.tasks.progress import reporter
+from headstart.tasks.targets.target import NO_FIT, Fit, Target
 
 STEPS_A_CALL = 8
 """Steps of a dense head over rows in files that TensorFlow makes in one call from Python. A tail's
@@ -45,6 +45,7 @@ class TrainedHead:
             where there are no validation images.
         stopped_early: Whether fewer epochs were trained than the configuration allows.
         penalty: Of the squared weights, where a solver chose it.
+        fit: What was found out about the targets.
     """
 
     model: keras.Model
@@ -52,6 +53,7 @@ class TrainedHead:
     best_epoch: int
     stopped_early: bool
     penalty: float | None = None
+    fit: Fit = NO_FIT
 
 
 def build_head(
@@ -141,18 +143,21 @@ def train_head(
         TrainingError: The labels cannot be trained on, the tail does not fit, or a loss came
             out as NaN or infinity.
     """
-    check_labels(train, val, num_classes)
+    target = train.target
+    target.check(train.labels, None if val is None else val.labels, num_classes)
     val = val if val is not None and len(val) else None
+    fit = target.fit(train.labels)
     head = build_head(config, train.readers[0].shape, num_classes, tail)
     one_by_one = bool(callbacks) or tail is not None
-    _compile(head, config, len(train), one_by_one=one_by_one)
+    _compile(head, config, len(train), target, fit, one_by_one=one_by_one)
     _make_variables(head, num_classes)
-    batches = TrainingBatches(train, config, num_classes)
+    batches = TrainingBatches(train, config, num_classes, fit)
     guard = LossGuard()
     best = keras.callbacks.EarlyStopping(
         "val_loss", patience=config.patience or config.epochs, mode="min", restore_best_weights=True
     )
-    with contextlib.closing(EpochLog(log_dir, len(train), has_val=val is not None)) as log:
+    log = EpochLog(log_dir, len(train), has_val=val is not None, metric=target.metric)
+    with contextlib.closing(log):
         own = [log, guard, *([best] if val is not None else [])]
         if not one_by_one and is_in_memory(train, val):
             fit_in_memory(head, batches, val, config.epochs, guard, own)
@@ -160,7 +165,9 @@ def train_head(
             head.fit(
                 batches.dataset,
                 epochs=config.epochs,
-                validation_data=evaluation_batches(val, num_classes) if val is not None else None,
+                validation_data=evaluation_batches(val, num_classes, fit)
+                if val is not None
+                else None,
                 callbacks=[batches, *callbacks, *own],
                 shuffle=False,
                 verbose=0,
@@ -168,9 +175,28 @@ def train_head(
     if guard.broken is not None:
         raise explain_broken_loss(guard.broken, config, train, val)
     best_epoch = best.best_epoch + 1 if val is not None else len(log.history)
-    trained = TrainedHead(head, tuple(log.history), best_epoch, len(log.history) < config.epochs)
+    stopped_early = len(log.history) < config.epochs
+    fit = decide(head, val, fit, config)
+    trained = TrainedHead(head, tuple(log.history), best_epoch, stopped_early, fit)
     reporter().note(f"     {_summarise(trained, config)}")
     return trained
+
+
+def decide(model: keras.Model, val: LabelledRows | None, fit: Fit, config: HeadConfig) -> Fit:
+    """Find what a trained network's outputs on the validation images tell of its targets.
+
+    Args:
+        model: The network.
+        val: The validation rows, if there are any.
+        fit: What is known.
+        config: Of the head.
+
+    Returns:
+        The same, and thresholds or intervals where such targets have some.
+    """
+    if val is None or not len(val) or val.target.kind == "class":
+        return fit
+    return val.target.decide(fit, predict_logits(model, val), val.labels, config)
 
 
 def predict_logits(
@@ -237,14 +263,20 @@ def _seed_dropout(head: keras.Model, seed: int) -> None:
             generator.state.assign([_derive_seed(seed, 3, index), 0])
 
 
-def _compile(head: keras.Model, config: HeadConfig, num_images: int, *, one_by_one: bool) -> None:
+def _compile(
+    head: keras.Model,
+    config: HeadConfig,
+    num_images: int,
+    target: Target,
+    fit: Fit,
+    *,
+    one_by_one: bool,
+) -> None:
     num_steps = config.epochs * -(-num_images // config.batch_size)
     head.compile(
         optimizer=make_optimizer(config, num_steps, head.trainable_variables),
-        # Smoothing is in the training targets (batches.py), so that the validation loss that
-        # Keras computes with the same function is the plain cross-entropy.
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=target.loss(config),
+        metrics=[target.make_metric(fit)],
         jit_compile=False,  # XLA made an epoch on 2 cores 40 times as long: 2.5 s, not 0.06 s
         steps_per_execution=1 if one_by_one else STEPS_A_CALL,
     )
@@ -270,6 +302,6 @@ def _summarise(trained: TrainedHead, config: HeadConfig) -> str:
         else f"all {config.epochs} epochs trained"
     )
     return (
-        f"epoch {best.epoch} is kept: val loss {best.val_loss:.4f}, val accuracy "
-        f"{best.val_accuracy:.4f}; {stopped}"
+        f"epoch {best.epoch} is kept: val loss {best.val_loss:.4f}, val {best.metric} "
+        f"{written(best.metric, best.val_figure or 0.0)}; {stopped}"
     )

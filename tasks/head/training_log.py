@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from headstart.tasks.head.epochs import HEADER, EpochFigures
+from headstart.tasks.head.epochs import EpochFigures, header
 from headstart.tasks.progress import Advance, reporter, watched_progress
 
 FOLDERS = ("train", "validation")
@@ -25,9 +25,12 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
             Keras tags them; the step is the epoch, 1 for the first.
         num_images: Training images an epoch.
         has_val: Whether there are validation images.
+        metric: Name of the figure beside the loss, as the model was compiled with it.
     """
 
-    def __init__(self, log_dir: Path, num_images: int, *, has_val: bool) -> None:
+    def __init__(
+        self, log_dir: Path, num_images: int, *, has_val: bool, metric: str = "accuracy"
+    ) -> None:
         super().__init__()
         self.history: list[EpochFigures] = []
         self._num_images = num_images
@@ -42,10 +45,11 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._advance: Advance = lambda count: None
         self._started_s = 0.0
         self._learning_rate = 0.0
+        self._metric = metric
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Show the table's header."""
-        self._reporter.note(HEADER)
+        self._reporter.note(header(self._metric))
         watched = watched_progress("training", self.params["epochs"], "epochs")
         self._advance = self._stack.enter_context(watched)
 
@@ -61,18 +65,28 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         figures = EpochFigures(
             epoch=epoch + 1,
             train_loss=logs["loss"],
-            train_accuracy=logs["accuracy"],
+            train_accuracy=logs.get("accuracy"),
             val_loss=logs.get("val_loss"),
             val_accuracy=logs.get("val_accuracy"),
             learning_rate=self._learning_rate,
             duration_s=duration_s,
             images_per_s=self._num_images / duration_s,
+            metric=self._metric,
+            **self._other_figures(logs),
         )
         self.history.append(figures)
         self._reporter.note(figures.line())
         self._advance(1)
-        self._write("train", figures.epoch, figures.train_loss, figures.train_accuracy)
-        self._write("validation", figures.epoch, figures.val_loss, figures.val_accuracy)
+        self._write("train", figures.epoch, figures.train_loss, figures.train_figure)
+        self._write("validation", figures.epoch, figures.val_loss, figures.val_figure)
+
+    def _other_figures(self, logs: dict[str, float]) -> dict[str, float | None]:
+        if self._metric == "accuracy":
+            return {}
+        return {
+            "train_metric": logs[self._metric],
+            "val_metric": logs.get(f"val_{self._metric}"),
+        }
 
     def close(self) -> None:
         """Close the event files."""
@@ -80,12 +94,12 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
         for writer in self._writers.values():
             writer.close()
 
-    def _write(self, folder: str, epoch: int, loss: float | None, accuracy: float | None) -> None:
+    def _write(self, folder: str, epoch: int, loss: float | None, figure: float | None) -> None:
         if folder not in self._writers:
             return
         with self._writers[folder].as_default(step=epoch):
             tf.summary.scalar("epoch_loss", loss)
-            tf.summary.scalar("epoch_accuracy", accuracy)
+            tf.summary.scalar(f"epoch_{self._metric}", figure)
             if folder == "train":
                 tf.summary.scalar("epoch_learning_rate", self._learning_rate)
         self._writers[folder].flush()

@@ -22,6 +22,8 @@ def check_classes(index: DatasetIndex) -> None:
     Raises:
         TrainingError: A class has no training image.
     """
+    if index.kind != "class":
+        return  # a label that no training image has is told of with the data set
     nothing = (0,) * len(index.class_names)
     counts = {split: index.split_counts.get(split, nothing) for split in SPLITS}
     missing = [label for label, count in enumerate(counts["train"]) if count == 0]
@@ -52,10 +54,10 @@ def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[
     split: Split = "val" if head.has_val else "train"
     loss = best.val_loss if head.has_val else best.train_loss
     accuracy = best.val_accuracy if head.has_val else best.train_accuracy
-    counts = index.split_counts[split]
-    equal_odds = math.log(head.num_classes)
     if loss is None or accuracy is None or head.penalty is not None:  # a solver has no rate
         return []
+    counts = index.split_counts[split]
+    equal_odds = math.log(head.num_classes)
     if loss < equal_odds or accuracy > max(counts) / sum(counts):
         return []
     return [

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from headstart.tasks.head.batches import smooth_targets
+from headstart.tasks.targets.classes import smooth_targets
 from headstart.tasks.views.epoch_shards import Layout, read_blocks
 from headstart.tasks.views.epoch_stage import EpochViewsManifest, shard_paths
 
