@@ -121,7 +121,7 @@ def train_network(
     history = tuple(log.history)
     trained, stopped = stock_layers(model), len(history) < tuning.epochs
     fit = decide(trained, val, fit, settings)
-    return TrainedHead(trained, history, best.best_epoch, stopped, fit)
+    return TrainedHead(trained, history, best.best_epoch, stopped, fit=fit)
 
 
 @contextlib.contextmanager

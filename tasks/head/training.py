@@ -177,7 +177,7 @@ def train_head(
     best_epoch = best.best_epoch + 1 if val is not None else len(log.history)
     stopped_early = len(log.history) < config.epochs
     fit = decide(head, val, fit, config)
-    trained = TrainedHead(head, tuple(log.history), best_epoch, stopped_early, fit)
+    trained = TrainedHead(head, tuple(log.history), best_epoch, stopped_early, fit=fit)
     reporter().note(f"     {_summarise(trained, config)}")
     return trained
 
