@@ -34,6 +34,7 @@ from headstart.commands import (
 from headstart.debug.cli import app as debug_app
 from headstart.errors import HeadstartError
 from headstart.tasks.progress import plain_console, without_controls
+from headstart.tasks.running.tensorflow import quieten_imports
 
 app = typer.Typer(
     help="A folder of images to a trained classifier; every run after the first is nearly free.",
@@ -103,6 +104,7 @@ def main() -> None:
     show_traceback = "--traceback" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    quieten_imports()
     # TensorFlow's import and its tracing make millions of objects that stay; looking through them
     # for garbage at Python's default pace takes about a twentieth of a short run.
     gc.set_threshold(100_000, 20, 100)

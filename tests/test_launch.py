@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from headstart.addresses import past_the_proxy, without_password
+from headstart.cli import main
 from headstart.config import Config
 from headstart.errors import ServiceError
 from headstart.launch import (
@@ -288,6 +289,32 @@ def test_stderr_during_the_import_is_kept_but_for_noise() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stderr.splitlines() == ["something is wrong", "afterwards"]
+
+
+def test_whoever_imports_tensorflow_first_does_so_quietly() -> None:
+    # With a device, as every command comes to ask for one, and in a worker's call.
+    code = (
+        "import pickle, sys\n"
+        "from headstart.tasks.running.spreading import call\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "data = pickle.dumps((abs, -1))\n"
+        "assert call(data) == 1\n"
+        "import tensorflow as tf\n"
+        "print(tf.config.list_physical_devices()[0].device_type, float(tf.constant(1.0) + 1))\n"
+        "assert sum(type(one).__name__ == '_QuietFinder' for one in sys.meta_path) == 0\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "CPU 2.0\n"), ended.stderr
+    assert ended.stderr == ""
+
+
+def test_every_command_begins_with_quiet_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[bool] = []
+    monkeypatch.setattr("headstart.cli.quieten_imports", lambda: begun.append(True))
+    monkeypatch.setattr(sys, "argv", ["headstart", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert begun == [True]
 
 
 def test_a_package_that_is_made_absent_can_be_imported_afterwards(

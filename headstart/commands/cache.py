@@ -56,12 +56,10 @@ def cache_verify(
 ) -> None:
     """Hash every file; damaged ones are set aside, and made again when they are needed."""
     from headstart.tasks.models.registry import Registry
-    from headstart.tasks.running.tensorflow import quiet_tensorflow
     from headstart.tasks.store.verifying import verify
 
     opened = _open_existing(store)
-    with quiet_tensorflow():  # a damaged index is made again with it
-        check = verify(opened, older_than, Registry(opened).digests())
+    check = verify(opened, older_than, Registry(opened).digests())
     if as_json:
         print_json(check.to_dict())
     else:
@@ -106,7 +104,6 @@ def cache_gc(
     Small shards, as runs over a few new images each leave them behind, are merged.
     """
     from headstart.printing import print_removed
-    from headstart.tasks.running.tensorflow import quiet_tensorflow
     from headstart.tasks.store.garbage import (
         Criteria,
         collect_garbage,
@@ -116,8 +113,7 @@ def cache_gc(
 
     opened, criteria = _open_existing(store), Criteria(views, unused_days)
     removed = list_garbage(opened, criteria) if dry_run else collect_garbage(opened, criteria)
-    with quiet_tensorflow():  # shards are written with it
-        merged = [] if dry_run else merge_small_shards(opened)
+    merged = [] if dry_run else merge_small_shards(opened)
     num_fewer = sum(len(one.old) - len(one.new) for one in merged) // 2
     if as_json:
         entries = [{"path": path, "bytes": num_bytes} for path, num_bytes in removed]

@@ -34,6 +34,7 @@ from headstart.errors import ConfigError, HeadstartError, ServiceError
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.running.stage import in_flow_run
 from headstart.tasks.running.task_options import LOST_WORKER, is_retried
+from headstart.tasks.running.tensorflow import quieten_imports
 
 NUM_TRIES = 4
 """Workers that may be lost over one piece before it, not the machine, is held to be at fault.
@@ -119,6 +120,7 @@ def map_pieces(
 
 def call(data: bytes) -> Any:
     """Do one call, as a worker does: without a reporter of its own."""
+    quieten_imports()
     function, piece = pickle.loads(data)
     with use_reporter(Reporter(Console(quiet=True))):
         return function(piece)

@@ -1,11 +1,15 @@
 """Importing TensorFlow, which takes seconds, when it is needed and without its noise."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 CUDA_DEVICE = Path("/dev/nvidiactl")
 NOISE = re.compile(
@@ -17,16 +21,19 @@ NOISE = re.compile(
 
 
 @contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
+def quiet_tensorflow(*, begun: bool = False) -> Iterator[None]:
     """Import TensorFlow inside this with block to be spared what it says at every start.
 
     TensorFlow writes to file descriptor 2 before its log level is read, so the descriptor is
     turned aside for the length of the import, and what is not known noise is written after it.
     On a machine with a GPU nothing is held back: there the lines say whether it was found.
+
+    Args:
+        begun: The import has begun already, and is what is to be quiet.
     """
     # 3: oneDNN calls it an error when it leaves float16 to another implementation.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if CUDA_DEVICE.exists() else "3")
-    if CUDA_DEVICE.exists() or "tensorflow" in sys.modules:
+    if CUDA_DEVICE.exists() or ("tensorflow" in sys.modules and not begun):
         yield
         return
     # In memory: there may be no folder for temporary files.
@@ -68,3 +75,35 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+
+
+def quieten_imports() -> None:
+    """Have TensorFlow be quiet whoever imports it first in this process, and for what.
+
+    The start of every command and of every worker: most import it somewhere on their way.
+    """
+    is_there = any(isinstance(finder, _QuietFinder) for finder in sys.meta_path)
+    if not is_there and "tensorflow" not in sys.modules:
+        sys.meta_path.insert(0, _QuietFinder())
+
+
+class _QuietFinder(MetaPathFinder):
+    """Finds TensorFlow once, as everybody would, and has its code run quietly."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_quietly(module: ModuleType) -> None:
+                with quiet_tensorflow(begun=True):
+                    run(module)
+                    module.config.list_physical_devices()  # of which it tells too, once
+
+            spec.loader.exec_module = run_quietly  # type: ignore[method-assign]
+        return spec
