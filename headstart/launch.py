@@ -24,6 +24,11 @@ SERVER_TIMEOUT_S = 1.0
 SERVER_START_LIMIT_S = 180
 """A temporary server with a new database took 60 s on two busy cores; Prefect's default is 20."""
 
+SEE_AGAIN = (
+    "the temporary server is stopped, its record is kept; to see this run again: "
+    "`prefect server start`, then http://127.0.0.1:4200/runs"
+)
+
 
 def process_seconds() -> float:
     """Return the seconds since headstart was imported, TensorFlow's import and all included.
@@ -223,7 +228,10 @@ def run_flow(
             return flow.fn(config, store, out)
         auth = service_auth(str(url), folder_here(store)) if reachable else None
         with _prefect_at(url if reachable else None, auth):
-            return flow(config, store, out)
+            done = flow(config, store, out)
+        if not reachable:
+            reporter.note(SEE_AGAIN)
+        return done
 
 
 @contextlib.contextmanager
@@ -258,7 +266,8 @@ def _prefect_at(url: str | None, auth: str | None = None) -> Iterator[None]:
         raise ServiceError(
             "the Prefect server failed or refused while the run was being recorded",
             without_password(f"{url or 'the temporary one'}: {reason}"),
-            "look at the server, or set PREFECT_API_URL (and PREFECT_API_KEY, if it asks for one); "
+            "look at the server, or set PREFECT_API_URL, and PREFECT_API_AUTH_STRING where it asks "
+            "for a password or a token, PREFECT_API_KEY where it asks for a key; "
             "what is finished is kept, and the same command does the rest",
         ) from error
 

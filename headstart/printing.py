@@ -126,9 +126,13 @@ def print_backbones(console: Console) -> None:
 
 def cut_rows(backbone: "Backbone") -> list[dict[str, Any]]:
     """Lay out the cuts of a backbone as JSON data."""
+    from headstart.tasks.backbones.natural_cuts import natural_cuts
+
+    natural = {cut.name for cut in natural_cuts(backbone)}
     return [
         {
             "name": cut.name,
+            "is_natural": cut.name in natural,
             "activation_shape": list(cut.activation_shape),
             "bytes_per_image": cut.bytes_per_image(),
             "flops_before": cut.flops_before,
@@ -140,10 +144,16 @@ def cut_rows(backbone: "Backbone") -> list[dict[str, Any]]:
 
 
 def print_cuts(console: Console, backbone: "Backbone") -> None:
-    """Print the cuts of a backbone."""
-    table = _table("cut", "activation", "kB", "MFLOPs", "after", "limit")
+    """Print the cuts of a backbone, and which of them to begin with."""
+    from headstart.tasks.backbones.cuts import TOP
+    from headstart.tasks.backbones.natural_cuts import natural_cuts
+
+    *inner, _ = natural_cuts(backbone)
+    natural = {TOP, *(cut.name for cut in inner)}
+    table = _table("", "cut", "activation", "kB", "MFLOPs", "after", "limit")
     for cut in backbone.cuts:
         table.add_row(
+            "*" if cut.name in natural else "",
             cut.name,
             "x".join(map(str, cut.activation_shape)),
             f"{cut.bytes_per_image() / 1e3:,.1f}",
@@ -155,10 +165,16 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
     console.print(
         f"{backbone.name} at {backbone.image_size}x{backbone.image_size}. kB: an image's, stored "
         "as float16. MFLOPs: before the cut, and after it; 1 multiply-add is 2. limit: the "
-        "largest speed-up of training what lies behind the cut.",
+        "largest speed-up of training what lies behind the cut. *: worth trying first.",
         highlight=False,
         soft_wrap=True,
     )
+    console.print("recommended: top, the default, with a linear or mlp head", soft_wrap=True)
+    if inner:
+        console.print(
+            f"to train the backbone's last layers too: --cut {inner[-1].name} --set head.kind=tail",
+            soft_wrap=True,
+        )
 
 
 def print_judgement(console: Console, judged: "Judgement") -> None:
@@ -192,15 +208,16 @@ def print_holdings(console: Console, holdings: "Sequence[Holding]") -> None:
     """Print what the store holds."""
     from datetime import datetime
 
-    table = _table("kind", "name", "what", "rows", "MB", "last used")
+    table = _table("kind", "of the run", "what", "rows", "MB", "last used")
     for holding in holdings:
+        first, *others = holding.runs or ("",)
         table.add_row(
             holding.kind,
-            holding.name[:12],
+            f"{first} and {len(others):,} more" if others else first,
             holding.what,
             f"{holding.num_rows:,}",
             f"{holding.num_bytes / 1e6:,.1f}",
-            f"{datetime.fromtimestamp(holding.used_s):%Y-%m-%d %H:%M}",
+            f"{datetime.fromtimestamp(holding.used_s):%m-%d %H:%M}",
         )
     console.print(table)
 
@@ -244,6 +261,6 @@ def _table(*columns: str) -> Table:
         table.add_column(
             column,
             justify="right" if right else "left",
-            no_wrap=number == 0 or column == "activation",
+            no_wrap=number == 0 or column in ("cut", "activation", "last used"),
         )
     return table

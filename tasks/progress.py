@@ -146,8 +146,8 @@ class Reporter:
             def advance(count: int) -> None:
                 nonlocal done
                 done += count
-                rate = done / max(1e-9, time.monotonic() - started_s)
-                progress.update(task, advance=count, rate=f"{unit}, {rate:,.0f} {unit}/s")
+                pace = _pace(done, time.monotonic() - started_s, unit)
+                progress.update(task, advance=count, rate=f"{unit}{pace}")
 
             yield advance
 
@@ -161,14 +161,21 @@ class Reporter:
             now_s = time.monotonic()
             if now_s - said_s >= LOG_PERIOD_S and done < total:
                 said_s = now_s
-                rate = done / (now_s - started_s)
-                left_s = (total - done) / rate
-                self.note(
-                    f"     {title} {done:,}/{total:,} {unit}, {rate:,.0f} {unit}/s, "
-                    f"{left_s:,.0f} s left"
-                )
+                left_s = (total - done) * (now_s - started_s) / done
+                pace = _pace(done, now_s - started_s, unit)
+                self.note(f"     {title} {done:,}/{total:,} {unit}{pace}, {left_s:,.0f} s left")
 
         return advance
+
+
+def _pace(done: int, seconds: float, unit: str) -> str:
+    """Say how fast it goes, behind a comma; nothing of seconds, whose pace is no news."""
+    rate = done / max(1e-9, seconds)
+    if unit == "seconds" or not done:
+        return ""
+    if rate < 1:
+        return f", {1 / rate:,.1f} s each"
+    return f", {rate:,.0f} {unit}/s" if rate >= 10 else f", {rate:,.1f} {unit}/s"
 
 
 _current: ContextVar[Reporter | None] = ContextVar("headstart_reporter", default=None)

@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from headstart import cli
@@ -33,6 +34,13 @@ def test_h_is_help_and_flags_name_no_type() -> None:
     assert "bool" not in line
     assert "--install-completion" in help_of("-h")
     assert "docs/glossary.md" in help_of("-h")
+
+
+@pytest.mark.parametrize("command", ["plan", "why"])
+def test_what_only_looks_takes_the_line_of_a_train(command: str) -> None:
+    commands = get_command(cli.app).commands
+    takes = {option for one in commands[command].params for option in one.opts}
+    assert {option for one in commands["train"].params for option in one.opts} <= takes
 
 
 def test_json_is_an_object_on_errors_too(

@@ -10,6 +10,7 @@ from rich.console import Console
 from headstart.tasks.progress import (
     LOG_PERIOD_S,
     Reporter,
+    _pace,
     copy_lines_to,
     reporter,
     use_reporter,
@@ -74,6 +75,21 @@ def test_stage_lines_can_be_left_out() -> None:
     assert screen.text == ""
     screen.reporter.note("but notes are written")
     assert screen.lines == ["but notes are written"]
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "unit", "told"),
+    [
+        (300, 2.0, "images", ", 150 images/s"),
+        (9, 2.0, "images", ", 4.5 images/s"),
+        (2, 9.0, "networks", ", 4.5 s each"),
+        (7, 7.0, "seconds", ""),
+    ],
+)
+def test_a_pace_has_a_figure_that_says_something(
+    done: int, seconds: float, unit: str, told: str
+) -> None:
+    assert _pace(done, seconds, unit) == told
 
 
 def test_without_a_terminal_there_is_a_line_a_period(screen: Screen, tick_s: float) -> None:

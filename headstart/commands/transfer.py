@@ -31,6 +31,11 @@ from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
+# So that `plan` and `why` take the line of a `train`, word for word.
+NotWritten = Annotated[Path | None, typer.Option("--out", hidden=True)]
+NotReplaced = Annotated[bool, typer.Option("--overwrite", hidden=True)]
+NotRecorded = Annotated[bool, typer.Option("--record", hidden=True)]
+
 
 @app.command(no_args_is_help=True)
 def train(
@@ -84,14 +89,19 @@ def plan(
     cut: CutName = None,
     views: NumViews = None,
     epochs: Epochs = None,
+    exclude: Exclude = None,
     runner: Runner = None,
     workers: Workers = None,
+    out: NotWritten = None,
+    overwrite: NotReplaced = False,
     store: StoreFolder = None,
+    record: NotRecorded = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what `train` would compute, write and take, without doing it."""
     spread = {"spread.runner": runner, "spread.num_workers": workers}
-    run_config = _load(images, config, settings, backbone, cut, views, epochs, spread)
+    more = {**spread, "dataset.exclude": exclude}
+    run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
 
     def work() -> Any:
         from headstart.tasks.preview.plan import plan
@@ -118,11 +128,18 @@ def why(
     cut: CutName = None,
     views: NumViews = None,
     epochs: Epochs = None,
+    exclude: Exclude = None,
+    runner: Runner = None,
+    workers: Workers = None,
+    out: NotWritten = None,
+    overwrite: NotReplaced = False,
     store: StoreFolder = None,
+    record: NotRecorded = False,
     as_json: AsJson = False,
 ) -> None:
     """Say for each stage of `train` whether it would be a hit, and if not, what changed."""
-    run_config = _load(images, config, settings, backbone, cut, views, epochs)
+    more = {"spread.runner": runner, "spread.num_workers": workers, "dataset.exclude": exclude}
+    run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
 
     def work() -> Any:
         from headstart.tasks.preview.why import explain

@@ -8,6 +8,7 @@ import contextlib
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
@@ -114,7 +115,37 @@ def _crash_silent_runs() -> AutomationCore:
     )
 
 
-def write_project(folder: Path, pool: str, images: Path | None, working_dir: Path) -> Path:
+def edited_parameters(folder: Path) -> dict[str, dict[str, Any] | None]:
+    """Ask the server of PREFECT_API_URL what somebody has made of the deployments in its pages.
+
+    Args:
+        folder: With the prefect.yaml that they were last registered from.
+
+    Returns:
+        By the names of those that it has: their parameters, None where they are as registered.
+    """
+    try:
+        last = yaml.safe_load((folder / "prefect.yaml").read_text("utf-8"))["deployments"]
+        registered = {one["name"]: one["parameters"] for one in last}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        registered = {}
+    found: dict[str, dict[str, Any] | None] = {}
+    with get_client(sync_client=True) as client:
+        for name in deployment_names():
+            with contextlib.suppress(ObjectNotFound):
+                now = client.read_deployment_by_name(name).parameters
+                short = name.partition("/")[2]
+                found[short] = None if now == registered.get(short, now) else now
+    return found
+
+
+def write_project(
+    folder: Path,
+    pool: str,
+    images: Path | None,
+    working_dir: Path,
+    edited: Mapping[str, dict[str, Any] | None] | None = None,
+) -> Path:
     """Write a prefect.yaml with this installation's deployments.
 
     Args:
@@ -122,17 +153,25 @@ def write_project(folder: Path, pool: str, images: Path | None, working_dir: Pat
         pool: Work pool of the deployments.
         images: What the forms propose as the data set; the definition's own where None.
         working_dir: Folder that relative paths in the forms start at.
+        edited: From `edited_parameters`: what these deployments have been given stays, and so do
+            their schedules.
 
     Returns:
         The file.
     """
+    edited = edited or {}
     project = definition()
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(working_dir)}}
     project["pull"] = [step]
     for deployment in project["deployments"]:
         deployment["work_pool"]["name"] = pool
-        dataset = deployment["parameters"]["config"].get("dataset")
-        if dataset is not None:
+        kept = edited.get(deployment["name"])
+        if deployment["name"] in edited:
+            deployment.pop("schedules", None)  # which leaves those that there are
+        if kept is not None:
+            deployment["parameters"] = kept
+        dataset = deployment["parameters"].get("config", {}).get("dataset")
+        if dataset is not None and (images is not None or kept is None):
             dataset["images"] = str(working_dir / (images or dataset["images"]))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "prefect.yaml"

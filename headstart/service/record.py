@@ -67,6 +67,13 @@ class ServiceRecord(BaseModel):
             "reports": self.runs_url,
         }
 
+    def variables(self) -> dict[str, str]:
+        """Return what makes the prefect command and scripts talk to the server."""
+        from headstart.service.guard import auth_string
+
+        auth = {"PREFECT_API_AUTH_STRING": auth_string(self.token)} if self.token else {}
+        return {"PREFECT_API_URL": self.api_url, **auth}
+
     def write(self, store_root: Path) -> None:
         """Write the record into a store, in one step, for its owner's eyes."""
         path = record_path(store_root)

@@ -341,11 +341,12 @@ def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]
 
 def _register(wishes: Wishes, record: ServiceRecord) -> None:
     ask_with(record)
-    from headstart.service.provisioning import deploy, provision, write_project
+    from headstart.service.provisioning import deploy, edited_parameters, provision, write_project
 
     provision(wishes.pool)
     folder = wishes.store_root / FOLDER
-    project = write_project(folder, wishes.pool, wishes.images, Path.cwd())
+    edited = edited_parameters(folder)
+    project = write_project(folder, wishes.pool, wishes.images, Path.cwd(), edited)
     port = int(record.dashboard_url.rpartition(":")[2])
     deploy(project, environment_of(wishes.store_root, wishes.location, port))
 

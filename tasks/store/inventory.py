@@ -5,7 +5,7 @@ Listing and measuring change nothing, and may go on beside runs that add and rem
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Holding:
         num_rows: Rows in it.
         num_bytes: Bytes on disk.
         used_s: Unix time in seconds at which it was last made or read.
+        runs: Names of the runs in the store's runs/ that use it, the newest first.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Holding:
     num_rows: int
     num_bytes: int
     used_s: float
+    runs: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the holding as JSON data."""
@@ -43,8 +45,29 @@ class Holding:
 
 def list_holdings(store: Store) -> list[Holding]:
     """List what the store holds, the largest first."""
-    holdings = [*_collections(store), *_artefacts(store)]
+    users = _users(store)
+    holdings = [
+        replace(one, runs=tuple(users.get(f"{one.kind}/{one.name}", ())))
+        for one in (*_collections(store), *_artefacts(store))
+    ]
     return sorted(holdings, key=lambda holding: -holding.num_bytes)
+
+
+def _users(store: Store) -> dict[str, list[str]]:
+    """List the runs, the newest first, that use each "kind/name"."""
+    files = {path.stem: entries or () for path, entries in read_manifests(store)}
+    users: dict[str, list[str]] = {}
+    found = sorted((store.root / "runs").glob("*/run.json"), key=lambda path: -modified_s(path))
+    for path in found:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            for outcome in read_sealed(path)["stages"]:
+                used = {f"{outcome['name']}/{outcome['key']}"}
+                # rows/<kind>/<digest of the recipe>/…
+                places = (Path(entry.path).parts for entry in files.get(outcome["key"], ()))
+                used |= {f"{place[1]}/{place[2]}" for place in places if place[0] == "rows"}
+                for name in used:
+                    users.setdefault(name, []).append(path.parent.name)
+    return {name: list(dict.fromkeys(runs)) for name, runs in users.items()}
 
 
 def usage(store: Store, holdings: list[Holding]) -> dict[str, int]:
@@ -110,7 +133,26 @@ def _artefacts(store: Store) -> Iterator[Holding]:
             fields = read_sealed(path)
         num_rows = int(fields.get("num_rows", 0))
         used_s = modified_s(path, folder)
-        yield Holding(stage, key, folder, "", num_rows, store.num_bytes(folder), used_s)
+        what = _words(fields)
+        yield Holding(stage, key, folder, what, num_rows, store.num_bytes(folder), used_s)
+
+
+def _words(manifest: dict[str, Any]) -> str:
+    """Say of a manifest what a person knows it by: a data set, a kind of head, an accuracy."""
+    if "headline" in manifest:
+        return str(manifest["headline"])
+    told = manifest.get("key_fields", {})
+    settings = told.get(manifest.get("stage"))
+    kind = settings.get("kind") if isinstance(settings, dict) else None
+    metrics = manifest.get("metrics")
+    accuracies = [
+        f"{split} accuracy {one['accuracy']:.4f}"
+        for split, one in (metrics.items() if isinstance(metrics, dict) else ())
+        if isinstance(one, dict) and isinstance(one.get("accuracy"), float)
+    ]
+    backbone = told.get("backbone")
+    parts = [kind, backbone if isinstance(backbone, str) else None, *manifest.get("formats", ())]
+    return ", ".join([*(part for part in parts if part), *accuracies])
 
 
 def modified_s(*paths: Path) -> float:

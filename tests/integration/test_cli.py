@@ -195,7 +195,12 @@ def test_backbones_and_cuts_are_listed(pipeline: Pipeline) -> None:
     cuts = json.loads(call("cuts", pipeline.backbone, "--json").stdout)["cuts"]
     assert [cut["name"] for cut in cuts][-1] == "top"
     assert "second" in {cut["name"] for cut in cuts}
-    assert "second" in call("cuts", pipeline.backbone).output
+    shown = call("cuts", pipeline.backbone).output
+    assert "second" in shown
+    assert "recommended: top" in shown
+    natural = [cut["name"] for cut in cuts if cut["is_natural"]]
+    assert natural[-1] == "top"
+    assert f"--cut {natural[-2]} --set head.kind=tail" in shown
 
 
 def test_predict_reports_a_bad_file_and_goes_on(finished: Pipeline, tmp_path: Path) -> None:
@@ -243,7 +248,11 @@ def test_the_cache_commands_look_after_the_store(finished: Pipeline) -> None:
     store = ("--store", finished.store.root)
     holdings = json.loads(call("cache", "ls", *store, "--json").stdout)["holdings"]
     assert {"views", "bottlenecks", "head", "export"} <= {one["kind"] for one in holdings}
-    assert "bottlenecks" in call("cache", "ls", *store).output
+    shown = call("cache", "ls", *store).output
+    assert max(map(len, shown.splitlines())) <= 80
+    (run,) = (finished.store.root / "runs").iterdir()
+    assert {tuple(one["runs"]) for one in holdings} == {(run.name,)}
+    assert "linear" in {one["what"] for one in holdings if one["kind"] == "head"}
     assert "bottlenecks" in call("cache", "du", *store).output
     assert "0 damaged" in call("cache", "verify", *store).output
     assert "would be removed" in call("cache", "gc", "--views", "--dry-run", *store).output

@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import keras
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -273,6 +275,42 @@ def test_the_page_of_a_deployment_schedules_it(
         schedules = wait_for(lambda: client.read_deployment(deployment.id).schedules)
     assert len(schedules) == 1
     client.delete_deployment_schedule(deployment.id, schedules[0].id)  # or it starts more runs
+
+
+def test_what_was_changed_in_the_pages_outlives_a_restart(
+    installation: Installation, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The registration of a restart, of one deployment alone: all of them take ten times as long.
+    for name, value in installation.record.variables().items():
+        monkeypatch.setenv(name, value)
+    from headstart.service import provisioning
+
+    whole = provisioning.definition()
+    one = [each for each in whole["deployments"] if each["name"] == "retrain"]
+    monkeypatch.setattr(provisioning, "definition", lambda: deepcopy({**whole, "deployments": one}))
+    folder = installation.store / "service"
+    with temporary_settings({
+        PREFECT_API_URL: installation.record.api_url,
+        PREFECT_API_AUTH_STRING: auth_string(installation.record.token),
+    }):  # fmt: skip
+        deployment = client.read_deployment_by_name("retrain/retrain")
+        assert provisioning.edited_parameters(folder) == {"retrain": None}
+        (schedule,) = deployment.schedules
+        client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+        changed = deepcopy(deployment.parameters)
+        changed["config"]["head"] = {"epochs": 3}
+        update = DeploymentUpdate(parameters=changed)
+        client.update_deployment(deployment.id, update)
+        edited = provisioning.edited_parameters(folder)
+        assert edited == {"retrain": changed}
+        project = provisioning.write_project(
+            installation.folder / "again", "local", None, installation.folder, edited
+        )
+        provisioning.deploy(project, dict(os.environ))
+        after = client.read_deployment_by_name("retrain/retrain")
+        assert [each.active for each in after.schedules] == [True]
+        assert after.parameters == changed
+        client.update_deployment_schedule(after.id, after.schedules[0].id, active=False)
 
 
 @needs_browser
