@@ -23,7 +23,7 @@ from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.models.promotion import check_classes, promote_if_better
-from headstart.tasks.models.registry import Attempt, Registry, default_name
+from headstart.tasks.models.registry import Attempt, Registry, default_name, without_keras_file
 from headstart.tasks.progress import reporter
 from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.store.artifacts import use_store
@@ -63,6 +63,8 @@ def retrain(
     """
     started_s = time.monotonic()
     name = config.promotion.name or default_name(config.dataset.images)
+    if Path(config.backbone.name).is_dir():  # told before it trains, not after
+        raise without_keras_file(Path(config.backbone.name))
     with use_store(open_store(store)) as current, shown_in_ui():
         registry = Registry(current)
         index = index_of(dataset_stage(config.dataset))

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from headstart import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -49,3 +51,20 @@ def test_the_gpu_build_argument_names_an_extra() -> None:
     assert project["version"] == __version__
     (extra,) = re.findall(r"EXTRAS='\[(\w+)\]'", DOCKERFILE.read_text())
     assert extra in project["optional-dependencies"]
+
+
+def test_what_a_job_mounts_in_the_documentation_it_has() -> None:
+    page = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    docker, job = (yaml.safe_load(block) for block in blocks)
+    mounted = {each.split(":")[1] for each in docker["work_pool"]["job_variables"]["volumes"]}
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {one["mountPath"] for one in container["volumeMounts"]} == {"/store", "/photos"}
+    assert mounted == {"/store", "/photos"}
+    assert {one["name"] for one in container["volumeMounts"]} == {
+        one["name"] for one in pod["volumes"]
+    }
+    (run,) = re.findall(r"^docker run (?:.|\\\n)*?(--out \S+)", page, re.MULTILINE)
+    assert "/results:" in page.partition("docker run")[2].partition(run)[0]
+    assert run.startswith("--out /results/")

@@ -231,6 +231,24 @@ def test_a_model_of_other_classes_is_not_replaced_by_accident(
         assert promote(colours, "images", force=True)[0].number == 2
 
 
+def test_a_run_that_is_a_saved_model_is_refused_with_the_reason(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "model.keras").unlink()
+    (run / "saved_model").mkdir()
+    with use_store(pipeline.store), pytest.raises(ConfigError, match="has no model"):
+        promote(run, "photos", force=True)
+    told = CliRunner().invoke(app, ["sources", "add", str(run)])
+    assert isinstance(told.exception, ConfigError)
+    assert "no model.keras" in told.exception.problem
+    (tmp_path / "net").mkdir()
+    settings = ("export.formats=[keras]", f"backbone.name={tmp_path / 'net'}")
+    config = build_config(RetrainConfig, pipeline.images, settings=settings)
+    with pytest.raises(ConfigError, match="has no model"):
+        retrain.fn(config, pipeline.store.root)
+
+
 def test_retraining_on_other_classes_is_refused_before_it_trains(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:

@@ -94,8 +94,11 @@ def sources_add(
     """Register a trained model, with what it learned from, as a source."""
     from headstart.config import FinetuneConfig, SourceConfig, build_config
     from headstart.errors import ConfigError
+    from headstart.tasks.models.registry import without_keras_file
 
     model = run / "model.keras"
+    if (run / "run.json").is_file() and not model.is_file():
+        raise without_keras_file(run)
     if not model.is_file():
         raise ConfigError(
             "this is not the folder of a `headstart train` or `headstart finetune` run",

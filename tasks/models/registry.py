@@ -271,12 +271,25 @@ def check_run(run: Path) -> None:
     Raises:
         ConfigError: It is none.
     """
-    if not (run / RUN_FILE).is_file() or not (run / MODEL_FILE).is_file():
+    if (run / RUN_FILE).is_file() and not (run / MODEL_FILE).is_file():
+        raise without_keras_file(run)
+    if not (run / RUN_FILE).is_file():
         raise ConfigError(
             f"this is not the folder of a finished run, which has {RUN_FILE} and {MODEL_FILE}",
             f"{run}",
             "give the run_dir that `headstart train --json` names",
         )
+
+
+def without_keras_file(run: Path) -> ConfigError:
+    """Say that a run has no model.keras, as one over a backbone that is a SavedModel has none."""
+    return ConfigError(
+        f"the run has no {MODEL_FILE}, which is what is compared, promoted and registered: a run "
+        "over a backbone that is a SavedModel has a SavedModel alone",
+        str(run),
+        "train on a backbone of `headstart backbones` or a .keras file; saved_model/ of the run "
+        "can be served and used by `headstart predict` as it is",
+    )
 
 
 def default_name(images: Path) -> str:
