@@ -182,11 +182,13 @@ def compare(
 
 def evaluate(model: Run | str | Path, images: str | Path) -> Any:
     """Judge an exported model on labelled images: ``.metrics.accuracy``, ``.groups``."""
-    from headstart.tasks.running.tensorflow import import_tensorflow
-
-    import_tensorflow()
     from headstart.tasks.export.judging import judge
+    from headstart.tasks.export.runtimes import needs_tensorflow
 
+    if needs_tensorflow(_folder(model)):
+        from headstart.tasks.running.tensorflow import import_tensorflow
+
+        import_tensorflow()
     return judge(_folder(model), Path(images))
 
 

@@ -65,9 +65,15 @@ def pipeline_logits(
 
 
 def export_tiny(
-    folder: Path, formats: tuple[str, ...], resize: Resize = "squash", size: int = SIZE
+    folder: Path,
+    formats: tuple[str, ...],
+    resize: Resize = "squash",
+    size: int = SIZE,
+    **fields: Any,
 ) -> ModelCard:
     """Export the small classifier."""
-    card = ModelCard(class_names=CLASS_NAMES, image_size=size, resize=resize, backbone="tiny")
+    card = ModelCard(
+        class_names=CLASS_NAMES, image_size=size, resize=resize, backbone="tiny", **fields
+    )
     export_model(join(tiny_extractor(size), tiny_head(), size, resize), formats, folder, card)
     return card

@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -17,7 +18,9 @@ from headstart.tasks.backbones.backbone import load_backbone
 from headstart.tasks.backbones.content import content_digest
 from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
 from headstart.tasks.explanation.subject import load_subject
-from headstart.tasks.export.model_files import ModelCard, load_network, write_card
+from headstart.tasks.export.file_names import WRITTEN_NAMES, Format
+from headstart.tasks.export.model_files import ModelCard, write_card
+from headstart.tasks.export.runtimes import load_network
 from tests.exported import export_tiny
 from tests.pipeline import tiny_network
 
@@ -27,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    export_tiny(folder, ("keras", "saved_model", "litert"))
+    export_tiny(folder, get_args(Format))
     return folder
 
 
@@ -152,16 +155,19 @@ def flip(path: Path, place: int) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.tflite", "saved_model/saved_model.pb"])
+@pytest.mark.parametrize(
+    "name",
+    [*sorted({*WRITTEN_NAMES} - {"saved_model"}), "saved_model/saved_model.pb"],
+)
 def test_flipped_bits_in_a_model_are_found_before_it_is_loaded(
     run: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A damaged .tflite file may end the process; so no loader may see it."""
     path = run / name
-    model = run / name.partition("/")[0]
+    model = run / name.partition("/")[0].replace(".bin", ".xml")
     whole = path.read_bytes()
-    for loader in ("_load_keras", "_load_litert", "_load_saved_model"):
-        monkeypatch.setattr(f"headstart.tasks.export.model_files.{loader}", lambda path: None)
+    for loader in ("keras", "litert", "saved_model", "onnx", "openvino"):
+        monkeypatch.setattr(f"headstart.tasks.export.runtimes._load_{loader}", lambda path: None)
     places = np.random.default_rng(0).integers(0, len(whole) * 8 // 10, 25)
     for place in places.tolist():
         flip(path, place)

@@ -95,9 +95,7 @@ def predict(
             "--json and --csv exclude each other", "--json and --csv", "give one of them"
         )
     found = _find_model(model, store)
-    from headstart.tasks.running.tensorflow import import_tensorflow
-
-    import_tensorflow()
+    _import_engine(found)
     from headstart.tasks.export.predict import Predictor
     from headstart.tasks.export.prediction_output import OutputFormat, predict_to
 
@@ -116,9 +114,7 @@ def evaluate(
 ) -> None:
     """Evaluate an exported model on labelled images."""
     found = _find_model(model, store)
-    from headstart.tasks.running.tensorflow import import_tensorflow
-
-    import_tensorflow()
+    _import_engine(found)
     from headstart.tasks.export.judging import judge
     from headstart.tasks.progress import use_reporter
 
@@ -132,6 +128,16 @@ def evaluate(
         from headstart.printing import print_judgement
 
         print_judgement(plain_console(), judged)
+
+
+def _import_engine(model: Path) -> None:
+    """Import TensorFlow quietly, if it is what computes the model."""
+    from headstart.tasks.export.runtimes import needs_tensorflow
+
+    if needs_tensorflow(model):
+        from headstart.tasks.running.tensorflow import import_tensorflow
+
+        import_tensorflow()
 
 
 def _find_model(model: Path, store: Path | None) -> Path:

@@ -206,8 +206,15 @@ class EvaluationConfig(Config):
 class ExportConfig(Config):
     """In which formats the joined model is written."""
 
-    formats: tuple[Literal["keras", "saved_model", "litert"], ...] = ("keras", "saved_model")
-    """keras is always written; saved_model also takes encoded bytes; litert is for devices."""
+    formats: tuple[Literal["keras", "saved_model", "onnx", "openvino", "litert"], ...] = (
+        "keras",
+        "saved_model",
+    )
+    """keras is always written; saved_model also takes encoded bytes; onnx runs anywhere, openvino
+    fastest on Intel's processors, litert on devices."""
+    input: Literal["images", "views"] = "images"
+    """What onnx and openvino take: images of any size, which they resize themselves, or views of
+    the model's own size."""
     num_proof_images: int = Field(16, ge=1, le=1000)
     """Images on which each exported file must give the pipeline's own predictions."""
 

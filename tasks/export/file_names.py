@@ -3,14 +3,20 @@
 from pathlib import Path
 from typing import Literal
 
-Format = Literal["keras", "saved_model", "litert"]
+Format = Literal["keras", "saved_model", "onnx", "openvino", "litert"]
 """What a model can be exported to, the safest to load first: a .keras file is no program."""
 FILE_NAMES: dict[Format, str] = {
     "keras": "model.keras",
     "saved_model": "saved_model",
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
     "litert": "model.tflite",
 }
 """Name of each format's file or folder inside a run's folder."""
+WEIGHTS_SUFFIX = ".bin"
+"""Of the file beside an OpenVINO model that holds its weights."""
+WRITTEN_NAMES = (*FILE_NAMES.values(), Path(FILE_NAMES["openvino"]).stem + WEIGHTS_SUFFIX)
+"""All that exports may write into a run's folder."""
 
 
 def main_model(folder: Path) -> Path:
@@ -22,3 +28,29 @@ def main_model(folder: Path) -> Path:
     file = folder / FILE_NAMES["keras"]
     saved_model = folder / FILE_NAMES["saved_model"]
     return saved_model if saved_model.exists() and not file.exists() else file
+
+
+def kind_of(path: Path) -> Format | None:
+    """Tell the format of a model by its content.
+
+    Args:
+        path: A file, or a folder that is a SavedModel.
+
+    Returns:
+        The format; None for anything else.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if path.is_dir():
+        return "saved_model" if (path / "saved_model.pb").is_file() else None
+    with path.open("rb") as file:
+        prefix = file.read(512)
+    if prefix[4:8] == b"TFL3":  # the file identifier of the flatbuffer's schema
+        return "litert"
+    if prefix[:4] == b"PK\x03\x04":
+        return "keras"
+    if prefix[:5] == b"<?xml" and b"<net" in prefix:
+        return "openvino"
+    # Protocol buffers have no mark of their own; an ONNX file begins with field 1, its version.
+    return "onnx" if prefix[:1] == b"\x08" and path.suffix == ".onnx" else None

@@ -3,29 +3,23 @@
 Each file carries its `ModelCard` inside, so that a single file can be moved and still be used: a
 .keras file is a zip archive and gets one more member; a .tflite file gets a zip archive appended,
 as the TFLite metadata convention has it; a SavedModel has the folder ``assets.extra`` for such
-files. Keras, LiteRT and TensorFlow Serving all ignore the addition.
+files; ONNX and OpenVINO have metadata. Keras, LiteRT and TensorFlow Serving ignore the addition.
+`headstart.tasks.export.runtimes` loads what is found to be whole.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import sys
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 import headstart
 from headstart.errors import ExportError
 from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
-from headstart.tasks.export.file_names import FILE_NAMES, Format
-from headstart.tasks.store.files import without_wildcards
+from headstart.tasks.export import onnx_file, openvino_file
+from headstart.tasks.export.file_names import kind_of
 from headstart.tasks.store.fingerprint import bytes_digest, file_digest
 from headstart.tasks.store.sealing import sealed_text, unseal
 from headstart.tasks.store.versions import version_of
@@ -34,16 +28,13 @@ from headstart.tasks.views.recipes import Resize
 if TYPE_CHECKING:
     import keras
 
-Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Views uint8 [N, image_size, image_size, 3] to probabilities float32 [N, num_classes]."""
-
 _CARD_NAME = "headstart.json"
 _CARD_FOLDER = "assets.extra"  # Source: TensorFlow's SavedModel README
 _FLATBUFFER = "flatbuffer"
 _CHUNK_BYTES = 2**20
 MAX_CARD_BYTES = 64 * 2**20
-_ZIP_MAGIC = b"PK\x03\x04"
-_TFLITE_MAGIC = b"TFL3"  # the file identifier of the flatbuffer's schema, at byte 4
+_CARD_ENTRY = "headstart"
+"""Name of the card among the metadata of ONNX and OpenVINO."""
 
 
 class ModelCard(BaseModel):
@@ -57,6 +48,7 @@ class ModelCard(BaseModel):
         cut: Name of the cut that the head was trained behind.
         preprocessing: What was done to the pixels before the backbone; it is inside the model.
         storage_dtype: Type that the bottlenecks were stored and are rounded in.
+        input: What an ONNX or OpenVINO model takes: images of any size, or views of image_size.
         headstart_version: Version that wrote the model.
         tensorflow_version: TensorFlow it was written with.
         keras_version: Keras it was written with.
@@ -74,6 +66,7 @@ class ModelCard(BaseModel):
     cut: str = ""
     preprocessing: str = ""
     storage_dtype: str = "float16"
+    input: Literal["images", "views"] = "images"
     headstart_version: str = headstart.__version__
     tensorflow_version: str = version_of("tensorflow")
     keras_version: str = version_of("keras")
@@ -85,11 +78,18 @@ def write_card(path: Path, card: ModelCard) -> None:
     """Put a card into an exported file or folder.
 
     Args:
-        path: A .keras or .tflite file, or a SavedModel folder, without a card so far.
+        path: A file, or a SavedModel folder, without a card so far.
         card: The card.
     """
     card = card.model_copy(update={"digests": _digests(path)})
     text = sealed_text(card.model_dump(mode="json"))
+    kind = kind_of(path)
+    if kind == "onnx":
+        onnx_file.append_metadata(path, {_CARD_ENTRY: text, **_for_others(card)})
+        return
+    if kind == "openvino":
+        openvino_file.append_metadata(path, {_CARD_ENTRY: text, **_for_others(card)})
+        return
     if path.is_dir():
         (path / _CARD_FOLDER).mkdir(exist_ok=True)
         (path / _CARD_FOLDER / _CARD_NAME).write_text(text, encoding="utf-8")
@@ -102,7 +102,7 @@ def read_card(path: Path) -> ModelCard:
     """Read the card of an exported file or folder.
 
     Args:
-        path: A .keras or .tflite file, or a SavedModel folder.
+        path: A file of one of the formats, or a SavedModel folder.
 
     Returns:
         The card.
@@ -111,7 +111,13 @@ def read_card(path: Path) -> ModelCard:
         ExportError: There is none: the model is damaged, or was not exported by headstart.
     """
     try:
-        if path.is_dir():
+        text: str | bytes
+        kind = kind_of(path)
+        if kind == "onnx":
+            text = onnx_file.read_metadata(path)[_CARD_ENTRY]
+        elif kind == "openvino":
+            text = openvino_file.read_metadata(path)[_CARD_ENTRY]
+        elif path.is_dir():
             text = (path / _CARD_FOLDER / _CARD_NAME).read_bytes()
         else:
             with zipfile.ZipFile(path) as archive:
@@ -122,7 +128,7 @@ def read_card(path: Path) -> ModelCard:
     except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise ExportError(
             "the model has no card with its class names inside",
-            f"{path}: damaged, or not headstart's ({_first_line(error)})",
+            f"{path}: damaged, or not headstart's ({first_line(error)})",
             "give a model, or the folder of a run, that `headstart train` has written",
         ) from None
 
@@ -131,7 +137,7 @@ def check_content(path: Path, card: ModelCard) -> None:
     """Refuse a model whose bytes are not those that its card was written for.
 
     Args:
-        path: A .keras or .tflite file, or a SavedModel folder.
+        path: A file of one of the formats, or a SavedModel folder.
         card: Its own.
 
     Raises:
@@ -144,7 +150,7 @@ def check_content(path: Path, card: ModelCard) -> None:
         other = sorted(name for name, digest in card.digests.items() if now.get(name) != digest)
         reason = f"{', '.join(other)} is another one" if other else ""
     except Exception as error:  # whatever zipfile and zlib stumble on in a damaged file
-        reason = _first_line(error)
+        reason = first_line(error)
     if reason:
         raise ExportError(
             "the model is damaged",
@@ -153,43 +159,11 @@ def check_content(path: Path, card: ModelCard) -> None:
         )
 
 
-def load_network(path: Path) -> tuple[ModelCard, Network]:
-    """Load an exported model, ready to compute.
-
-    Args:
-        path: A .keras or .tflite file, a SavedModel folder, or a run's folder, of which the
-            format that is safest to load is taken.
-
-    Returns:
-        Its card and the network behind its resizing.
-
-    Raises:
-        ExportError: There is no such model, or it cannot be loaded.
-    """
-    path, kind = _locate(path)
-    check_safe(path)
-    card = read_card(path)
-    check_content(path, card)
-    loaders: dict[Format, Callable[[Path], Network]] = {
-        "saved_model": _load_saved_model,
-        "keras": _load_keras,
-        "litert": _load_litert,
-    }
-    try:
-        return card, loaders[kind](path)
-    except Exception as error:  # each loader raises whatever its parser stumbles on
-        raise ExportError(
-            "the model file cannot be loaded",
-            f"{path}: {_first_line(error)}",
-            "export the model again",
-        ) from error
-
-
 def check_safe(path: Path) -> None:
     """Refuse a model that would do more than compute, or fill the memory.
 
     Args:
-        path: A .keras or .tflite file, or a SavedModel folder.
+        path: A file of one of the formats, or a SavedModel folder.
 
     Raises:
         ExportError: It would.
@@ -197,7 +171,7 @@ def check_safe(path: Path) -> None:
     if path.is_dir():
         problem = saved_model_problem(path)
     else:
-        problem = keras_problem(path) if zipfile.is_zipfile(path) else ""
+        problem = keras_problem(path) if kind_of(path) == "keras" else ""
     if problem:
         raise ExportError(
             "the model is not loaded: it does more than compute, is too large, or is damaged",
@@ -260,19 +234,33 @@ def freeze(model: "keras.Model") -> Any:
     return fold_variables(function) if function.variables else function
 
 
+def _for_others(card: ModelCard) -> dict[str, str]:
+    """Say what other programs ask of a model's metadata, each by itself, as JSON or plain text."""
+    return {
+        "class_names": json.dumps(card.class_names, ensure_ascii=False),
+        "input": card.input,
+        "image_size": str(card.image_size),
+        "resize": f"{card.resize}, bilinear with antialiasing",
+        "preprocessing": "inside the model, which takes RGB of 0 to 255",
+    }
+
+
 def _digests(path: Path) -> dict[str, str]:
     """Return the SHA-256 of each part of an exported model, but of its card."""
     if path.is_dir():
         card = path / _CARD_FOLDER / _CARD_NAME
         files = (item for item in sorted(path.rglob("*")) if item.is_file() and item != card)
         return {item.relative_to(path).as_posix(): file_digest(item) for item in files}
-    with path.open("rb") as file:
-        is_archive = file.read(4) == _ZIP_MAGIC
+    kind = kind_of(path)
+    if kind == "onnx":
+        return {"network": onnx_file.network_digest(path)}
+    if kind == "openvino":
+        return openvino_file.part_digests(path)
     if not zipfile.is_zipfile(path):
         return {_FLATBUFFER: file_digest(path)}
     with zipfile.ZipFile(path) as archive:
         members = [item for item in archive.infolist() if item.filename != _CARD_NAME]
-        if is_archive:
+        if kind == "keras":
             return {item.filename: _member_digest(archive, item) for item in members}
         start = min(item.header_offset for item in archive.infolist())
     return {_FLATBUFFER: bytes_digest(path.read_bytes()[:start])}
@@ -286,101 +274,7 @@ def _member_digest(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
     return digest.hexdigest()
 
 
-def _open_litert(path: Path) -> Any:
-    import tensorflow as tf
-
-    with warnings.catch_warnings():
-        # It warns at each use that it will move to a package of its own: TensorFlow is pinned to
-        # releases that still have it, so a user can do nothing about that.
-        warnings.simplefilter("ignore", UserWarning)
-        interpreter = tf.lite.Interpreter(model_path=str(path))
-    with _without_info_lines():
-        interpreter.allocate_tensors()
-    return interpreter
-
-
-@contextlib.contextmanager
-def _without_info_lines() -> Iterator[None]:
-    """Keep LiteRT's C++ from telling on file descriptor 2 which delegate it chose."""
-    with open(os.memfd_create("litert"), "w+b") as aside:  # noqa: PTH123
-        sys.stderr.flush()
-        real = os.dup(2)
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(real, 2)
-            os.close(real)
-            aside.seek(0)
-            for line in aside.read().decode(errors="replace").splitlines():
-                if not line.startswith("INFO:"):
-                    print(line, file=sys.stderr)
-
-
-def _locate(path: Path) -> tuple[Path, Format]:
-    problem = (
-        "not a model: expected a .keras or .tflite file, a SavedModel folder or a run's folder"
-    )
-    if path.is_dir():
-        if (path / "saved_model.pb").is_file():
-            return path, "saved_model"
-        for kind in get_args(Format):
-            if (path / FILE_NAMES[kind]).exists():
-                return path / FILE_NAMES[kind], kind
-        names = ", ".join(FILE_NAMES.values())
-        raise ExportError(problem, f"{path}: a folder with none of {names}", "check the path")
-    try:
-        with path.open("rb") as file:
-            prefix = file.read(8)
-    except OSError as error:
-        raise ExportError(
-            problem, f"{path}: {(error.strerror or '').lower()}", "check the path"
-        ) from None
-    if prefix[4:8] == _TFLITE_MAGIC:
-        return path, "litert"
-    if prefix[:4] == _ZIP_MAGIC:
-        return path, "keras"
-    raise ExportError(problem, f"{path}: another kind of file", "check the path")
-
-
-def _load_saved_model(path: Path) -> Network:
-    import tensorflow as tf
-
-    with without_wildcards(path) as plain:
-        loaded = tf.saved_model.load(str(plain))
-
-    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Looked up each time: a signature alone does not keep what it computes with alive.
-        signature = loaded.signatures["serving_views"]
-        probabilities: NDArray[np.float32] = signature(tf.constant(views))["probabilities"].numpy()
-        return probabilities
-
-    return network
-
-
-def _load_keras(path: Path) -> Network:
-    import tensorflow as tf
-
-    forward = freeze(read_keras(path))
-
-    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        probabilities: NDArray[np.float32] = forward(tf.constant(views))[1].numpy()
-        return probabilities
-
-    return network
-
-
-def _load_litert(path: Path) -> Network:
-    interpreter = _open_litert(path)
-    runner = interpreter.get_signature_runner()
-
-    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        rows = [runner(views=view[np.newaxis])["probabilities"] for view in views]
-        return np.concatenate(rows)
-
-    return network
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error of another library says, short enough for a message."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,11 +22,17 @@ from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import use_pixels
 from headstart.tasks.export.image_files import FoundFile, find_images, read_image_file
-from headstart.tasks.export.model_files import ModelCard, Network, load_network
-from headstart.tasks.views.augment import plain_view
+from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.export.runtimes import Network, load_network, needs_tensorflow
+from headstart.tasks.views.pillow_view import pillow_view
+from headstart.tasks.views.recipes import Resize
 
 Item = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Image.Image
 """One image: a path, the bytes of a file, RGB pixels uint8 [H, W, 3], or a Pillow image."""
+View = NDArray[np.uint8]
+"""Pixels as the network takes them, [image_size, image_size, 3]."""
+MakeView = Callable[[NDArray[np.uint8], int, Resize], View]
+"""From pixels of any size, the side of the view, and how it is made."""
 OnBad = Callable[[str, str], None]
 """Called with the path of a file that cannot be predicted and the reason."""
 
@@ -70,26 +75,26 @@ class Predictor:
     Args:
         card: What the model says of itself.
         network: Views to probabilities.
+        make_view: Resizes an image; by TensorFlow, as in training, where not given.
 
     Attributes:
         card: What the model says of itself: class names, image size and more.
     """
 
-    def __init__(self, card: ModelCard, network: Network) -> None:
+    def __init__(
+        self, card: ModelCard, network: Network, make_view: MakeView | None = None
+    ) -> None:
         self.card = card
         self._network = network
-        self._resize = tf.function(
-            lambda pixels: plain_view(pixels, card.image_size, card.resize),
-            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
-            autograph=False,
-        )
+        self._make_view = make_view or _tensorflow_view(card)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Load an exported model.
 
         Args:
-            path: A run's folder, a .keras file, a SavedModel folder or a .tflite file.
+            path: A run's folder, a SavedModel folder, or a .keras, .onnx, .xml or .tflite file.
+                The last three need no TensorFlow.
 
         Returns:
             A predictor.
@@ -97,7 +102,8 @@ class Predictor:
         Raises:
             ExportError: There is no such model, it cannot be loaded, or it is not headstart's.
         """
-        return cls(*load_network(Path(path)))
+        make_view = None if needs_tensorflow(Path(path)) else pillow_view
+        return cls(*load_network(Path(path)), make_view)
 
     def predict(self, items: Item | Sequence[Item], top_k: int = 5) -> list[Prediction]:
         """Predict images that are at hand.
@@ -182,8 +188,7 @@ class Predictor:
         return use_pixels(data, MAX_PIXELS, self._resized)
 
     def _resized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        view: NDArray[np.uint8] = self._resize(tf.constant(pixels)).numpy()
-        return view
+        return self._make_view(pixels, self.card.image_size, self.card.resize)
 
     def _view_or_raise(self, item: Item, position: int) -> NDArray[np.uint8]:
         try:
@@ -202,6 +207,24 @@ class Predictor:
             return _Read(found.path, None, error.received)
         except MemoryError:
             return _Read(found.path, None, "too large for the memory that is left")
+
+
+def _tensorflow_view(card: ModelCard) -> MakeView:
+    import tensorflow as tf
+
+    from headstart.tasks.views.augment import plain_view
+
+    traced = tf.function(
+        lambda pixels: plain_view(pixels, card.image_size, card.resize),
+        input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+        autograph=False,
+    )
+
+    def make_view(pixels: NDArray[np.uint8], image_size: int, resize: Resize) -> View:
+        view: View = traced(tf.constant(pixels)).numpy()
+        return view
+
+    return make_view
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from headstart.errors import ExportError
 from headstart.tasks.dataset.decode import decode_image
-from headstart.tasks.export.file_names import FILE_NAMES
+from headstart.tasks.export.file_names import FILE_NAMES, Format
 from headstart.tasks.export.joining import PROBABILITIES, VIEW
-from headstart.tasks.export.model_files import ModelCard, load_network, read_keras
+from headstart.tasks.export.model_files import ModelCard, read_keras
+from headstart.tasks.export.runtimes import load_network
 from headstart.tasks.export.writing import decode_in_graph
 from headstart.tasks.store.files import without_wildcards
 from headstart.tasks.views.augment import plain_view
@@ -27,8 +28,24 @@ Another batch size or format orders float32 sums differently: about 1e-6 of a va
 far above noise and far below what a wrong resize, channel order or weight makes. Behind a float16
 rounding, noise can push a value over to the next float16, 2**-11 = 5e-4 of it away."""
 
-LITERT_TOLERANCE = 1e-3
-"""The least tolerance for LiteRT, whose kernels (XNNPACK) fuse and order sums their own way."""
+OTHER_TOLERANCE = 1e-3
+"""The least tolerance for other engines, whose kernels fuse and order sums their own way."""
+OTHER_ENGINES: tuple[Format, ...] = ("onnx", "openvino", "litert")
+"""Formats that TensorFlow does not compute."""
+
+
+class Proof(NamedTuple):
+    """What a file gave for the proof images.
+
+    Attributes:
+        largest_difference: Of a probability.
+        num_same_labels: Of how many images the likeliest class is the pipeline's.
+        num_images: Number of images.
+    """
+
+    largest_difference: float
+    num_same_labels: int
+    num_images: int
 
 
 class _Answer(NamedTuple):
@@ -45,7 +62,7 @@ def prove(
     encoded_images: Sequence[bytes],
     logits: NDArray[np.float32],
     max_pixels: int,
-) -> float:
+) -> dict[Format, Proof]:
     """Read every exported model back and compare its predictions with the pipeline's.
 
     Args:
@@ -57,19 +74,20 @@ def prove(
         max_pixels: Images with more pixels are refused.
 
     Returns:
-        The largest absolute difference of any probability.
+        What each format gave.
 
     Raises:
         ExportError: A format differs by more than its tolerance.
     """
     expected = tf.nn.softmax(logits).numpy()
     images = [decode_image(data, max_pixels) for data in encoded_images]
-    worst = 0.0
-    for path, answer in _answers(folder, card, encoded_images, images):
-        difference = float(np.max(np.abs(answer.probabilities - expected[answer.rows])))
+    proofs: dict[Format, Proof] = {}
+    for kind, answer in _answers(folder, card, encoded_images, images):
+        path, wanted = folder / FILE_NAMES[kind], expected[answer.rows]
+        difference = float(np.max(np.abs(answer.probabilities - wanted)))
         tolerance = TOLERANCES[card.storage_dtype]
-        if path.name == FILE_NAMES["litert"]:
-            tolerance = max(tolerance, LITERT_TOLERANCE)
+        if kind in OTHER_ENGINES:
+            tolerance = max(tolerance, OTHER_TOLERANCE)
         if not difference <= tolerance:  # so that NaN fails too
             raise ExportError(
                 "the exported model's probabilities differ from the pipeline's by more than "
@@ -77,8 +95,14 @@ def prove(
                 f"{path}: {answer.way} differs by {difference:.3g}",
                 "export again; if it persists, report it with the backbone and the cut",
             )
-        worst = max(worst, difference)
-    return worst
+        same = int((answer.probabilities.argmax(axis=1) == wanted.argmax(axis=1)).sum())
+        earlier = proofs.get(kind, Proof(0.0, 0, 0))
+        proofs[kind] = Proof(
+            max(earlier.largest_difference, difference),
+            earlier.num_same_labels + same,
+            earlier.num_images + len(answer.rows),
+        )
+    return proofs
 
 
 def exact_rows(
@@ -104,19 +128,26 @@ def exact_rows(
 
 def _answers(
     folder: Path, card: ModelCard, encoded: Sequence[bytes], images: list[NDArray[np.uint8]]
-) -> Iterator[tuple[Path, _Answer]]:
+) -> Iterator[tuple[Format, _Answer]]:
     saved_model = folder / FILE_NAMES["saved_model"]
     if saved_model.exists():
         for answer in _ask_saved_model(saved_model, encoded, images):
-            yield saved_model, answer
+            yield "saved_model", answer
     else:  # a SavedModel is made from the .keras file, so that its proof would be the same again
-        path = folder / FILE_NAMES["keras"]
-        yield path, _ask_keras(path, images)
-    litert = folder / FILE_NAMES["litert"]
-    if litert.exists():
-        views = [plain_view(image, card.image_size, card.resize) for image in images]
-        probabilities = load_network(litert)[1](np.stack(views))
-        yield litert, _Answer("a view", list(range(len(images))), probabilities)
+        yield "keras", _ask_keras(folder / FILE_NAMES["keras"], images)
+    for kind in OTHER_ENGINES:
+        path = folder / FILE_NAMES[kind]
+        if not path.exists():
+            continue
+        network = load_network(path)[1]
+        # At their own sizes where the model resizes them itself.
+        whole = kind != "litert" and card.input == "images"
+        views = images if whole else [
+            plain_view(image, card.image_size, card.resize).numpy() for image in images
+        ]  # fmt: skip
+        rows = [network(view[np.newaxis]) for view in views]
+        way = "an image" if whole else "a view"
+        yield kind, _Answer(way, list(range(len(images))), np.concatenate(rows))
 
 
 def _ask_keras(path: Path, images: list[NDArray[np.uint8]]) -> _Answer:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from headstart.config import ExportConfig
 from headstart.tasks.backbones.cuts import PIXELS
@@ -19,6 +20,17 @@ from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.views.addresses import plain_rows
 
 
+class FormatProof(BaseModel):
+    """What an exported file gave for the proof images, in its own runtime."""
+
+    model_config = ConfigDict(frozen=True)
+
+    largest_difference: float
+    """Of a probability."""
+    num_same_labels: int
+    num_images: int
+
+
 class ExportManifest(Manifest):
     """A joined model in the formats asked for."""
 
@@ -27,6 +39,12 @@ class ExportManifest(Manifest):
     """Between the probabilities of the exported files and the pipeline's own."""
     proven_against: str = ""
     """What they were compared with, where it was something else."""
+    proofs: dict[str, FormatProof] = {}
+    """By format: what each gave in its own runtime."""
+
+
+PORTABLE = {"onnx", "openvino"}
+"""Formats that can take images of any size, or views alone."""
 
 
 class Exported(Protocol):
@@ -133,35 +151,37 @@ class BehindBackbone:
 
 
 def _export_key(exported: Exported, trained: HeadManifest, config: ExportConfig) -> dict[str, Any]:
-    return {
+    fields = {
         "head": trained.key,
         **exported.export_key(),
         "formats": sorted({"keras", *config.formats}),
         "num_proof_images": config.num_proof_images,
     }
+    if PORTABLE & set(config.formats):
+        fields["input"] = config.input
+    return fields
 
 
 def _export(folder: Path, exported: Exported, trained: HeadManifest, config: ExportConfig) -> Made:
     from headstart.tasks.export.proof import prove
     from headstart.tasks.export.writing import export_model, formats_of
 
-    network, card = open_head(trained), exported.card()
+    network = open_head(trained)
+    card = exported.card().model_copy(update={"input": config.input})
     joined = exported.join(network)
     formats = formats_of(joined, config.formats)
     export_model(joined, formats, folder, card)
     images, rows = exported.proof(config.num_proof_images)
     logits = np.asarray(network(rows.astype(np.float32), training=False))
-    difference = prove(folder, card, images, logits, exported.max_pixels)
+    proofs = prove(folder, card, images, logits, exported.max_pixels)
     count = len(images)
-    return Made(
-        count,
-        count,
-        fields={
-            "formats": formats,
-            "largest_difference": difference,
-            "proven_against": exported.proven_against,
-        },
-    )
+    told = {
+        "formats": formats,
+        "largest_difference": max(proof.largest_difference for proof in proofs.values()),
+        "proofs": {kind: proof._asdict() for kind, proof in proofs.items()},
+        "proven_against": exported.proven_against,
+    }
+    return Made(count, count, fields=told)
 
 
 def _describe(made: ExportManifest) -> str:

@@ -20,6 +20,7 @@ from headstart.tasks.export.model_files import (
     read_keras,
     write_card,
 )
+from headstart.tasks.export.portable import write_onnx, write_openvino
 from headstart.tasks.views.augment import plain_view
 
 LABELS_NAME, CARD_NAME = "labels.txt", "model.json"
@@ -47,7 +48,8 @@ def export_model(
       photos by their EXIF orientation;
     - ``serving_views``: ``views`` uint8 [N, image_size, image_size, 3], resized already.
 
-    The .tflite file takes one such view: ``views`` uint8 [1, image_size, image_size, 3].
+    The .tflite file takes one such view: ``views`` uint8 [1, image_size, image_size, 3]. ONNX and
+    OpenVINO files take what the card says: ``images`` or ``views``, as those signatures do.
 
     Args:
         model: From `headstart.tasks.export.joining.join`.
@@ -180,7 +182,12 @@ def _write_litert(_: ModelCard, network: Any, path: Path) -> None:
 
 
 _Writer = Callable[[ModelCard, Any, Path], None]
-_WRITERS: dict[Format, _Writer] = {"saved_model": _write_saved_model, "litert": _write_litert}
+_WRITERS: dict[Format, _Writer] = {
+    "saved_model": _write_saved_model,
+    "litert": _write_litert,
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+}
 
 
 def _function(call: Callable[[Any], Any], spec: tf.TensorSpec) -> Any:
@@ -196,7 +203,7 @@ def _check_size(model: keras.Model) -> None:
     num_bytes = 4 * model.count_params()
     if num_bytes > MAX_GRAPH_BYTES:
         raise ExportError(
-            "the weights are too large for a SavedModel or LiteRT file "
+            "the weights are too large for any format but keras "
             f"({MAX_GRAPH_BYTES:,} bytes at most)",
             f"weights of {num_bytes:,} bytes",
             "export the keras format alone: --set export.formats=[keras]",

@@ -35,7 +35,7 @@ from headstart.tasks.evaluation.findings import (
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
-from headstart.tasks.export.file_names import FILE_NAMES, main_model
+from headstart.tasks.export.file_names import WRITTEN_NAMES, main_model
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.running.stage import Outcome, mending_damage
@@ -122,7 +122,7 @@ def open_run_folder(
         TOP_LOSSES_FILE,
         "tensorboard",
         "crash",
-        *FILE_NAMES.values(),
+        *WRITTEN_NAMES,
     ):
         _remove(folder / name)
     for name in written_besides:

@@ -29,7 +29,7 @@ from headstart.config import (
     Rotation,
 )
 from headstart.errors import ConfigError
-from headstart.tasks.views.recipes import Resize
+from headstart.tasks.views.recipes import MAX_PADDED_PIXELS, Resize
 
 NUM_CROP_ATTEMPTS = 10
 """Draws of a crop before the whole image is taken.
@@ -39,9 +39,6 @@ MAX_CUTOUT_ASPECT_RATIO = 1 / 0.3
 Source: Zhong et al., Random Erasing Data Augmentation, 2017 (r1 = 0.3)."""
 GRAY = 128.0
 """Pixel value of a gray cutout: the middle of [0, 255], about what an input layer maps to 0."""
-MAX_PADDED_PIXELS = 2**26
-"""Of the square that an image is padded to and then resized; of a larger one, the long side is
-resized before the padding. Resizing is separable: the last bit of a float may differ, no more."""
 FIXED_POINT = 256
 """Steps a gray level when pixels are summed as integers."""
 

@@ -13,6 +13,9 @@ VIEWS_VERSION = 1
 """Bump by hand when the same recipe gives other pixels."""
 
 Resize = Literal["squash", "crop", "pad"]
+MAX_PADDED_PIXELS = 2**26
+"""Of the square that an image is padded to and then resized; of a larger one, the long side is
+resized before the padding. Resizing is separable: the last bit of a float may differ, no more."""
 
 
 def plain_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:

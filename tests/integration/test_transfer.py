@@ -208,3 +208,19 @@ def test_two_runs_with_the_same_seeds_are_the_same(finished: Pipeline, tmp_path:
     second = transfer.fn(finished.config("head.dropout=0.3"), store)
     assert statuses(second)["head"] == "miss"
     assert second.metrics == first.metrics
+
+
+def test_other_engines_are_proven_and_their_files_go_with_the_run(finished: Pipeline) -> None:
+    pytest.importorskip("ai_edge_litert", reason="the extra litert is not installed")
+    summary = finished.run("export.formats=[onnx, openvino, litert]")
+    names = {path.name for path in Path(summary.run_dir).iterdir()}
+    assert names >= {"model.keras", "model.onnx", "model.xml", "model.bin", "model.tflite"}
+    found = finished.store.manifests("export")
+    (manifest,) = (one for one in found if "onnx" in one["formats"])
+    assert manifest["proofs"].keys() == {"keras", "onnx", "openvino", "litert"}
+    for proof in manifest["proofs"].values():
+        assert proof["num_same_labels"] == proof["num_images"] == 2
+        assert proof["largest_difference"] <= manifest["largest_difference"] < 1e-3
+    views = finished.run("export.formats=[onnx]", "export.input=views")
+    assert statuses(views)["export"] == "miss"
+    assert statuses(finished.run("export.input=views"))["export"] == "hit"

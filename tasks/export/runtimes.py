@@ -1,0 +1,233 @@
+"""Exported models ready to compute, each in its own engine; only those of TensorFlow import it."""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import ExportError
+from headstart.tasks.export.file_names import FILE_NAMES, Format, kind_of
+from headstart.tasks.export.model_files import (
+    ModelCard,
+    check_content,
+    check_safe,
+    first_line,
+    freeze,
+    read_card,
+    read_keras,
+)
+from headstart.tasks.store.files import without_wildcards
+
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Views uint8 [N, image_size, image_size, 3] to probabilities float32 [N, num_classes]."""
+LITERT_PACKAGE = "ai_edge_litert"
+"""LiteRT without TensorFlow, which has an interpreter of its own."""
+
+
+def load_network(path: Path) -> tuple[ModelCard, Network]:
+    """Load an exported model, ready to compute.
+
+    Args:
+        path: A file of one of the formats, a SavedModel folder, or a run's folder, of which the
+            format that is safest to load is taken.
+
+    Returns:
+        Its card and the network behind its resizing.
+
+    Raises:
+        ExportError: There is no such model, or it cannot be loaded.
+    """
+    path, kind = locate(path)
+    check_safe(path)
+    card = read_card(path)
+    check_content(path, card)
+    loaders: dict[Format, Callable[[Path], Network]] = {
+        "saved_model": _load_saved_model,
+        "keras": _load_keras,
+        "litert": _load_litert,
+        "onnx": _load_onnx,
+        "openvino": _load_openvino,
+    }
+    try:
+        return card, loaders[kind](path)
+    except ExportError:
+        raise
+    except Exception as error:  # each loader raises whatever its parser stumbles on
+        raise ExportError(
+            "the model file cannot be loaded",
+            f"{path}: {first_line(error)}",
+            "export the model again",
+        ) from error
+
+
+def needs_tensorflow(path: Path) -> bool:
+    """Say whether a model is computed by TensorFlow.
+
+    Args:
+        path: As for `load_network`.
+
+    Raises:
+        ExportError: There is no such model.
+    """
+    kind = locate(path)[1]
+    return kind in ("keras", "saved_model") or (kind == "litert" and not find_spec(LITERT_PACKAGE))
+
+
+def locate(path: Path) -> tuple[Path, Format]:
+    """Find a model.
+
+    Args:
+        path: As for `load_network`.
+
+    Returns:
+        The file or SavedModel folder, and its format.
+
+    Raises:
+        ExportError: There is no such model.
+    """
+    problem = (
+        "not a model: expected a .keras, .onnx, .xml or .tflite file, a SavedModel folder or a "
+        "run's folder"
+    )
+    try:
+        if (kind := kind_of(path)) is not None:
+            return path, kind
+    except OSError as error:
+        raise ExportError(
+            problem, f"{path}: {(error.strerror or '').lower()}", "check the path"
+        ) from None
+    if not path.is_dir():
+        raise ExportError(problem, f"{path}: another kind of file", "check the path")
+    for kind in get_args(Format):
+        if (path / FILE_NAMES[kind]).exists():
+            return path / FILE_NAMES[kind], kind
+    names = ", ".join(FILE_NAMES.values())
+    raise ExportError(problem, f"{path}: a folder with none of {names}", "check the path")
+
+
+def _load_saved_model(path: Path) -> Network:
+    import tensorflow as tf
+
+    with without_wildcards(path) as plain:
+        loaded = tf.saved_model.load(str(plain))
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Looked up each time: a signature alone does not keep what it computes with alive.
+        signature = loaded.signatures["serving_views"]
+        probabilities: NDArray[np.float32] = signature(tf.constant(views))["probabilities"].numpy()
+        return probabilities
+
+    return network
+
+
+def _load_keras(path: Path) -> Network:
+    import tensorflow as tf
+
+    forward = freeze(read_keras(path))
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities: NDArray[np.float32] = forward(tf.constant(views))[1].numpy()
+        return probabilities
+
+    return network
+
+
+def _load_onnx(path: Path) -> Network:
+    with needs_package("ONNX Runtime", "onnxruntime"):
+        import onnxruntime
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    there = onnxruntime.get_available_providers()
+    session = onnxruntime.InferenceSession(
+        str(path), providers=[name for name in wanted if name in there]
+    )
+    name = session.get_inputs()[0].name
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities: NDArray[np.float32] = session.run(["probabilities"], {name: views})[0]
+        return probabilities
+
+    return network
+
+
+def _load_openvino(path: Path) -> Network:
+    with needs_package("OpenVINO", "headstart[openvino]"):
+        import openvino
+    # float32, where some processors would take bfloat16 for faster: the labels are proven with it.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", exact)
+    output = compiled.output("probabilities")
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.array(compiled(views)[output])  # a copy: the engine writes into its own again
+
+    return network
+
+
+def _load_litert(path: Path) -> Network:
+    interpreter = _open_litert(path)
+    runner = interpreter.get_signature_runner()
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        rows = [runner(views=view[np.newaxis])["probabilities"] for view in views]
+        return np.concatenate(rows)
+
+    return network
+
+
+def _open_litert(path: Path) -> Any:
+    if find_spec(LITERT_PACKAGE):
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter  # noqa: N806
+    with warnings.catch_warnings():
+        # TensorFlow's own warns at each use that it will move to that other package.
+        warnings.simplefilter("ignore", UserWarning)
+        with _without_info_lines():
+            interpreter = Interpreter(model_path=str(path))
+            interpreter.allocate_tensors()
+    return interpreter
+
+
+@contextlib.contextmanager
+def _without_info_lines() -> Iterator[None]:
+    """Keep LiteRT's C++ from telling on file descriptor 2 which delegate it chose."""
+    with open(os.memfd_create("litert"), "w+b") as aside:  # noqa: PTH123
+        sys.stderr.flush()
+        real = os.dup(2)
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            aside.seek(0)
+            for line in aside.read().decode(errors="replace").splitlines():
+                if not line.startswith("INFO:"):
+                    print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def needs_package(name: str, install: str) -> Iterator[None]:
+    """Say what to install, where importing a package fails.
+
+    Args:
+        name: What the package does, for the message.
+        install: What pip is told.
+
+    Raises:
+        ExportError: It is not there.
+    """
+    try:
+        yield
+    except ImportError as error:
+        problem = f"{name} is not installed, and this format needs it"
+        raise ExportError(problem, str(error), f"pip install '{install}'") from None
