@@ -22,7 +22,7 @@ from headstart.tasks.dataset.file_cache import Verdict
 from headstart.tasks.dataset.index import natural_key
 from headstart.tasks.dataset.inspection import InspectedImage
 from headstart.tasks.dataset.listing import ListedImage
-from headstart.tasks.dataset.splits import split_images
+from headstart.tasks.dataset.splits import resolve_duplicates, split_images
 from headstart.tasks.running.task_options import is_worth_retrying
 
 
@@ -531,6 +531,32 @@ def test_training_copy_of_a_held_out_image_is_left_out(tmp_path):
     found = problem(index, "train/a/seen.png")
     assert found.kind == "straddling_duplicate"
     assert "test/a/x.png in test has the same bytes" in found.reason
+
+
+class CountedPath(str):
+    """A path that counts how often it is compared with another."""
+
+    num_compared = 0
+
+    def __lt__(self, other):
+        type(self).num_compared += 1
+        return str.__lt__(self, other)
+
+
+def test_many_copies_under_two_labels_are_told_apart_without_comparing_each_with_each():
+    verdict = Verdict(reason=None, width=1, height=1, format="PNG")
+    copies = [
+        InspectedImage(
+            ListedImage(CountedPath(f"{number:04}.png"), "", "ab"[number % 2], None), "d", verdict
+        )
+        for number in reversed(range(1000))
+    ]
+    kept, problems = resolve_duplicates(copies)
+    assert kept == []
+    reasons = {str(problem.path): problem.reason for problem in problems}
+    assert "labelled b, but 0000.png has the same bytes and is labelled a" in reasons["0999.png"]
+    assert "labelled a, but 0001.png has the same bytes and is labelled b" in reasons["0000.png"]
+    assert CountedPath.num_compared < 50_000
 
 
 def test_same_bytes_under_two_labels_are_all_left_out(tmp_path):

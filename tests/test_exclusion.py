@@ -7,7 +7,10 @@ import pytest
 from headstart.config import DatasetConfig, load_config
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index
-from headstart.tasks.dataset.exclusion import read_exclusions
+from headstart.tasks.dataset.exclusion import Exclusions, read_exclusions
+from headstart.tasks.dataset.file_cache import Verdict
+from headstart.tasks.dataset.inspection import InspectedImage
+from headstart.tasks.dataset.listing import ListedImage
 from tests.pipeline import Pipeline, write_images
 
 
@@ -71,3 +74,25 @@ def test_excluding_an_image_retrains_the_head_alone(finished: Pipeline, tmp_path
     summary = finished.run(f"dataset.exclude={exclude}")
     config = load_config(file=Path(summary.run_dir) / "config.yaml")
     assert config.dataset.exclude == exclude
+
+
+class _Counted(frozenset[str]):
+    """A set that counts how often it is joined with another."""
+
+    num_unions = 0
+
+    def __or__(self, other: object) -> frozenset[str]:  # type: ignore[override]
+        type(self).num_unions += 1
+        return frozenset.__or__(self, other)  # type: ignore[operator]
+
+
+def test_the_list_is_put_together_once_not_for_each_image() -> None:
+    verdict = Verdict(reason=None, width=1, height=1, format="PNG")
+    images = [
+        InspectedImage(ListedImage(f"a/{number}.png", "", "a", None), f"{number:064x}", verdict)
+        for number in range(50)
+    ]
+    exclusions = Exclusions("list", _Counted({f"{3:064x}"}), _Counted({"a/7.png"}))
+    kept, problems = exclusions.apply(images)
+    assert (len(kept), [problem.path for problem in problems]) == (48, ["a/3.png", "a/7.png"])
+    assert _Counted.num_unions == 1

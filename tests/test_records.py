@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from headstart.errors import DamagedShardError, RecordError
-from headstart.tasks.store import records, row_reader
+from headstart.tasks.store import artifacts, records, row_reader
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.fingerprint import bytes_digest
 from headstart.tasks.store.records import RowCollection, RowId, RowReader
@@ -161,6 +161,53 @@ def test_a_flipped_bit_under_an_unchanged_time_is_found_when_read(store: Store) 
         collection.select(row_ids(5))
     assert collection.missing(row_ids(5)) == row_ids(5)
     assert list((store.root / "set-aside").rglob("*.tfrecord"))
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the files that are hashed."""
+    names: list[str] = []
+    original = artifacts.file_digest
+
+    def counting(path: Path) -> str:
+        names.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(artifacts, "file_digest", counting)
+    return names
+
+
+def test_a_shard_is_hashed_once_however_often_it_is_opened(
+    store: Store, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = make(store)
+    fill(collection, row_ids(5))
+    (path,) = collection.folder.glob("*.tfrecord")
+    hashed.clear()
+    for _ in range(2):  # written just now: it may be written again under the same time
+        assert_holds(collection.select(row_ids(5)), row_ids(5))
+    assert hashed == [path.name] * 2
+    monkeypatch.setattr(row_reader, "SETTLED_S", -1.0)
+    for _ in range(3):
+        assert_holds(collection.select(row_ids(5)), row_ids(5))
+    assert hashed == [path.name] * 3
+
+
+def test_a_shard_that_is_damaged_after_it_was_hashed_is_found(
+    store: Store, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_reader, "SETTLED_S", -1.0)
+    collection = make(store)
+    fill(collection, row_ids(5))
+    (path,) = collection.folder.glob("*.tfrecord")
+    collection.select(row_ids(5))
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    while path.stat().st_ctime_ns == stat.st_ctime_ns:  # the file system's clock ticks slowly
+        path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(DamagedShardError, match="set aside"):
+        collection.select(row_ids(5))
 
 
 def test_a_copied_store_is_read_without_computing_again(store: Store, tmp_path: Path) -> None:

@@ -40,9 +40,10 @@ class Exclusions:
             image that is there.
         """
         kept, problems = [], []
-        unmet = self.digests | self.paths
+        named = self.digests | self.paths
+        unmet = set(named)
         for image in images:
-            names = {image.digest, image.listed.path} & (self.digests | self.paths)
+            names = {image.digest, image.listed.path} & named
             if names:
                 unmet -= names
                 problems.append(Problem(image.listed.path, "excluded", f"excluded by {self.name}"))

@@ -125,11 +125,12 @@ def resolve_duplicates(
 
 
 def _conflicts(copies: list[InspectedImage]) -> Iterable[Problem]:
+    by_path = sorted((copy.listed for copy in copies), key=lambda listed: listed.path)
+    first = by_path[0]
+    # The first of another label than the first's: what copies of the first's label are told.
+    second = next(listed for listed in by_path if listed.label != first.label)
     for copy in copies:
-        other = min(
-            (c.listed for c in copies if c.listed.label != copy.listed.label),
-            key=lambda listed: listed.path,
-        )
+        other = second if copy.listed.label == first.label else first
         reason = f"labelled {copy.listed.label}, but {other.path} has the same bytes and is "
         yield Problem(copy.listed.path, "label_conflict", f"{reason}labelled {other.label}")
 

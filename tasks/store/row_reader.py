@@ -1,7 +1,10 @@
 """Reading chosen rows of a collection, in any order, from however many shards."""
 
+import contextlib
+import time
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +24,11 @@ RESIDENT_BYTES = 2**30
 pages as they are needed. What is read is the same."""
 MAX_OPEN_SHARDS = 64
 """Shards that a reader keeps open at once; a process may have 1,024 files open by default."""
+SETTLED_S = 2.0
+"""A file that was changed no longer ago than this may be changed again under the same time."""
+_hashed: dict[Path, tuple[object, ...]] = {}
+"""Shards that this process has hashed, and what marked their state then: a run's head, evaluation
+and export open the same ones, gigabytes of them."""
 
 
 class RowReader:
@@ -86,6 +94,29 @@ class RowReader:
         return rows.view(self.dtype).reshape(len(positions), *self.shape)
 
 
+def _is_whole(collection: "RowCollection", shard: Shard) -> bool:
+    """Hash a shard, unless this process has, and nothing was written into its file since."""
+    path = collection.store.root / shard.entry.path
+    known = _state(path, shard)
+    if known is not None and _hashed.get(path) == known:
+        return True
+    if not collection.store.holds(shard.entry, thorough=True):
+        return False
+    if known is not None and _state(path, shard) == known:
+        _hashed[path] = known
+    return True
+
+
+def _state(path: Path, shard: Shard) -> tuple[object, ...] | None:
+    """Return what changes with every write to a shard; None where it was written just now."""
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        if time.time() - stat.st_ctime > SETTLED_S:
+            times = (stat.st_mtime_ns, stat.st_ctime_ns)
+            return (stat.st_dev, stat.st_ino, stat.st_size, *times, shard.entry.sha256)
+    return None
+
+
 def _check_and_open(
     collection: "RowCollection", shards: Sequence[Shard], numbers: set[int]
 ) -> "_lru_cache_wrapper[npt.NDArray[np.uint8]]":
@@ -94,7 +125,7 @@ def _check_and_open(
     damaged = [
         shards[number].entry.path
         for number in sorted(numbers)
-        if not collection.store.holds(shards[number].entry, thorough=True)
+        if not _is_whole(collection, shards[number])
     ]
     for path in damaged:
         collection.set_aside(root / path)
