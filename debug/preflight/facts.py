@@ -79,6 +79,7 @@ class Facts:
         targets: Targets of all rows in their order, where they are at hand; else ``y``.
         is_complete: Whether ``targets`` are all that the training is given.
         is_weighted: Whether rows or classes have weights.
+        output: What the model gave, as the layers gave it; None where it is not one tensor.
     """
 
     model: Any
@@ -92,6 +93,7 @@ class Facts:
     targets: Array | None
     is_complete: bool = False
     is_weighted: bool = False
+    output: Any = None
 
     @property
     def inputs(self) -> list[Array]:
@@ -100,15 +102,16 @@ class Facts:
 
     @property
     def last(self) -> LayerUse | None:
-        """The layer that gives the model's output its range."""
-        output, found = self._output(), None
+        """The layer that gives the model's output its range; None where something else does."""
+        output, found = self.output, None
         for use in reversed(self.uses):
-            if use.output is not output:
+            if not _is_same(use.output, output):
                 continue
-            found = use
-            if use.kind not in PASSIVE and use.activation != "":
+            if use.activation:
                 return use
-            output = use.input
+            found = found or use
+            if use.kind in PASSIVE:
+                output, found = use.input, None
         return found
 
     @property
@@ -133,9 +136,6 @@ class Facts:
             if hasattr(use.layer, "kernel") or use.kind in ("LSTM", "GRU", "SimpleRNN"):
                 return use
         return None
-
-    def _output(self) -> Any:
-        return self.uses[-1].output if self.uses else None
 
 
 def activation_of(layer: Any) -> str:
@@ -196,7 +196,17 @@ def facts_of(
         targets=(rows if every is None else every),
         is_complete=is_complete and every is not None,
         is_weighted=is_weighted,
+        output=None if isinstance(output, dict | list | tuple) else output,
     )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Tell whether two tensors are one: a model may hand out a cast or a copy of what it got."""
+    if one is other:
+        return True
+    if getattr(one, "shape", None) != getattr(other, "shape", ()):
+        return False
+    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
 
 
 def numbers(values: Any) -> Array | None:

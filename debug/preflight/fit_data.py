@@ -9,7 +9,7 @@ import ast
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from headstart.debug.preflight.labels import label_format, label_range
 from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.training import stale_trainable_flags, untouched_normalization
-from headstart.debug.preflight.verdict import Verdict, inputs_tell_targets, verdict_of
+from headstart.debug.preflight.verdict import Level, Verdict, inputs_tell_targets, verdict_of
 from headstart.debug.symptoms.trace import TrainingTrace
 
 SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-for-classes",
@@ -47,14 +47,27 @@ OVERFLOWING = 1e4
 _log = logging.getLogger("headstart.debug")
 
 
-def found_after_fit(
+@dataclass(frozen=True)
+class Judged:
+    """What one ``fit`` came to.
+
+    Args:
+        found: The findings.
+        level: Whether it came to anything, by `Verdict`'s words.
+    """
+
+    found: list[Diagnosis]
+    level: Level
+
+
+def judge_fit(
     model: Any,
     given: Mapping[str, Any],
     trace: TrainingTrace | None = None,
     batches: Any = (),
     symptoms: list[Diagnosis] | None = None,
     is_broken: bool = False,
-) -> list[Diagnosis]:
+) -> Judged:
     """Judge one call of ``fit``.
 
     Args:
@@ -69,13 +82,15 @@ def found_after_fit(
         The findings, causes among them placed at the user's line that can mend them.
     """
     site = calling_site()
-    found: list[Diagnosis] = []
+    level: Level = "unknown"
     try:
-        found = _judged(model, given, trace or TrainingTrace(), batches, symptoms or [], is_broken)
+        found, level = _judged(
+            model, given, trace or TrainingTrace(), batches, symptoms or [], is_broken
+        )
     except Exception as error:  # whatever a stranger's model is, judging it must not end its run
         _log.debug("the fitted model could not be judged: %r", error)
         found = list(symptoms or [])
-    return [_located(diagnosis, model, site) for diagnosis in found]
+    return Judged([_located(diagnosis, model, site) for diagnosis in found], level)
 
 
 def _judged(
@@ -85,26 +100,39 @@ def _judged(
     batches: Any,
     symptoms: list[Diagnosis],
     is_broken: bool,
-) -> list[Diagnosis]:
+) -> tuple[list[Diagnosis], Level]:
     if model.built and model.count_params() and not model.trainable_variables:
-        return [_nothing_to_train()]
+        return [_nothing_to_train()], "nothing"
     found = [*setting_rules.impossible_settings(model), *_guarded(untouched_normalization, model)]
     found += _data_rules(given)
     facts = _facts(model, given, trace, batches)
     if facts is None:
-        return [*found, *symptoms]
+        return [*found, *symptoms], "unknown"
     found += _structure(facts)
     if is_broken and not trace.losses:  # the first step raised: that says more than a heuristic
         found = [one if one.symptom in SHAPES else
                  replace(one, confidence=min(one.confidence, 0.85)) for one in found]  # fmt: skip
     verdict = Verdict("unknown") if is_broken else verdict_of(facts, trace.last_loss)
-    symptoms = _in_view_of(verdict, facts, symptoms)
+    symptoms = _in_view_of(verdict, symptoms)
+    found = [one for one in (_tempered(one, verdict) for one in found) if one is not None]
     explained = any(one.evidence.get("is_certain", True) for one in found)
     causes = _causes(facts, verdict, trace, symptoms, is_broken)
     found += causes
     if not explained and not causes and not symptoms:
         found += _no_better_than_constant(facts, verdict, trace)
-    return [*found, *symptoms]
+    return [*found, *symptoms], verdict.level
+
+
+def _tempered(found: Diagnosis, verdict: Verdict) -> Diagnosis | None:
+    """Weigh what need not be a fault by what the training came to."""
+    if found.evidence.get("is_certain", True):
+        return found
+    if verdict.level == "well":
+        return None if verdict.best >= NEARLY_ALL else replace(found, severity="advice")
+    is_minor = found.symptom in ("accuracy-on-regression", "accuracy-on-logits")
+    if verdict.level == "unknown" or is_minor:
+        return replace(found, severity="warning")
+    return found
 
 
 def _structure(facts: Facts) -> list[Diagnosis]:
@@ -195,7 +223,7 @@ def _joined(batches: list[Any]) -> Any:
     return tf.nest.map_structure(join, *batches)
 
 
-def _in_view_of(verdict: Verdict, facts: Facts, symptoms: list[Diagnosis]) -> list[Diagnosis]:
+def _in_view_of(verdict: Verdict, symptoms: list[Diagnosis]) -> list[Diagnosis]:
     """Leave out what the symptom rules fear of a training that came to something."""
     if verdict.level == "well":
         return [one for one in symptoms if one.symptom in IN_SPITE]
@@ -221,7 +249,7 @@ def _causes(
     if len(trace.losses) < setting_rules.FEW_STEPS:  # too short to have bent any line
         found = [one for one in found if one.symptom != "stacked-linear-layers"]
     if not went_badly:
-        found = [one for one in found if one.symptom in setting_rules.WASTEFUL]
+        found = [one for one in found if _is_told_anyway(one)]
     if went_badly or gained < HALF:
         found += [_weighed(one, is_broken) for one in
                   _guarded(input_rules.unscaled_inputs, facts)]  # fmt: skip
@@ -232,6 +260,11 @@ def _causes(
     if not went_badly:
         found = [replace(one, severity="warning") for one in found]
     return found
+
+
+def _is_told_anyway(found: Diagnosis) -> bool:
+    is_wasteful = found.symptom in setting_rules.WASTEFUL and found.severity == "error"
+    return bool(found.evidence.get("is_far_off")) or is_wasteful
 
 
 def _weighed(found: Diagnosis, is_broken: bool) -> Diagnosis:
@@ -247,18 +280,26 @@ def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
     num = len(losses)
     if not num or num < len(trace.losses):
         return []
+    if math.isnan(verdict.best) and num >= setting_rules.FEW_STEPS:
+        return []
     fifth = max(1, num // 5)
     fall = (np.mean(losses[-2 * fifth : -fifth]) - np.mean(losses[-fifth:])) if num > 4 else 0.0
     is_falling = fall > STILL_FALLING * abs(trace.first_loss)
     if num >= setting_rules.FEW_STEPS and not is_falling:
         return []
     few = num < setting_rules.FEW_STEPS
+    each = num / max(1, len(trace.epochs))
+    rows = (
+        ": each batch holds all rows (batch_size is too large), so that an epoch is one step"
+        if each <= 2.0 and len(trace.epochs) > 2
+        else ""
+    )
     return [
         Diagnosis(
             symptom="undertrained",
             cause=f"The training was too short: {num} steps in {len(trace.epochs)} epochs"
             + (
-                " are too few to learn much"
+                f" are too few to learn much{rows}"
                 if few
                 else ", and the loss is still falling at the end"
             )
@@ -266,7 +307,7 @@ def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
             if verdict.level != "unknown"
             else f"The training was too short: only {num} steps.",
             phase="optimizer",
-            severity="advice",
+            severity="advice" if verdict.level == "unknown" else "warning",
             confidence=0.7,
             suggestions=(
                 "train longer: more epochs, or smaller batches (more steps an epoch)",

@@ -280,6 +280,64 @@ def _relu_for_yes_or_no(facts: Facts) -> str:
     )
 
 
+def _number_loss_for_classes(facts: Facts) -> str:
+    y, name = _values(facts), facts.activation
+    if facts.family not in REGRESSIONS or y is None or name not in ("sigmoid", "softmax"):
+        return ""
+    if not np.isin(y, (0, 1)).all() or (y.size > len(y) and y.size != len(y) * facts.units):
+        return ""
+    if len(facts.inputs) == 1 and facts.inputs[0].shape == y.shape:
+        return ""  # an autoencoder
+    return (
+        f"{facts.family} is a loss for numbers, but the targets are classes (0 and 1) and the "
+        f"last layer is a {name}: where it is wrong and sure, hardly any gradient is left. A "
+        "classification wants a cross-entropy."
+    )
+
+
+def _classes_as_numbers(facts: Facts) -> str:
+    y = _values(facts)
+    if facts.family not in REGRESSIONS or facts.units != 1 or y is None:
+        return ""
+    classes = _classes(y)
+    if not 2 <= len(classes) <= 20 or not _has_accuracy(facts):
+        return ""
+    return (
+        f"The targets are {len(classes)} class numbers and accuracy is asked for, but the model "
+        f"is one unit under {facts.family}, a regression: class 2 is not twice class 1."
+    )
+
+
+def _binary_loss_for_classes(facts: Facts) -> str:
+    if facts.family != "binary_crossentropy" or facts.activation != "softmax" or facts.units < 2:
+        return ""
+    if _softmax_for_several(facts):
+        return ""
+    return (
+        f"binary_crossentropy behind a softmax over {facts.units} exclusive classes: it judges "
+        "each output by itself as yes or no. The loss for one class of several is "
+        "categorical_crossentropy."
+    )
+
+
+def _accuracy_of_numbers(facts: Facts) -> str:
+    y = _values(facts)
+    if facts.family not in (*REGRESSIONS, "msle") or y is None or not _has_accuracy(facts):
+        return ""
+    if _classes(y) or (float((y != np.rint(y)).mean()) < 0.1 and np.unique(y).size <= MAX_CLASSES):
+        return ""
+    return (
+        "The metric 'accuracy' counts answers that are exactly right, but this is a regression "
+        f"({facts.family}) of targets from {y.min():.4g} to {y.max():.4g}: it stays near 0 "
+        "however good the model is."
+    )
+
+
+def _has_accuracy(facts: Facts) -> bool:
+    return any(str(getattr(one, "name", "")) in ("accuracy", "acc") for one in
+               _metrics(facts.model))  # fmt: skip
+
+
 def _fractional_labels(facts: Facts) -> str:
     y = facts.targets
     if facts.family != "sparse_categorical_crossentropy" or y is None or y.dtype.kind != "f":
@@ -298,6 +356,8 @@ def _one_value(facts: Facts) -> str:
     y = facts.targets
     if y is None or not facts.is_complete or len(y) < MIN_ROWS or not facts.family:
         return ""
+    if len(facts.inputs) > 1:
+        return ""  # of pairs, where the first is always the better one
     if not all(np.isfinite(part).all() for part in facts.inputs if part.dtype.kind == "f"):
         return ""  # NaN in the inputs ends the training before the targets matter
     flat = y.reshape(len(y), -1)
@@ -420,6 +480,22 @@ TABLE: tuple[Row, ...] = (
     Row("relu-on-yes-or-no", _relu_for_yes_or_no, (
         "use sigmoid in the last layer and binary_crossentropy",),
         confidence=0.88, is_certain=False),
+    Row("binary-loss-on-classes", _binary_loss_for_classes, (
+        "use categorical_crossentropy (one-hot labels) or sparse_categorical_crossentropy",
+        "labels that do not exclude each other: keep binary_crossentropy, and use sigmoid"),
+        "compile", 0.87, is_certain=False),
+    Row("mse-on-classes", _number_loss_for_classes, (
+        "sigmoid on one unit: binary_crossentropy",
+        "softmax: categorical_crossentropy (one-hot labels) or sparse_categorical_crossentropy",
+        "and train longer: more epochs, Adam instead of sgd"), "compile", 0.82, is_certain=False),
+    Row("classes-as-numbers", _classes_as_numbers, (
+        "one unit for each class, softmax, and sparse_categorical_crossentropy",
+        "yes or no: one unit with sigmoid, and binary_crossentropy"), "compile", 0.7,
+        is_certain=False),
+    Row("accuracy-on-regression", _accuracy_of_numbers, (
+        "metrics=['mae'] or keras.metrics.R2Score() for a regression",
+        "if these are classes: one unit for each, softmax, and a cross-entropy"), "compile", 0.6,
+        is_certain=False),
     Row("accuracy-on-logits", _accuracy_on_logits, (
         "metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)]",), "compile", 0.55,
         is_certain=False),

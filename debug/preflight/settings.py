@@ -6,13 +6,19 @@ from typing import Any
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.preflight.facts import Facts
+from headstart.debug.preflight.facts import Facts, activation_of
 
 HUGE_RATE = {"sgd": 1.0, "adagrad": 1.0, "adadelta": 10.0}
 """Rates from which on they are too high, by optimizer."""
 HUGE_ADAPTIVE_RATE = 0.1
 """... and for those that divide by the size of the gradient (Adam, RMSprop, ...)."""
 TINY_RATE = 1e-6
+LOW_RATE = {"sgd": 1e-3, "adagrad": 1e-3, "adadelta": 1e-2}
+"""Rates up to which they explain a training that came to nothing..."""
+LOW_ADAPTIVE_RATE = 1e-4
+"""... and for those that divide by the size of the gradient."""
+FAR_BEYOND = 5.0
+"""Times the limit from which a rate is told of a training too that came to something."""
 MAX_DROPOUT = 0.8
 """Share dropped from which on too little is left."""
 MAX_EPSILON = 0.1
@@ -27,8 +33,15 @@ EARLY = 0.5
 FEW_STEPS = 60
 """Steps with which little can be learnt, whatever the settings."""
 WASTEFUL = ("dropout-too-high", "dropout-on-output", "constant-initialisation",
-            "learning-rate-decayed", "stacked-linear-layers")  # fmt: skip
+            "odd-initialisation", "learning-rate-decayed", "stacked-linear-layers",
+            "too-narrow")  # fmt: skip
 """Findings that are told of a training too that came to something, if not to all it could."""
+FEW_UNITS = 4
+FEW_TIMES = 8.0
+"""Spread of the initial weights over the usual one from which on they are too large..."""
+MANY_TIMES = 50.0
+"""... and the usual one over theirs from which on they are too small."""
+LARGE_BIAS = 2.0
 DEEP = 4
 """Hidden layers of sigmoids from which on hardly any gradient reaches the first: each passes on at
 most a quarter."""
@@ -102,6 +115,8 @@ def odd_settings(facts: Facts, rates: list[float]) -> list[Diagnosis]:
         *_optimizer_values(model),
         *_dropout(facts),
         *_initial_values(model),
+        *_initial_scale(model),
+        *_narrow(facts),
         *_penalty(facts),
         *_linear_stack(facts),
         *_deep_sigmoids(facts),
@@ -122,6 +137,7 @@ def _rate(model: Any, rates: list[float]) -> list[Diagnosis]:
                 0.92,
                 "divide it by 10 to 100",
                 *_RATE_SUGGESTIONS,
+                is_far_off=rate >= FAR_BEYOND * limit,
             )
         ]
     if 0.0 <= rate <= TINY_RATE:
@@ -148,7 +164,28 @@ def _rate(model: Any, rates: list[float]) -> list[Diagnosis]:
                 "start with a constant learning rate",
             )
         ]
-    return []
+    return _low_rate(optimizer, rate, name)
+
+
+def _low_rate(optimizer: Any, rate: float, name: str) -> list[Diagnosis]:
+    limit = LOW_RATE.get(name.lower(), LOW_ADAPTIVE_RATE)
+    momentum = getattr(optimizer, "momentum", 0.0)
+    if isinstance(momentum, float):
+        limit *= 1.0 - momentum
+    if not 0.0 <= rate <= limit * (1.0 + 1e-6):
+        return []
+    adadelta = " (Keras's own default; the method was made for 1.0)" if name == "Adadelta" else ""
+    return [
+        _of_optimizer(
+            "learning-rate-too-low",
+            f"The learning rate {rate:g} of {name} is low{adadelta}: the steps taken were too small"
+            " to get anywhere.",
+            0.84 if adadelta else 0.76,
+            "raise it by a factor of 10 or more, or use Adam",
+            "or train for many more epochs",
+            *_RATE_SUGGESTIONS,
+        )
+    ]
 
 
 def _optimizer_values(model: Any) -> list[Diagnosis]:
@@ -263,6 +300,94 @@ def _initial_values(model: Any) -> list[Diagnosis]:
     return []
 
 
+def _initial_scale(model: Any) -> list[Diagnosis]:
+    """Find initial weights that are far larger or smaller than the layer's width asks for."""
+    for layer in model._flatten_layers():
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None or len(kernel.shape) < 2 or not layer.trainable:
+            continue
+        fan_out = int(kernel.shape[-1])
+        fan_in = int(np.prod(kernel.shape[:-1]))
+        usual = math.sqrt(2.0 / (fan_in + fan_out))
+        spread = _spread(getattr(layer, "kernel_initializer", None))
+        bias = math.nan
+        if activation_of(layer) in ("relu", "relu6"):
+            bias = _spread(getattr(layer, "bias_initializer", None), is_constant=True)
+        if FEW_TIMES * usual > spread > usual / MANY_TIMES or math.isnan(spread):
+            spread = math.nan
+        if math.isnan(spread) and not bias <= -LARGE_BIAS:
+            continue
+        path = str(getattr(layer, "path", layer.name))
+        what = (
+            f"weights are drawn with a spread of {spread:g} (kernel_initializer), about "
+            f"{usual:.2g} is usual for its width"
+            if not math.isnan(spread)
+            else f"biases begin at {bias:g} (bias_initializer), which keeps relu units silent"
+        )
+        return [
+            Diagnosis(
+                symptom="odd-initialisation",
+                cause=f"The initial {what}, in layer {path!r}: units begin "
+                + ("saturated or far off." if spread > usual else "with next to no signal."),
+                layer=path,
+                phase="model",
+                confidence=0.88,
+                suggestions=("leave the initializers at their defaults, or use he_normal",),
+            )
+        ]
+    return []
+
+
+def _spread(initializer: Any, is_constant: bool = False) -> float:
+    """Return the standard deviation of what an initializer draws, or its constant; NaN else."""
+    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
+    name = type(initializer).__name__
+    if is_constant:
+        value = config.get("value")
+        return float(value) if name == "Constant" and isinstance(value, int | float) else math.nan
+    if name in ("RandomNormal", "TruncatedNormal"):
+        return float(config["stddev"])
+    if name == "RandomUniform":
+        return float(config["maxval"] - config["minval"]) / math.sqrt(12.0)
+    return math.nan
+
+
+def _narrow(facts: Facts) -> list[Diagnosis]:
+    """Find a hidden layer that is too narrow to tell the classes apart."""
+    dense = [use for use in facts.uses if use.kind == "Dense"]
+    hidden = [use for use in dense if use.layer is not dense[-1].layer]
+    classes = facts.units if facts.objective.kind in ("sparse", "categorical") else 0
+    for use in hidden:
+        width = int(use.layer.units)
+        if width == 1 or (width == 2 and classes > 5):
+            return [
+                Diagnosis(
+                    symptom="too-narrow",
+                    cause=f"The hidden layer {use.path!r} has {width} unit(s) (neurons): all that "
+                    "the network knows of a row must go through so few numbers.",
+                    layer=use.path,
+                    phase="model",
+                    confidence=0.86,
+                    suggestions=("give it more units: 16, 32 or 64",),
+                )
+            ]
+    widths = [int(use.layer.units) for use in hidden]
+    if not widths or max(widths) > FEW_UNITS:
+        return []
+    return [
+        Diagnosis(
+            symptom="too-narrow",
+            cause=f"The hidden layers have at most {max(widths)} units (neurons): from some "
+            "initial values so few never find the way.",
+            layer=hidden[0].path,
+            phase="model",
+            severity="warning",
+            confidence=0.6,
+            suggestions=("give them more units: 16, 32 or 64",),
+        )
+    ]
+
+
 def _penalty(facts: Facts) -> list[Diagnosis]:
     try:
         penalty = float(sum(float(np.asarray(loss)) for loss in facts.model.losses))
@@ -314,14 +439,16 @@ def _deep_sigmoids(facts: Facts) -> list[Diagnosis]:
     if not hidden or any("Normalization" in use.kind for use in facts.uses):
         return []
     name = hidden[0].activation
+    is_deep = len(hidden) >= DEEP
     return [
         Diagnosis(
-            symptom="vanishing-gradient" if len(hidden) >= DEEP else "saturating-activations",
+            symptom="vanishing-gradient" if is_deep else "saturating-activations",
             cause=f"{len(hidden)} hidden layer(s) with {name}: it is flat away from 0, gradients "
             f"vanish on the way back through it and training is slow.",
             layer=hidden[0].path,
             phase="model",
-            confidence=0.6 + min(0.25, 0.05 * (len(hidden) - 1)),
+            severity="error" if is_deep else "warning",
+            confidence=0.5 + min(0.35, 0.1 * (len(hidden) - 1)),
             suggestions=(
                 "use relu in the hidden layers",
                 "use Adam, or a higher learning rate, smaller batches and more epochs",
@@ -330,12 +457,14 @@ def _deep_sigmoids(facts: Facts) -> list[Diagnosis]:
     ]
 
 
-def _of_optimizer(symptom: str, cause: str, confidence: float, *suggestions: str) -> Diagnosis:
+def _of_optimizer(
+    symptom: str, cause: str, confidence: float, *suggestions: str, is_far_off: bool = False
+) -> Diagnosis:
     return Diagnosis(
         symptom=symptom,
         cause=cause,
         phase="optimizer",
         confidence=confidence,
         suggestions=suggestions,
-        evidence={"at": "optimizer"},
+        evidence={"at": "optimizer", "is_far_off": is_far_off},
     )

@@ -21,8 +21,13 @@ NOTHING = 0.03
 """Share of the constant's loss that must be gone before anything counts as learnt."""
 WELL = 0.3
 """... and from which on a training has come to something."""
+AGREES = 0.15
+"""Share of the loss that must be gone before a high accuracy counts in full: an untrained model may
+be right by luck, and one that explodes may be right here and there."""
 GOOD_AUC = 0.8
 """Area under the ROC curve from which on a yes-or-no model has learnt, however rare the yes."""
+NO_LOSS = 1e-5
+"""Loss of a constant below which the targets are all one: nothing to compare with."""
 NUM_NEIGHBOURS = 5
 MIN_LEARNABLE_ROWS = 60
 MAX_FEATURES = 1024
@@ -80,15 +85,17 @@ def verdict_of(facts: Facts, last_loss: float = math.nan) -> Verdict:
         return Verdict("unknown")
     constant = min((_loss(facts, answer) for answer in _constants(facts)), default=math.nan)
     own = _loss(facts, y_pred)
-    if not math.isfinite(constant) or constant < 1e-9:
+    if not math.isfinite(constant) or constant < NO_LOSS:
         return Verdict("unknown")
     skill = 1.0 - own / constant
     if not facts.is_weighted and math.isfinite(last_loss):
         skill = max(skill, 1.0 - last_loss / constant)
     accuracy, common = _accuracies(facts)
     gain = (accuracy - common) / (1.0 - common) if common < 1.0 else math.nan
+    if skill < AGREES and not facts.is_weighted:
+        gain = min(gain, WELL - 0.01)
     best = max(skill, -1.0 if math.isnan(gain) else gain)
-    if _auc(facts) >= GOOD_AUC:
+    if _auc(facts) >= GOOD_AUC and (facts.is_weighted or skill > AGREES):
         best = max(best, WELL)
     slack = NOTHING + 1.0 / math.sqrt(NOISE_ROWS + len(y)) * 0.5
     level: Level = "well" if best >= WELL else "nothing" if best < slack else "little"

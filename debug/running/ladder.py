@@ -30,6 +30,8 @@ from headstart.errors import ConfigError
 DEFAULT_CAP_BYTES = 1 << 30
 DEFAULT_HANG_S = 300.0
 """Seconds without a step after which a program's stacks are shown."""
+SURE = 0.8
+"""Confidence of a cause to which what nobody else explains is put down."""
 OVERFLOW_CONFIDENCE = 0.4
 """Of an op that overflowed because the training diverged: the divergence is the cause."""
 GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high")
@@ -233,6 +235,15 @@ CAUSES = {
 """Symptom -> what it follows from where both are found, the likeliest first."""
 
 
+CONSEQUENCES = (
+    "accuracy-at-chance", "class-collapse", "class-imbalance", "dead-units", "divergence",
+    "exploding-gradient", "inf", "learning-rate-too-high", "learning-rate-too-low",
+    "loss-not-falling", "nan", "no-better-than-constant", "oscillation", "saturated-units",
+    "undertrained", "vanishing-gradient",
+)  # fmt: skip
+"""What is seen of a training; other symptoms say what was done to it."""
+
+
 def linked(found: list[Diagnosis]) -> list[Diagnosis]:
     """Say of each finding which other one it follows from.
 
@@ -251,11 +262,26 @@ def linked(found: list[Diagnosis]) -> list[Diagnosis]:
     ]
     sure = {one.symptom for one in found if one.severity in ("error", "ended")}
     return [
-        replace(one, caused_by=next((c for c in CAUSES.get(one.symptom, ()) if c in sure), None))
-        if one.caused_by is None
-        else one
+        one if one.caused_by else replace(one, caused_by=_cause_of(one, found, sure))
         for one in found
     ]
+
+
+def _cause_of(found: Diagnosis, others: list[Diagnosis], sure: set[str]) -> str | None:
+    """Name what a finding follows from: what the table says, else the surest that was done."""
+    if found.op_type in DOMAIN_OPS:
+        return None
+    named = next((cause for cause in CAUSES.get(found.symptom, ()) if cause in sure), None)
+    if named or found.symptom not in CONSEQUENCES:
+        return named
+    done = [
+        one
+        for one in others
+        if one.symptom not in CONSEQUENCES
+        and one.severity == "error"
+        and one.confidence >= max(SURE, found.confidence)
+    ]
+    return max(done, key=lambda one: one.confidence).symptom if done else None
 
 
 def _joined(watched: list[Diagnosis], numerical: list[Diagnosis]) -> list[Diagnosis]:

@@ -9,6 +9,7 @@ differentiates, in the variables at the end.
 import functools
 import gc
 import inspect
+import itertools
 import math
 import warnings
 import weakref
@@ -25,7 +26,7 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
-from headstart.debug.preflight.fit_data import found_after_fit
+from headstart.debug.preflight.fit_data import Judged, judge_fit
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.graph_rules import check_graph
@@ -44,6 +45,12 @@ MAX_CHECKED_ELEMENTS = 1 << 24
 
 class FaultSeen(BaseException):
     """Ends the program once the sign was seen; a BaseException, so that it is not swallowed."""
+
+
+MIN_SEARCHED = 3
+"""Models trained in one program from which on it may be a search."""
+_NUMBER = "_headstart_number"
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ class Watch:
         self._in_keras = 0
         self._loops = OwnLoops()
         self._takes_gradients = False
+        self._fits: dict[int, Judged] = {}
+        self._is_search_sign = False
         self._counts: Counter[str] = Counter()
 
     def arm_tensorflow(self) -> None:
@@ -138,6 +147,8 @@ class Watch:
 
     def finish(self) -> None:
         """Look at the variables; call it once the program has ended without an exception."""
+        if self._is_search_sign and any(is_clean(fit) for fit in self._fits.values()):
+            self.sign = None  # one of several trainings was tried and left
         if self.sign is None:
             name = next(_bad_variables(), None)
             if name is not None:
@@ -152,6 +163,7 @@ class Watch:
             found = [*self._found]
             with harmless("the rules about own loops"):
                 found += self._loops.diagnoses()
+            found += of_fits(list(self._fits.values()))
         if self._retraces is not None:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"
@@ -159,15 +171,24 @@ class Watch:
             found += self._divergence()
         return found
 
-    def note(self, sign: Sign) -> None:
+    def note(self, sign: Sign, model: Any = None) -> None:
         """Keep the first sign and end the program.
 
+        Args:
+            sign: What was seen.
+            model: The Keras model it was seen of. Where others were trained before it, the program
+                may be a search that expects some to fail: only this training is ended then.
+
         Raises:
-            FaultSeen: Always, so that the dump ends with the step that failed.
+            FaultSeen: Else, so that the dump ends with the step that failed.
         """
         if self.sign is None:
             site = calling_site()
             self.sign = replace(sign, file=site.file, line=site.line) if site else sign
+        if self.with_rules and model is not None and self._fits.keys() - {_number_of(model)}:
+            self._is_search_sign = True
+            model.stop_training = True
+            return
         raise FaultSeen(sign.name)
 
     def _divergence(self) -> list[Diagnosis]:
@@ -328,8 +349,13 @@ class Watch:
         symptoms = worth_telling(rules.diagnoses) if rules is not None else []
         trace = rules.trace if rules is not None else None
         batches = rules.batches if rules is not None else []
-        found = found_after_fit(model, given, trace, batches, symptoms, is_broken)
-        self._found += [_at_layer(one, model) for one in found]
+        judged = judge_fit(model, given, trace, batches, symptoms, is_broken)
+        placed = [_at_layer(one, model) for one in judged.found]
+        number = _number_of(model)
+        # A model that is fitted again is judged by its last training, but for what is certain.
+        known = self._fits.get(number, Judged([], "unknown")).found
+        placed += [one for one in known if one.evidence.get("is_certain")]
+        self._fits[number] = Judged(placed, judged.level)
 
     def _callbacks_for(self, model: Any, name: str) -> list[Any]:
         callbacks: list[Any] = [_sign_callback(self)]
@@ -375,7 +401,7 @@ def _sign_callback(watch: Watch) -> Any:
         def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
             with harmless("the watch over Keras"):
                 if _never_updated(self.model, self.step + 1):
-                    watch.note(Sign("gradient", "every gradient", "inf", self.step))
+                    watch.note(Sign("gradient", "every gradient", "inf", self.step), self.model)
 
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             self.step += 1
@@ -392,7 +418,7 @@ def _sign_callback(watch: Watch) -> Any:
                 for output in keras.tree.flatten((logs or {}).get("outputs")):
                     values = np.asarray(output)
                     if values.dtype.kind == "f" and not np.isfinite(values).all():
-                        watch.note(Sign("result", "predict", "nan", batch=batch))
+                        watch.note(Sign("result", "predict", "nan", batch=batch), self.model)
 
         def _look(self, batch: int, logs: dict[str, Any]) -> None:
             for name, value in logs.items():
@@ -405,9 +431,42 @@ def _sign_callback(watch: Watch) -> Any:
                 if not math.isfinite(number):
                     where = "loss" if "loss" in name else "metric"
                     step = self.step if self.step >= 0 else None
-                    watch.note(Sign(where, name, str(number), step, batch))
+                    watch.note(Sign(where, name, str(number), step, batch), self.model)
 
     return SignCallback()
+
+
+def of_fits(fits: list[Judged]) -> list[Diagnosis]:
+    """Return what to say of the trainings of one program.
+
+    Args:
+        fits: What was found of each model's.
+
+    Returns:
+        The findings. Where several models were tried and one came to something, the others are a
+        search's: what they lacked is advice.
+    """
+    is_search = len(fits) >= MIN_SEARCHED and any(is_clean(fit) for fit in fits)
+    return [
+        replace(one, severity="advice")
+        if is_search and not one.evidence.get("is_certain") and not is_clean(fit)
+        else one
+        for fit in fits
+        for one in fit.found
+    ]
+
+
+def is_clean(fit: Judged) -> bool:
+    """Tell whether a training came to something and has no fault."""
+    return fit.level == "well" and all(one.severity in ("warning", "advice") for one in fit.found)
+
+
+def _number_of(model: Any) -> int:
+    """Return a number of the model's own: an address may serve several, one after the other."""
+    known = vars(model).get(_NUMBER)
+    if known is None:
+        known = vars(model)[_NUMBER] = next(_numbers)
+    return int(known)
 
 
 def _never_updated(model: Any, num_steps: int) -> bool:

@@ -141,7 +141,7 @@ class _Watch:
                 self.first_input = np.asarray(args[0], np.float64)
             output = call(*args, **kwargs)
             name = _activation_name(layer)
-            if name in ("relu", "sigmoid", "tanh"):
+            if name in ("relu", "sigmoid", "tanh") and hasattr(output, "ndim"):
                 self.outputs.append((layer.path or layer.name, name, output))
             return output
 

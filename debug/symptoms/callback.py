@@ -54,6 +54,7 @@ RULES: tuple[Rule, ...] = (
     rules_network.saturated_units,
     rules_network.learning_rate,
     rules_network.half_precision,
+    rules_classes.not_shuffled,
     rules_classes.class_collapse,
     rules_classes.accuracy_at_chance,
     rules_network.unscaled_input,
@@ -241,7 +242,8 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             traces = self._retraces.of(TRAIN_STEP)
             self.trace.num_retraces = len({trace.arguments for trace in traces} or {()}) - 1
             self.trace.retrace_causes = explain(traces)
-            self._say()
+            if self.logs and _is_power_of_two(len(self.trace.epochs)):  # judging takes all of it
+                self._say()
 
     def _read_sample(self, probe: gradient_probe.GradientProbe) -> None:
         """Read what the sampled step did, where it has been taken."""
@@ -273,7 +275,11 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         self.trace.is_weighted = self.trace.is_weighted or weights is not None
         if not self._objective.is_classification or not hasattr(y, "shape"):
             return
-        for label, rows in count(self._objective.labels(np.asarray(y))).items():
+        labels = self._objective.labels(np.asarray(y))
+        if len(labels) == len(y):  # one a row
+            self.trace.num_pairs += max(0, len(labels) - 1)
+            self.trace.num_equal_pairs += int((labels[1:] == labels[:-1]).sum())
+        for label, rows in count(labels).items():
             self.trace.label_counts[label] = self.trace.label_counts.get(label, 0) + rows
 
     def _say(self) -> None:
@@ -293,6 +299,10 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             wanted = [type(optimizer).__name__, "compile", "fit"]
         site = find_call(self._site, *wanted) or self._site
         return replace(found, file=site.file, line=site.line).with_source()
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0
 
 
 class _StepLosses:

@@ -3,7 +3,7 @@
 import math
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.symptoms.loss import is_stuck
+from headstart.debug.symptoms.loss import is_good, is_stuck
 from headstart.debug.symptoms.trace import TrainingTrace
 
 MIN_PROBE_ROWS = 32
@@ -15,6 +15,10 @@ MAX_LABEL_SHARE = 0.8
 IMBALANCE_RATIO = 10.0
 """Commonest over rarest class from which on data are imbalanced.
 Source: SageMaker, ClassImbalance."""
+ORDERED_SHARE = 0.95
+"""Share of neighbouring rows with equal labels from which on the data are sorted..."""
+MAX_EQUAL_BY_CHANCE = 0.7
+"""... unless that many are equal in any order."""
 MIN_LABELS = 100
 """Labels seen before their balance is judged."""
 CHANCE_STEPS = 100
@@ -30,6 +34,31 @@ CHANCE_SIGMAS = 2.0
 SLIGHT_GAIN = 0.1
 """Part of the way from the commonest class's share to 1 that an accuracy must have gone before the
 rarer classes count for something."""
+
+
+def not_shuffled(trace: TrainingTrace) -> list[Diagnosis]:
+    """Find batches of one class each in a training that goes badly."""
+    labels = sum(trace.label_counts.values())
+    if len(trace.label_counts) < 2 or trace.num_pairs < MIN_LABELS or is_good(trace):
+        return []
+    equal = trace.num_equal_pairs / trace.num_pairs
+    by_chance = sum((count / labels) ** 2 for count in trace.label_counts.values())
+    if equal < ORDERED_SHARE or by_chance > MAX_EQUAL_BY_CHANCE:
+        return []
+    return [
+        Diagnosis(
+            symptom="not-shuffled",
+            cause=f"The rows come sorted by class: {equal:.0%} of neighbouring rows have the same "
+            "label, so each step sees one class and forgets the others.",
+            phase="data",
+            confidence=0.9,
+            suggestions=(
+                "shuffle before batching: ds.shuffle(buffer as large as the data).batch(...)",
+                "shuffle the file list, where the data do not fit in memory",
+            ),
+            evidence={"equal_neighbours": equal, "by_chance": by_chance},
+        )
+    ]
 
 
 def accuracy_at_chance(trace: TrainingTrace) -> list[Diagnosis]:

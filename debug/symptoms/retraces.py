@@ -14,6 +14,8 @@ MAX_TRACES = 5
 """Traces of one function from which on they are a storm (TensorFlow itself warns at 5)."""
 _PLUMBING = ("tensorflow/python/eager/", "tensorflow/python/util/", "tensorflow/python/framework/")
 """Where TensorFlow traces functions, whoever calls them."""
+_KERAS_STEPS = ("one_step_on_data", "one_step_on_iterator", "multi_step_on_iterator")
+_NEW_FUNCTION = "a new function"
 _NOT_JUDGED = ("Dataset_", "initialize_variables", "multi_step_on_iterator", "signature_wrapper")
 
 
@@ -72,9 +74,13 @@ class RetraceCounter:
         """Return a finding for each function that was traced too often, worst first."""
         counts = Counter((t.function, t.site.file if t.site else "") for t in self.traces)
         return ranked(
-            _storm([t for t in self.of(name) if (t.site.file if t.site else "") == file])
-            for (name, file), number in counts.items()
-            if number >= MAX_TRACES
+            storm
+            for storm in (
+                _storm([t for t in self.of(name) if (t.site.file if t.site else "") == file])
+                for (name, file), number in counts.items()
+                if number >= MAX_TRACES
+            )
+            if not _is_another_model(storm)
         )
 
 
@@ -104,7 +110,7 @@ def explain(traces: list[Trace]) -> tuple[str, ...]:
         if changes:
             reasons.update(changes)
         else:
-            reasons["a new function with the same arguments is made each time"] += 1
+            reasons[f"{_NEW_FUNCTION} with the same arguments is made each time"] += 1
     return tuple(f"{reason} ({times} times)" for reason, times in reasons.most_common())
 
 
@@ -129,6 +135,11 @@ def _storm(traces: list[Trace]) -> Diagnosis:
         ),
         evidence={"num_traces": len(traces), "causes": list(causes)},
     ).with_source()
+
+
+def _is_another_model(storm: Diagnosis) -> bool:
+    """Tell whether Keras made its step anew for another model or another ``compile``."""
+    return storm.graph in _KERAS_STEPS and storm.evidence["causes"][0].startswith(_NEW_FUNCTION)
 
 
 def _differences(earlier: Trace, later: Trace) -> list[str]:

@@ -121,6 +121,8 @@ class TrainingTrace:
         retrace_causes: What differed between them, one sentence each.
         num_classes: Of the labels, where the model is a classifier; else 0.
         label_counts: Class -> training rows seen.
+        num_pairs: Neighbouring rows of the first batches whose labels were compared.
+        num_equal_pairs: Those of them with equal labels.
         is_weighted: Whether the rows came with sample or class weights.
         is_resumed: Whether the optimizer had taken steps before this call of ``fit``.
         has_half_weights: Whether the trained variables themselves are float16.
@@ -139,6 +141,8 @@ class TrainingTrace:
     retrace_causes: tuple[str, ...] = ()
     num_classes: int = 0
     label_counts: dict[int, int] = field(default_factory=dict)
+    num_pairs: int = 0
+    num_equal_pairs: int = 0
     is_weighted: bool = False
     is_resumed: bool = False
     has_half_weights: bool = False

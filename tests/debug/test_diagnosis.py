@@ -129,3 +129,17 @@ def test_what_ended_the_program_comes_first_and_the_surer_of_two_that_name_it():
     assert [one.cause for one in ranked(linked([other, ended, exact]))] == [
         "ArgMax has none.", "No variable gets one.", "The inputs are large.",
     ]  # fmt: skip
+
+
+def test_what_was_done_to_a_training_is_the_cause_of_what_is_seen_of_it():
+    done = Diagnosis("not-shuffled", "?", confidence=0.9)
+    seen = Diagnosis("dead-units", "?", confidence=0.85)
+    surer = Diagnosis("accuracy-at-chance", "?", confidence=0.95)
+    own = Diagnosis("nan", "?", op_type="Log", confidence=0.6)
+    causes = {one.symptom: one.caused_by for one in linked([seen, surer, own, done])}
+    assert causes == {
+        "dead-units": "not-shuffled",
+        "accuracy-at-chance": None,
+        "nan": None,
+        "not-shuffled": None,
+    }

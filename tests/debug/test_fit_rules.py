@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import facts_of
-from headstart.debug.preflight.fit_data import found_after_fit
+from headstart.debug.preflight.fit_data import Judged, judge_fit
 from headstart.debug.preflight.inputs import split_order, split_scale
 from headstart.debug.preflight.outputs import check_outputs
+from headstart.debug.preflight.settings import odd_settings
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
+from headstart.debug.running.watch import of_fits
 from headstart.debug.symptoms.graph_rules import check_graph, is_row_against_column
 from headstart.debug.symptoms.own_loops import OwnLoops
 
@@ -60,6 +63,9 @@ ONE_HOT = np.eye(3, dtype="float32")[CLASSES]
         ("softmax", 3, "sparse_categorical_crossentropy", CLASSES / 255, "labels-are-fractions"),
         ("sigmoid", 1, "binary_crossentropy", BITS * 0, "one-class-only"),
         ("sigmoid", 1, "binary_crossentropy", BITS * 2 - 1, "labels-out-of-range"),
+        ("sigmoid", 1, "mse", BITS, "mse-on-classes"),
+        ("softmax", 3, "mse", ONE_HOT, "mse-on-classes"),
+        ("softmax", 3, "binary_crossentropy", ONE_HOT, "binary-loss-on-classes"),
     ],
 )
 def test_what_must_not_meet_is_named(activation, units, loss, y, symptom):
@@ -76,7 +82,6 @@ def test_what_must_not_meet_is_named(activation, units, loss, y, symptom):
         ("tanh", 1, "hinge", BITS * 2 - 1),
         ("relu", 1, "mse", np.abs(X[:, 0])),
         (None, 1, "mse", X[:, 0] * 1e5),
-        ("softmax", 3, "mse", ONE_HOT),
         ("exponential", 1, "poisson", CLASSES),
         (None, 1, LOGITS, BITS),
     ],
@@ -124,15 +129,90 @@ def test_a_sequence_for_one_target_and_a_missing_flatten_are_told_apart():
 )  # fmt: skip
 def test_settings_that_explain_a_bad_training_are_named(model, y, symptom):
     model.fit(X, y, epochs=1, verbose=0)
-    found = found_after_fit(model, {"x": X, "y": y})
+    found = judge_fit(model, {"x": X, "y": y}).found
     assert symptom in [one.symptom for one in found]
+
+
+@pytest.mark.parametrize(
+    ("targets", "symptom"),
+    [(CLASSES, "classes-as-numbers"), (X[:, 1] * 9, "accuracy-on-regression")],
+)
+def test_accuracy_asked_of_a_regression_is_named(targets, symptom):
+    model = model_of(None)
+    model.compile(loss="mse", metrics=["accuracy"])
+    model.fit(X, targets, verbose=0)
+    facts = facts_of(model, X, targets, targets=targets, is_complete=True)
+    assert [found.symptom for found in check_outputs(facts)] == [symptom]
+
+
+def test_a_layer_of_ones_own_at_the_end_is_not_taken_for_the_one_before_it():
+    class Squash(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.sigmoid(x)
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1), Squash()])
+    model.compile(loss="binary_crossentropy")
+    assert check_outputs(facts_of(model, X, BITS)) == []
+
+
+def test_pairs_of_which_the_first_is_always_the_better_one_are_no_single_class():
+    left, right = keras.Input((4,)), keras.Input((4,))
+    score = keras.layers.Dense(1)
+    model = keras.Model([left, right], score(left) - score(right))
+    model.compile(loss=LOGITS)
+    ones = np.ones(ROWS, "float32")
+    facts = facts_of(model, [X, X[::-1]], ones, targets=ones, is_complete=True)
+    assert check_outputs(facts) == []
+    assert verdict_of(facts).level == "unknown"
+
+
+def test_an_untrained_model_that_is_right_by_luck_has_learnt_little():
+    model = model_of("sigmoid", loss="binary_crossentropy")
+    model.layers[-1].set_weights([np.float32([[0.01], [0], [0], [0]]), np.float32([0])])
+    assert verdict_of(facts_of(model, X, BITS)).level in ("nothing", "little")
+
+
+def hidden(units=16, **more):
+    return [keras.layers.Dense(units, activation="relu", **more)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "optimizer", "symptom"),
+    [
+        (hidden(kernel_initializer=keras.initializers.RandomNormal(stddev=40.0)), "sgd",
+         "odd-initialisation"),
+        (hidden(bias_initializer=keras.initializers.Constant(-9.0)), "sgd", "odd-initialisation"),
+        (hidden(1), "sgd", "too-narrow"),
+        (hidden(), keras.optimizers.SGD(1e-4), "learning-rate-too-low"),
+        (hidden(), "adadelta", "learning-rate-too-low"),
+    ],
+)  # fmt: skip
+def test_further_settings_that_explain_a_bad_training_are_named(layers, optimizer, symptom):
+    model = model_of(None, optimizer=optimizer, hidden=layers)
+    model.build((None, 4))
+    assert symptom in [one.symptom for one in odd_settings(facts_of(model, X, X[:, 0]), [])]
+
+
+def test_usual_settings_are_passed_over():
+    layers = [*hidden(8, bias_initializer="ones"), *hidden(8, kernel_initializer="he_normal")]
+    model = model_of(None, optimizer="adam", hidden=layers)
+    model.build((None, 4))
+    assert odd_settings(facts_of(model, X, X[:, 0]), []) == []
+
+
+def test_of_a_search_what_failed_is_advice_and_what_is_certain_stays_an_error():
+    bad = Diagnosis(symptom="learning-rate-too-high", cause="")
+    certain = Diagnosis(symptom="softmax-on-one-unit", cause="", evidence={"is_certain": True})
+    fits = [Judged([bad, certain], "nothing"), Judged([bad], "unknown"), Judged([], "well")]
+    assert [one.severity for one in of_fits(fits)] == ["advice", "error", "advice"]
+    assert {one.severity for one in of_fits(fits[:2])} == {"error"}
 
 
 def test_a_training_that_came_to_something_is_left_alone():
     model = model_of(None, optimizer=keras.optimizers.Adam(0.05))
     y = X @ np.ones(4, "float32")
     model.fit(X, y, epochs=40, verbose=0)
-    assert found_after_fit(model, {"x": X, "y": y}) == []
+    assert judge_fit(model, {"x": X, "y": y}).found == []
 
 
 def test_inputs_of_either_sign_that_were_not_scaled_are_named():
@@ -141,7 +221,7 @@ def test_inputs_of_either_sign_that_were_not_scaled_are_named():
     model = model_of("sigmoid", loss="binary_crossentropy")
     y = (X[:, 1] > 0).astype("float32")
     model.fit(x, y, verbose=0)
-    found = found_after_fit(model, {"x": x, "y": y})
+    found = judge_fit(model, {"x": x, "y": y}).found
     assert "unscaled-input" in [one.symptom for one in found]
 
 

@@ -54,3 +54,14 @@ def test_nothing_is_counted_once_the_counter_is_closed():
         pass
     tf.function(lambda x: x, autograph=False)(tf.ones([2]))
     assert counter.traces == []
+
+
+def test_a_step_that_keras_makes_for_another_model_is_no_storm():
+    def one_step_on_data(x):
+        return x * 2
+
+    with RetraceCounter() as counter:
+        for _ in range(6):
+            tf.function(one_step_on_data, autograph=False)(tf.ones([2]))
+    assert len(counter.traces) == 6
+    assert counter.diagnoses() == []

@@ -224,3 +224,29 @@ def test_rules_let_go_of_a_model_whose_step_raises():
         model.fit(x, x[:, :7], batch_size=16, verbose=0, callbacks=[rules])
     assert type(model.train_function).__name__ != "StepTap"
     assert rules.diagnoses == []
+
+
+@pytest.mark.parametrize(("equal", "expected"), [(198, ["not-shuffled"]), (60, [])])
+def test_batches_of_one_class_each_are_a_finding(equal, expected):
+    counts = dict.fromkeys(range(10), 20)
+    trace = run_of([2.3] * 20, label_counts=counts, num_pairs=200, num_equal_pairs=equal)
+    assert symptoms(trace) == expected
+
+
+def test_a_layer_that_gives_several_tensors_hides_no_other_from_the_probe():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((5, 3)), keras.layers.LSTM(4), keras.layers.Dense(3, activation="softmax")]
+    )
+    model.compile(loss=SPARSE)
+    rules = SymptomRules(logs=False)
+    model.fit(np.zeros((32, 5, 3)), np.zeros(32), verbose=0, callbacks=[rules])
+    assert [len(probe.predicted_counts) for probe in rules.trace.probes] == [1]
+
+
+def test_a_long_training_is_judged_ever_more_seldom(monkeypatch):
+    rules, said = SymptomRules(), []
+    monkeypatch.setattr(rules, "_say", lambda: said.append(len(rules.trace.epochs)))
+    for epoch in range(20):
+        rules.on_epoch_end(epoch, {"loss": 1.0})
+    assert said == [1, 2, 4, 8, 16]
