@@ -10,8 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis, Phase
-from headstart.debug.preflight.facts import Array, Facts
+from headstart.debug.preflight.facts import Facts
 from headstart.debug.preflight.objectives import REGRESSIONS
+from headstart.debug.preflight.targets import (
+    accuracy_of_numbers,
+    accuracy_on_logits,
+    classes_as_numbers,
+    classes_in,
+    number_loss_for_classes,
+    values_of,
+)
 
 RANGES = {
     "sigmoid": (0.0, 1.0),
@@ -27,8 +35,6 @@ RANGES = {
 """What each activation can give."""
 MAX_OUTSIDE = 0.01
 """Share of the targets that may lie outside: outliers of a scaler that saw other rows."""
-MAX_CLASSES = 50
-"""Integer targets of more values than this are counts or measurements, not classes."""
 MIN_ROWS = 64
 """Targets before "all are equal" means something."""
 CROSS_ENTROPIES = (
@@ -107,10 +113,10 @@ def _softmax_on_one_unit(facts: Facts) -> str:
 
 
 def _aim(facts: Facts) -> str:
-    values = _values(facts)
+    values = values_of(facts)
     if values is None:
         return ""
-    classes = _classes(values)
+    classes = classes_in(values)
     if classes and len(classes) > 2:
         return f" (the targets have {len(classes)} values)"
     return "" if classes else f" (the targets go from {values.min():.4g} to {values.max():.4g})"
@@ -131,8 +137,8 @@ def _one_unit_for_classes(facts: Facts) -> str:
             "class: with a single one the answer is always class 0."
         )
     if facts.family == "binary_crossentropy":
-        values = _values(facts)
-        classes = _classes(values) if values is not None else []
+        values = values_of(facts)
+        classes = classes_in(values) if values is not None else []
         if len(classes) > 2 and min(classes) >= 0 and max(classes) > 1:
             return (
                 f"The labels have {len(classes)} classes ({classes[0]} to {classes[-1]}), but the "
@@ -142,7 +148,7 @@ def _one_unit_for_classes(facts: Facts) -> str:
 
 
 def _binary_labels_outside(facts: Facts) -> str:
-    values = _values(facts)
+    values = values_of(facts)
     if facts.family != "binary_crossentropy" or values is None or _one_unit_for_classes(facts):
         return ""
     if values.min() >= -1e-6 and values.max() <= 1.0 + 1e-6:
@@ -251,7 +257,7 @@ def _softmax_for_numbers(facts: Facts) -> str:
 
 
 def _out_of_range(facts: Facts) -> str:
-    y, name = _values(facts), facts.activation
+    y, name = values_of(facts), facts.activation
     if name not in RANGES or y is None or name == "softmax":
         return ""
     if facts.family not in (*REGRESSIONS, "msle", "poisson"):
@@ -269,7 +275,7 @@ def _out_of_range(facts: Facts) -> str:
 
 
 def _relu_for_yes_or_no(facts: Facts) -> str:
-    y = _values(facts)
+    y = values_of(facts)
     if facts.activation not in ("relu", "relu6") or facts.family not in REGRESSIONS or y is None:
         return ""
     if not np.isin(y, (0, 1)).all():
@@ -277,34 +283,6 @@ def _relu_for_yes_or_no(facts: Facts) -> str:
     return (
         f"relu on the last layer for targets of 0 and 1 under {facts.family}: its output is not a "
         "probability, and a unit below 0 gets no gradient. The question is a classification."
-    )
-
-
-def _number_loss_for_classes(facts: Facts) -> str:
-    y, name = _values(facts), facts.activation
-    if facts.family not in REGRESSIONS or y is None or name not in ("sigmoid", "softmax"):
-        return ""
-    if not np.isin(y, (0, 1)).all() or (y.size > len(y) and y.size != len(y) * facts.units):
-        return ""
-    if len(facts.inputs) == 1 and facts.inputs[0].shape == y.shape:
-        return ""  # an autoencoder
-    return (
-        f"{facts.family} is a loss for numbers, but the targets are classes (0 and 1) and the "
-        f"last layer is a {name}: where it is wrong and sure, hardly any gradient is left. A "
-        "classification wants a cross-entropy."
-    )
-
-
-def _classes_as_numbers(facts: Facts) -> str:
-    y = _values(facts)
-    if facts.family not in REGRESSIONS or facts.units != 1 or y is None:
-        return ""
-    classes = _classes(y)
-    if not 2 <= len(classes) <= 20 or not _has_accuracy(facts):
-        return ""
-    return (
-        f"The targets are {len(classes)} class numbers and accuracy is asked for, but the model "
-        f"is one unit under {facts.family}, a regression: class 2 is not twice class 1."
     )
 
 
@@ -318,24 +296,6 @@ def _binary_loss_for_classes(facts: Facts) -> str:
         "each output by itself as yes or no. The loss for one class of several is "
         "categorical_crossentropy."
     )
-
-
-def _accuracy_of_numbers(facts: Facts) -> str:
-    y = _values(facts)
-    if facts.family not in (*REGRESSIONS, "msle") or y is None or not _has_accuracy(facts):
-        return ""
-    if _classes(y) or (float((y != np.rint(y)).mean()) < 0.1 and np.unique(y).size <= MAX_CLASSES):
-        return ""
-    return (
-        "The metric 'accuracy' counts answers that are exactly right, but this is a regression "
-        f"({facts.family}) of targets from {y.min():.4g} to {y.max():.4g}: it stays near 0 "
-        "however good the model is."
-    )
-
-
-def _has_accuracy(facts: Facts) -> bool:
-    return any(str(getattr(one, "name", "")) in ("accuracy", "acc") for one in
-               _metrics(facts.model))  # fmt: skip
 
 
 def _fractional_labels(facts: Facts) -> str:
@@ -396,44 +356,6 @@ def _sequence_for_one(facts: Facts) -> str:
     )
 
 
-def _accuracy_on_logits(facts: Facts) -> str:
-    if facts.family != "binary_crossentropy" or not facts.objective.from_logits:
-        return ""
-    for metric in _metrics(facts.model):
-        threshold = getattr(metric, "threshold", getattr(metric, "_threshold", None))
-        named = str(getattr(metric, "name", ""))
-        if named in ("accuracy", "acc", "binary_accuracy") and threshold in (None, 0.5):
-            return (
-                f"The metric {named!r} cuts at 0.5, but the outputs are logits "
-                "(from_logits=True), whose border is 0: it counts wrongly."
-            )
-    return ""
-
-
-def _metrics(model: object) -> list[object]:
-    found = []
-    for metric in getattr(model, "metrics", []):
-        found += [*getattr(metric, "metrics", []), metric]
-    return found
-
-
-def _values(facts: Facts) -> Array | None:
-    y = facts.targets
-    if y is None or y.size == 0 or not np.isfinite(y).all():
-        return None
-    return y.astype(np.float64)
-
-
-def _classes(values: Array) -> list[int]:
-    """The class numbers in targets of one column; empty where they are no class numbers."""
-    if values.size != len(values):
-        return []
-    distinct = np.unique(values)
-    if distinct.size > MAX_CLASSES or (distinct != np.rint(distinct)).any():
-        return []
-    return [int(value) for value in distinct]
-
-
 _LINEAR = "give the last layer no activation (linear), and scale the targets to about -1 to 1"
 TABLE: tuple[Row, ...] = (
     Row("softmax-on-one-unit", _softmax_on_one_unit, (
@@ -484,19 +406,19 @@ TABLE: tuple[Row, ...] = (
         "use categorical_crossentropy (one-hot labels) or sparse_categorical_crossentropy",
         "labels that do not exclude each other: keep binary_crossentropy, and use sigmoid"),
         "compile", 0.87, is_certain=False),
-    Row("mse-on-classes", _number_loss_for_classes, (
+    Row("mse-on-classes", number_loss_for_classes, (
         "sigmoid on one unit: binary_crossentropy",
         "softmax: categorical_crossentropy (one-hot labels) or sparse_categorical_crossentropy",
         "and train longer: more epochs, Adam instead of sgd"), "compile", 0.82, is_certain=False),
-    Row("classes-as-numbers", _classes_as_numbers, (
+    Row("classes-as-numbers", classes_as_numbers, (
         "one unit for each class, softmax, and sparse_categorical_crossentropy",
         "yes or no: one unit with sigmoid, and binary_crossentropy"), "compile", 0.7,
         is_certain=False),
-    Row("accuracy-on-regression", _accuracy_of_numbers, (
+    Row("accuracy-on-regression", accuracy_of_numbers, (
         "metrics=['mae'] or keras.metrics.R2Score() for a regression",
         "if these are classes: one unit for each, softmax, and a cross-entropy"), "compile", 0.6,
         is_certain=False),
-    Row("accuracy-on-logits", _accuracy_on_logits, (
+    Row("accuracy-on-logits", accuracy_on_logits, (
         "metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)]",), "compile", 0.55,
         is_certain=False),
 )  # fmt: skip

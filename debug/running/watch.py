@@ -9,7 +9,6 @@ differentiates, in the variables at the end.
 import functools
 import gc
 import inspect
-import itertools
 import math
 import warnings
 import weakref
@@ -27,6 +26,7 @@ from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.preflight.fit_data import Judged, judge_fit
+from headstart.debug.running.fits import is_clean, number_of, of_fits
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.graph_rules import check_graph
@@ -45,12 +45,6 @@ MAX_CHECKED_ELEMENTS = 1 << 24
 
 class FaultSeen(BaseException):
     """Ends the program once the sign was seen; a BaseException, so that it is not swallowed."""
-
-
-MIN_SEARCHED = 3
-"""Models trained in one program from which on it may be a search."""
-_NUMBER = "_headstart_number"
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -185,7 +179,7 @@ class Watch:
         if self.sign is None:
             site = calling_site()
             self.sign = replace(sign, file=site.file, line=site.line) if site else sign
-        if self.with_rules and model is not None and self._fits.keys() - {_number_of(model)}:
+        if self.with_rules and model is not None and self._fits.keys() - {number_of(model)}:
             self._is_search_sign = True
             model.stop_training = True
             return
@@ -351,7 +345,7 @@ class Watch:
         batches = rules.batches if rules is not None else []
         judged = judge_fit(model, given, trace, batches, symptoms, is_broken)
         placed = [_at_layer(one, model) for one in judged.found]
-        number = _number_of(model)
+        number = number_of(model)
         # A model that is fitted again is judged by its last training, but for what is certain.
         known = self._fits.get(number, Judged([], "unknown")).found
         placed += [one for one in known if one.evidence.get("is_certain")]
@@ -434,39 +428,6 @@ def _sign_callback(watch: Watch) -> Any:
                     watch.note(Sign(where, name, str(number), step, batch), self.model)
 
     return SignCallback()
-
-
-def of_fits(fits: list[Judged]) -> list[Diagnosis]:
-    """Return what to say of the trainings of one program.
-
-    Args:
-        fits: What was found of each model's.
-
-    Returns:
-        The findings. Where several models were tried and one came to something, the others are a
-        search's: what they lacked is advice.
-    """
-    is_search = len(fits) >= MIN_SEARCHED and any(is_clean(fit) for fit in fits)
-    return [
-        replace(one, severity="advice")
-        if is_search and not one.evidence.get("is_certain") and not is_clean(fit)
-        else one
-        for fit in fits
-        for one in fit.found
-    ]
-
-
-def is_clean(fit: Judged) -> bool:
-    """Tell whether a training came to something and has no fault."""
-    return fit.level == "well" and all(one.severity in ("warning", "advice") for one in fit.found)
-
-
-def _number_of(model: Any) -> int:
-    """Return a number of the model's own: an address may serve several, one after the other."""
-    known = vars(model).get(_NUMBER)
-    if known is None:
-        known = vars(model)[_NUMBER] = next(_numbers)
-    return int(known)
 
 
 def _never_updated(model: Any, num_steps: int) -> bool:

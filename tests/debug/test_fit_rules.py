@@ -12,7 +12,7 @@ from headstart.debug.preflight.inputs import split_order, split_scale
 from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.settings import odd_settings
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
-from headstart.debug.running.watch import of_fits
+from headstart.debug.running.fits import of_fits
 from headstart.debug.symptoms.graph_rules import check_graph, is_row_against_column
 from headstart.debug.symptoms.own_loops import OwnLoops
 
