@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from headstart.service.guard import Guard, auth_string
+from headstart.service.patience import LIMIT_BYTES, Patience
 
 PORT = 4217
 TOKEN = "a-token-that-nobody-guesses"
@@ -128,3 +129,55 @@ def test_websockets_pass_the_same_way() -> None:
     assert opened(host) == "websocket.close"
     assert opened({**host, **COOKIE, "Origin": STRANGER}) == "websocket.close"
     assert opened({**COOKIE, "Host": f"rebound.example:{PORT}"}) == "websocket.close"
+
+
+class Busy:
+    """Stand for Prefect's server while another one writes into its database."""
+
+    def __init__(self, num_refused: int) -> None:
+        self.num_refused = num_refused
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        self.bodies.append(body)
+        is_busy = len(self.bodies) <= self.num_refused
+        status = 503 if is_busy else 201
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"locked" if is_busy else b"made"})
+        if is_busy:  # as starlette does once it has answered
+            raise OSError("database is locked")
+
+
+def send_to(busy: Busy, url: str, body: bytes) -> httpx.Response:
+    async def exchange() -> httpx.Response:
+        app = Patience(busy, pauses_s=(0.0, 0.0))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.post(url, content=body)
+
+    return asyncio.run(exchange())
+
+
+def test_a_click_is_not_lost_to_a_busy_database() -> None:
+    busy = Busy(num_refused=2)
+    answer = send_to(busy, f"{HERE}/api/deployments/1/create_flow_run", b"parameters")
+    assert (answer.status_code, answer.text) == (201, "made")
+    assert busy.bodies == [b"parameters"] * 3
+
+
+def test_a_database_that_stays_busy_is_said_so() -> None:
+    assert send_to(Busy(num_refused=9), f"{HERE}/api/flow_runs/", b"{}").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/api/ready", b""), ("/api/flow_runs/", b"x" * (LIMIT_BYTES + 1))]
+)
+def test_probes_and_large_requests_are_asked_once(path: str, body: bytes) -> None:
+    busy = Busy(num_refused=1)
+    assert send_to(busy, HERE + path, body).status_code == 503
+    assert len(busy.bodies) == 1

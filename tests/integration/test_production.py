@@ -35,7 +35,7 @@ from headstart.demo import write_digits
 from headstart.flows.transfer import transfer
 from headstart.service.guard import auth_string
 from headstart.service.record import Started, birth_of, descendants, read_record
-from tests.browser import Browser, needs_browser
+from tests.browser import VISIBLE_TEXT, Browser, needs_browser
 from tests.pipeline import QUICK, save_backbone, statuses
 from tests.prefect_pages import click, fill, wait_until
 
@@ -95,10 +95,12 @@ class Installation:
         )
 
 
-def wait_for(is_true: Callable[[], Any]) -> Any:
+def wait_for(is_true: Callable[[], Any], browser: Browser | None = None) -> Any:
     deadline_s = time.monotonic() + LIMIT_S
     while not (value := is_true()):
-        assert time.monotonic() < deadline_s, "it never came about"
+        if time.monotonic() > deadline_s:
+            shown = browser.evaluate(VISIBLE_TEXT) if browser else ""
+            raise AssertionError(f"it never came about; the page shows: {shown}")
         time.sleep(0.5)
     return value
 
@@ -237,7 +239,7 @@ def test_the_form_starts_a_run_that_leaves_its_report(
         fill(browser, "Epochs (Optional)", "4")
         fill(browser, "Num Bootstrap (Optional)", "20")
         click(browser, "Submit")
-        (run,) = wait_for(client.read_flow_runs)
+        (run,) = wait_for(client.read_flow_runs, browser)
         finished = wait_for_state(client, run, "Completed")
         assert finished.name == "digits, net.keras, cut top, linear head"
         assert finished.parameters["config"]["head"]["epochs"] == 4
@@ -272,7 +274,7 @@ def test_the_page_of_a_deployment_schedules_it(
         click(browser, "Schedule")
         click(browser, "Cron")
         click(browser, "Save")
-        schedules = wait_for(lambda: client.read_deployment(deployment.id).schedules)
+        schedules = wait_for(lambda: client.read_deployment(deployment.id).schedules, browser)
     assert len(schedules) == 1
     client.delete_deployment_schedule(deployment.id, schedules[0].id)  # or it starts more runs
 
