@@ -16,6 +16,7 @@ import headstart
 from headstart.addresses import open_url, past_the_proxy, without_password
 from headstart.config import Config
 from headstart.errors import ConfigError, RecordError, ServiceError
+from headstart.reading import MAX_CONFIG_BYTES, read_regular
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.running.tensorflow import import_tensorflow
 
@@ -95,7 +96,7 @@ def _dotenv_url(path: Path) -> str | None:
 def _toml_url(path: Path, *keys: str) -> str | None:
     """Return a string deep in a TOML file; None where the file or the string is not there."""
     try:
-        value: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        value: Any = _read_toml(path)
         for key in keys:
             value = value[key]
     except (OSError, ValueError, KeyError, TypeError):
@@ -103,12 +104,20 @@ def _toml_url(path: Path, *keys: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _read_toml(path: Path) -> dict[str, Any]:
+    text = read_regular(path, MAX_CONFIG_BYTES).decode()
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("too many values stand in each other") from None
+
+
 def _profile_url() -> str | None:
     home = Path(os.path.expanduser(os.environ.get("PREFECT_HOME", "~/.prefect")))  # noqa: PTH111
     path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
     name = os.environ.get("PREFECT_PROFILE")
     try:
-        chosen = name or tomllib.loads(path.read_text(encoding="utf-8")).get("active", "")
+        chosen = name or _read_toml(path).get("active", "")
     except (OSError, ValueError):
         return None
     return _toml_url(path, "profiles", str(chosen), "PREFECT_API_URL")

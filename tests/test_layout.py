@@ -110,9 +110,12 @@ def test_imports_are_absolute_and_by_the_installed_name() -> None:
 
 
 def test_tasks_import_no_flows_and_no_debugger() -> None:
-    # Of the face they know the configuration, the errors, how an address may be shown and, from
-    # the package itself, the version.
-    known = {"headstart", "headstart.addresses", "headstart.config", "headstart.errors"}
+    # Of the face they know the configuration, the errors, how an address may be shown, how what
+    # people hand over is read and, from the package itself, the version.
+    known = {
+        *("headstart", "headstart.addresses", "headstart.config", "headstart.errors"),
+        "headstart.reading",
+    }
     wrong = [
         (name, other)
         for name, other in imports("headstart.tasks")

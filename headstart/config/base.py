@@ -1,5 +1,6 @@
 """What every configuration model shares: its base, and the kinds of values that several have."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -33,6 +34,12 @@ def _check_path(value: Any) -> Any:
         raise ValueError("names no file or folder; write . for the current folder")
     if "\0" in str(value):
         raise ValueError("holds a NUL character, which no path can")
+    first = str(value).partition("/")[0]
+    if first.startswith("~") and first != "~" and os.path.expanduser(first) == first:  # noqa: PTH111
+        raise ValueError(
+            f"begins in the home folder of {first[1:]}, and there is no such user; "
+            f"write ./{first} for a folder of that name"
+        )
     return value
 
 

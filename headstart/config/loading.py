@@ -1,7 +1,6 @@
 """How a configuration is read: a YAML file, then dotted settings, then named options."""
 
-import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from headstart.config.scratch import ScratchConfig
 from headstart.config.surveying import SurveyConfig
 from headstart.config.transfer import TransferConfig
 from headstart.errors import ConfigError
+from headstart.reading import MAX_CONFIG_BYTES, load_yaml, read_regular
 
 CONFIG_OF: dict[str, type[Config]] = {
     "train": TransferConfig,
@@ -107,39 +107,9 @@ def _where_listed(model: type[Config]) -> str:
     return "the command's --help lists"
 
 
-class _OneValueAKey(yaml.SafeLoader):
-    """YAML in which a key stands once: of two values, safe_load would keep the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a mapping, but for one that has a key twice."""
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is not None and key in seen and key_node.tag != "tag:yaml.org,2002:merge":
-                problem = f"{key} stands here twice in one section"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 reads 010 as 8, 1:30 as 90 and 2024-01-01 as a date: seeds and names of folders.
-_ODD_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "timestamp")}
-_OneValueAKey.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _ODD_TAGS]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_OneValueAKey.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
-)
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, _OneValueAKey)
-
-
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        fields = _load_yaml(file.read_text(encoding="utf-8-sig"))
+        fields = load_yaml(read_regular(file, MAX_CONFIG_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             "the configuration file cannot be read as YAML",
@@ -159,7 +129,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 def _parse_value(setting: str, text: str) -> Any:
     try:
-        value = _load_yaml(text)
+        value = load_yaml(text)
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(
             "the value of --set is not valid YAML",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.errors import DatasetError
+from headstart.reading import MAX_TABLE_BYTES, read_regular
 from headstart.tasks.dataset.inspection import InspectedImage
 from headstart.tasks.dataset.problems import Problem
 
@@ -69,7 +70,7 @@ def read_exclusions(path: Path) -> Exclusions:
         DatasetError: The file cannot be read.
     """
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
+        text = read_regular(path.expanduser(), MAX_TABLE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(
             "the list of images to leave out is not a CSV or text file in UTF-8",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
+from headstart.reading import MAX_TABLE_BYTES, read_regular
 from headstart.tasks.dataset.problems import printable, refuse_passing
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -97,6 +98,8 @@ def read_table(file: Path, config: DatasetConfig) -> Table:
     """
     notes: list[str] = []
     try:
+        if not file.is_file():
+            read_regular(file, MAX_TABLE_BYTES)  # pyarrow would wait for a FIFO; says what it is
         if file.suffix.lower() in PARQUET_SUFFIXES:
             lines = list(_read_parquet(file, config, notes))
         else:
@@ -108,7 +111,7 @@ def read_table(file: Path, config: DatasetConfig) -> Table:
 
 
 def _read_csv(file: Path, config: DatasetConfig, notes: list[str]) -> Iterator[Line]:
-    stream = io.StringIO(_decode(file, file.read_bytes()), newline="")
+    stream = io.StringIO(_decode(file, read_regular(file, MAX_TABLE_BYTES)), newline="")
     delimiter, num_skipped = _find_header(stream)
     reader = csv.reader(stream, strict=True, delimiter=delimiter)
     try:

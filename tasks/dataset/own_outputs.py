@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from headstart.reading import load_yaml, read_regular
+
 _MARKS: tuple[tuple[str, set[str]], ...] = (
     ("a store of headstart's", {"store.json", "locks"}),
     ("a store of headstart's", {"store.json", "tmp"}),
@@ -39,9 +41,7 @@ def own_output(folder: str, names: set[str]) -> str:
 def _is_config(path: Path) -> bool:
     """Tell whether a file is the configuration that a run writes when it begins."""
     with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            return False
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields = load_yaml(read_regular(path, _MAX_CONFIG_BYTES).decode())
         dataset = fields.get("dataset") if isinstance(fields, dict) else None
         return isinstance(dataset, dict) and "images" in dataset
     return False

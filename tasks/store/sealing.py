@@ -62,7 +62,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
         OSError: It cannot be read.
         ValueError: It is not what was written.
     """
-    return unseal(json.loads(path.read_bytes()))
+    try:
+        return unseal(json.loads(path.read_bytes()))
+    except RecursionError:
+        raise ValueError("too many values stand in each other") from None
 
 
 def is_own(
