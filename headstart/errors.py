@@ -15,6 +15,8 @@ The exit code is what the CLI leaves with. A message says what went wrong, what 
 (value and file) and what to do next.
 """
 
+from headstart.addresses import without_secrets
+
 
 class HeadstartError(Exception):
     """Base of all errors that headstart raises on purpose.
@@ -28,11 +30,12 @@ class HeadstartError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, received: str = "", next_step: str = "") -> None:
-        self.problem = problem
-        self.received = received
-        self.next_step = next_step
+        # What other programs' errors say of addresses and headers comes in here.
+        self.problem = without_secrets(problem)
+        self.received = without_secrets(received)
+        self.next_step = without_secrets(next_step)
         super().__init__(
-            "\n".join([problem, *(f"{name}: {text}" for name, text in self.details())])
+            "\n".join([self.problem, *(f"{name}: {text}" for name, text in self.details())])
         )
 
     def details(self) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import headstart
-from headstart.addresses import open_url, past_the_proxy, without_password
+from headstart.addresses import open_url, past_the_proxy, without_secrets
 from headstart.config import Config
 from headstart.errors import ConfigError, RecordError, ServiceError
 from headstart.reading import MAX_CONFIG_BYTES, read_regular
@@ -128,7 +128,7 @@ def is_reachable(url: str) -> bool:
 
     Prefect Cloud, and a server behind a password, refuse who sends none; Prefect's client sends it.
     """
-    health = f"{without_password(url).rstrip('/')}/health"
+    health = f"{without_secrets(url).rstrip('/')}/health"
     try:
         with open_url(health, SERVER_TIMEOUT_S) as reply:
             return bool(reply.status == 200)
@@ -219,11 +219,11 @@ def run_flow(
     reachable = url is not None and is_reachable(url)
     _quieten_prefect()
     if reachable:
-        reporter.note(f"recorded by the Prefect server at {without_password(str(url))}")
+        reporter.note(f"recorded by the Prefect server at {without_secrets(str(url))}")
     elif record:
         reporter.note("recorded by a temporary Prefect server (it takes some seconds to start)")
     else:
-        where = f"none answers at {without_password(url)}" if url else "none is set"
+        where = f"none answers at {without_secrets(url)}" if url else "none is set"
         reporter.note(f"not recorded: no Prefect server ({where}); --record starts one")
     is_recorded = reachable or record
     if is_recorded:  # Prefect's threads would write while TensorFlow's noise is held back
@@ -236,11 +236,31 @@ def run_flow(
         if not is_recorded:
             return flow.fn(config, store, out)
         auth = service_auth(str(url), folder_here(store)) if reachable else None
-        with _prefect_at(url if reachable else None, auth):
-            done = flow(config, store, out)
+        with (
+            _prefect_at(url if reachable else None, auth),
+            _without_password_in_parameters(store) as place,
+        ):
+            done = flow(config, place, out)
         if not reachable:
             reporter.note(SEE_AGAIN)
         return done
+
+
+@contextlib.contextmanager
+def _without_password_in_parameters(store: Path | None) -> Iterator[Path | None]:
+    """Have a flow open a store that it is not told of: Prefect shows a run's parameters to all."""
+    if store is None or without_secrets(str(store)) == str(store):
+        yield store
+        return
+    before = os.environ.get("HEADSTART_STORE")
+    os.environ["HEADSTART_STORE"] = str(store)
+    try:
+        yield None
+    finally:
+        if before is None:
+            del os.environ["HEADSTART_STORE"]
+        else:
+            os.environ["HEADSTART_STORE"] = before
 
 
 @contextlib.contextmanager
@@ -274,9 +294,8 @@ def _prefect_at(url: str | None, auth: str | None = None) -> Iterator[None]:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ServiceError(
             "the Prefect server failed or refused while the run was being recorded",
-            without_password(f"{url or 'the temporary one'}: {reason}"),
-            "look at the server, or set PREFECT_API_URL, and PREFECT_API_AUTH_STRING where it asks "
-            "for a password or a token, PREFECT_API_KEY where it asks for a key; "
+            without_secrets(f"{url or 'the temporary one'}: {reason}"),
+            "look at the server, or set PREFECT_API_URL (and PREFECT_API_KEY, if it asks for one); "
             "what is finished is kept, and the same command does the rest",
         ) from error
 

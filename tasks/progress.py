@@ -12,6 +12,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from headstart.addresses import without_secrets
+
 Advance = Callable[[int], None]
 LOG_PERIOD_S = 10.0
 """Where there is no terminal, a line instead of a bar at most this often."""
@@ -52,6 +54,7 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Write a line for the reader."""
+        text = without_secrets(text)
         _tell_log(text)
         self._print(text)
 
@@ -65,6 +68,7 @@ class Reporter:
         """
         if not self._stage_lines:
             return
+        text = without_secrets(text)
         _tell_log(f"{status.upper():<4} {name:<12} {text}")
         style = "green" if status == "hit" else "yellow"
         self.console.print(f"{status.upper():<4} ", end="", style=style)

@@ -178,6 +178,9 @@ def test_an_activation_that_is_no_number_names_the_image(
     assert ROWS[13] not in contents(collection)
 
 
+PLACES = ("computing", "writing")
+
+
 class _Broken:
     """An activation that fails when it is fetched, as on a device that computes behind."""
 
@@ -188,8 +191,13 @@ class _Broken:
         raise self.error
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
-@pytest.mark.parametrize("where", ["computing", "writing"])
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        *((error, where) for error in (KeyboardInterrupt, RuntimeError) for where in PLACES),
+        (MemoryError, "writing"),
+    ],
+)
 def test_a_pass_that_breaks_off_keeps_whole_rows_and_the_next_does_the_rest(
     store: Store, views: RowCollection, error: type[BaseException], where: str
 ) -> None:
@@ -261,3 +269,46 @@ def test_progress_reaches_the_number_of_views(store: Store, views: RowCollection
         run_pass(extract_numbers, source(views, *targets), 9)
     assert ledger.tracked == [("bottlenecks", NUM_ROWS, "images")]
     assert ledger.counts == [9, 9, 9, 9, 4]
+
+
+class SmallMemory:
+    """Stand in for a device with room for so many images at once."""
+
+    def __init__(self, room: int, error: Exception) -> None:
+        self.room, self.error = room, error
+        self.sizes: list[int] = []
+
+    def __call__(self, pixels: Any) -> list[Any]:
+        self.sizes.append(len(pixels))
+        if len(pixels) > self.room:
+            raise self.error
+        return extract_numbers(pixels)
+
+
+OUT_OF_MEMORY = [
+    tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_a_batch_too_large_for_the_memory_is_computed_in_parts(
+    store: Store, views: RowCollection, error: Exception
+) -> None:
+    kept, memory, told = numbers(store), SmallMemory(3, error), io.StringIO()
+    with use_reporter(Reporter(Console(file=told, width=200))):
+        run_pass(memory, source(views, all_of(kept)), 16)
+    assert {int(value[0]) for value in contents(kept).values()} == set(range(NUM_ROWS))
+    # Found out once, and kept to.
+    assert [size for size in memory.sizes if size > 3] == [16, 8, 4]
+    assert "goes on with 2 images at a time" in told.getvalue()
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_too_little_memory_for_one_image_is_a_clear_error(
+    store: Store, views: RowCollection, error: Exception
+) -> None:
+    kept = numbers(store)
+    with pytest.raises(BackboneError, match="too little memory to send one image"):
+        run_pass(SmallMemory(0, error), source(views, all_of(kept)), 16)
+    assert contents(kept) == {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from headstart.addresses import past_the_proxy, without_password
+from headstart.addresses import past_the_proxy, without_secrets
 from headstart.cli import main
 from headstart.config import Config
 from headstart.errors import ServiceError
@@ -160,7 +160,7 @@ def test_a_server_that_asks_for_a_key_is_reachable(server: str) -> None:
     ],
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+    assert without_secrets(url) == shown
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headstart.addresses import without_password
+from headstart.addresses import without_secrets
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
 from headstart.errors import RecordError
 from headstart.tasks.progress import plain_console
@@ -34,7 +34,7 @@ def cache_du(store: StoreFolder = None, as_json: AsJson = False) -> None:
 
     opened = _open_existing(store)
     totals = usage(opened, list_holdings(opened))
-    shown = without_password(opened.location)
+    shown = without_secrets(opened.location)
     if as_json:
         print_json({"store": shown, "bytes": totals})
     else:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.addresses import without_password
+from headstart.addresses import without_secrets
 from headstart.launch import is_reachable
 from headstart.service.children import answers
 from headstart.service.record import ServiceRecord, running_service
@@ -39,7 +39,7 @@ def check(store_root: Path, api_url: str | None, pool: str) -> list[Finding]:
     if api_url is None:
         return [Finding("Prefect server", False, "none is known: `headstart up` starts one")]
     record = running_service(store_root)
-    shown = without_password(api_url)
+    shown = without_secrets(api_url)
     if not is_reachable(api_url):
         findings = [Finding("Prefect server", False, f"{shown} does not answer")]
     else:
@@ -53,7 +53,7 @@ def _ask(shown: str, pool: str) -> list[Finding]:
     try:
         return [Finding("Prefect server", True, shown), *_ask_server(pool)]
     except (httpx.HTTPError, ValueError) as error:  # wants a password, or is something else
-        reason = without_password(str(error)).partition("\n")[0] or type(error).__name__
+        reason = without_secrets(str(error)).partition("\n")[0] or type(error).__name__
         return [Finding("Prefect server", False, f"{shown} answers, but: {reason}")]
 
 

@@ -21,6 +21,7 @@ from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.engines import Extract
 from headstart.tasks.backbones.frozen_graph import fold_variables
+from headstart.tasks.bottlenecks.halving import Halving
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.devices import num_replicas, replicate, strategy
 from headstart.tasks.store.records import RowCollection, RowId, RowReader, RowWriter
@@ -121,7 +122,8 @@ def run_pass(
         The number of views that went through the backbone.
 
     Raises:
-        BackboneError: An activation is NaN or infinite, or too large for the storage type.
+        BackboneError: An activation is NaN or infinite, or too large for the storage type; or
+            there is too little memory for one image.
     """
     total = sum(len(reader) for reader, _ in sources)
     over = strategy()
@@ -138,7 +140,7 @@ def run_pass(
         reading = stack.enter_context(ThreadPoolExecutor(1, "read"))
         writing = stack.enter_context(ThreadPoolExecutor(1, "write"))
         written: deque[Future[None]] = deque()
-        compute, size = replicate(extract, over), num_replicas(over)
+        compute, size = Halving(replicate(extract, over)), num_replicas(over)
         batches = _read_ahead(reading, _batches(sources, batch_size), BATCHES_AHEAD * size)
         while some := list(islice(batches, size)):
             # On a GPU this returns before the result is there; the writing thread waits for it.

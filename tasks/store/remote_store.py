@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headstart.addresses import without_password
+from headstart.addresses import without_secrets
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.store.artifacts import FileEntry, M, Store, default_root
 from headstart.tasks.store.fingerprint import bytes_digest, file_digest
@@ -136,7 +136,7 @@ class RemoteStore(Store):
         elif _layout_in(theirs) != STORE_LAYOUT:
             raise RecordError(
                 "the bucket's prefix holds a store of another layout",
-                f"another store.json in {without_password(self.url)}",
+                f"another store.json in {without_secrets(self.url)}",
                 "choose another prefix with --store",
             )
 
@@ -265,7 +265,7 @@ class RemoteStore(Store):
         """
         raise RecordError(
             "headstart removes nothing from a store in a bucket",
-            f"{without_password(self.url)} may be in use by any machine",
+            f"{without_secrets(self.url)} may be in use by any machine",
             "when no run uses it, remove what `headstart cache ls` names with the bucket's own "
             "tools, for instance all of rows/views; what is missing is computed again",
         )
@@ -373,8 +373,8 @@ class RemoteStore(Store):
             yield
         except Exception as error:  # each protocol's library has exceptions of its own
             raise RecordError(
-                f"the object store at {without_password(self.url)} cannot be read or written",
-                without_password(f"{type(error).__name__}: {error}"),
+                f"the object store at {without_secrets(self.url)} cannot be read or written",
+                without_secrets(f"{type(error).__name__}: {error}"),
                 "check the address, the credentials and the network; what is finished is kept, and "
                 "the same command does the rest",
             ) from error
@@ -413,7 +413,7 @@ def _connect(url: str) -> tuple[Any, str]:
         extra = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}.get(url.partition(":")[0])
         raise ConfigError(
             "the store's URL has a protocol that is unknown, or whose package is not installed",
-            without_password(f"{url}: {error}"),
+            without_secrets(f"{url}: {error}"),
             f"pip install 'headstart[{extra}]'" if extra else "check the spelling of the protocol",
         ) from None
     return files, prefix.rstrip("/")
