@@ -81,7 +81,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Put a value together, unless it is too deep, too large or within itself."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         mark = event.start_mark
         self._depth += 1
         if self._depth > MAX_YAML_DEPTH:
