@@ -40,7 +40,8 @@ def features_of(images: Path | None, store: Path | None) -> tuple[Any, Any]:
 
         digits = load_digits()
         return digits.data.astype(np.float32) / 16, digits.target.astype(np.int32)
-    splits = headstart.bottlenecks(images, store=store).values()
+    cached = headstart.bottlenecks(images, store=store)
+    splits = cached.splits.values()
     values = np.concatenate([split.numpy().astype(np.float32) for split in splits])
     return values, np.concatenate([split.labels for split in splits]).astype(np.int32)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         load,
         rank,
         scratch,
+        sweep,
         train,
     )
     from headstart.results import Bottlenecks, Run
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "rank",
     "scratch",
+    "sweep",
     "train",
 ]
 

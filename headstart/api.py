@@ -1,7 +1,7 @@
 """headstart from Python: ``run = headstart.train("images/"); run.predict("x.jpg")``."""
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from headstart.config import (
     FinetuneConfig,
     RankConfig,
     ScratchConfig,
+    SweepConfig,
     TransferConfig,
     build_config,
 )
@@ -64,6 +65,52 @@ def train(
     }
     made = _configure(TransferConfig, images, config, settings, named)
     return _run_of(_flow("transfer", made, store, out, record, overwrite))
+
+
+def sweep(
+    images: str | Path | None = None,
+    *,
+    grid: Mapping[str, Sequence[Any] | str] | None = None,
+    num_random: int | None = None,
+    backbone: str | None = None,
+    cut: str | None = None,
+    views: int | None = None,
+    epochs: int | None = None,
+    config: SweepConfig | str | Path | None = None,
+    settings: Iterable[str] | str = (),
+    store: str | Path | None = None,
+    out: str | Path | None = None,
+    record: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Train many heads at once, and export the best; its page is ``run_dir / "sweep.html"``.
+
+    Args:
+        images: A folder with one sub-folder per class, or a CSV or Parquet manifest.
+        grid: Fields of the head, each with its values, or a range: ``{"head.dropout": [0, 0.3],
+            "head.learning_rate": "1e-4..1e-1"}``.
+        num_random: Draw so many heads at random instead of all that the grid has.
+        backbone: As for `train`.
+        cut: As for `train`.
+        views: As for `train`.
+        epochs: As for `train`.
+        config: As for `train`, and so are the others.
+        settings: As for `train`.
+        store: As for `train`.
+        out: As for `train`.
+        record: As for `train`.
+        overwrite: As for `train`.
+    """
+    named = {
+        "search.grid": grid,
+        "search.num_random": num_random,
+        "backbone.name": backbone,
+        "bottlenecks.cut": cut,
+        "views.num_augmented": views,
+        "head.epochs": epochs,
+    }
+    made = _configure(SweepConfig, images, config, settings, named)
+    return _run_of(_flow("sweep", made, store, out, record, overwrite))
 
 
 def finetune(

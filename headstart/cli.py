@@ -28,6 +28,7 @@ from headstart.commands import (
     scratch,
     service,
     survey,
+    sweep,
     transfer,
     views,
 )
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(transfer.app)
 app.add_typer(views.app)
+app.add_typer(sweep.app)
 app.add_typer(finetune.app)
 app.add_typer(models.app)
 app.add_typer(rank.app)

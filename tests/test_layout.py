@@ -26,6 +26,7 @@ PACKAGES = (
     "ranking",
     "auditing",
     "finetuning",
+    "sweeping",
     "explanation",
     "scratch",
     "models",

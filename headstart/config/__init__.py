@@ -41,6 +41,7 @@ from headstart.config.scratch import (
 )
 from headstart.config.spread import SpreadConfig
 from headstart.config.surveying import MeasuringConfig, SurveyConfig
+from headstart.config.sweep import SearchConfig, SweepConfig
 from headstart.config.transfer import (
     BackboneConfig,
     BottleneckConfig,
@@ -90,11 +91,13 @@ __all__ = [
     "ScratchConfig",
     "ScratchDatasetConfig",
     "ScratchTrainingConfig",
+    "SearchConfig",
     "SourceConfig",
     "Split",
     "SpreadConfig",
     "StudyConfig",
     "SurveyConfig",
+    "SweepConfig",
     "TargetKind",
     "TransferConfig",
     "TransferabilityConfig",

@@ -15,6 +15,7 @@ from headstart.config.ranking import RankConfig
 from headstart.config.retrain import RetrainConfig
 from headstart.config.scratch import ScratchConfig
 from headstart.config.surveying import SurveyConfig
+from headstart.config.sweep import SweepConfig
 from headstart.config.transfer import TransferConfig
 from headstart.errors import ConfigError
 from headstart.reading import MAX_CONFIG_BYTES, load_yaml, read_regular
@@ -22,6 +23,7 @@ from headstart.reading import MAX_CONFIG_BYTES, load_yaml, read_regular
 CONFIG_OF: dict[str, type[Config]] = {
     "train": TransferConfig,
     "scratch": ScratchConfig,
+    "sweep": SweepConfig,
     "finetune": FinetuneConfig,
     "compare": CompareConfig,
     "transferability": TransferabilityConfig,
@@ -84,7 +86,7 @@ def build_config(
                 repr(setting),
                 "for instance --set head.kind=mlp",
             )
-        _assign(fields, name.strip(), _parse_value(setting, text))
+        _assign(fields, name.strip(), parse_value(setting, text))
     for name, value in (overrides or {}).items():
         if value is not None:
             _assign(fields, name, value)
@@ -127,7 +129,16 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return fields
 
 
-def _parse_value(setting: str, text: str) -> Any:
+def parse_value(setting: str, text: str) -> Any:
+    """Read the value of a setting as YAML.
+
+    Args:
+        setting: The whole option, for the error.
+        text: The value.
+
+    Raises:
+        ConfigError: It is not YAML.
+    """
     try:
         value = load_yaml(text)
     except (ValueError, yaml.YAMLError) as error:

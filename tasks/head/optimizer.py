@@ -1,10 +1,12 @@
 """The optimizer: learning-rate schedules by the step, and weight decay on kernels alone."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from headstart.config import HeadConfig
@@ -69,13 +71,13 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
 
 
 def learning_rate_schedule(
-    kind: Literal["constant", "cosine", "one_cycle"], peak: float, num_steps: int
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    kind: Literal["constant", "cosine", "one_cycle"], peak: Any, num_steps: int
+) -> Any:
     """Return what a Keras optimizer takes as its learning rate.
 
     Args:
         kind: constant; cosine, from the peak to 0 by half a cosine; or one_cycle, see `OneCycle`.
-        peak: Highest learning rate.
+        peak: Highest learning rate, or an array of such.
         num_steps: Steps of the whole training, at least 1.
 
     Returns:
@@ -113,7 +115,39 @@ def make_optimizer(
         SGD", 2017, section 5.1, and He et al., "Bag of Tricks", 2019, section 3.1.
     """
     rate = learning_rate_schedule(config.schedule, config.learning_rate, num_steps)
-    decay = config.weight_decay or None
+    return _make(config, rate, config.weight_decay or None, variables)
+
+
+def make_many_optimizers_in_one(
+    configs: Sequence[HeadConfig], num_steps: int, variables: Sequence[Any]
+) -> keras.optimizers.Optimizer:
+    """Return what steps the variables of many heads, each as `make_optimizer` would alone.
+
+    Args:
+        configs: Of the heads H; of the same optimizer, momentum and schedule, at any learning
+            rate and weight decay.
+        num_steps: Steps of the whole training.
+        variables: As for `make_optimizer`; each of shape [?, H, ?].
+
+    Returns:
+        A Keras optimizer, whose learning rate is of shape [1, H, 1].
+    """
+    peaks, decays = (
+        np.array([getattr(config, name) for config in configs], np.float32)[None, :, None]
+        for name in ("learning_rate", "weight_decay")
+    )
+    rate: Any = learning_rate_schedule(configs[0].schedule, peaks, num_steps)
+    if configs[0].schedule == "constant":
+        rate = functools.partial(tf.constant, peaks)  # Keras takes no array, but a callable
+    optimizer = _make(configs[0], rate, 1.0 if decays.any() else None, variables)
+    if decays.any():
+        optimizer.weight_decay = decays
+    return optimizer
+
+
+def _make(
+    config: HeadConfig, rate: Any, decay: float | None, variables: Sequence[Any]
+) -> keras.optimizers.Optimizer:
     if config.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(
             rate, momentum=config.momentum, nesterov=config.momentum > 0, weight_decay=decay

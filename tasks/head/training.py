@@ -116,6 +116,7 @@ def train_head(
     tail: keras.Model | None,
     log_dir: Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    last_epoch: int | None = None,
 ) -> TrainedHead:
     """Train a head on bottlenecks and keep its best epoch.
 
@@ -135,6 +136,8 @@ def train_head(
         tail: See `build_head`.
         log_dir: Folder for TensorBoard's event files, under train/ and validation/.
         callbacks: Keras callbacks of the user's, called before headstart's own.
+        last_epoch: End after this one, 1 for the first, on the way that ``config.epochs`` laid
+            out for the learning rate.
 
     Returns:
         The trained head.
@@ -148,6 +151,7 @@ def train_head(
     val = val if val is not None and len(val) else None
     fit = target.fit(train.labels)
     head = build_head(config, train.readers[0].shape, num_classes, tail)
+    epochs = last_epoch or config.epochs
     one_by_one = bool(callbacks) or tail is not None
     _compile(head, config, len(train), target, fit, one_by_one=one_by_one)
     _make_variables(head, num_classes)
@@ -160,11 +164,11 @@ def train_head(
     with contextlib.closing(log):
         own = [log, guard, *([best] if val is not None else [])]
         if not one_by_one and is_in_memory(train, val):
-            fit_in_memory(head, batches, val, config.epochs, guard, own)
+            fit_in_memory(head, batches, val, epochs, guard, own)
         else:
             head.fit(
                 batches.dataset,
-                epochs=config.epochs,
+                epochs=epochs,
                 validation_data=evaluation_batches(val, num_classes, fit)
                 if val is not None
                 else None,
@@ -175,7 +179,7 @@ def train_head(
     if guard.broken is not None:
         raise explain_broken_loss(guard.broken, config, train, val)
     best_epoch = best.best_epoch + 1 if val is not None else len(log.history)
-    stopped_early = len(log.history) < config.epochs
+    stopped_early = len(log.history) < epochs
     fit = decide(head, val, fit, config)
     trained = TrainedHead(head, tuple(log.history), best_epoch, stopped_early, fit=fit)
     reporter().note(f"     {_summarise(trained, config)}")

@@ -181,7 +181,7 @@ def _command(config: dict[str, Any]) -> str:
 
 def _describe(config: dict[str, Any], command: str) -> dict[str, Any]:
     backbone = config.get("backbone", {}).get("name") or config.get("network", {}).get("name", "")
-    trains = command in ("train", "retrain", "finetune")
+    trains = command in ("train", "retrain", "sweep", "finetune")
     return {
         "data": Path(config.get("dataset", {}).get("images") or "").name,
         "backbone": Path(backbone).name,

@@ -1,0 +1,133 @@
+"""The command that trains many heads at once."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headstart.commands.options import (
+    AsJson,
+    BackboneName,
+    ConfigFile,
+    CutName,
+    Epochs,
+    Exclude,
+    ImagesOrConfigs,
+    NumViews,
+    Out,
+    Overwrite,
+    Record,
+    Settings,
+    StoreFolder,
+    print_json,
+    run_recorded_or_plain,
+)
+from headstart.tasks.progress import plain_console
+
+app = typer.Typer()
+NUM_SHOWN = 10
+"""Heads that the terminal shows; the page has all."""
+
+
+@app.command(no_args_is_help=True)
+def sweep(
+    images: ImagesOrConfigs = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            help="Values of one field of the head: head.learning_rate=1e-3,1e-2, or a range as "
+            "1e-4..1e-1 or 1e-4..1e-1:7; repeatable. By default 32 learning rates, weight decays "
+            "and dropouts.",
+        ),
+    ] = None,
+    num_random: Annotated[
+        int | None,
+        typer.Option("--random", help="Draw so many heads at random, instead of all there are."),
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    backbone: BackboneName = None,
+    cut: CutName = None,
+    views: NumViews = None,
+    epochs: Epochs = None,
+    exclude: Exclude = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    store: StoreFolder = None,
+    record: Record = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train many heads at once, for little more than one, and export the best."""
+    from headstart.config import SweepConfig, build_config
+
+    overrides = {
+        "search.grid": _parse_grid(grid),
+        "search.num_random": num_random,
+        "backbone.name": backbone,
+        "bottlenecks.cut": cut,
+        "views.num_augmented": views,
+        "head.epochs": epochs,
+        "dataset.exclude": exclude,
+    }
+    wanted = build_config(SweepConfig, images, config, tuple(settings or ()), overrides)
+    summary = run_recorded_or_plain("sweep", wanted, store, out, record, as_json, overwrite)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+        return
+    from headstart.printing import print_summary
+
+    console = plain_console()
+    print_heads(console, summary)
+    print_summary(console, summary)
+
+
+def _parse_grid(options: list[str] | None) -> dict[str, Any] | None:
+    from headstart.config.loading import parse_value
+    from headstart.errors import ConfigError
+
+    grid: dict[str, Any] = {}
+    for option in options or ():
+        name, sign, text = option.partition("=")
+        if not sign or not name.strip() or not text.strip():
+            raise ConfigError(
+                "--grid expects head.field=values",
+                repr(option),
+                "for instance --grid head.learning_rate=1e-3,1e-2",
+            )
+        if ".." in text:
+            grid[name.strip()] = text.strip()
+            continue
+        listed = text.strip().startswith("[")
+        parts = [text] if listed else text.split(",")
+        values = [parse_value(option, part) for part in parts]
+        grid[name.strip()] = values[0] if listed else values
+    return grid or None
+
+
+def print_heads(console: Console, summary: Any) -> None:
+    """Print the best heads of a sweep.
+
+    Args:
+        console: Where to.
+        summary: Of the flow.
+    """
+    from headstart.tasks.evaluation.findings import percent
+    from headstart.tasks.sweeping.page import best_first
+
+    fields = list(summary.heads[0].settings)
+    table = Table("head", *fields, box=None, header_style="bold", pad_edge=False)
+    for title in ("held-out loss", "accuracy", "epoch"):
+        table.add_column(title, justify="right")
+    for line in best_first(summary.heads)[:NUM_SHOWN]:
+        loss = "-" if line.loss is None else f"{line.loss:.4f}"
+        figures = (loss, percent(line.accuracy), f"{line.best_epoch} of {line.num_epochs}")
+        table.add_row(str(line.number), *map(str, line.settings.values()), *figures)
+    console.print()
+    console.print(table)
+    more = len(summary.heads) - NUM_SHOWN
+    if more > 0:
+        console.print(f"  and {more} more", highlight=False)
+    for name, path in (("sweep", summary.sweep), ("config", summary.best_config)):
+        console.print(f"  {name:<9} {path}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""From bottlenecks to the best of many heads, trained all at once."""

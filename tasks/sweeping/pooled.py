@@ -1,0 +1,99 @@
+"""The rows of a sweep as arrays in memory, and which of them choose among its heads."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.errors import TrainingError
+from headstart.tasks.bottlenecks.pooled import pooled_features
+from headstart.tasks.bottlenecks.rows import LabelledRows
+from headstart.tasks.head.folds import stratified_folds
+
+NUM_PARTS = 5
+"""A fifth of the training images is held out to choose by."""
+MAX_BYTES = 4 * 2**30
+"""Of a sweep's float32 features."""
+
+
+@dataclass(frozen=True)
+class PooledRows:
+    """What linear and MLP heads see of some images.
+
+    Attributes:
+        views: float32 [n, C] each: the plain view, then the augmented ones.
+        labels: int32 [n].
+        shape: Of one bottleneck: [C], or [H, W, C] where positions were averaged.
+    """
+
+    views: tuple[npt.NDArray[np.float32], ...]
+    labels: npt.NDArray[np.int32]
+    shape: tuple[int, ...]
+
+    @property
+    def num_augmented(self) -> int:
+        """Augmented views an image."""
+        return len(self.views) - 1
+
+
+def some_rows(rows: LabelledRows, chosen: npt.NDArray[Any]) -> LabelledRows:
+    """Return the rows of some images, by their positions."""
+    return LabelledRows(rows.readers, rows.positions[chosen], rows.labels[chosen])
+
+
+def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]:
+    """Divide the training images into those that heads learn from and those that choose.
+
+    Args:
+        rows: Of the train split.
+        seed: Of the draw; which images are drawn depends on it and the labels alone.
+
+    Returns:
+        Four fifths, with every class among them, and a fifth.
+
+    Raises:
+        TrainingError: There is no class with two images.
+    """
+    several = np.bincount(rows.labels)[rows.labels] > 1
+    chosen = (stratified_folds(rows.labels, NUM_PARTS, seed) == 0) & several
+    if not chosen.any():
+        # Of small classes the first fold may have none: one image of the commonest class, then.
+        candidates = np.flatnonzero(several)
+        if not len(candidates):
+            raise TrainingError(
+                "a sweep holds out training images to choose by, and every class has one alone",
+                f"{len(rows)} training images",
+                "add images, or train one head with `headstart train`",
+            )
+        chosen[candidates[:1]] = True
+    return some_rows(rows, np.flatnonzero(~chosen)), some_rows(rows, np.flatnonzero(chosen))
+
+
+def pool(rows: LabelledRows, *, augmented: bool = True) -> PooledRows:
+    """Read rows into memory, averaged over their positions.
+
+    Args:
+        rows: Of some images.
+        augmented: Whether the augmented views are read too.
+
+    Raises:
+        TrainingError: They do not fit, or hold what is no number.
+    """
+    num_views = 1 + (rows.num_augmented if augmented else 0)
+    num_bytes = 4 * len(rows) * num_views * rows.shape[-1]
+    if num_bytes > MAX_BYTES:
+        raise TrainingError(
+            f"a sweep needs all features in memory, {MAX_BYTES / 2**30:g} GiB at the most",
+            f"{len(rows):,} images of {num_views} views: {num_bytes / 2**30:.1f} GiB",
+            "take fewer views, or `headstart train` one head at a time",
+        )
+    every = np.arange(len(rows))
+    views = tuple(pooled_features(rows, every, view) for view in range(num_views))
+    if not all(np.isfinite(view).all() for view in views):
+        raise TrainingError(
+            "a bottleneck is not a finite number",
+            f"NaN or infinity among the {rows.dtype} bottlenecks",
+            "extract with --set bottlenecks.dtype=float32 (float16 ends at 65504)",
+        )
+    return PooledRows(views, rows.labels, tuple(rows.shape))

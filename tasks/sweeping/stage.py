@@ -1,0 +1,173 @@
+"""The sweep stage: many heads trained at once, the best of which is trained on all images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from headstart.config import HeadConfig, Split
+from headstart.errors import TrainingError
+from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.head.settings import settings_in_effect
+from headstart.tasks.head.stage import HeadManifest, keep_training
+from headstart.tasks.progress import reporter
+from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.store.versions import arithmetic_versions
+
+if TYPE_CHECKING:
+    from headstart.tasks.sweeping.together import HeadCurve
+
+CHOSEN_BY: tuple[Split, ...] = ("train",)
+"""The splits that a sweep reads: what it says of val and test is honest."""
+REFIT_FOLDER = "best"
+"""Of the best head's training on all images, beside those of the sweep, for TensorBoard."""
+
+
+class SweptHead(BaseModel):
+    """A line of the sweep's table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    """1 for the first of the grid."""
+    settings: dict[str, Any]
+    """The fields of `head` that vary, and its values of them."""
+    loss: float | None
+    """Cross-entropy of the held-out images at the best epoch; None where none was a number."""
+    accuracy: float | None
+    """Share of them that were right then."""
+    best_epoch: int
+    num_epochs: int
+
+
+class SweepManifest(HeadManifest):
+    """The best head of a sweep, and what the others came to."""
+
+    swept: tuple[SweptHead, ...]
+    """In the order of the grid."""
+    chosen: int
+    """Number of the best."""
+    num_held_out: int
+    """Training images that it was chosen by."""
+
+
+def _sweep_key(
+    features: Features,
+    heads: Sequence[HeadConfig],
+    fields: Sequence[str],
+    seed: int,
+    log_dir: Path,
+) -> dict[str, Any]:
+    return {
+        "labels": index_of(features.dataset).labels_digest_of(CHOSEN_BY),
+        "rows": features.recipe(),
+        "heads": [_settings(features, head) for head in heads],
+        "fields": list(fields),
+        "seed": seed,
+        **arithmetic_versions(),
+    }
+
+
+def _settings(features: Features, head: HeadConfig) -> dict[str, Any]:
+    unread = features.target.unread
+    return settings_in_effect(head, *unread, *(() if head.kind == "mlp" else ("hidden_units",)))
+
+
+def _sweep(
+    folder: Path,
+    features: Features,
+    heads: Sequence[HeadConfig],
+    fields: Sequence[str],
+    seed: int,
+    log_dir: Path,
+) -> Made:
+    from headstart.tasks.head.training import train_head
+    from headstart.tasks.sweeping.pooled import hold_out, pool
+    from headstart.tasks.sweeping.together import train_heads
+
+    rows = features.open(CHOSEN_BY)["train"]
+    num_classes = len(features.class_names)
+    if rows.kind != "class":
+        raise TrainingError(
+            "a sweep trains heads for classes alone",
+            f"dataset.target={rows.kind}",
+            "train one head with `headstart train`: it learns every kind of target",
+        )
+    rows.target.check(rows.labels, None, num_classes)
+    fit, held_out = hold_out(rows, seed)
+    curves = train_heads(pool(fit), pool(held_out, augmented=False), heads, num_classes)
+    best = min(range(len(curves)), key=lambda number: curves[number].loss)
+    if not curves[best].best_epoch:
+        raise TrainingError(
+            "no head of the sweep came to a loss that is a number",
+            f"{len(curves)} heads, the first at a learning rate of {heads[0].learning_rate:g}",
+            "try lower learning rates, for instance --grid head.learning_rate=1e-4..1e-2",
+        )
+    lines = tuple(_line(number, curve, fields) for number, curve in enumerate(curves, 1))
+    reporter().note(f"     head {best + 1} of {len(heads)} is the best: {_said(lines[best])}")
+    reporter().note(f"     it is trained on all {len(rows):,} images, to the same epoch")
+    refit = train_head(
+        rows, None, heads[best], num_classes, None, log_dir / REFIT_FOLDER,
+        last_epoch=curves[best].best_epoch,
+    )  # fmt: skip
+    _write_hparams(log_dir, lines, curves)
+    return keep_training(
+        folder, refit, num_classes, len(rows), log_dir, has_val=False,
+        swept=lines, chosen=best + 1, num_held_out=len(held_out),
+    )  # fmt: skip
+
+
+def _line(number: int, curve: "HeadCurve", fields: Sequence[str]) -> SweptHead:
+    told = curve.config.model_dump(mode="json")
+    trained = curve.best_epoch > 0
+    return SweptHead(
+        number=number,
+        settings={name: told[name] for name in fields},
+        loss=curve.loss if trained else None,
+        accuracy=curve.accuracy if trained else None,
+        best_epoch=curve.best_epoch,
+        num_epochs=len(curve.losses),
+    )
+
+
+def _said(line: SweptHead) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in line.settings.items())
+    return f"{values}; held-out loss {line.loss:.4f}, accuracy {line.accuracy:.4f}"
+
+
+def _write_hparams(
+    log_dir: Path, lines: Sequence[SweptHead], curves: Sequence["HeadCurve"]
+) -> None:
+    """Write each head as a run of TensorBoard's, with its settings for the HParams page."""
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    for line, curve in zip(lines, curves, strict=True):
+        writer = tf.summary.create_file_writer(str(log_dir / f"head-{line.number:04}"))
+        with writer.as_default():
+            api.hparams(
+                {
+                    name: value if isinstance(value, int | float | str) else str(value)
+                    for name, value in line.settings.items()
+                }
+            )
+            for epoch, figures in enumerate(
+                zip(curve.train_losses, curve.losses, curve.accuracies, strict=True), 1
+            ):
+                for name, value in zip(("train_loss", "loss", "accuracy"), figures, strict=True):
+                    tf.summary.scalar(f"held_out/{name}" if name != "train_loss" else name,
+                                      value, epoch)  # fmt: skip
+        writer.close()
+
+
+def _describe(sweep: SweepManifest) -> str:
+    best = sweep.swept[sweep.chosen - 1]
+    return (
+        f"{len(sweep.swept)} heads, number {sweep.chosen} the best: accuracy {best.accuracy:.4f} "
+        f"on {sweep.num_held_out:,} held-out training images"
+    )
+
+
+stage = Stage("sweep", 1, SweepManifest, _sweep, _sweep_key, _describe)
