@@ -9,11 +9,12 @@ import pytest
 
 from headstart.config import TransferConfig
 from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.preview import measuring
 from headstart.tasks.preview import plan as planning
+from headstart.tasks.preview.measuring import Speeds, bottleneck_cuts
 from headstart.tasks.preview.plan import (
     RECORD_OVERHEAD_BYTES,
     Plan,
-    bottleneck_cuts,
     plan,
 )
 from headstart.tasks.preview.why import StageReason, explain
@@ -29,7 +30,7 @@ TOP_BYTES = 16 * 2 + RECORD_OVERHEAD_BYTES
 
 @pytest.fixture(autouse=True)
 def _measure_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "MIN_MEASURED_S", 1e-6)
+    monkeypatch.setattr(measuring, "MIN_MEASURED_S", 1e-6)
 
 
 def planned(pipeline: Pipeline, *settings: str) -> Plan:
@@ -104,14 +105,14 @@ def test_a_cold_store_is_measured(pipeline: Pipeline) -> None:
 def test_the_break_even_follows_from_the_measured_speeds(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, frozen_s: float, expected: int
 ) -> None:
-    speeds = planning._Speeds(view_s=0.1, frozen_s=frozen_s, uncached_s=1.0)
+    limit = open_backbone(pipeline.config().backbone, None).resolve_cut("top").speedup_limit
+    speeds = Speeds(view_s=0.1, frozen_s=frozen_s, uncached_s=1.0, speedup_limit=limit)
     monkeypatch.setattr(planning, "_measure", lambda *arguments: speeds)
     made = planned(pipeline)
     index = pipeline.index()
     num_per_epoch = NUM_IMAGES - len(index.rows_of("test"))
     assert made.images_per_s == 1 / frozen_s
     assert made.uncached_epoch_s == pytest.approx(num_per_epoch * 1.1)
-    limit = open_backbone(pipeline.config().backbone, None).resolve_cut("top").speedup_limit
     assert 1 < limit < planning.MAX_SPEEDUP
     assert made.cached_epoch_s == pytest.approx(num_per_epoch * 1.1 / limit)
     assert column(made, "seconds")["bottlenecks"] == pytest.approx(NUM_IMAGES * frozen_s)

@@ -46,3 +46,12 @@ def test_commands_that_only_look_import_nothing_heavy(
     finished: Pipeline, command: list[str]
 ) -> None:
     assert imported_by(*command, "--store", finished.store.root)[0] == []
+
+
+@pytest.mark.parametrize("command", ["why", "plan"])
+def test_looking_ahead_of_a_run_that_would_find_everything_imports_nothing_heavy(
+    finished: Pipeline, command: str
+) -> None:
+    loaded, stdout = imported_by(command, finished.images, *options(finished), "--json")
+    assert {stage["status"] for stage in json.loads(stdout)["stages"]} == {"hit"}
+    assert loaded == []

@@ -166,13 +166,23 @@ def run_recorded_or_plain(
         raise typer.Exit(code=130) from None
 
 
-def in_store(store: Path | None, work: Callable[[], Any]) -> Any:
-    """Do work that needs TensorFlow in a store, with nothing shown on the way but progress."""
+def in_store(store: Path | None, work: Callable[[], Any], *, computes: bool = True) -> Any:
+    """Do work in a store, with nothing shown on the way but progress.
+
+    Args:
+        store: Folder of the store; the default one where None.
+        work: What to do.
+        computes: Whether it needs TensorFlow whatever it finds.
+
+    Returns:
+        What the work returns.
+    """
     from headstart.tasks.progress import Reporter, use_reporter
     from headstart.tasks.running.tensorflow import import_tensorflow
     from headstart.tasks.store.artifacts import use_store
 
-    import_tensorflow()
+    if computes:
+        import_tensorflow()
     # The answer names the stages itself; only progress is shown on the way to it.
     quiet = Reporter(plain_console(stderr=True), stage_lines=False)
     with use_store(open_store(store)), use_reporter(quiet):

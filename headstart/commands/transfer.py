@@ -108,7 +108,7 @@ def plan(
 
         return plan(run_config)
 
-    made = in_store(store, work)
+    made = in_store(store, work, computes=False)
     if as_json:
         print_json(made.to_dict())
     else:
@@ -146,7 +146,7 @@ def why(
 
         return explain(run_config)
 
-    reasons = in_store(store, work)
+    reasons = in_store(store, work, computes=False)
     if as_json:
         print_json({"stages": [reason.to_dict() for reason in reasons]})
     else:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from headstart.config import TransferConfig
-from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.known import KnownBackbone
 from headstart.tasks.bottlenecks.rows import (
     bottleneck_collections,
     check_names,
-    open_backbone,
+    known_backbone,
     wanted_rows,
 )
 from headstart.tasks.dataset.index import DatasetIndex
@@ -39,7 +39,7 @@ class Outlook:
         dataset: The data set's manifest.
         reading: How reading it went just now.
         index: Its index.
-        network: The backbone.
+        network: What is known of the backbone, which is not built for that.
         views: Views of the images that have a bottleneck to be computed; of all images where
             there is none, and then none is missing.
         bottlenecks: Of every cut.
@@ -50,7 +50,7 @@ class Outlook:
     dataset: DatasetManifest
     reading: Outcome
     index: DatasetIndex
-    network: Backbone
+    network: KnownBackbone
     views: list[Rows]
     bottlenecks: list[Rows]
     needed: tuple[str, ...] | None
@@ -78,7 +78,7 @@ def look_ahead(config: TransferConfig) -> Outlook:
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
     index = index_of(dataset)
-    network = open_backbone(config.backbone, views.image_size)
+    network = known_backbone(config.backbone, views.image_size)
     cuts = bottleneck_collections(store, network, views, config.bottlenecks)
     bottlenecks = [
         Rows(collection, len(rows), collection.missing(rows))

@@ -6,37 +6,26 @@ some of the images themselves.
 
 import math
 import shutil
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from headstart.config import TransferConfig
-from headstart.tasks.bottlenecks.extraction import freeze
 from headstart.tasks.bottlenecks.features import JUDGED, Features
 from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
-from headstart.tasks.dataset.building import dataset_root
-from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.preview.expected_hits import Outlook, look_ahead
-from headstart.tasks.running.spreading import available_cores
 from headstart.tasks.running.stage import Stage
+from headstart.tasks.running.tensorflow import import_tensorflow
 from headstart.tasks.store.artifacts import current_store
-from headstart.tasks.views.writing import ImageJob, ViewMaker
 
-NUM_MEASURED = 32
-"""Images the measurement reads, and the size of its batch."""
-MIN_MEASURED_S = 1.0
-"""A speed is measured over at least this long."""
+if TYPE_CHECKING:
+    from headstart.tasks.preview.measuring import Speeds
+
 RECORD_OVERHEAD_BYTES = 150
 """A TFRecord's frame and the names and address in it, beside the tensor."""
 EXTRACTING = ("views", "bottlenecks")
@@ -98,7 +87,7 @@ def plan(config: TransferConfig) -> Plan:
     """
     outlook = look_ahead(config)
     extracted, row_side = outlook.extracted, outlook.network.image_size
-    speeds = _measure(config, outlook.index, outlook.network) if extracted else None
+    speeds = _measure(config, outlook) if extracted else None
     num_views = sum(len(rows.missing) for rows in outlook.views)
     reading = outlook.reading
     lines = [
@@ -128,49 +117,11 @@ def plan(config: TransferConfig) -> Plan:
     return _assemble(config, outlook, lines, speeds)
 
 
-@dataclass(frozen=True)
-class _Speeds:
-    """Seconds an image, measured."""
+def _measure(config: TransferConfig, outlook: Outlook) -> "Speeds":
+    import_tensorflow()  # which a plan of a run that finds everything does without
+    from headstart.tasks.preview.measuring import measure
 
-    view_s: float
-    frozen_s: float
-    uncached_s: float
-
-
-def _measure(config: TransferConfig, index: DatasetIndex, network: Any) -> _Speeds:
-    root = dataset_root(config.dataset)
-    make = ViewMaker(config.views, network.image_size, config.dataset.max_pixels)
-    rows = index.rows[:: max(1, len(index.rows) // NUM_MEASURED)][:NUM_MEASURED]
-    jobs = [ImageJob(root / row.path, row.digest, (0,)) for row in rows]
-    make(jobs[0])  # traces
-    with ThreadPoolExecutor(available_cores()) as pool:  # as the views stage does
-        started_s = time.perf_counter()
-        batch = tf.constant(np.stack([views[0] for views in pool.map(make, jobs)]))
-        view_s = (time.perf_counter() - started_s) / len(jobs)
-    frozen = freeze(network, list(bottleneck_cuts(config)))
-    extractor = network.extractor(["top"])
-    uncached = tf.function(lambda images: extractor(images, training=False))
-    return _Speeds(
-        view_s=view_s,
-        frozen_s=_time(lambda: frozen(batch)) / len(jobs),
-        uncached_s=_time(lambda: uncached(batch)) / len(jobs),
-    )
-
-
-def bottleneck_cuts(config: TransferConfig) -> tuple[str, ...]:
-    """Return the cuts that a run extracts, the head's own first, each once."""
-    return tuple(dict.fromkeys((config.bottlenecks.cut, *config.bottlenecks.extra_cuts)))
-
-
-def _time(call: Callable[[], Any]) -> float:
-    """Return the median seconds of a call, after one to warm up."""
-    call()
-    durations: list[float] = []
-    while sum(durations) < MIN_MEASURED_S:
-        started_s = time.perf_counter()
-        call()
-        durations.append(time.perf_counter() - started_s)
-    return float(np.median(durations))
+    return measure(config, outlook.index)
 
 
 def _line(
@@ -226,7 +177,7 @@ def _seconds(name: str) -> float | None:
 
 
 def _assemble(
-    config: TransferConfig, outlook: Outlook, lines: list[StagePlan], speeds: _Speeds | None
+    config: TransferConfig, outlook: Outlook, lines: list[StagePlan], speeds: "Speeds | None"
 ) -> Plan:
     index = outlook.index
     uncached_s = cached_s = break_even = None
@@ -234,8 +185,7 @@ def _assemble(
         # Without a cache every epoch sends the training and validation images through.
         per_epoch = len(index.rows_of("train")) + len(index.rows_of("val"))
         uncached_s = per_epoch * (speeds.uncached_s + speeds.view_s)
-        cut = outlook.network.resolve_cut(config.bottlenecks.cut)
-        cached_s = uncached_s / min(cut.speedup_limit, MAX_SPEEDUP)
+        cached_s = uncached_s / min(speeds.speedup_limit, MAX_SPEEDUP)
         # The head has to be trained either way.
         paid_s = sum(line.seconds or 0.0 for line in lines if line.name in EXTRACTING)
         break_even = math.ceil(paid_s / max(1e-9, uncached_s - cached_s))
