@@ -23,7 +23,7 @@ from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
-from headstart.tasks.head.training_warnings import check_classes, doubts
+from headstart.tasks.head.training_warnings import check_classes, doubts, propose_few_shot
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import collect_outcomes
@@ -84,6 +84,8 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
             head = head_stage(features, config.head, log_dir)
         for warning in doubts(head, index_of(dataset), config.head):
             reporter().note(f"     warning: {warning}")
+        if proposal := propose_few_shot(features, head, config.head):
+            reporter().note(f"     {proposal}")
         evaluation = evaluation_stage(features, head, config.evaluation)
         export = export_stage(BehindBackbone(features), head, config.export)
     write_seen(folder, index_of(dataset))

@@ -10,6 +10,7 @@ from headstart.tasks.ranking.agreement import weighted_tau
 from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.ranking.probes import (
     knn_accuracy,
+    nearest_mean_accuracy,
     nearest_neighbours,
     probe_accuracy,
     probe_probabilities,
@@ -113,3 +114,14 @@ def test_all_images_are_looked_at_unless_there_are_too_many() -> None:
     drawn = draw_images(100, 10, 0)
     assert len(set(drawn.tolist())) == 10
     assert drawn.tolist() == sorted(draw_images(100, 10, 0).tolist())
+
+
+def test_the_nearest_mean_leaves_each_image_out_of_its_own() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    features = generator.normal(size=(60, 8)) + 3 * np.eye(3, 8)[labels]
+    assert nearest_mean_accuracy(features, labels) > 0.9
+    # Of noise an image that is in its own mean would nearly always be nearest to it.
+    noise = generator.normal(size=(60, 500))
+    assert nearest_mean_accuracy(noise, labels) < 0.6
+    assert nearest_mean_accuracy(features[:3], labels[:3]) == 0.0

@@ -84,6 +84,12 @@ class FinetuneConfig(TransferConfig):
     ladder: LadderConfig = LadderConfig()
     tuning: TuningConfig = TuningConfig()
 
+    @model_validator(mode="after")
+    def _begin_with_a_trained_head(self) -> "FinetuneConfig":
+        if not self.head.is_trained:
+            raise ValueError(f"finetune goes on from a trained head, not from {self.head.kind}")
+        return self
+
 
 class StudyConfig(Config):
     """What studies share: they train many networks and export none."""
@@ -104,6 +110,7 @@ class StudyConfig(Config):
         "bottlenecks.extra_cuts": "a study chooses its cuts itself",
         "head.kind": "the head is one dense layer",
         "head.hidden_units": "the head is one dense layer",
+        "head.num_neighbors": "the head is one dense layer",
         "head.solver": "all strategies train by small steps",
         "head.epochs": "tuning.epochs is",
         "head.schedule": "tuning.warm_up_share is, and then the rate falls as a cosine",

@@ -133,9 +133,13 @@ class BottleneckConfig(Config):
 class HeadConfig(Config):
     """What is trained on the bottlenecks."""
 
-    kind: Literal["linear", "mlp", "tail"] = "linear"
+    kind: Literal["linear", "mlp", "tail", "nearest_mean", "knn"] = "linear"
     """linear: one dense layer; mlp: hidden layers before it; tail: the backbone's own layers
-    behind the cut, from their pretrained weights, and a dense layer."""
+    behind the cut, from their pretrained weights, and a dense layer. Two are not trained, for a
+    few images a class: nearest_mean (the class whose mean direction is the nearest) and knn (the
+    nearest training images vote)."""
+    num_neighbors: int = Field(5, ge=1, le=1000)
+    """Training images that vote in a knn head."""
     hidden_units: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_length=64)
     ] = (256,)
@@ -179,11 +183,18 @@ class HeadConfig(Config):
 
     @model_validator(mode="after")
     def _solve_what_can_be_solved(self) -> "HeadConfig":
+        if not self.is_trained and self.class_weights != "none":
+            raise ValueError(f"a {self.kind} head knows no class_weights")
         if self.solver == "lbfgs" and self.kind != "linear":
             raise ValueError(f"solver lbfgs is for linear heads, not for kind {self.kind}")
         if self.solver == "lbfgs" and self.label_smoothing:
             raise ValueError("solver lbfgs knows no label_smoothing")
         return self
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a training at all."""
+        return self.kind not in ("nearest_mean", "knn")
 
 
 class EvaluationConfig(Config):

@@ -21,7 +21,11 @@ def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[
     if isinstance(config, HeadConfig):
         if config.solver == "lbfgs":
             return {"kind": config.kind, **config.model_dump(mode="json", include=SOLVED_BY)}
-        unused = (*unused, "solver")  # as before there were others
+        if config.kind == "nearest_mean":
+            return {"kind": config.kind}
+        if config.kind == "knn":
+            return config.model_dump(mode="json", include={"kind", "num_neighbors"})
+        unused = (*unused, "solver", "num_neighbors")  # as before there were others
     if config.optimizer != "sgd":
         unused = (*unused, "momentum")
     settings = config.model_dump(mode="json", exclude=set(unused))

@@ -33,6 +33,8 @@ class HeadManifest(Manifest):
     stopped_early: bool
     has_val: bool
     """Whether validation images chose the epoch that is kept."""
+    kind: str = ""
+    """Of a head that was not trained."""
     penalty: float | None = None
     """Of the squared weights, where a solver chose it by cross-validation."""
     fit: Fit = NO_FIT
@@ -58,6 +60,16 @@ def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: P
     from headstart.tasks.head.training import train_head
 
     rows = features.open(TRAINED_ON)
+    if not config.is_trained:
+        from headstart.tasks.head.few_shot import fit_head
+
+        num_classes = len(features.class_names)
+        made = fit_head(rows["train"], rows.get("val"), config, num_classes, log_dir)
+        num_rows = len(rows["train"])
+        has_val = "val" in rows
+        return keep_training(
+            folder, made, num_classes, num_rows, log_dir, has_val, kind=config.kind
+        )
     if config.solver == "lbfgs":
         return _solve_head(folder, rows, config, len(features.class_names), log_dir)
     tail = features.network.tail(features.start) if config.kind == "tail" else None
@@ -135,6 +147,8 @@ def _describe_head(head: HeadManifest) -> str:
     place = f"epoch {head.best_epoch} of {len(head.history)}"
     if head.penalty is not None:
         place = f"L-BFGS, penalty {head.penalty:g}"
+    if head.kind:
+        place = f"{head.kind}, nothing to train"
     return f"{place}{told_figure(best)}"
 
 

@@ -2,13 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from headstart.config import SPLITS, HeadConfig, Split
 from headstart.errors import TrainingError
+from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.stage import HeadManifest
 
+FEW_IMAGES = 5
+"""Training images of the middle class up to which a nearest mean is proposed."""
 MAX_NAMES = 5
 """Classes that a message names; the others are counted."""
 
@@ -54,8 +59,8 @@ def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[
     split: Split = "val" if head.has_val else "train"
     loss = best.val_loss if head.has_val else best.train_loss
     accuracy = best.val_accuracy if head.has_val else best.train_accuracy
-    if loss is None or accuracy is None or head.penalty is not None:  # a solver has no rate
-        return []
+    if loss is None or accuracy is None or head.penalty is not None or head.kind:
+        return []  # what is solved or not trained has no rate
     counts = index.split_counts[split]
     equal_odds = math.log(head.num_classes)
     if loss < equal_odds or accuracy > max(counts) / sum(counts):
@@ -65,6 +70,44 @@ def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[
         f"where equal odds have {equal_odds:.4g}. The likely cause is the learning rate "
         f"({config.learning_rate:g}): try --set head.learning_rate={config.learning_rate / 10:.3g}"
     ]
+
+
+def propose_few_shot(features: Features, head: HeadManifest, config: HeadConfig) -> str:
+    """Hold a trained head against the nearest mean, where a class has one to five images.
+
+    Args:
+        features: What it was trained on.
+        head: The head.
+        config: How it was trained.
+
+    Returns:
+        A sentence with both figures; empty where there are more images, or none to judge by.
+    """
+    accuracy = head.history[head.best_epoch - 1].val_accuracy
+    if not config.is_trained or accuracy is None:  # none where targets are no classes
+        return ""
+    if not few_images(index_of(features.dataset).split_counts["train"]):
+        return ""
+    rows = features.open(("train", "val"))
+    from headstart.tasks.head.few_shot import nearest_mean_accuracy
+
+    other = nearest_mean_accuracy(rows["train"], rows["val"], head.num_classes)
+    told = f"of {len(rows['val']):,} val images a head that is not trained gets {other:.4f} right"
+    if other < accuracy:
+        return f"with so few images a class: {told}, this one {accuracy:.4f}"
+    return (
+        f"with so few images a class take --set head.kind=nearest_mean: {told}, this one "
+        f"{accuracy:.4f}, and a new class costs its own images alone"
+    )
+
+
+def few_images(counts: Sequence[int]) -> bool:
+    """Say whether the typical class has so few images that training may do no better than none.
+
+    Args:
+        counts: Training images of each class.
+    """
+    return bool(counts) and median(counts) <= FEW_IMAGES
 
 
 def _list(names: Sequence[str]) -> str:

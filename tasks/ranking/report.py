@@ -17,6 +17,7 @@ TITLES = {
     "regularised_h_score": "H-score, reg.",
     "leep": "LEEP",
     "nce": "NCE",
+    "nearest_mean": "nearest mean",
     "knn": "k-NN",
     "probe": "probe",
 }

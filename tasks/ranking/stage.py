@@ -14,7 +14,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
-from headstart.tasks.ranking.probes import knn_accuracy, probe_accuracy
+from headstart.tasks.ranking.probes import knn_accuracy, nearest_mean_accuracy, probe_accuracy
 from headstart.tasks.ranking.transferability import (
     h_score,
     leep,
@@ -26,7 +26,7 @@ from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.store.versions import arithmetic_versions
 
-SCORES = ("logme", "h_score", "regularised_h_score", "leep", "nce", "knn", "probe")
+SCORES = ("logme", "h_score", "regularised_h_score", "leep", "nce", "nearest_mean", "knn", "probe")
 """The scores of a candidate, in the order of the tables. Higher is better for each."""
 
 
@@ -84,6 +84,7 @@ def score_features(
         "regularised_h_score": lambda: regularised_h_score(doubles, labels),
         "leep": lambda: None if theta is None else leep(theta, labels),
         "nce": lambda: None if theta is None else nce(theta.argmax(axis=1), labels),
+        "nearest_mean": lambda: nearest_mean_accuracy(features, labels),
         "knn": lambda: knn_accuracy(features, labels, config.num_neighbours),
         "probe": lambda: probe_accuracy(features, labels, config.num_folds, config.seed),
     }
@@ -118,4 +119,4 @@ def _describe_scores(made: ScoresManifest) -> str:
     return f"LogME {logme_score:.4f}, linear probe {probe:.4f}"
 
 
-stage = Stage("scores", 2, ScoresManifest, _score, _scores_key, _describe_scores)
+stage = Stage("scores", 3, ScoresManifest, _score, _scores_key, _describe_scores)

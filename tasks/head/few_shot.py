@@ -1,0 +1,196 @@
+"""Heads that are not trained: the nearest mean of a class, and the nearest training images.
+
+Both compare directions: bottlenecks less the mean of all training images, scaled to length 1
+(Wang et al., SimpleShot, 2019). What they compare with is in the weights of a stock Keras model, so
+that such a head is judged and exported as every other.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from headstart.config import HeadConfig
+from headstart.errors import TrainingError
+from headstart.tasks.bottlenecks.pooled import pooled_features
+from headstart.tasks.bottlenecks.rows import LabelledRows
+from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.head.training import TrainedHead, predict_logits
+
+SHARPNESSES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""Factors of a cosine in a logit; the one of the lowest loss on val is taken."""
+DEFAULT_SHARPNESS = 10.0
+"""Where there are no images to choose by."""
+MAX_KNN_VALUES = 2**28
+"""Numbers that a knn head may hold, 1 GiB of them: all training images go with the model."""
+SMALLEST = 1e-12
+"""Added to votes, whose logarithm are the logits."""
+
+
+def fit_head(
+    train: LabelledRows,
+    val: LabelledRows | None,
+    config: HeadConfig,
+    num_classes: int,
+    log_dir: Path,
+) -> TrainedHead:
+    """Build a head from training images.
+
+    Args:
+        train: Rows of every class; their plain and augmented views are all used.
+        val: Rows that choose how sharp the probabilities are.
+        config: Kind and number of neighbours.
+        num_classes: Number of classes.
+        log_dir: Folder for TensorBoard's event files, of which there are none.
+
+    Returns:
+        The head, with one line of history.
+
+    Raises:
+        TrainingError: The labels cannot be trained on, or a knn head would be too large.
+    """
+    started_s = time.perf_counter()
+    if train.kind != "class":
+        raise TrainingError(
+            f"a {config.kind} head is for classes alone",
+            f"dataset.target={train.kind}",
+            "choose --set head.kind=linear, which learns every kind of target",
+        )
+    train.target.check(train.labels, None if val is None else val.labels, num_classes)
+    log_dir.mkdir(parents=True, exist_ok=True)
+    val = val if val is not None and len(val) else None
+    known = _Known(*_gather(train, config), train.shape, num_classes)
+    sharpness = DEFAULT_SHARPNESS
+    if val is not None:
+        losses = {one: _judge(build(config, known, one), val)[0] for one in SHARPNESSES}
+        sharpness = min(losses, key=losses.__getitem__)
+    head = build(config, known, sharpness)
+    train_loss, train_accuracy = _judge(head, train)
+    val_loss, val_accuracy = _judge(head, val) if val is not None else (None, None)
+    duration_s = time.perf_counter() - started_s
+    figures = EpochFigures(
+        epoch=1,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        learning_rate=0.0,
+        duration_s=duration_s,
+        images_per_s=len(train) / duration_s,
+    )
+    return TrainedHead(head, (figures,), 1, False)
+
+
+class _Known(NamedTuple):
+    """The training images.
+
+    Attributes:
+        vectors: float32 [n, C]; of spatial bottlenecks their means over the positions.
+        labels: int32 [n], every class among them.
+        shape: Of one bottleneck.
+        num_classes: Number of classes.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    shape: tuple[int, ...]
+    num_classes: int
+
+
+def build(config: HeadConfig, known: _Known, sharpness: float) -> keras.Model:
+    """Build a head of stock layers.
+
+    Args:
+        config: Kind and number of neighbours.
+        known: What a new image is compared with.
+        sharpness: Factor of a cosine in a logit.
+
+    Returns:
+        A model float32 [n, *activation shape] -> logits float32 [n, num_classes].
+    """
+    bottleneck = x = keras.Input(known.shape, name="bottleneck", dtype="float32")
+    if len(known.shape) > 1:
+        x = keras.ops.mean(x, axis=tuple(range(1, len(known.shape))))
+    centre = known.vectors.mean(axis=0)
+    directions = _directions(known.vectors - centre)
+    centring = keras.layers.Normalization(
+        mean=centre, variance=np.ones_like(centre), name="head_centre"
+    )
+    x = centring(x)
+    x = keras.layers.UnitNormalization(name="head_direction")(x)
+    if config.kind == "nearest_mean":
+        means = _directions(_means(directions, known.labels, known.num_classes))
+        logits = _fixed(sharpness * means.T, "logits")(x)
+        return keras.Model(bottleneck, logits, name="head")
+    cosines = _fixed(directions.T, "head_neighbours")(x)
+    least = keras.ops.top_k(cosines, min(config.num_neighbors, len(known.labels)))[0][:, -1:]
+    votes = keras.ops.where(cosines >= least, keras.ops.exp(sharpness * cosines), 0.0)
+    tally = _fixed(np.eye(known.num_classes, dtype=np.float32)[known.labels], "head_votes")(votes)
+    logits = keras.layers.Identity(name="logits")(keras.ops.log(tally + SMALLEST))
+    return keras.Model(bottleneck, logits, name="head")
+
+
+def nearest_mean_accuracy(train: LabelledRows, judged: LabelledRows, num_classes: int) -> float:
+    """Return the share of some images whose class has the nearest mean.
+
+    Args:
+        train: Rows of every class.
+        judged: Rows of other images.
+        num_classes: Number of classes.
+    """
+    config = HeadConfig(kind="nearest_mean")
+    known = _Known(*_gather(train, config), train.shape, num_classes)
+    return _judge(build(config, known, DEFAULT_SHARPNESS), judged)[1]
+
+
+def _gather(
+    rows: LabelledRows, config: HeadConfig
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Read all views: float32 [n, C], and the label of each."""
+    size = len(rows) * (1 + rows.num_augmented) * int(np.prod(rows.shape[-1:]))
+    if config.kind == "knn" and size > MAX_KNN_VALUES:
+        raise TrainingError(
+            "a knn head holds all training images, which are too many here",
+            f"{len(rows):,} images of {1 + rows.num_augmented} views, {rows.shape[-1]} values each",
+            "choose --set head.kind=nearest_mean, or linear",
+        )
+    views = range(1 + rows.num_augmented)
+    gathered = [pooled_features(rows, np.arange(len(rows)), view) for view in views]
+    labels = np.tile(np.asarray(rows.labels, np.int32), len(gathered))
+    return np.concatenate(gathered), labels
+
+
+def _means(
+    directions: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], num_classes: int
+) -> npt.NDArray[np.float32]:
+    sums = np.zeros((num_classes, directions.shape[1]), np.float32)
+    np.add.at(sums, labels, directions)
+    counts = np.bincount(labels, minlength=num_classes)[:, np.newaxis]
+    return (sums / counts).astype(np.float32)
+
+
+def _directions(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions: npt.NDArray[np.float32] = vectors / np.maximum(lengths, SMALLEST)
+    return directions
+
+
+def _fixed(kernel: npt.NDArray[np.float32], name: str) -> Any:
+    """A dense layer without a bias, whose weights are known."""
+    layer = keras.layers.Dense(kernel.shape[1], use_bias=False, trainable=False, name=name)
+    layer.build((None, kernel.shape[0]))
+    layer.set_weights([kernel])
+    return layer
+
+
+def _judge(head: keras.Model, rows: LabelledRows) -> tuple[float, float]:
+    """Return the mean cross-entropy in nats, and the accuracy."""
+    logits = predict_logits(head, rows).astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    labels = np.asarray(rows.labels)
+    losses = log_sum - shifted[np.arange(len(labels)), labels]
+    return float(losses.mean()), float((logits.argmax(axis=1) == labels).mean())
