@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from headstart.api import (
         audit,
+        bench,
         bottlenecks,
         compare,
         evaluate,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         load,
         rank,
         scratch,
+        search,
         sweep,
         train,
     )
@@ -40,6 +42,7 @@ __all__ = [
     "Run",
     "__version__",
     "audit",
+    "bench",
     "bottlenecks",
     "compare",
     "evaluate",
@@ -48,6 +51,7 @@ __all__ = [
     "load",
     "rank",
     "scratch",
+    "search",
     "sweep",
     "train",
 ]

@@ -255,6 +255,59 @@ def explain(
     return explain_images(load_subject(_folder(model)), [Path(one) for one in listed], Path(out))
 
 
+def bench(run: Run | str | Path, images: int = 200, seconds: float = 2.0) -> Any:
+    """Measure each exported file of a run; ``.figures``, the fastest first, and ``.advice``."""
+    from headstart.tasks.benching.bench import bench as measure
+
+    return measure(_folder(run), images, seconds)
+
+
+def search(
+    images: str | Path,
+    query: str | Path | Sequence[str | Path],
+    k: int = 10,
+    *,
+    backbone: str | None = None,
+    cut: str | None = None,
+    config: TransferConfig | str | Path | None = None,
+    settings: Iterable[str] | str = (),
+    store: str | Path | None = None,
+) -> Any:
+    """Find the images of a collection that are the most like others.
+
+    The collection is extracted once, and found by `train` too; a further query costs its own
+    image alone.
+
+    Args:
+        images: The collection: a folder with one sub-folder per class, or a manifest.
+        query: An image file, or several, or a folder of them.
+        k: How many to find for each.
+        backbone: A name from `headstart backbones`, or a model file.
+        cut: The layer whose outputs are compared, by their cosine.
+        config: As for `train`, and so are the others.
+        settings: As for `train`.
+        store: As for `train`.
+
+    Returns:
+        A list of hits (path, similarity, label), the most similar first; a dictionary of such
+        lists by query where several were given.
+
+    Raises:
+        HeadstartError: A query or the collection cannot be read.
+    """
+    from headstart.tasks.running.tensorflow import import_tensorflow
+
+    import_tensorflow()
+    steps = importlib.import_module("headstart.flows.search")
+    named = {"backbone.name": backbone, "bottlenecks.cut": cut}
+    wanted = _configure(TransferConfig, images, config, settings, named)
+    single = isinstance(query, str | Path) and not Path(query).is_dir()
+    listed = [query] if isinstance(query, str | Path) else list(query)
+    with use_reporter(Reporter()):
+        found = steps.run(wanted, [Path(one) for one in listed], k, Path(store) if store else None)
+    return next(iter(found.values())) if single else found
+
+
 def bottlenecks(
     images: str | Path | None = None,
     backbone: str | None = None,

@@ -26,6 +26,7 @@ from headstart.commands import (
     rank,
     runs,
     scratch,
+    search,
     service,
     survey,
     sweep,
@@ -56,6 +57,7 @@ app.add_typer(audit.app)
 app.add_typer(survey.app)
 app.add_typer(scratch.app)
 app.add_typer(explain.app)
+app.add_typer(search.app)
 app.add_typer(service.app)
 app.add_typer(promotion.app)
 app.add_typer(runs.app, name="runs")

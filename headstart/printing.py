@@ -12,6 +12,7 @@ from headstart.tasks.progress import without_controls
 
 if TYPE_CHECKING:
     from headstart.tasks.backbones.backbone import Backbone
+    from headstart.tasks.benching.bench import Bench
     from headstart.tasks.export.judging import Judgement
     from headstart.tasks.preview.plan import Plan
     from headstart.tasks.preview.why import StageReason
@@ -264,3 +265,32 @@ def _table(*columns: str) -> Table:
             no_wrap=number == 0 or column in ("cut", "activation", "last used"),
         )
     return table
+
+
+def print_bench(console: Console, made: "Bench") -> None:
+    """Print the figures of each exported file in each engine, and what to deploy."""
+    table = Table("file", "engine", box=None, header_style="bold", pad_edge=False)
+    sizes = sorted(made.figures[0].images_per_s, key=int)
+    columns = ["p50 ms", "p99 ms", *(f"images/s at {size}" for size in sizes)]
+    for title in (*columns, "start-up s", "file MB", "memory MB", "accuracy"):
+        table.add_column(title, justify="right")
+    for one in made.figures:
+        table.add_row(
+            one.file,
+            one.engine,
+            f"{one.p50_ms:.2f}",
+            f"{one.p99_ms:.2f}",
+            *(f"{one.images_per_s[size]:,.1f}" for size in sizes),
+            f"{one.start_up_s:.1f}",
+            f"{one.size_bytes / 1e6:.1f}",
+            f"{one.peak_memory_bytes / 1e6:,.0f}",
+            "-" if one.accuracy is None else f"{one.accuracy:.4f}",
+        )
+    console.print(table)
+    lines = [f"  {name} could not be run: {reason}" for name, reason in made.failed.items()]
+    if made.split:
+        lines.append(f"  accuracy on {made.figures[0].num_images:,} {made.split} images")
+    if made.missing:
+        lines.append(f"  not exported: {', '.join(made.missing)} (--set export.formats=[...])")
+    for line in ("", *lines, f"  plot  {made.plot}", f"  {made.advice}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -141,6 +141,26 @@ class Run:
             return self._predictor.predict([images])[0]
         return self._predictor.predict(list(images))
 
+    def embed(self, images: Any) -> npt.NDArray[np.float32]:
+        """Compute the bottlenecks that the run's head was trained on.
+
+        Args:
+            images: What `predict` takes; of a folder all its images, by name.
+
+        Returns:
+            float32 [n, C], an image a row; spatial bottlenecks are averaged over positions.
+        """
+        return self._embedder.embed(images)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _embedder(self) -> Any:
+        from headstart.tasks.running.tensorflow import import_tensorflow
+
+        import_tensorflow()
+        from headstart.tasks.export.embedding import Embedder
+
+        return Embedder.load(self.model_path)
+
     def _read(self, name: str) -> Any:
         return json.loads((self.run_dir / name).read_text(encoding="utf-8"))
 

@@ -28,6 +28,8 @@ PACKAGES = (
     "finetuning",
     "sweeping",
     "explanation",
+    "searching",
+    "benching",
     "scratch",
     "models",
     "preview",

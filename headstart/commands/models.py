@@ -130,6 +130,40 @@ def evaluate(
         print_judgement(plain_console(), judged)
 
 
+@app.command()
+def bench(
+    run: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    images: Annotated[
+        int, typer.Option(min=1, help="Held-out images to measure the accuracy on, at the most.")
+    ] = 200,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="How long each file is called at each batch size.")
+    ] = 2.0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="An SVG file; bench.svg in the run's folder.")
+    ] = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure each exported file of a run in each engine, and say what to deploy."""
+    from headstart.tasks.benching.bench import bench as measure
+    from headstart.tasks.benching.plot import write_plot
+    from headstart.tasks.progress import use_reporter
+
+    found = _find_model(run, store)
+    with use_reporter(make_reporter(as_json)):
+        made = measure(found, images, seconds)
+    path = plot or found / "bench.svg"
+    write_plot(path, made)
+    made = made.model_copy(update={"plot": str(path)})
+    if as_json:
+        print_json(made.model_dump(mode="json"))
+    else:
+        from headstart.printing import print_bench
+
+        print_bench(plain_console(), made)
+
+
 def _import_engine(model: Path) -> None:
     """Import TensorFlow quietly, if it is what computes the model."""
     from headstart.tasks.export.runtimes import needs_tensorflow

@@ -43,7 +43,7 @@ class SweepConfig(TransferConfig):
 
     @model_validator(mode="after")
     def _make_heads(self) -> "SweepConfig":
-        if self.head.kind == "tail" or self.head.solver != "minibatch":
+        if self.head.kind not in ("linear", "mlp") or self.head.solver != "minibatch":
             raise ValueError("a sweep trains linear and mlp heads by minibatch, all at once")
         swept_heads(self)
         return self
@@ -69,7 +69,7 @@ def swept_heads(config: SweepConfig) -> tuple[HeadConfig, ...]:
         except ValueError as error:
             values = ", ".join(f"{SECTION}{name}={value}" for name, value in point.items())
             raise ValueError(f"no head can have {values}: {_first_problem(error)}") from None
-        if head.kind == "tail" or head.solver != "minibatch":
+        if head.kind not in ("linear", "mlp") or head.solver != "minibatch":
             raise ValueError("a sweep trains linear and mlp heads by minibatch, all at once")
         heads.append(head)
     return tuple(dict.fromkeys(heads))

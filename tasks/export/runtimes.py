@@ -48,15 +48,8 @@ def load_network(path: Path) -> tuple[ModelCard, Network]:
     check_safe(path)
     card = read_card(path)
     check_content(path, card)
-    loaders: dict[Format, Callable[[Path], Network]] = {
-        "saved_model": _load_saved_model,
-        "keras": _load_keras,
-        "litert": _load_litert,
-        "onnx": _load_onnx,
-        "openvino": _load_openvino,
-    }
     try:
-        return card, loaders[kind](path)
+        return card, ENGINES[kind][engines_of(kind)[0]](path)
     except ExportError:
         raise
     except Exception as error:  # each loader raises whatever its parser stumbles on
@@ -76,8 +69,7 @@ def needs_tensorflow(path: Path) -> bool:
     Raises:
         ExportError: There is no such model.
     """
-    kind = locate(path)[1]
-    return kind in ("keras", "saved_model") or (kind == "litert" and not find_spec(LITERT_PACKAGE))
+    return engines_of(locate(path)[1])[0] == "tensorflow"
 
 
 def locate(path: Path) -> tuple[Path, Format]:
@@ -170,8 +162,8 @@ def _load_openvino(path: Path) -> Network:
     return network
 
 
-def _load_litert(path: Path) -> Network:
-    interpreter = _open_litert(path)
+def _load_litert(path: Path, by_tensorflow: bool = False) -> Network:
+    interpreter = _open_litert(path, by_tensorflow)
     runner = interpreter.get_signature_runner()
 
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -181,8 +173,8 @@ def _load_litert(path: Path) -> Network:
     return network
 
 
-def _open_litert(path: Path) -> Any:
-    if find_spec(LITERT_PACKAGE):
+def _open_litert(path: Path, by_tensorflow: bool) -> Any:
+    if not by_tensorflow:
         from ai_edge_litert.interpreter import Interpreter
     else:
         import tensorflow as tf
@@ -213,6 +205,36 @@ def _without_info_lines() -> Iterator[None]:
             for line in aside.read().decode(errors="replace").splitlines():
                 if not line.startswith("INFO:"):
                     print(line, file=sys.stderr)
+
+
+ENGINES: dict[Format, dict[str, Callable[[Path], Network]]] = {
+    "keras": {"tensorflow": lambda path: _load_keras(path)},
+    "saved_model": {"tensorflow": lambda path: _load_saved_model(path)},
+    "onnx": {
+        "onnxruntime": lambda path: _load_onnx(path),
+        "openvino": lambda path: _load_openvino(path),
+    },
+    "openvino": {"openvino": lambda path: _load_openvino(path)},
+    "litert": {
+        "litert": lambda path: _load_litert(path),
+        "tensorflow": lambda path: _load_litert(path, by_tensorflow=True),
+    },
+}
+"""What computes each format, the one that is taken first."""
+_PACKAGES = {"litert": LITERT_PACKAGE}
+
+
+def engines_of(kind: Format) -> list[str]:
+    """Name the engines that read a format and are installed here.
+
+    Args:
+        kind: The format.
+
+    Returns:
+        The one that is taken first; where none is installed, that which would be.
+    """
+    names = list(ENGINES[kind])
+    return [name for name in names if find_spec(_PACKAGES.get(name, name))] or names[:1]
 
 
 @contextlib.contextmanager

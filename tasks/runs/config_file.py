@@ -9,6 +9,7 @@ from headstart.config import (
     BackboneConfig,
     CandidatesConfig,
     Config,
+    DatasetConfig,
     ScratchDatasetConfig,
     build_config,
 )
@@ -25,6 +26,25 @@ _NAMES = {*BACKBONES, *SOURCES, "pretrained", "random"}
 def write_config(folder: Path, config: Config) -> None:
     """Write a configuration with absolute paths: the same run from any working folder."""
     write_text(folder / CONFIG_FILE, yaml.safe_dump(_portable(config), sort_keys=False))
+
+
+def dataset_of(folder: Path) -> DatasetConfig:
+    """Read which images a run in a folder was about.
+
+    Args:
+        folder: Of the run.
+
+    Raises:
+        ConfigError: It does not say, or they are no folder and no manifest.
+    """
+    try:
+        fields = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        return DatasetConfig.model_validate(fields["dataset"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            "the run does not say where its images are",
+            f"{folder / CONFIG_FILE}: {str(error).splitlines()[0]}",
+        ) from None
 
 
 def is_run_of(model: type[Config], folder: Path) -> bool:

@@ -1,0 +1,77 @@
+"""The bottlenecks that an exported model computes on the way to its answer."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from PIL import Image
+
+from headstart.tasks.export.image_files import find_images
+from headstart.tasks.export.joining import BOTTLENECK, VIEW
+from headstart.tasks.export.model_files import ModelCard, check_content, read_card, read_keras
+from headstart.tasks.export.predict import BATCH_SIZE, Predictor
+
+
+class Embedder(Predictor):
+    """An exported .keras model up to the layer where its head begins.
+
+    Args:
+        card: What the model says of itself.
+        network: Views to bottlenecks, float32 [n, C].
+    """
+
+    @classmethod
+    def load(cls, path: Any) -> Self:
+        """Load a .keras file that headstart has exported.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ExportError: It cannot be loaded, or is not headstart's.
+        """
+        card = read_card(Path(path))
+        check_content(Path(path), card)
+        return cls(card, _network(read_keras(Path(path)), card))
+
+    def embed(self, images: Any) -> NDArray[np.float32]:
+        """Compute bottlenecks.
+
+        Args:
+            images: As for `headstart.results.Run.predict`.
+
+        Returns:
+            float32 [n, C].
+        """
+        items = _items(images)
+        blocks = []
+        for start in range(0, len(items), BATCH_SIZE):
+            part = items[start : start + BATCH_SIZE]
+            views = [self._view_or_raise(item, start + i) for i, item in enumerate(part)]
+            blocks.append(self._network(np.stack(views)))
+        return np.concatenate(blocks)
+
+
+def _network(model: Any, card: ModelCard) -> Any:
+    part = keras.Model(model.get_layer(VIEW).output, model.get_layer(BOTTLENECK).output)
+    spec = tf.TensorSpec([None, card.image_size, card.image_size, 3], tf.uint8)
+    forward = tf.function(
+        lambda views: part(tf.cast(views, tf.float32), training=False), input_signature=[spec]
+    )
+
+    def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        rows = forward(tf.constant(views)).numpy()
+        averaged: NDArray[np.float32] = rows.mean(axis=tuple(range(1, rows.ndim - 1)))
+        return averaged
+
+    return network
+
+
+def _items(images: Any) -> list[Any]:
+    if isinstance(images, str | Path) and Path(images).is_dir():
+        return [found.path for found in find_images([images]) if not found.problem]
+    is_one = isinstance(images, str | Path | bytes | Image.Image)
+    return [images] if is_one or getattr(images, "ndim", None) == 3 else list(images)

@@ -1,0 +1,1 @@
+"""Which images of a collection are like another one."""
