@@ -1,12 +1,13 @@
 """A small classifier and its exported files, for the tests of export and prediction."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.tasks.export.file_names import QUANTISED, Format
 from headstart.tasks.export.joining import join
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.writing import export_model
@@ -14,6 +15,8 @@ from headstart.tasks.views.augment import plain_view
 from headstart.tasks.views.recipes import Resize
 
 SIZE = 24
+EXACT = tuple(kind for kind in get_args(Format) if kind not in QUANTISED)
+"""The formats that keep all bits of the weights."""
 CLASS_NAMES = ("daisy", "日本 ünï", "two\nlines", "back\\slash")
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import get_args
 
 import h5py
 import numpy as np
@@ -18,10 +17,10 @@ from headstart.tasks.backbones.backbone import load_backbone
 from headstart.tasks.backbones.content import content_digest
 from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
 from headstart.tasks.explanation.subject import load_subject
-from headstart.tasks.export.file_names import WRITTEN_NAMES, Format
+from headstart.tasks.export.file_names import FILE_NAMES
 from headstart.tasks.export.model_files import ModelCard, write_card
 from headstart.tasks.export.runtimes import load_network
-from tests.exported import export_tiny
+from tests.exported import EXACT, export_tiny
 from tests.pipeline import tiny_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -30,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    export_tiny(folder, get_args(Format))
+    export_tiny(folder, EXACT)
     return folder
 
 
@@ -157,7 +156,11 @@ def flip(path: Path, place: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*sorted({*WRITTEN_NAMES} - {"saved_model"}), "saved_model/saved_model.pb"],
+    [
+        *sorted({FILE_NAMES[kind] for kind in EXACT} - {"saved_model"}),
+        "model.bin",
+        "saved_model/saved_model.pb",
+    ],
 )
 def test_flipped_bits_in_a_model_are_found_before_it_is_loaded(
     run: Path, name: str, monkeypatch: pytest.MonkeyPatch

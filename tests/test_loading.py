@@ -19,7 +19,7 @@ def wrong(*settings: str) -> list[str]:
 
 def test_all_wrong_fields_are_told_at_once() -> None:
     assert wrong("head.kind=mpl", "head.epochs=0", "head.speed=1") == [
-        "head.kind: should be 'linear', 'mlp' or 'tail' (received mpl)",
+        "head.kind: should be 'linear', 'mlp', 'tail', 'nearest_mean' or 'knn' (received mpl)",
         "head.epochs: should be greater than or equal to 1 (received 0)",
         "head.speed: there is no such field; did you mean seed?",
     ]

@@ -83,6 +83,27 @@ class Command:
 
 
 @dataclass(frozen=True)
+class FormatLine:
+    """One exported file.
+
+    Attributes:
+        name: Of the format.
+        difference: Largest of a probability from the pipeline's, of the proof images.
+        num_same_labels: Of those images, how many have the pipeline's likeliest class.
+        num_images: Number of those images.
+        judged: Split and accuracy of a quantised file; "" of others.
+        lost: Accuracy that it lost; None of others.
+    """
+
+    name: str
+    difference: float
+    num_same_labels: int
+    num_images: int
+    judged: str = ""
+    lost: float | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything on the page. Nothing in it is looked up when it is rendered but the pictures."""
 
@@ -103,6 +124,8 @@ class Report:
     max_pixels: int = 89_478_485
     """Pictures with more pixels are not decoded for the page (dataset.max_pixels)."""
     stages: Sequence[StageLine] = ()
+    formats: Sequence[FormatLine] = ()
+    """Exported files, where one of them is for another engine than TensorFlow."""
     commands: Sequence[Command] = ()
     trained_by: str = "head"
     """The section of the configuration whose epochs and weight decay the training followed."""

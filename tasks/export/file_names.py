@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-Format = Literal["keras", "saved_model", "onnx", "openvino", "litert"]
+Format = Literal[
+    "keras", "saved_model", "onnx", "openvino", "litert", "litert_float16", "litert_int8"
+]
 """What a model can be exported to, the safest to load first: a .keras file is no program."""
 FILE_NAMES: dict[Format, str] = {
     "keras": "model.keras",
@@ -11,8 +13,12 @@ FILE_NAMES: dict[Format, str] = {
     "onnx": "model.onnx",
     "openvino": "model.xml",
     "litert": "model.tflite",
+    "litert_float16": "model_float16.tflite",
+    "litert_int8": "model_int8.tflite",
 }
 """Name of each format's file or folder inside a run's folder."""
+QUANTISED: tuple[Format, ...] = ("litert_float16", "litert_int8")
+"""Formats that keep fewer bits than the model was trained with."""
 WEIGHTS_SUFFIX = ".bin"
 """Of the file beside an OpenVINO model that holds its weights."""
 WRITTEN_NAMES = (*FILE_NAMES.values(), Path(FILE_NAMES["openvino"]).stem + WEIGHTS_SUFFIX)
@@ -37,7 +43,7 @@ def kind_of(path: Path) -> Format | None:
         path: A file, or a folder that is a SavedModel.
 
     Returns:
-        The format; None for anything else.
+        The format (litert for all of LiteRT's); None for anything else.
 
     Raises:
         OSError: It cannot be read.

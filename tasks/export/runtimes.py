@@ -207,6 +207,10 @@ def _without_info_lines() -> Iterator[None]:
                     print(line, file=sys.stderr)
 
 
+_LITERT: dict[str, Callable[[Path], Network]] = {
+    "litert": lambda path: _load_litert(path),
+    "tensorflow": lambda path: _load_litert(path, by_tensorflow=True),
+}
 ENGINES: dict[Format, dict[str, Callable[[Path], Network]]] = {
     "keras": {"tensorflow": lambda path: _load_keras(path)},
     "saved_model": {"tensorflow": lambda path: _load_saved_model(path)},
@@ -215,10 +219,9 @@ ENGINES: dict[Format, dict[str, Callable[[Path], Network]]] = {
         "openvino": lambda path: _load_openvino(path),
     },
     "openvino": {"openvino": lambda path: _load_openvino(path)},
-    "litert": {
-        "litert": lambda path: _load_litert(path),
-        "tensorflow": lambda path: _load_litert(path, by_tensorflow=True),
-    },
+    "litert": _LITERT,
+    "litert_float16": _LITERT,
+    "litert_int8": _LITERT,
 }
 """What computes each format, the one that is taken first."""
 _PACKAGES = {"litert": LITERT_PACKAGE}

@@ -8,16 +8,19 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from headstart.config import ExportConfig
+from headstart.config import ExportConfig, Split
 from headstart.tasks.backbones.cuts import PIXELS
 from headstart.tasks.bottlenecks.features import Features, extractor_to
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.export.file_names import QUANTISED, Format
 from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.export.quantised import MAX_JUDGED, HeldOut, Loss, judge_quantised
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
-from headstart.tasks.store.artifacts import Manifest
+from headstart.tasks.store.artifacts import Manifest, current_store
 from headstart.tasks.views.addresses import plain_rows
+from headstart.tasks.views.recipes import plain_collection
 
 
 class FormatProof(BaseModel):
@@ -41,6 +44,8 @@ class ExportManifest(Manifest):
     """What they were compared with, where it was something else."""
     proofs: dict[str, FormatProof] = {}
     """By format: what each gave in its own runtime."""
+    losses: dict[str, Loss] = {}
+    """By format: what the fewer bits of a quantised file cost on held-out images."""
 
 
 PORTABLE = {"onnx", "openvino"}
@@ -65,6 +70,12 @@ class Exported(Protocol):
 
     def proof(self, count: int) -> tuple[list[bytes], Any]:
         """Pick image files, and the rows that the network takes for them."""
+
+    def calibration(self, count: int) -> Any:
+        """Pick views that the network was trained on: uint8 [n, size, size, 3]."""
+
+    def held_out(self, count: int) -> HeldOut | None:
+        """Pick images that it was not trained on; None without any, or where none has a class."""
 
     @property
     def proven_against(self) -> str:
@@ -131,6 +142,40 @@ class BehindBackbone:
         rows = self.features.collections.plain.select(plain_rows(picked)).gather(range(count))
         return encoded, rows
 
+    def calibration(self, count: int) -> Any:
+        """Pick views of training images, spread over them."""
+        rows = index_of(self.features.dataset).rows_of("train")
+        return self._views([rows[place].digest for place in _spread(len(rows), count)])
+
+    def held_out(self, count: int) -> HeldOut | None:
+        """Pick images of val, or of test where there is no val."""
+        index = index_of(self.features.dataset)
+        splits: tuple[Split, ...] = ("val", "test")
+        split = next((one for one in splits if index.rows_of(one)), None)
+        if split is None or self.features.target.kind != "class":
+            return None
+        rows = index.rows_of(split)
+        picked = [rows[place] for place in _spread(len(rows), count)]
+        digests = [row.digest for row in picked]
+        plain = self.features.collections.plain.select(plain_rows(digests))
+        labels = np.array([row.label for row in picked])
+        return HeldOut(split, self._views(digests), plain.gather(range(len(picked))), labels)
+
+    def _views(self, digests: Sequence[str]) -> Any:
+        """Read plain views from the store, or make them where they are not there any more."""
+        from headstart.tasks.dataset.decode import decode_image
+        from headstart.tasks.views.pillow_view import pillow_view
+
+        features, size = self.features, self.features.known.image_size
+        cached = plain_collection(features.views, size, current_store())
+        wanted = plain_rows(digests)
+        if not cached.missing(wanted):
+            return cached.select(wanted).gather(range(len(wanted)))
+        index, root = index_of(features.dataset), dataset_root(features.source)
+        files = {row.digest: root / row.path for row in index.rows}
+        images = (decode_image(files[one].read_bytes(), self.max_pixels) for one in digests)
+        return np.stack([pillow_view(image, size, features.views.resize) for image in images])
+
     @property
     def proven_against(self) -> str:
         """What the proof compares with, where it is not the pipeline's own rows.
@@ -150,6 +195,11 @@ class BehindBackbone:
         return rows.astype(features.dtype)
 
 
+def _spread(length: int, count: int) -> list[int]:
+    """Pick places spread over a list."""
+    return [int(place) for place in np.linspace(0, length - 1, min(count, length), dtype=int)]
+
+
 def _export_key(exported: Exported, trained: HeadManifest, config: ExportConfig) -> dict[str, Any]:
     fields = {
         "head": trained.key,
@@ -159,6 +209,8 @@ def _export_key(exported: Exported, trained: HeadManifest, config: ExportConfig)
     }
     if PORTABLE & set(config.formats):
         fields["input"] = config.input
+    if "litert_int8" in config.formats:
+        fields["num_calibration_images"] = config.num_calibration_images
     return fields
 
 
@@ -170,7 +222,9 @@ def _export(folder: Path, exported: Exported, trained: HeadManifest, config: Exp
     card = exported.card().model_copy(update={"input": config.input})
     joined = exported.join(network)
     formats = formats_of(joined, config.formats)
-    export_model(joined, formats, folder, card)
+    integers = "litert_int8" in formats
+    calibration = exported.calibration(config.num_calibration_images) if integers else None
+    export_model(joined, formats, folder, card, calibration)
     images, rows = exported.proof(config.num_proof_images)
     logits = np.asarray(network(rows.astype(np.float32), training=False))
     proofs = prove(folder, card, images, logits, exported.max_pixels)
@@ -180,8 +234,19 @@ def _export(folder: Path, exported: Exported, trained: HeadManifest, config: Exp
         "largest_difference": max(proof.largest_difference for proof in proofs.values()),
         "proofs": {kind: proof._asdict() for kind, proof in proofs.items()},
         "proven_against": exported.proven_against,
+        "losses": _losses(folder, exported, network, formats),
     }
     return Made(count, count, fields=told)
+
+
+def _losses(
+    folder: Path, exported: Exported, network: Any, formats: Sequence[Format]
+) -> dict[str, Loss]:
+    quantised = [kind for kind in formats if kind in QUANTISED]
+    held_out = exported.held_out(MAX_JUDGED) if quantised else None
+    if held_out is None:
+        return {}
+    return {kind: judge_quantised(folder, kind, network, held_out) for kind in quantised}
 
 
 def _describe(made: ExportManifest) -> str:

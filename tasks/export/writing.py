@@ -10,10 +10,12 @@ from typing import Any, get_args
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from headstart.errors import ExportError
 from headstart.tasks.export.file_names import FILE_NAMES, Format
 from headstart.tasks.export.joining import LOGITS, PROBABILITIES, VIEW
+from headstart.tasks.export.litert import write_litert
 from headstart.tasks.export.model_files import (
     ModelCard,
     freeze,
@@ -34,7 +36,11 @@ MAX_GRAPH_BYTES = 2**31 - 2**20
 
 
 def export_model(
-    model: keras.Model, formats: Sequence[str], folder: Path, card: ModelCard
+    model: keras.Model,
+    formats: Sequence[str],
+    folder: Path,
+    card: ModelCard,
+    calibration: NDArray[np.uint8] | None = None,
 ) -> list[Path]:
     """Write a joined model in each format, with its labels and its card.
 
@@ -48,7 +54,7 @@ def export_model(
       photos by their EXIF orientation;
     - ``serving_views``: ``views`` uint8 [N, image_size, image_size, 3], resized already.
 
-    The .tflite file takes one such view: ``views`` uint8 [1, image_size, image_size, 3]. ONNX and
+    A .tflite file takes one such view: ``views`` uint8 [1, image_size, image_size, 3]. ONNX and
     OpenVINO files take what the card says: ``images`` or ``views``, as those signatures do.
 
     Args:
@@ -56,6 +62,7 @@ def export_model(
         formats: Those asked for; `formats_of` says which are written.
         folder: An existing folder that nobody reads yet; publish it once it is proven.
         card: What goes with the model; its class names give the labels.
+        calibration: Views for litert_int8, see `headstart.tasks.export.litert.write_litert`.
 
     Returns:
         The files and folders written.
@@ -75,7 +82,8 @@ def export_model(
         written.append(folder / FILE_NAMES["keras"])
         model.save(written[0])
     writers = {kind: write for kind, write in _WRITERS.items() if kind in formats}
-    if writers:
+    litert = [kind for kind in formats if kind.startswith("litert")]
+    if writers or litert:
         _check_size(model)
         if written:
             # From the file, not from memory: what proves them then proves the .keras file too.
@@ -85,6 +93,9 @@ def export_model(
         for kind, write in writers.items():
             written.append(folder / FILE_NAMES[kind])
             write(card, network, written[-1])
+        for kind in litert:
+            written.append(folder / FILE_NAMES[kind])
+            write_litert(kind, network, written[-1], calibration)
     for path in written:
         write_card(path, card)
     (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -163,28 +174,9 @@ def _write_saved_model(card: ModelCard, network: Any, path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(path), signatures=signatures)
 
 
-def _write_litert(_: ModelCard, network: Any, path: Path) -> None:
-    module = tf.Module()
-    # One image, because delegates want fixed shapes.
-    spec = tf.TensorSpec([1, *network.inputs[0].shape[1:]], tf.uint8, name="views")
-    module.serve = _function(lambda views: _answer(network, views), spec)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.serve.get_concrete_function()], module
-    )
-    try:
-        path.write_bytes(converter.convert())
-    except Exception as error:  # ConverterError is private, and others come through
-        raise ExportError(
-            "LiteRT does not know all operations of this backbone",
-            str(error).strip().splitlines()[0],
-            "leave litert out of export.formats, or take another backbone",
-        ) from error
-
-
 _Writer = Callable[[ModelCard, Any, Path], None]
 _WRITERS: dict[Format, _Writer] = {
     "saved_model": _write_saved_model,
-    "litert": _write_litert,
     "onnx": write_onnx,
     "openvino": write_openvino,
 }

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from headstart.tasks.dataset.problems import printable
 from headstart.tasks.evaluation.findings import (
     Command,
     DatasetSummary,
+    FormatLine,
     HardImage,
     LeftOut,
     PictureFile,
@@ -285,7 +287,7 @@ def finish_run(
             copy_files(artefact(manifest, "."), folder)
         if not (folder / "tensorboard").exists():  # the head was a hit: show how it was trained
             copy_files(artefact(head, "tensorboard"), folder / "tensorboard")
-        page = write_report(folder, report)
+        page = write_report(folder, replace(report, formats=_format_lines(export)))
     summary = RunSummary(
         run_dir=str(folder),
         model=str(main_model(folder)),
@@ -408,6 +410,20 @@ def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
 def _hard_image(root: Path, loss: dict[str, Any]) -> HardImage:
     figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
     return HardImage(root / loss["path"], loss["split"], TopLoss(**figures))
+
+
+def _format_lines(export: ExportManifest) -> tuple[FormatLine, ...]:
+    """List the exported files, where one is for another engine: TensorFlow's are one model."""
+    if not set(export.proofs) - {"keras", "saved_model"}:
+        return ()
+    lines = []
+    for name, proof in export.proofs.items():
+        loss = export.losses.get(name)
+        judged = f"{loss.accuracy:.4f} on {loss.num_images:,} {loss.split} images" if loss else ""
+        lost = loss.lost if loss else None
+        told = (proof.largest_difference, proof.num_same_labels, proof.num_images)
+        lines.append(FormatLine(name, *told, judged, lost))
+    return tuple(lines)
 
 
 def _stage_line(outcome: Outcome) -> StageLine:

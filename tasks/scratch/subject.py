@@ -13,6 +13,7 @@ from PIL import Image
 from headstart.config import NetworkConfig
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
 from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.export.quantised import HeldOut
 from headstart.tasks.scratch.joining import join_network
 
 MAX_PROOF_PIXELS = 2**26
@@ -120,12 +121,32 @@ class TestImages:
         """Nothing but the pipeline's own pixels."""
         return ""
 
+    def calibration(self, count: int) -> npt.NDArray[np.uint8]:
+        """Pick training images."""
+        images = open_images(self.pixels, "train")
+        return _in_colour(np.asarray(images[_spread(images, count)]))
+
+    def held_out(self, count: int) -> HeldOut:
+        """Pick test images."""
+        images, labels = open_images(self.pixels, "test"), open_labels(self.pixels, "test")
+        places = _spread(images, count)
+        picked = np.asarray(images[places])
+        return HeldOut("test", _in_colour(picked), picked, np.asarray(labels)[places])
+
     def proof(self, count: int) -> tuple[list[bytes], Any]:
         """Pick test images spread over the data set."""
         images = open_images(self.pixels, "test")
-        places = np.linspace(0, len(images) - 1, min(count, len(images)), dtype=int)
-        picked = np.asarray(images[places])
+        picked = np.asarray(images[_spread(images, count)])
         return [as_png(image) for image in picked], picked
+
+
+def _spread(images: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int64]:
+    return np.linspace(0, len(images) - 1, min(count, len(images)), dtype=int)
+
+
+def _in_colour(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Give pixels uint8 [n, h, w, 1 or 3] as RGB."""
+    return np.broadcast_to(images, (*images.shape[:3], 3))
 
 
 def as_png(image: npt.NDArray[np.uint8]) -> bytes:
