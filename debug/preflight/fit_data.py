@@ -22,6 +22,7 @@ from headstart.debug.preflight import inputs as input_rules
 from headstart.debug.preflight import settings as setting_rules
 from headstart.debug.preflight.facts import MAX_ROWS, Facts, facts_of, pick_rows
 from headstart.debug.preflight.labels import label_format, label_range
+from headstart.debug.preflight.objectives import optimizer_of, single_loss
 from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.training import stale_trainable_flags, untouched_normalization
@@ -138,7 +139,7 @@ def _tempered(found: Diagnosis, verdict: Verdict) -> Diagnosis | None:
 def _structure(facts: Facts) -> list[Diagnosis]:
     found = _guarded(check_outputs, facts)
     batch = Batch(facts.x, facts.y, None)
-    iterations = getattr(facts.model.optimizer, "iterations", None)
+    iterations = getattr(optimizer_of(facts.model), "iterations", None)
     is_new = iterations is None or int(iterations.numpy()) == 0
     sample = Sample(facts.model, (batch,), facts.y_pred, facts.objective, is_new)
     named = {one.symptom for one in found}
@@ -218,6 +219,8 @@ def _joined(batches: list[Any]) -> Any:
     import tensorflow as tf
 
     def join(*parts: Any) -> Any:
+        if parts[0] is None:  # targets that are not known
+            return None
         return np.concatenate([np.asarray(part) for part in parts])[:MAX_ROWS]
 
     return tf.nest.map_structure(join, *batches)
@@ -383,8 +386,7 @@ def _located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
     if found.file is not None or (found.layer is not None and found.evidence.get("at") != "fit"):
         return found
     line = site
-    optimizer = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = optimizer_of(model)
     at = found.evidence.get("at")
     compiled = vars(model).get(COMPILE_SITE)
     if at == "optimizer":
@@ -392,7 +394,7 @@ def _located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
     elif at == "last":  # of a layer that is not known
         line = compiled or site
     elif found.phase == "loss" or found.symptom == "label-format":
-        line = getattr(model.loss, "__dict__", {}).get(SITE) or compiled or site
+        line = getattr(single_loss(model), "__dict__", {}).get(SITE) or compiled or site
     elif found.symptom in ("stale-trainable", "nothing-trainable") and site is not None:
         line = _assignment_above(site, "trainable") or site
     if line is None:

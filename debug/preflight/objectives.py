@@ -33,6 +33,8 @@ _FAMILIES: dict[str, str] = {
 """Plain name of each of Keras's losses, by its name without case and underscores."""
 REGRESSIONS = ("mse", "mae", "mape", "huber", "log_cosh")
 """Losses that compare numbers, whatever their range."""
+OWN_LOSS, OWN_OPTIMIZER = "_headstart_loss", "_headstart_optimizer"
+"""Where a model keeps those of a loop that is not Keras's own."""
 ROW_SUM_TOLERANCE = 1e-3
 """How far the sum of a row of probabilities may be from 1, float16 included."""
 
@@ -135,10 +137,23 @@ def objective_of(model: Any) -> Objective:
 
 def single_loss(model: Any) -> Any:
     """Return the loss of a compiled model, unpacked where a dictionary or list holds just one."""
-    loss: Any = getattr(model, "loss", None)
+    loss: Any = getattr(model, "loss", None) or vars(model).get(OWN_LOSS)
     if isinstance(loss, dict | list | tuple) and len(loss) == 1:
         return next(iter(loss.values() if isinstance(loss, dict) else loss))
     return loss
+
+
+def optimizer_of(model: Any) -> Any:
+    """Return the optimizer of a model: that of ``compile``, or of the loop that trains it.
+
+    Args:
+        model: A Keras model.
+
+    Returns:
+        The optimizer, unpacked where one scales the loss of another; None where none is known.
+    """
+    optimizer = getattr(model, "optimizer", None) or vars(model).get(OWN_OPTIMIZER)
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def loss_family(loss: Any) -> str:

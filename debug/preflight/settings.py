@@ -7,6 +7,7 @@ import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Facts, activation_of
+from headstart.debug.preflight.objectives import optimizer_of
 
 HUGE_RATE = {"sgd": 1.0, "adagrad": 1.0, "adadelta": 10.0}
 """Rates from which on they are too high, by optimizer."""
@@ -51,8 +52,7 @@ _RATE_SUGGESTIONS = ("Adam: about 0.001; SGD: about 0.01 to 0.1",)
 
 def base_rate(model: Any) -> float:
     """Return the rate a model's optimizer starts with; NaN where that cannot be read."""
-    optimizer = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = optimizer_of(model)
     rate = getattr(optimizer, "_learning_rate", None)
     try:
         if callable(rate) and not hasattr(rate, "numpy"):
@@ -71,7 +71,7 @@ def impossible_settings(model: Any) -> list[Diagnosis]:
     Returns:
         The findings.
     """
-    optimizer = getattr(model, "optimizer", None)
+    optimizer = optimizer_of(model)
     if optimizer is None:
         return []
     rate, name = base_rate(model), type(optimizer).__name__
@@ -124,7 +124,7 @@ def odd_settings(facts: Facts, rates: list[float]) -> list[Diagnosis]:
 
 
 def _rate(model: Any, rates: list[float]) -> list[Diagnosis]:
-    optimizer = getattr(model, "optimizer", None)
+    optimizer = optimizer_of(model)
     if optimizer is None:
         return []
     rate, name = base_rate(model), type(optimizer).__name__
@@ -189,8 +189,7 @@ def _low_rate(optimizer: Any, rate: float, name: str) -> list[Diagnosis]:
 
 
 def _optimizer_values(model: Any) -> list[Diagnosis]:
-    optimizer = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = optimizer_of(model)
     if optimizer is None:
         return []
     found, name = [], type(optimizer).__name__

@@ -26,7 +26,9 @@ from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.preflight.fit_data import Judged, judge_fit
-from headstart.debug.running.fits import is_clean, number_of, of_fits
+from headstart.debug.running.fits import at_layer, is_clean, number_of, of_fits
+from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
+from headstart.debug.running.own_training import OwnTraining, watch_models
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.graph_rules import check_graph
@@ -91,6 +93,8 @@ class Watch:
         self._retraces: RetraceCounter | None = None
         self._in_keras = 0
         self._loops = OwnLoops()
+        self._own = OwnTraining()
+        self._sessions = OwnSessions()
         self._takes_gradients = False
         self._fits: dict[int, Judged] = {}
         self._is_search_sign = False
@@ -106,6 +110,7 @@ class Watch:
             self._retraces = RetraceCounter()
             self._retraces.__enter__()
             watch_eager_broadcasts(self._found.append)
+            watch_minimizers(self._sessions)
 
     def _on_trace(self, made: Any) -> None:
         self._note_graph(made)
@@ -132,12 +137,17 @@ class Watch:
 
         keras.config.disable_traceback_filtering()
         if self.with_rules:
-            watch_optimizers(self._loops, lambda: self._in_keras)
+            watch_optimizers(self._on_apply, lambda: self._in_keras)
+            watch_models(self._own, lambda: self._in_keras)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
             setattr(trainer, name, self._with_callbacks(getattr(trainer, name), name))
         for name in ("train_on_batch", "test_on_batch"):
             setattr(trainer, name, self._with_checked_result(getattr(trainer, name)))
+
+    def _on_apply(self, optimizer: Any, gradients: Any, variables: Any) -> None:
+        self._loops.on_apply(optimizer, gradients, variables)
+        self._own.on_apply(optimizer, variables or getattr(optimizer, "_trainable_variables", ()))
 
     def finish(self) -> None:
         """Look at the variables; call it once the program has ended without an exception."""
@@ -158,6 +168,10 @@ class Watch:
             with harmless("the rules about own loops"):
                 found += self._loops.diagnoses()
             found += of_fits(list(self._fits.values()))
+            is_broken = self.sign is not None
+            found += self._own.diagnoses(self.losses, set(self._fits), is_broken)
+            with harmless("the rules about sessions"):
+                found += self._sessions.diagnoses(self.losses, is_broken)
         if self._retraces is not None:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"
@@ -190,7 +204,7 @@ class Watch:
             finite = [loss for loss in losses if math.isfinite(loss)]
             if len(finite) < 2 or abs(finite[-1]) < DIVERGENCE_FACTOR * max(abs(finite[0]), 1e-6):
                 continue
-            site = self.optimizer_site
+            site = self.optimizer_site or self._own.optimizer_site or self._sessions.optimizer_site
             return [
                 Diagnosis(
                     symptom="divergence",
@@ -221,6 +235,7 @@ class Watch:
             with harmless("the watch over functions"):
                 if not watch._in_keras and tf.executing_eagerly():
                     watch._loops.on_call(function)
+                    watch._own.on_function(function, (args, kwargs))
                     watch._check_result(function, result)
             return result
 
@@ -232,11 +247,16 @@ class Watch:
         name = str(getattr(function, "__name__", "function"))
         if not self._takes_gradients:  # else that is what a step is
             watched.note("own_steps")
-        for tensor in tf.nest.flatten(result):
-            if not isinstance(tensor, tf.Tensor) or not tensor.dtype.is_floating:
-                continue
-            if tensor.shape.num_elements() == 1:
-                self._note_loss(name, float(np.asarray(tensor).reshape(())))
+        numbers = [
+            tensor
+            for tensor in tf.nest.flatten(result)
+            if isinstance(tensor, tf.Tensor)
+            and tensor.dtype.is_floating
+            and tensor.shape.num_elements() == 1
+        ]
+        for place, number in enumerate(numbers):
+            label = name if len(numbers) == 1 else f"{name}[{place}]"
+            self._note_loss(label, float(np.asarray(number).reshape(())))
 
     def _note_loss(self, name: str, value: float) -> None:
         history = self.losses[name]
@@ -279,6 +299,7 @@ class Watch:
             result = run(session, fetches, *args, **kwargs)
             with harmless("the watch over sessions"):
                 watch._loops.on_session_run(session)
+                watch._sessions.on_run(args[0] if args else kwargs.get("feed_dict"))
                 watch._check_fetched(fetches, result)
             return result
 
@@ -344,7 +365,7 @@ class Watch:
         trace = rules.trace if rules is not None else None
         batches = rules.batches if rules is not None else []
         judged = judge_fit(model, given, trace, batches, symptoms, is_broken)
-        placed = [_at_layer(one, model) for one in judged.found]
+        placed = [at_layer(one, model) for one in judged.found]
         number = number_of(model)
         # A model that is fitted again is judged by its last training, but for what is certain.
         known = self._fits.get(number, Judged([], "unknown")).found
@@ -365,6 +386,8 @@ class Watch:
         return callbacks
 
     def _with_checked_result(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(step)
+
         @functools.wraps(step)
         def run(model: Any, *args: Any, **kwargs: Any) -> Any:
             self._in_keras += 1
@@ -373,6 +396,10 @@ class Watch:
             finally:
                 self._in_keras -= 1
             with harmless("the watch over train_on_batch"):
+                if step.__name__ == "train_on_batch":
+                    watched.note("own_steps")
+                    given = signature.bind_partial(model, *args, **kwargs).arguments
+                    self._own.on_batch(model, given.get("x"), given.get("y"))
                 values = result.values() if isinstance(result, dict) else np.ravel(result)
                 for value in values:
                     if np.size(value) == 1:
@@ -436,21 +463,6 @@ def _never_updated(model: Any, num_steps: int) -> bool:
     return (
         inner is not None and num_steps >= MIN_SKIPPED_STEPS and int(inner.iterations.numpy()) == 0
     )
-
-
-def _at_layer(found: Diagnosis, model: Any) -> Diagnosis:
-    """Point a finding about a layer at the line where the user made the layer."""
-    if found.layer is None:
-        return found
-    for layer in model._flatten_layers(include_self=False):
-        path = str(getattr(layer, "path", "") or layer.name)
-        if found.layer in (path, layer.name) or found.layer.startswith(f"{path}/"):
-            site = vars(layer).get(SITE)
-            if site is not None:
-                return replace(
-                    found, file=site.file, line=site.line, source_context=()
-                ).with_source()
-    return found
 
 
 def _bad_variables() -> Iterator[str]:

@@ -9,6 +9,7 @@ import functools
 import gc
 import sys
 from collections import Counter
+from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -218,11 +219,11 @@ class OwnLoops:
             self._found["captured"] = _captured(python_function, name, before[name], now[name])
 
 
-def watch_optimizers(loops: OwnLoops, is_in_keras: Any) -> None:
+def watch_optimizers(tell: Callable[[Any, Any, Any], None], is_in_keras: Any) -> None:
     """Let every Keras optimizer tell of its steps, but of those that Keras's own loops take.
 
     Args:
-        loops: Whom to tell.
+        tell: Is given the optimizer, the gradients and the variables.
         is_in_keras: Returns whether one of Keras's loops is running.
     """
     import keras
@@ -237,7 +238,7 @@ def watch_optimizers(loops: OwnLoops, is_in_keras: Any) -> None:
             trainable_variables = list(trainable_variables)
         if not is_in_keras():
             with contextlib.suppress(Exception):  # what is measured must not end the user's step
-                loops.on_apply(optimizer, grads, trainable_variables)
+                tell(optimizer, grads, trainable_variables)
         return apply(optimizer, grads, trainable_variables)
 
     home.apply = apply_and_tell

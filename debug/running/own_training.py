@@ -1,0 +1,248 @@
+"""Training loops that people write themselves, judged by the rules that judge a ``fit``.
+
+What a loop trains is seen where it calls its model, its loss and its optimizer: that gives the
+last batch, the loss object and the settings, which is all that the rules need. What cannot be seen
+(a loss of plain ops, inputs that are prepared inside the step) leaves out the rules that need it.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.dump.origins import SITE
+from headstart.debug.guard import harmless
+from headstart.debug.preflight.fit_data import judge_fit
+from headstart.debug.preflight.objectives import OWN_LOSS, OWN_OPTIMIZER
+from headstart.debug.running.fits import at_layer, number_of
+from headstart.debug.symptoms.loss import divergence, loss_not_falling
+from headstart.debug.symptoms.trace import TrainingTrace
+
+MAX_CALLS = 32
+"""Latest calls of models that are remembered."""
+MAX_MODELS = 4
+"""Latest models that are judged."""
+MIN_STEPS = 30
+"""Steps of a loop before it is judged."""
+MIN_ROWS = 16
+"""Rows of its last batch."""
+UNSURE = ("undertrained", "no-better-than-constant", "loss-not-falling", "class-imbalance")
+"""What one batch cannot settle: advice."""
+
+
+@dataclass
+class Seen:
+    """What is known of one model that a loop trains.
+
+    Args:
+        model: The model.
+        x: Its last input.
+        y: The last targets.
+        places: In a traced step: places of input and targets among the arguments.
+        function: Identity of that step.
+    """
+
+    model: Any
+    x: Any = None
+    y: Any = None
+    places: tuple[int, int] | None = None
+    function: int | None = None
+
+    def keep(self, x: Any, y: Any) -> None:
+        """Keep a batch, unless it is a short last one.
+
+        Args:
+            x: The input.
+            y: The targets; None where they are not known (yet).
+        """
+        if x is self.x:
+            self.y = self.y if y is None else y
+        elif len(x) >= MIN_ROWS:
+            self.x, self.y = x, y
+
+
+class OwnTraining:
+    """What is known of the loops of one program."""
+
+    def __init__(self) -> None:
+        self.optimizer_site: CallSite | None = None
+        self._calls: deque[tuple[Any, Any, Any]] = deque(maxlen=MAX_CALLS)
+        self._seen: dict[int, Seen] = {}
+
+    def on_call(self, model: Any, x: Any, output: Any) -> None:
+        """Note a call of a model.
+
+        Args:
+            model: The model.
+            x: Its input.
+            output: What it gave.
+        """
+        self._calls.append((model, x, output))
+        seen = self._seen.get(number_of(model))
+        if seen is not None and hasattr(x, "numpy"):
+            seen.keep(x, None)
+
+    def on_loss(self, loss: Any, y: Any, y_pred: Any) -> None:
+        """Note a call of one of Keras's losses.
+
+        Args:
+            loss: The loss.
+            y: The targets.
+            y_pred: The predictions.
+        """
+        made = [(model, x) for model, x, output in self._calls if output is y_pred]
+        if not made:
+            return
+        model, x = made[-1]
+        vars(model).setdefault(OWN_LOSS, loss)
+        seen = self._seen_of(model)
+        if hasattr(x, "numpy") and not _is_symbolic(y):
+            seen.keep(x, y)
+        else:
+            seen.places = (_place(x), _place(y))
+
+    def on_apply(self, optimizer: Any, variables: Sequence[Any]) -> None:
+        """Note a step of an optimizer.
+
+        Args:
+            optimizer: The optimizer.
+            variables: What it changes.
+        """
+        self.optimizer_site = vars(optimizer).get(SITE) or self.optimizer_site
+        if not variables:
+            return
+        for model, x, _ in reversed(self._calls):
+            if any(variable is variables[0] for variable in model.trainable_variables):
+                vars(model)[OWN_OPTIMIZER] = optimizer
+                seen = self._seen_of(model)
+                if hasattr(x, "numpy"):
+                    seen.keep(x, None)
+                elif seen.places is None:
+                    seen.places = (_place(x), -1)
+                return
+
+    def on_function(self, function: Any, args: Any) -> None:
+        """Note a finished call of a traced step.
+
+        Args:
+            function: The function.
+            args: Its arguments.
+        """
+        import tensorflow as tf
+
+        flat: list[Any] | None = None
+        for seen in self._seen.values():
+            if seen.places is None or seen.function not in (None, id(function)):
+                continue
+            seen.function = id(function)
+            if flat is None:
+                flat = [part for part in tf.nest.flatten(args) if hasattr(part, "shape")]
+            x, y = (flat[place] if 0 <= place < len(flat) else None for place in seen.places)
+            if x is not None:
+                seen.keep(x, y)
+
+    def on_batch(self, model: Any, x: Any, y: Any) -> None:
+        """Note a ``train_on_batch``.
+
+        Args:
+            model: The model.
+            x: Its input.
+            y: The targets.
+        """
+        self._seen_of(model).keep(x, y)
+
+    def _seen_of(self, model: Any) -> Seen:
+        """Return what is known of a model. The program's own name for it ends with the program."""
+        number = number_of(model)
+        if number not in self._seen and len(self._seen) >= MAX_MODELS:  # a search lets go of its
+            del self._seen[next(iter(self._seen))]
+        return self._seen.setdefault(number, Seen(model))
+
+    def diagnoses(
+        self, histories: dict[str, list[float]], fitted: set[int], is_broken: bool
+    ) -> list[Diagnosis]:
+        """Judge the loops; call it when the program has ended.
+
+        Args:
+            histories: Losses by the name of what gave them.
+            fitted: Numbers of the models that ``fit`` trained: they are judged there.
+            is_broken: Whether the program ended in NaN or Inf.
+
+        Returns:
+            The findings.
+        """
+        seen = [one for number, one in self._seen.items() if number not in fitted]
+        losses = _losses_of(histories) if len(seen) == 1 else []
+        found: list[Diagnosis] = []
+        for one in seen:
+            with harmless("the rules about own training loops"):
+                found += _judged(one, losses, is_broken)
+        return found
+
+
+def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]:
+    if seen.x is None or len(seen.x) < MIN_ROWS:
+        return []
+    if len(losses) < MIN_STEPS and not is_broken:
+        return []
+    trace = TrainingTrace(losses=losses)
+    curve = [*divergence(trace), *loss_not_falling(trace)]
+    x, y = (None if part is None else np.asarray(part) for part in (seen.x, seen.y))
+    judged = judge_fit(seen.model, {}, trace, [(x, y)], curve, is_broken)
+    return [
+        replace(one, severity="advice") if one.symptom in UNSURE else one
+        for one in (at_layer(found, seen.model) for found in judged.found)
+        if not (is_broken and one.symptom == "divergence")  # the watch tells it itself
+    ]
+
+
+def _losses_of(histories: dict[str, list[float]]) -> list[float]:
+    """Return the losses of the loop: those differentiated, else those of the busiest function."""
+    if "loss" in histories:
+        return histories["loss"]
+    firsts = [history for name, history in histories.items() if "[" not in name or "[0]" in name]
+    return max(firsts, key=len, default=[])
+
+
+def _is_symbolic(value: Any) -> bool:
+    return hasattr(value, "graph") and not hasattr(value, "numpy")
+
+
+def _place(value: Any) -> int:
+    """Return the place of a symbolic tensor among its function's arguments; -1 for another."""
+    inputs = getattr(getattr(value, "graph", None), "inputs", ())
+    return next((place for place, one in enumerate(inputs) if one is value), -1)
+
+
+def watch_models(training: OwnTraining, is_in_keras: Any) -> None:
+    """Let every Keras model and loss tell of its calls, but of those that Keras's own loops make.
+
+    Args:
+        training: Whom to tell.
+        is_in_keras: Returns whether one of Keras's loops is running.
+    """
+    import keras
+
+    def told(kind: Any, tell: Any) -> Any:
+        inherited = kind.__call__
+
+        def call_and_tell(self: Any, *args: Any, **kwargs: Any) -> Any:
+            result = inherited(self, *args, **kwargs)
+            if not is_in_keras() and args:
+                with harmless("the watch over own training loops"):
+                    tell(self, args, result)
+            return result
+
+        return call_and_tell
+
+    keras.Model.__call__ = told(
+        keras.Model, lambda model, args, result: training.on_call(model, args[0], result)
+    )
+    keras.losses.Loss.__call__ = told(
+        keras.losses.Loss,
+        lambda loss, args, _: training.on_loss(loss, *args[:2]) if len(args) > 1 else None,
+    )

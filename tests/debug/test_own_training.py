@@ -1,0 +1,136 @@
+"""Loops of one's own, and TF1 sessions, are judged by the rules that judge a fit."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from headstart.debug.callsites import CallSite
+from headstart.debug.dump.origins import SITE
+from headstart.debug.running.own_sessions import OwnSessions
+from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, _losses_of
+
+ROWS = 32
+X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
+BITS = (X[:, :1] > 0).astype("float32")
+STUCK = {"loss": [0.7] * 60}
+
+
+def trained(x, activation, rate=0.01, traced=False, loss=None):
+    """Take one step of a loop, told of as the watch tells, and return what is known of it."""
+    keras.utils.set_random_seed(1)
+    loss = loss or keras.losses.BinaryCrossentropy()
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation=activation)])
+    optimizer, own = keras.optimizers.SGD(rate), OwnTraining()
+
+    def step(inputs, targets):
+        with tf.GradientTape() as tape:
+            output = model(inputs, training=True)
+            own.on_call(model, inputs, output)
+            value = loss(targets, output)
+            own.on_loss(loss, targets, output)
+        gradients = tape.gradient(value, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        own.on_apply(optimizer, model.trainable_variables)
+
+    function = tf.function(step) if traced else step
+    arguments = (tf.constant(x), tf.constant(BITS))
+    function(*arguments)
+    if traced:
+        own.on_function(function, (arguments, {}))
+    return own
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize(
+    ("x", "activation", "rate", "symptom"),
+    [
+        (X, None, 0.01, "logits-without-from-logits"),
+        (X * 9000, "sigmoid", 0.01, "unscaled-input"),
+        (X, "sigmoid", 1e-8, "learning-rate-too-low"),
+    ],
+)
+def test_a_loop_that_comes_to_nothing_is_explained(traced, x, activation, rate, symptom):
+    own = trained(x, activation, rate, traced)
+    found = own.diagnoses(STUCK, set(), is_broken=False)
+    assert symptom in [one.symptom for one in found if one.severity == "error"]
+
+
+def test_a_loop_that_came_to_something_is_left_alone():
+    own = trained(X, "sigmoid", 0.01)
+    seen = next(iter(own._seen.values()))
+    seen.model.layers[-1].set_weights([np.float32([[20], [0], [0], [0]]), np.float32([0])])
+    assert own.diagnoses(STUCK, set(), is_broken=False) == []
+
+
+def test_short_loops_and_models_that_fit_has_trained_are_not_judged_here():
+    own = trained(X, None)
+    assert own.diagnoses({"loss": [0.7] * 5}, set(), is_broken=False) == []
+    assert own.diagnoses(STUCK, set(own._seen), is_broken=False) == []
+
+
+def test_two_models_against_each_other_are_not_judged_by_a_curve():
+    own, other = trained(X, None), trained(X, None)
+    own._seen |= other._seen
+    assert own.diagnoses(STUCK, set(), is_broken=False) == []
+
+
+def test_of_many_models_only_the_latest_are_held():
+    own = OwnTraining()
+    for _ in range(MAX_MODELS + 3):
+        own.on_batch(keras.Sequential([keras.layers.Dense(1)]), X, BITS)
+    assert len(own._seen) == MAX_MODELS
+
+
+def test_a_short_last_batch_does_not_stand_for_the_others():
+    own, model = OwnTraining(), keras.Sequential([keras.layers.Dense(1)])
+    own.on_batch(model, X, BITS)
+    own.on_batch(model, X[:3], BITS[:3])
+    assert len(next(iter(own._seen.values())).x) == ROWS
+
+
+def test_the_losses_of_a_loop_are_those_it_differentiates_else_the_first_result_of_its_step():
+    assert _losses_of({"step": [1.0] * 9, "loss": [2.0]}) == [2.0]
+    assert _losses_of({"step[0]": [1.0] * 9, "step[1]": [3.0] * 9, "test": [2.0]}) == [1.0] * 9
+
+
+def session_of(initial, optimizer, fed):
+    sessions = OwnSessions()
+    with tf.Graph().as_default():
+        v1 = tf.compat.v1
+        x = v1.placeholder(tf.float32, [None, 4])
+        first = v1.get_variable("first", initializer=initial([4, 3]))
+        second = v1.get_variable("second", initializer=initial([3, 2]))
+        loss = tf.reduce_mean((x @ first @ second) ** 2)
+        sessions.on_minimize(optimizer(v1.train), loss)
+        sessions.on_run({x: fed})
+    return sessions, {sessions.loss_name: [1.0] * 60}
+
+
+@pytest.mark.parametrize(
+    ("initial", "rate", "fed", "expected"),
+    [
+        (tf.zeros, 0.01, X, ["constant-initialisation"]),
+        (tf.random.normal, 0.01, X * 1000, ["unscaled-input"]),
+        (tf.random.normal, 5.0, X, ["learning-rate-too-high"]),
+        (tf.random.normal, 0.01, X, []),
+    ],
+)
+def test_a_session_that_comes_to_nothing_is_explained(initial, rate, fed, expected):
+    sessions, losses = session_of(initial, lambda train: train.AdamOptimizer(rate), fed)
+    assert [one.symptom for one in sessions.diagnoses(losses, is_broken=False)] == expected
+
+
+def test_a_session_whose_loss_falls_is_left_alone():
+    sessions, losses = session_of(tf.zeros, lambda train: train.AdamOptimizer(0.5), X * 1000)
+    name = next(iter(losses))
+    falling = [0.95**step for step in range(100)]
+    assert sessions.diagnoses({name: falling}, is_broken=False) == []
+
+
+def test_the_line_of_the_optimizer_is_known():
+    own = OwnTraining()
+    optimizer = keras.optimizers.SGD()
+    vars(optimizer)[SITE] = CallSite("train.py", 7)
+    own.on_apply(optimizer, [])
+    assert own.optimizer_site == CallSite("train.py", 7)
