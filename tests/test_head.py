@@ -307,6 +307,43 @@ class TestTrainHead:
                 assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-6)
             assert one.learning_rate == other.learning_rate
 
+    def test_watchers_see_the_first_steps_and_the_rest_is_trained_alike(
+        self, train, val, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("headstart.tasks.head.compiled_epochs.WATCHED_STEPS", 8)
+        seen: list[int | str] = []
+        watch = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: seen.append(batch),
+            on_train_end=lambda logs: seen.append("end"),
+        )
+        config = HeadConfig(epochs=4, batch_size=8)
+        plain = train_head(train, val, config, NUM_CLASSES, None, tmp_path / "a")
+        watched = train_head(
+            train, val, config, NUM_CLASSES, None, tmp_path / "b", watchers=[watch]
+        )
+        assert seen == [0, 1, 2, 3, 4, 5] * 2 + ["end"]  # two epochs have the first 8 steps
+        assert weights_bytes(plain) == weights_bytes(watched)
+        assert [one.epoch for one in watched.history] == [1, 2, 3, 4]
+        assert plain.best_epoch == watched.best_epoch
+
+    def test_watchers_see_every_step_of_a_training_that_breaks_later(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("headstart.tasks.head.compiled_epochs.WATCHED_STEPS", 1)
+        tensors, labels = clusters(16)
+        views = np.repeat(tensors, 4, axis=1)
+        views[:, 3] = np.inf  # of the third epoch
+        rows = make_rows(tmp_path / "store", views, labels)
+        losses: list[float] = []
+        watch = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: losses.append(logs["loss"])
+        )
+        config = HeadConfig(epochs=4, batch_size=8)
+        with pytest.raises(TrainingError, match="a bottleneck is not"):
+            train_head(rows, None, config, NUM_CLASSES, None, tmp_path, watchers=[watch])
+        assert len(losses) == 2 + 5  # an epoch; then again, up to the step that broke
+        assert not math.isfinite(losses[-1])
+
     def test_the_best_epoch_is_restored_and_training_stops_early(
         self, train, tmp_path: Path
     ) -> None:

@@ -75,7 +75,7 @@ def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: P
     tail = features.network.tail(features.start) if config.kind == "tail" else None
     num_classes = len(features.class_names)
     trained = train_head(
-        rows["train"], rows.get("val"), config, num_classes, tail, log_dir, watchers()
+        rows["train"], rows.get("val"), config, num_classes, tail, log_dir, watchers=watchers()
     )
     return keep_training(folder, trained, num_classes, len(rows["train"]), log_dir, "val" in rows)
 

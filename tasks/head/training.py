@@ -117,6 +117,7 @@ def train_head(
     log_dir: Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     last_epoch: int | None = None,
+    watchers: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainedHead:
     """Train a head on bottlenecks and keep its best epoch.
 
@@ -138,6 +139,9 @@ def train_head(
         callbacks: Keras callbacks of the user's, called before headstart's own.
         last_epoch: End after this one, 1 for the first, on the way that ``config.epochs`` laid
             out for the learning rate.
+        watchers: Callbacks such as the debugger's, that need not see every step: of a head over
+            rows in memory they see the first `WATCHED_STEPS`, and all of them where the loss
+            breaks later.
 
     Returns:
         The trained head.
@@ -152,7 +156,8 @@ def train_head(
     fit = target.fit(train.labels)
     head = build_head(config, train.readers[0].shape, num_classes, tail)
     epochs = last_epoch or config.epochs
-    one_by_one = bool(callbacks) or tail is not None
+    whole_epochs = not callbacks and tail is None and is_in_memory(train, val)
+    one_by_one = bool(callbacks or watchers) or tail is not None
     _compile(head, config, len(train), target, fit, one_by_one=one_by_one)
     _make_variables(head, num_classes)
     batches = TrainingBatches(train, config, num_classes, fit)
@@ -163,8 +168,9 @@ def train_head(
     log = EpochLog(log_dir, len(train), has_val=val is not None, metric=target.metric)
     with contextlib.closing(log):
         own = [log, guard, *([best] if val is not None else [])]
-        if not one_by_one and is_in_memory(train, val):
-            fit_in_memory(head, batches, val, epochs, guard, own)
+        num_watched = epochs
+        if whole_epochs:
+            num_watched = fit_in_memory(head, batches, val, epochs, guard, own, watchers)
         else:
             head.fit(
                 batches.dataset,
@@ -172,10 +178,15 @@ def train_head(
                 validation_data=evaluation_batches(val, num_classes, fit)
                 if val is not None
                 else None,
-                callbacks=[batches, *callbacks, *own],
+                callbacks=[batches, *callbacks, *watchers, *own],
                 shuffle=False,
                 verbose=0,
             )
+    if guard.broken is not None and watchers and guard.broken.epoch >= num_watched:
+        # The same once more, to the bit, with somebody who looks at the step that breaks.
+        return train_head(
+            train, val, config, num_classes, tail, log_dir, watchers, last_epoch=last_epoch
+        )
     if guard.broken is not None:
         raise explain_broken_loss(guard.broken, config, train, val)
     best_epoch = best.best_epoch + 1 if val is not None else len(log.history)
