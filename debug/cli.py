@@ -17,6 +17,7 @@ from headstart.debug.running.script import found_program, run_program
 from headstart.errors import ConfigError, HeadstartError
 
 if TYPE_CHECKING:
+    from headstart.debug.dump.dump import Dump
     from headstart.debug.running.ladder import ScriptRun
     from headstart.debug.traces.sessions import DebugSession
 
@@ -99,11 +100,17 @@ def run(
             "advice": [found.to_dict() for found in result.advice],
         }, indent=2))  # fmt: skip
     else:
-        _print(result, shows_all)
+        print_run(result, shows_all)
     raise typer.Exit(result.exit_code)
 
 
-def _print(result: "ScriptRun", shows_all: bool) -> None:
+def print_run(result: "ScriptRun", shows_all: bool) -> None:
+    """Print what a run showed, for a person.
+
+    Args:
+        result: The run.
+        shows_all: Whether every finding is shown in full.
+    """
     if result.status == "unrunnable":
         typer.echo(f"The script could not be run: {result.message}", err=True)
         return
@@ -134,17 +141,30 @@ def _refused(error: HeadstartError, as_json: bool, **more: Any) -> typer.Exit:
 @app.command()
 def dump(
     folder: Annotated[Path, typer.Argument(help="A folder with a Debugger V2 dump.")],
+    where: Annotated[
+        str, typer.Option(help="List the values for which this holds: 'num_inf > 0', 'max > 1e4'.")
+    ] = "",
+    node: Annotated[
+        list[str] | None, typer.Option(help="Show what goes into and out of this op.")
+    ] = None,
+    tensor: Annotated[
+        list[str] | None, typer.Option(help="Print this tensor (of a FULL_TENSOR dump).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the first op that made NaN or Inf in an existing dump.
+    """Name the first op that made NaN or Inf in an existing dump, or answer questions about it.
 
-    Exits with 0 where there is none, 1 with a diagnosis, 2 where the dump cannot be read.
+    Exits with 0 where there is none, or it was only asked, 1 with a diagnosis, 2 where the dump
+    cannot be read, or holds nothing of what was asked.
     """
     from headstart.debug.dump.dump import read_dump
     from headstart.debug.dump.rootcause import diagnose_dump
 
     try:
         contents = read_dump(folder)
+        if where or node or tensor:
+            _answer(folder, contents, where, node or [], tensor or [], as_json)
+            return
     except HeadstartError as error:
         raise _refused(error, as_json, dump=str(folder)) from error
     found = diagnose_dump(contents)
@@ -155,6 +175,34 @@ def dump(
     else:
         typer.echo(render_text(found))
     raise typer.Exit(1 if found else 0)
+
+
+def _answer(
+    folder: Path, contents: "Dump", where: str, nodes: list[str], tensors: list[str], as_json: bool
+) -> None:
+    from headstart.debug.dump.queries import matching, node_text, values_of
+
+    rows = matching(contents, where) if where else []
+    described = {name: node_text(contents, name) for name in nodes}
+    values = {name: values_of(folder, name) for name in tensors}
+    if as_json:
+        payload = {
+            "where": [{"tensor": row.tensor, **row.fields} for row in rows],
+            "nodes": described,
+            "tensors": {name: [value.tolist() for value in found]
+                        for name, found in values.items()},
+        }  # fmt: skip
+        typer.echo(json.dumps(payload, indent=2, default=str))
+        return
+    for row in rows:
+        typer.echo(row.in_words())
+    if where:
+        typer.echo(f"{len(rows)} values")
+    for text in described.values():
+        typer.echo(text)
+    for name, found in values.items():
+        for place, value in enumerate(found):
+            typer.echo(f"{name} [{place}] = {value}")
 
 
 @app.command(context_settings=SCRIPT)

@@ -284,7 +284,7 @@ def _collector(reader: Any) -> Any:
 
         def on_graph_execution_trace(self, index: int, trace: Any) -> None:
             key = (trace.graph_id, trace.op_name, trace.output_slot)
-            if trace.tensor_debug_mode == _FULL_TENSOR:
+            if trace.tensor_debug_mode == FULL_TENSOR:
                 # The reader holds its lock now; whole tensors are read once it is through.
                 self._unread.append((self._next(), key, trace))
                 return
@@ -319,7 +319,7 @@ def _collector(reader: Any) -> Any:
                 self.dump.function_calls.append(execution.wall_time)
             mode, outputs = execution.tensor_debug_mode, execution.output_tensor_ids or ()
             values = execution.debug_tensor_values or ()
-            if mode == _FULL_TENSOR:
+            if mode == FULL_TENSOR:
                 self._unread_executions.append((self._next(), execution))
                 values = ()
             for tensor_id, value in zip(outputs, values, strict=False):
@@ -345,7 +345,7 @@ def _collector(reader: Any) -> Any:
 
 
 # TensorDebugMode of debug_event.proto.
-_CURT_HEALTH, _CONCISE_HEALTH, _FULL_HEALTH, _FULL_TENSOR = 2, 3, 4, 7
+_CURT_HEALTH, _CONCISE_HEALTH, _FULL_HEALTH, FULL_TENSOR = 2, 3, 4, 7
 
 
 def _event(order: int, wall_time: float, mode: int, value: Any) -> TensorEvent | None:

@@ -35,8 +35,8 @@ SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-f
 IN_SPITE = ("retrace-storm", "retraces", "input-bound", "memory-growth", "overfitting",
             "missing-gradient")  # fmt: skip
 """What the symptom rules may say of a training that came to something."""
-HALF = 0.5
-"""Share of the constant's loss that is gone in a training that nothing holds back much."""
+SCALABLE = 0.8
+"""Share of the constant's loss that is gone in a training that scaling could not help much."""
 NEARLY_ALL = 0.9
 STILL_FALLING = 0.03
 """Share of its first value by which the loss falls in the last fifth of a training that was cut
@@ -253,7 +253,7 @@ def _causes(
         found = [one for one in found if one.symptom != "stacked-linear-layers"]
     if not went_badly:
         found = [one for one in found if _is_told_anyway(one)]
-    if went_badly or gained < HALF:
+    if went_badly or gained < SCALABLE:
         found += [_weighed(one, is_broken) for one in
                   _guarded(input_rules.unscaled_inputs, facts)]  # fmt: skip
         found += _guarded(input_rules.tiny_inputs, facts)

@@ -35,6 +35,8 @@ RANGES = {
 """What each activation can give."""
 MAX_OUTSIDE = 0.01
 """Share of the targets that may lie outside: outliers of a scaler that saw other rows."""
+MIN_VARIED = 4
+"""Answers of which one at least must not be 0."""
 MIN_ROWS = 64
 """Targets before "all are equal" means something."""
 CROSS_ENTROPIES = (
@@ -274,6 +276,18 @@ def _out_of_range(facts: Facts) -> str:
     )
 
 
+def _silent_output(facts: Facts) -> str:
+    y, y_pred = values_of(facts), facts.y_pred
+    if facts.activation not in ("relu", "relu6") or y_pred is None or y is None or not y.any():
+        return ""
+    if len(y_pred) < MIN_VARIED or y_pred.any():
+        return ""
+    return (
+        "relu on the last layer gives 0 for every row: a relu unit below 0 has no gradient, so "
+        "the output can never leave it (dying relu)."
+    )
+
+
 def _relu_for_yes_or_no(facts: Facts) -> str:
     y = values_of(facts)
     if facts.activation not in ("relu", "relu6") or facts.family not in REGRESSIONS or y is None:
@@ -395,6 +409,9 @@ TABLE: tuple[Row, ...] = (
         confidence=0.96),
     Row("targets-out-of-range", _out_of_range, (
         _LINEAR, "or scale the targets into the range of the activation"), confidence=0.97),
+    Row("silent-output", _silent_output, (
+        "give the last layer no activation (linear), softplus, or sigmoid for yes or no",),
+        confidence=0.95),
     Row("sigmoid-on-exclusive-classes", _sigmoid_for_exclusive, (
         "use softmax in the last layer",
         "labels that do not exclude each other: keep sigmoid, and use binary_crossentropy"),

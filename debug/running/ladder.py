@@ -225,6 +225,7 @@ class Ladder:
 CAUSES = {
     "divergence": ("unscaled-input", "unscaled-targets", "learning-rate-too-high"),
     "exploding-gradient": ("unscaled-input", "unscaled-targets", "learning-rate-too-high"),
+    "learning-rate-too-high": ("unscaled-input", "unscaled-targets"),
     "vanishing-gradient": ("unscaled-input", "saturating-activations"),
     "saturated-units": ("unscaled-input", "constant-initialisation"),
     "dead-units": ("unscaled-input", "learning-rate-too-high"),
@@ -269,8 +270,8 @@ def linked(found: list[Diagnosis]) -> list[Diagnosis]:
 
 def _cause_of(found: Diagnosis, others: list[Diagnosis], sure: set[str]) -> str | None:
     """Name what a finding follows from: what the table says, else the surest that was done."""
-    if found.op_type in DOMAIN_OPS:
-        return None
+    if found.op_type in DOMAIN_OPS or found.evidence.get("at") == "optimizer":
+        return None  # by itself: an argument out of its domain, a setting out of all bounds
     named = next((cause for cause in CAUSES.get(found.symptom, ()) if cause in sure), None)
     if named or found.symptom not in CONSEQUENCES:
         return named

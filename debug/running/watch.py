@@ -231,7 +231,12 @@ class Watch:
 
         @functools.wraps(call)
         def call_and_check(function: Any, *args: Any, **kwargs: Any) -> Any:
-            result = call(function, *args, **kwargs)
+            try:
+                result = call(function, *args, **kwargs)
+            except Exception:
+                if not watch._in_keras and tf.executing_eagerly():
+                    watched.note("own_steps")  # seen, if only to fail
+                raise
             with harmless("the watch over functions"):
                 if not watch._in_keras and tf.executing_eagerly():
                     watch._loops.on_call(function)

@@ -1,5 +1,8 @@
 """Contracts hold eagerly, inside tf.function and in Keras layers."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -110,3 +113,11 @@ def test_contract_on_a_layer_instance_keeps_the_model_savable(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     x = np.ones((1, 3), np.float32)
     np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_the_examples_of_the_page_do_what_they_say(capsys):
+    page = Path(__file__).parents[2] / "docs" / "contracts.md"
+    namespace = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, namespace)
+    assert "keys of scores must have shape [batch m width]" in capsys.readouterr().out

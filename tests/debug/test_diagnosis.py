@@ -131,6 +131,14 @@ def test_what_ended_the_program_comes_first_and_the_surer_of_two_that_name_it():
     ]  # fmt: skip
 
 
+def test_a_rate_that_is_too_high_for_raw_inputs_follows_from_these_and_an_absurd_one_does_not():
+    raw = Diagnosis("unscaled-input", "?", confidence=0.86)
+    measured = Diagnosis("learning-rate-too-high", "?", confidence=0.9)
+    absurd = Diagnosis("learning-rate-too-high", "?", evidence={"at": "optimizer"}, line=3)
+    causes = [one.caused_by for one in linked([measured, absurd, raw])]
+    assert causes == ["unscaled-input", None, None]
+
+
 def test_what_was_done_to_a_training_is_the_cause_of_what_is_seen_of_it():
     done = Diagnosis("not-shuffled", "?", confidence=0.9)
     seen = Diagnosis("dead-units", "?", confidence=0.85)

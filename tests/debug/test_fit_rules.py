@@ -145,6 +145,13 @@ def test_accuracy_asked_of_a_regression_is_named(targets, symptom):
     assert [found.symptom for found in check_outputs(facts)] == [symptom]
 
 
+def test_a_relu_at_the_end_that_is_silent_for_every_row_is_named():
+    model = model_of("relu")
+    model.layers[-1].set_weights([np.zeros((4, 1), "float32"), np.float32([-1])])
+    y = np.abs(X[:, 0])
+    assert [found.symptom for found in check_outputs(facts_of(model, X, y))] == ["silent-output"]
+
+
 def test_a_layer_of_ones_own_at_the_end_is_not_taken_for_the_one_before_it():
     class Squash(keras.layers.Layer):
         def call(self, x):
