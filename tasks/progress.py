@@ -82,13 +82,16 @@ class Reporter:
         )
 
     @contextlib.contextmanager
-    def track(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+    def track(
+        self, title: str, total: int, unit: str, tell: Callable[[], str] = lambda: ""
+    ) -> Iterator[Advance]:
         """Show the progress of a loop.
 
         Args:
             title: What is being done.
             total: Number of things to do.
             unit: What they are, in the plural ("images").
+            tell: Asked each time for words to put at the end of the line.
 
         Yields:
             A function to call with the number of things just done.
@@ -98,9 +101,9 @@ class Reporter:
             return
         with contextlib.ExitStack() as stack:
             if self.console.is_terminal:
-                show = stack.enter_context(self._bar(title, total, unit))
+                show = stack.enter_context(self._bar(title, total, unit, tell))
             else:
-                show = self._lines(title, total, unit)
+                show = self._lines(title, total, unit, tell)
             copy = stack.enter_context(watched_progress(title, total, unit))
 
             def advance(count: int) -> None:
@@ -134,7 +137,7 @@ class Reporter:
             yield on_progress
 
     @contextlib.contextmanager
-    def _bar(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+    def _bar(self, title: str, total: int, unit: str, tell: Callable[[], str]) -> Iterator[Advance]:
         started_s = time.monotonic()
         columns = (
             TextColumn("     {task.description}"),
@@ -151,11 +154,11 @@ class Reporter:
                 nonlocal done
                 done += count
                 pace = _pace(done, time.monotonic() - started_s, unit)
-                progress.update(task, advance=count, rate=f"{unit}{pace}")
+                progress.update(task, advance=count, rate=f"{unit}{pace}{tell()}")
 
             yield advance
 
-    def _lines(self, title: str, total: int, unit: str) -> Advance:
+    def _lines(self, title: str, total: int, unit: str, tell: Callable[[], str]) -> Advance:
         started_s = said_s = time.monotonic()
         done = 0
 
@@ -167,7 +170,8 @@ class Reporter:
                 said_s = now_s
                 left_s = (total - done) * (now_s - started_s) / done
                 pace = _pace(done, now_s - started_s, unit)
-                self.note(f"     {title} {done:,}/{total:,} {unit}{pace}, {left_s:,.0f} s left")
+                told = f"{unit}{pace}, {left_s:,.0f} s left{tell()}"
+                self.note(f"     {title} {done:,}/{total:,} {told}")
 
         return advance
 

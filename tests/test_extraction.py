@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ from rich.console import Console
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
-from headstart.tasks.bottlenecks.extraction import BATCHES_AHEAD, Target, freeze, run_pass
+from headstart.tasks.bottlenecks.extraction import (
+    BATCHES_AHEAD,
+    Target,
+    Waiting,
+    freeze,
+    run_pass,
+)
 from headstart.tasks.progress import Advance, Reporter, use_reporter
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.fingerprint import bytes_digest
@@ -257,9 +264,12 @@ class _Ledger(Reporter):
         self.counts: list[int] = []
 
     @contextlib.contextmanager
-    def track(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+    def track(
+        self, title: str, total: int, unit: str, tell: Callable[[], str] = str
+    ) -> Iterator[Advance]:
         self.tracked.append((title, total, unit))
         yield self.counts.append
+        self.words = tell()
 
 
 def test_progress_reaches_the_number_of_views(store: Store, views: RowCollection) -> None:
@@ -269,6 +279,16 @@ def test_progress_reaches_the_number_of_views(store: Store, views: RowCollection
         run_pass(extract_numbers, source(views, *targets), 9)
     assert ledger.tracked == [("bottlenecks", NUM_ROWS, "images")]
     assert ledger.counts == [9, 9, 9, 9, 4]
+    assert re.fullmatch(r", the engine waited \d+%", ledger.words)
+
+
+def test_the_share_that_the_engine_waited_is_told() -> None:
+    now = [0.0]
+    waiting = Waiting(lambda: now[0])
+    with waiting():
+        now[0] += 1.0
+    now[0] += 3.0
+    assert waiting.words() == ", the engine waited 25%"
 
 
 class SmallMemory:

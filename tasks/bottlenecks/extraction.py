@@ -4,10 +4,11 @@ The backbone runs as a frozen graph: its variables become constants, so that Ten
 batch normalisation into the convolutions. Reading, computing and writing overlap.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -53,11 +54,41 @@ def piece_rows(targets: Sequence[Target]) -> int:
     return min(target.collection.shard_rows(target.num_wanted) for target in targets)
 
 
+class Waiting:
+    """How long an engine has nothing to do, because views come late or results are not taken.
+
+    Args:
+        now: Returns seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._started_s = now()
+        self._waited_s = 0.0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Count the length of a with block."""
+        since_s = self._now()
+        try:
+            yield
+        finally:
+            self._waited_s += self._now() - since_s
+
+    def words(self) -> str:
+        """Say which share of the time so far it was."""
+        share = self._waited_s / max(1e-9, self._now() - self._started_s)
+        return f", the engine waited {share:.0%}"
+
+
 class _Batch(NamedTuple):
     reader: RowReader
     targets: Sequence[Target]
     positions: range
     ends_piece: bool
+
+
+_Read = tuple[_Batch, npt.NDArray[np.uint8]]
 
 
 def extractor_of(backbone: Backbone, cuts: Sequence[str], pooled: bool) -> Any:
@@ -135,23 +166,32 @@ def run_pass(
             for _, targets in sources
             for target in targets
         }
-        advance = stack.enter_context(reporter().track("bottlenecks", total, "images"))
+        waiting = Waiting()
+        advance = stack.enter_context(
+            reporter().track("bottlenecks", total, "images", waiting.words)
+        )
         # Last in, first out: the threads end before the writers publish what they were given.
         reading = stack.enter_context(ThreadPoolExecutor(1, "read"))
         writing = stack.enter_context(ThreadPoolExecutor(1, "write"))
         written: deque[Future[None]] = deque()
         compute, size = Halving(replicate(extract, over)), num_replicas(over)
         batches = _read_ahead(reading, _batches(sources, batch_size), BATCHES_AHEAD * size)
-        while some := list(islice(batches, size)):
+        while some := _next(batches, size, waiting):
             # On a GPU this returns before the result is there; the writing thread waits for it.
             activations = compute([pixels for _, pixels in some])
             for (batch, _), outputs in zip(some, activations, strict=True):
                 written.append(writing.submit(_write, outputs, batch, writers, advance))
-            while len(written) > BATCHES_AHEAD * size:
-                written.popleft().result()
+            with waiting():
+                while len(written) > BATCHES_AHEAD * size:
+                    written.popleft().result()
         for future in written:
             future.result()
     return total
+
+
+def _next(batches: Iterator[_Read], size: int, waiting: Waiting) -> list[_Read]:
+    with waiting():
+        return list(islice(batches, size))
 
 
 def _batches(
@@ -168,7 +208,7 @@ def _batches(
 
 def _read_ahead(
     reading: ThreadPoolExecutor, batches: Iterator[_Batch], num_ahead: int
-) -> Iterator[tuple[_Batch, npt.NDArray[np.uint8]]]:
+) -> Iterator[_Read]:
     ahead: deque[tuple[_Batch, Future[Any]]] = deque()
     for batch in batches:
         ahead.append((batch, reading.submit(batch.reader.gather, batch.positions)))
