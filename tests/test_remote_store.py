@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -468,3 +469,40 @@ def test_a_multipart_upload_that_is_cut_off_leaves_no_object(
 def test_a_bucket_that_is_not_there_is_named(bucket: str) -> None:
     with pytest.raises(RecordError, match="s3://no-such-bucket/prefix"):
         open_store("s3://no-such-bucket/prefix")
+
+
+@pytest.fixture
+def google_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return a bucket of a Google Cloud Storage that lives in a thread of this process."""
+    pytest.importorskip("gcsfs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    import gcsfs
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    name = f"bucket-{os.urandom(4).hex()}"
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket=name)
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("HEADSTART_MIRROR", str(tmp_path / "first machine"))
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    yield f"gs://{name}/a/prefix"
+    server.stop()
+    gcsfs.GCSFileSystem.clear_instance_cache()
+
+
+def test_rows_in_googles_storage_are_read_elsewhere_and_damage_there_is_mended(
+    google_bucket: str, elsewhere: Any
+) -> None:
+    write(open_store(google_bucket))
+    store = elsewhere(google_bucket)
+    assert collection(store).missing(ROWS) == []
+    assert first_values(collection(store)) == [1, 2, 3, 4, 5, 6]
+    (name,) = objects(google_bucket, ".tfrecord")
+    store._files.pipe_file(name, b"?" * store._files.info(name)["size"])
+    shutil.rmtree(store.root)
+    again = collection(elsewhere(google_bucket))
+    with pytest.raises(DamagedShardError):
+        again.select(ROWS)
+    assert first_values(write(elsewhere(google_bucket))) == [1, 2, 3, 4, 5, 6]

@@ -1,9 +1,15 @@
 """Secrets of the user's: hidden in whatever is shown, and written nowhere."""
 
+from pathlib import Path
+
+import fsspec
 import pytest
+from typer.testing import CliRunner
 
 from headstart.addresses import without_secrets
+from headstart.cli import app
 from headstart.errors import RecordError
+from tests.pipeline import QUICK, Pipeline
 
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
 
@@ -48,3 +54,32 @@ def test_a_secret_is_hidden_and_what_stands_around_it_is_not(text: str, shown: s
 )
 def test_what_is_no_secret_is_shown(text: str) -> None:
     assert without_secrets(text) == text
+
+
+def test_nothing_that_a_run_writes_or_prints_has_a_secret(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "PREFECT_API_KEY": f"pnu_{SECRET}",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": f'{{"Authorization": "Bearer {SECRET}"}}',
+        "HEADSTART_MIRROR": str(tmp_path / "mirror"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    place, out = f"memory://KEY:{SECRET}@{tmp_path.name}/prefix", tmp_path / "run"
+    settings = [
+        part for one in (*QUICK, f"backbone.name={pipeline.backbone}") for part in ("--set", one)
+    ]
+    arguments = [str(pipeline.images), *settings, "--store", place, "--out", str(out)]
+    result = CliRunner().invoke(app, ["train", *arguments])
+    assert result.exit_code == 0, result.output
+    assert SECRET not in result.output + result.stderr
+    for command in ("plan", "why"):
+        told = CliRunner().invoke(app, [command, *arguments[:-2]])
+        assert told.exit_code == 0, told.output
+        assert SECRET not in told.output + told.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {out / "run.json", out / "config.yaml", out / "report.html"} <= set(files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+    assert [path for path in files if SECRET in str(path)] == []
+    fsspec.filesystem("memory").rm(f"/KEY:{SECRET}@{tmp_path.name}", recursive=True)

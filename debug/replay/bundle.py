@@ -20,6 +20,7 @@ import re
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,11 +135,14 @@ def read_bundle(folder: Path) -> Bundle:
     except (
         OSError,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
         AttributeError,
         EOFError,
+        MemoryError,  # an array of a size that nobody wrote
+        RuntimeError,  # an encrypted member; values that stand in each other without an end
         BadZipFile,
+        zlib.error,
     ) as error:
         raise RecordError(
             "A whole crash bundle is expected: bundle.json, state.npz and batches.npz.",

@@ -151,8 +151,13 @@ def main() -> None:
             tally[kind][told.partition(":")[0]] += 1
             if told.startswith("fault"):
                 print(f"{kind}: bit {bit} of {file.relative_to(place)}: {told}", flush=True)
-            shutil.rmtree(place)
-            shutil.copytree(whole, place)
+            if told == "harmless" or read is not through_verify:
+                shutil.copy2(whole / file.relative_to(place), file)
+            else:
+                shutil.rmtree(place)
+                shutil.copytree(whole, place)
+            if number % 200 == 199:
+                print(f"{number + 1} bits", flush=True)
     for kind, counts in tally.items():
         print(f"{kind}: " + ", ".join(f"{number} {word}" for word, number in counts.items()))
     sys.exit(1 if any(counts["fault"] for counts in tally.values()) else 0)
