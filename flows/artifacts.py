@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from headstart.config import BottleneckConfig, HeadConfig, TransferConfig
 from headstart.flows.context import flow_run_context
+from headstart.flows.dataset_to_bottlenecks import publish_page
 from headstart.flows.run_progress import progress_in_ui
 from headstart.service.record import running_service
 from headstart.tasks.evaluation.figures import confusion_png, curves_png
@@ -21,6 +22,7 @@ from headstart.tasks.evaluation.report import (
 from headstart.tasks.progress import copy_lines_to
 from headstart.tasks.running.task_options import describe_work
 from headstart.tasks.runs.run_folder import RunSummary
+from headstart.tasks.runs.target_page import markdown
 from headstart.tasks.store.artifacts import current_store
 
 
@@ -57,6 +59,10 @@ def publish(flow_name: str, report: Report, summary: RunSummary) -> None:
         summary: Of the run.
     """
     if flow_run_context() is None:
+        return
+    if report.kind != "class":
+        text = markdown(report)
+        publish_page(flow_name, report.title, text, summary.report, summary.stages)
         return
     from prefect.artifacts import (
         create_link_artifact,

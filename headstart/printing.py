@@ -52,13 +52,14 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
 
 
 def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
-    from headstart.tasks.evaluation.findings import percent
+    from headstart.tasks.evaluation.judges import judge_of
 
-    line = f"{split:<9} accuracy {percent(metrics['accuracy'])}"
-    if metrics["accuracy_interval"] is not None:
-        low, high = metrics["accuracy_interval"]
+    judge = judge_of(metrics)
+    line = f"{split:<9} {judge.main_name} {judge.write(metrics[judge.main])}"
+    if metrics[f"{judge.main}_interval"] is not None:
+        low, high = metrics[f"{judge.main}_interval"]
         coverage = f"{100 * metrics['interval_confidence']:g} %"
-        line += f" ({coverage} interval {percent(low)} to {percent(high)}"
+        line += f" ({coverage} interval {judge.write(low)} to {judge.write(high)}"
         noun = "image" if metrics["num_images"] == 1 else "images"
         line += f", {metrics['num_images']:,} {noun})"
     return line
@@ -181,11 +182,15 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
 def print_judgement(console: Console, judged: "Judgement") -> None:
     """Print the figures of a judged model."""
     from headstart.tasks.evaluation.findings import percent, weakest_first
+    from headstart.tasks.evaluation.metrics import SplitMetrics
 
     metrics = judged.metrics
     for name, group in judged.groups.items():
         told = "trained on" if name == "train" else f"{name} images"
         console.print(_accuracy_line(told, group.model_dump()), highlight=False)
+    if not isinstance(metrics, SplitMetrics):
+        _print_parts(console, metrics)
+        return
     table = _table("class", "images", "precision", "recall", "F1")
     for one in weakest_first(metrics):
         table.add_row(
@@ -203,6 +208,24 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
             markup=False,
             soft_wrap=True,
         )
+
+
+def _print_parts(console: Console, metrics: Any) -> None:
+    """Print the figures of each label or number."""
+    from headstart.tasks.evaluation.findings import UNDEFINED
+
+    parts = metrics.per_label if hasattr(metrics, "per_label") else metrics.per_number
+    names = [
+        name
+        for name in type(parts[0]).model_fields
+        if not name.endswith("_interval") and name not in ("name", "calibration", "curve")
+    ]
+    table = _table("name", *names)
+    for one in parts:
+        values = [getattr(one, name) for name in names]
+        cells = [UNDEFINED if value is None else f"{value:.4g}" for value in values]
+        table.add_row(_short(one.name), *cells)
+    console.print(table)
 
 
 def print_holdings(console: Console, holdings: "Sequence[Holding]") -> None:

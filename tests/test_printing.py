@@ -16,8 +16,8 @@ from headstart.errors import ConfigError
 from headstart.launch import provide_temporary_folder, refuse_overwriting
 from headstart.printing import print_judgement
 from headstart.tasks.evaluation.metrics import evaluate
+from headstart.tasks.export.answers import Prediction
 from headstart.tasks.export.judging import Judgement
-from headstart.tasks.export.predict import Prediction
 from headstart.tasks.export.prediction_output import _json_writer, _text_writer
 from headstart.tasks.progress import Reporter, plain_console, without_controls
 

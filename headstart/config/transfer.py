@@ -1,8 +1,8 @@
 """The stages of a transfer run, one model each."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from headstart.config.augmentations import Augmentation, ColorJitter, Flip, RandomResizedCrop
 from headstart.config.base import (
@@ -16,9 +16,18 @@ from headstart.config.base import (
     Patience,
     Seed,
     Split,
+    TargetKind,
     WeightDecay,
 )
 from headstart.config.spread import SpreadConfig
+
+
+def _as_cell(value: Any) -> Any:
+    """Write what YAML has read as a number or a switch as it stood in the cell."""
+    return str(value).lower() if isinstance(value, bool | int | float) else value
+
+
+CellText = Annotated[str, BeforeValidator(_as_cell)]
 
 
 class DatasetConfig(Config):
@@ -41,6 +50,24 @@ class DatasetConfig(Config):
     """Column of a manifest with the paths; path where not given."""
     label_column: str | None = Field(None, min_length=1)
     """Column of a manifest with the labels; label where not given."""
+    target: TargetKind | None = None
+    """What is learned of an image: its class, any number of labels, or numbers. Where not given,
+    a manifest's columns say it: label is a class, labels are labels; dataset.label_columns are
+    labels, dataset.target_columns numbers."""
+    label_separator: str | None = Field(None, min_length=1)
+    """What stands between the labels of an image in one cell; ; where not given."""
+    label_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Columns of a manifest that say of a label each whether the image has it. A * stands for any
+    letters: [*] takes all columns but those of paths and splits."""
+    label_values: tuple[CellText, CellText] = ("0", "1")
+    """What says no and yes in those columns; 0 and 1 also stand for false and true, no and yes."""
+    no_label: str | None = Field(None, min_length=1)
+    """A word among the labels that means that there is none, such as No Finding."""
+    target_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Columns of a manifest with a number each to learn."""
+    repeated_paths: Literal["refuse", "merge"] = "refuse"
+    """Of an image on several lines with different labels: refuse leaves it out; merge gives it
+    the labels of all, for manifests with one label a line."""
     split_column: str | None = Field(None, min_length=1)
     """Column of a manifest with the splits; split, if there is one, where not given."""
     val_fraction: float = Field(0.15, ge=0.0, lt=1.0)

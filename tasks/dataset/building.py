@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from headstart.config import DatasetConfig, Split
+from headstart.config import DatasetConfig, Split, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import doubtful_names
 from headstart.tasks.dataset.exclusion import read_exclusions
@@ -18,9 +18,10 @@ from headstart.tasks.dataset.file_cache import FileCache
 from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES, list_manifest
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow, natural_key
 from headstart.tasks.dataset.inspection import InspectedImage, inspect_files
-from headstart.tasks.dataset.listing import Listing, list_folder
+from headstart.tasks.dataset.listing import ListedImage, Listing, list_folder
 from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, printable, refuse_passing
 from headstart.tasks.dataset.splits import resolve_duplicates, split_images, split_position
+from headstart.tasks.dataset.stratifying import stratify_images
 
 __all__ = [
     "DatasetIndex",
@@ -32,6 +33,10 @@ __all__ = [
     "split_position",
 ]
 
+_OF_MANIFESTS = (
+    *("root", "path_column", "label_column", "split_column", "label_separator", "label_columns"),
+    *("no_label", "target_columns"),
+)
 _MAX_CLASSES_IN_A_WARNING = 5
 _MAX_PROBLEMS_IN_AN_ERROR = 20
 
@@ -85,17 +90,22 @@ def build_index(
         problems += excluded
     images, duplicates = resolve_duplicates(usable)
     problems += duplicates
-    class_names = tuple(sorted({image.listed.label for image in images}, key=natural_key))
+    kind, class_names = listing.kind, _names(listing, images)
     problems += _empty_classes(listing, class_names)
-    if for_training and len(class_names) < 2:
+    if for_training and kind == "class" and len(class_names) < 2:
         raise _too_few_classes(config, class_names, problems)
-    problems += doubtful_names(class_names)
-    splits, kept = split_images(images, config)
-    problems += kept
-    rows = _make_rows(images, splits, class_names)
+    if kind != "number":
+        problems += doubtful_names(class_names)
+    if kind == "class":
+        splits, kept = split_images(images, config)
+        problems += kept
+    else:
+        splits = stratify_images(images, config, kind)
+    rows = _make_rows(images, splits, class_names, kind)
     if for_training:
-        problems += _thin_splits(rows, class_names, config)
+        problems += _thin_splits(rows, class_names, config, kind)
     index = DatasetIndex(
+        kind=kind,
         class_names=class_names,
         rows=rows,
         problems=tuple(sorted(problems, key=_problem_key)),
@@ -146,8 +156,9 @@ def _list(config: DatasetConfig, min_classes: int) -> Listing:
 
 
 def _refuse_settings_of_manifests(config: DatasetConfig) -> None:
-    fields = ("root", "path_column", "label_column", "split_column")
-    told = [f"dataset.{name}" for name in fields if getattr(config, name) is not None]
+    told = [f"dataset.{name}" for name in _OF_MANIFESTS if getattr(config, name)]
+    if config.target in ("labels", "number"):
+        told.append(f"dataset.target={config.target}")
     if told:
         raise DatasetError(
             f"{', '.join(told)} {'is' if len(told) == 1 else 'are'} only for manifests",
@@ -189,19 +200,40 @@ def _missing(images: Path) -> tuple[str, str]:
     return received, f"check the path; {parent} is the nearest folder that exists"
 
 
+def _names(listing: Listing, images: list[InspectedImage]) -> tuple[str, ...]:
+    """Name the classes, labels or numbers, in their order."""
+    if listing.names:
+        return listing.names
+    if listing.kind == "labels":
+        found = {value for image in images for value in image.listed.values}
+    else:
+        found = {image.listed.label for image in images}
+    return tuple(sorted(found, key=natural_key))
+
+
 def _make_rows(
-    images: list[InspectedImage], splits: list[Split], class_names: tuple[str, ...]
+    images: list[InspectedImage],
+    splits: list[Split],
+    class_names: tuple[str, ...],
+    kind: TargetKind,
 ) -> tuple[ImageRow, ...]:
     label_of = {name: label for label, name in enumerate(class_names)}
+
+    def values(listed: ListedImage) -> tuple[float, ...]:
+        if kind == "labels":
+            return tuple(sorted(label_of[name] for name in listed.values))
+        return listed.values
+
     rows = [
         ImageRow(
             path=image.listed.path,
             digest=image.digest,
-            label=label_of[image.listed.label],
+            label=label_of[image.listed.label] if kind == "class" else 0,
             split=split,
             width=image.verdict.width,
             height=image.verdict.height,
             format=image.verdict.format,
+            values=values(image.listed),
         )
         for image, split in zip(images, splits, strict=True)
     ]
@@ -217,9 +249,23 @@ def _empty_classes(listing: Listing, class_names: tuple[str, ...]) -> Iterable[P
 
 
 def _thin_splits(
-    rows: tuple[ImageRow, ...], class_names: tuple[str, ...], config: DatasetConfig
+    rows: tuple[ImageRow, ...],
+    class_names: tuple[str, ...],
+    config: DatasetConfig,
+    kind: TargetKind,
 ) -> Iterable[Problem]:
-    counts = DatasetIndex(class_names, rows).split_counts
+    index = DatasetIndex(class_names, rows, kind=kind)
+    counts = index.split_counts
+    if kind == "labels":
+        sizes = index.split_sizes
+        everywhere = [
+            name
+            for number, name in enumerate(class_names)
+            if counts.get("train", ())[number:][:1] == (sizes.get("train"),)
+        ]
+        if everywhere:
+            reason = "all train images have it, so it cannot be told from its absence"
+            yield Problem(_some(everywhere), "few_images", reason, left_out=False)
     if "val" not in counts and len(rows) > 0:
         reason = f"no image fell to it (dataset.val_fraction is {config.val_fraction})"
         yield Problem("val", "few_images", f"{reason}; add images or raise it", left_out=False)
@@ -261,7 +307,7 @@ def _too_few_classes(
 
 
 def _nothing_to_train_on(config: DatasetConfig, index: DatasetIndex) -> DatasetError:
-    found = " / ".join(f"{split} {sum(n):,}" for split, n in index.split_counts.items())
+    found = " / ".join(f"{split} {number:,}" for split, number in index.split_sizes.items())
     return DatasetError(
         "there are no images to train on",
         f"{config.images}: {found}{_told(index.problems)}",

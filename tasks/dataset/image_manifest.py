@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from headstart.config import DatasetConfig, Split
+from headstart.config import DatasetConfig, Split, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import class_name
 from headstart.tasks.dataset.layout import EXACT, split_meant
@@ -61,9 +61,12 @@ def list_manifest(file: Path, config: DatasetConfig) -> Listing:
     Raises:
         DatasetError: If the file cannot be read as a table, or all its paths lead elsewhere.
     """
-    lines, notes = read_table(file, config)
-    listing = Listing(num_files_seen=len(lines))
-    finder = _Finder(file.parent if config.root is None else config.root.expanduser(), config)
+    lines, notes, targets = read_table(file, config)
+    listing = Listing(num_files_seen=len(lines), kind=targets.kind)
+    if targets.kind != "class" and not targets.is_list:
+        listing.names = tuple(name.strip() for name in targets.names)
+    root = file.parent if config.root is None else config.root.expanduser()
+    finder = _Finder(root, config, targets.kind)
     has_splits = any(line.split for line in lines)
     by_path: dict[str, list[tuple[Line, ListedImage]]] = {}
     outside: list[str] = []
@@ -74,7 +77,8 @@ def list_manifest(file: Path, config: DatasetConfig) -> Listing:
         found = finder.look(line, has_splits)
         if isinstance(found, ListedImage):
             by_path.setdefault(found.path, []).append((line, found))
-            listing.class_places.setdefault(found.label, file.name)
+            if targets.kind == "class":
+                listing.class_places.setdefault(found.label, file.name)
         else:
             place = f"{file.name} line {line.number}"
             listing.problems.append(Problem(place, found.kind, found.reason))
@@ -82,7 +86,7 @@ def list_manifest(file: Path, config: DatasetConfig) -> Listing:
     if not by_path and outside:
         raise _all_outside(file, finder.root, outside, len(lines))
     for entries in by_path.values():
-        _add_once(listing, entries)
+        _add_once(listing, entries, config)
     notes += finder.told()
     listing.problems += [
         Problem(file.name, "repaired_path", note, left_out=False) for note in notes
@@ -104,12 +108,23 @@ def _all_outside(file: Path, root: Path, outside: list[str], num_lines: int) -> 
     )
 
 
-def _add_once(listing: Listing, entries: list[tuple[Line, ListedImage]]) -> None:
+def _add_once(
+    listing: Listing, entries: list[tuple[Line, ListedImage]], config: DatasetConfig
+) -> None:
+    if listing.kind == "labels" and config.repeated_paths == "merge":
+        values = tuple(sorted({value for _, image in entries for value in image.values}))
+        entries = [
+            (line, image._replace(label=" and ".join(values) or "nothing", values=values))
+            for line, image in entries
+        ]
     first = entries[0][1]
     numbers = ", ".join(str(line.number) for line, _ in entries)
     labels = sorted({image.label for _, image in entries})
     if len(labels) > 1:
-        reason = f"labelled {' and '.join(labels)} (lines {numbers}); left out, as either may hold"
+        joined = (" and " if listing.kind == "class" else " or ").join(labels)
+        reason = f"labelled {joined} (lines {numbers}); left out, as either may hold"
+        if listing.kind == "labels":
+            reason += " (dataset.repeated_paths=merge takes all)"
         listing.problems.append(Problem(first.path, "label_conflict", reason))
         return
     # One copy a given split: which of them stays is decided with all other duplicates.
@@ -122,7 +137,7 @@ def _add_once(listing: Listing, entries: list[tuple[Line, ListedImage]]) -> None
 class _Finder:
     """Finds the files that lines name, and counts what it did to their paths."""
 
-    def __init__(self, root: Path, config: DatasetConfig) -> None:
+    def __init__(self, root: Path, config: DatasetConfig, kind: TargetKind) -> None:
         if not root.is_dir():
             raise DatasetError(
                 "dataset.root is not a folder",
@@ -131,6 +146,7 @@ class _Finder:
             )
         self.root = root
         self._absolute, self._real = root.absolute(), root.resolve()
+        self._kind = kind
         self._allow_outside = config.allow_outside
         self._split_names = config.split_names
         self._repairs: dict[str, int] = {}
@@ -143,7 +159,7 @@ class _Finder:
             return _Fault("manifest_line", "the path is empty")
         if "\0" in line.path:
             return _Fault("manifest_line", "the path holds a NUL character")
-        label = class_name(line.label)
+        label = line.label if self._kind != "class" else class_name(line.label)
         if not label:
             return _Fault("manifest_line", f"the label of {Path(line.path.strip()).name} is empty")
         split: Split | None = None
@@ -164,7 +180,7 @@ class _Finder:
         if named.repair:
             self._count(named.repair)
         file = str(self._absolute / named.path)
-        return ListedImage(path=named.path, file=file, label=label, split=split)
+        return ListedImage(path=named.path, file=file, label=label, split=split, values=line.values)
 
     def told(self) -> list[str]:
         """Say what was done to how many lines."""

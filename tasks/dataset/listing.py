@@ -10,9 +10,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from headstart.config import DatasetConfig, Split
+from headstart.config import DatasetConfig, Split, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import class_name, merged_names
 from headstart.tasks.dataset.decode import PREFIX_BYTES, looks_like_image
@@ -31,12 +31,14 @@ class ListedImage(NamedTuple):
         file: Path to open.
         label: Name of its class.
         split: The split the data gives it, if any.
+        values: Names of its labels, or its numbers; empty where it has a class.
     """
 
     path: str
     file: str
     label: str
     split: Split | None
+    values: tuple[Any, ...] = ()
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Listing:
         class_places: Class name to the folder or manifest that declares it.
         num_files_seen: Files (or manifest lines) met, hidden and junk ones not counted.
         num_ignored: Hidden and junk files and folders passed over.
+        kind: What is learned of the images.
+        names: Of labels or numbers, where the manifest's columns are called by them.
     """
 
     images: list[ListedImage] = field(default_factory=list)
@@ -56,6 +60,8 @@ class Listing:
     class_places: dict[str, str] = field(default_factory=dict)
     num_files_seen: int = 0
     num_ignored: int = 0
+    kind: TargetKind = "class"
+    names: tuple[str, ...] = ()
 
 
 def list_folder(config: DatasetConfig, min_classes: int = 2) -> Listing:

@@ -14,6 +14,14 @@ from typing import Any, NamedTuple
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.reading import MAX_TABLE_BYTES, read_regular
+from headstart.tasks.dataset.manifest_targets import (
+    Said,
+    TargetColumns,
+    cell_reader,
+    check_classes,
+    check_separator,
+    choose_columns,
+)
 from headstart.tasks.dataset.problems import printable, refuse_passing
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -49,9 +57,11 @@ class Line(NamedTuple):
     Attributes:
         number: Line of a CSV file (the header has its own), or row of a Parquet file, from 1.
         path: As it stands.
-        label: Without white space around it; empty where there is none.
+        label: Without white space around it; empty where there is none. Of labels and numbers,
+            what they are in words.
         split: Likewise.
         fault: Why the row cannot be used; empty where it may be.
+        values: Names of labels, or numbers; empty of a class.
     """
 
     number: int
@@ -59,6 +69,7 @@ class Line(NamedTuple):
     label: str
     split: str
     fault: str = ""
+    values: tuple[Any, ...] = ()
 
 
 class Table(NamedTuple):
@@ -67,10 +78,12 @@ class Table(NamedTuple):
     Attributes:
         lines: Its rows.
         notes: What was read otherwise than it stands, or not at all.
+        targets: What is learned, and from which columns.
     """
 
     lines: list[Line]
     notes: list[str]
+    targets: TargetColumns
 
 
 class _Columns(NamedTuple):
@@ -79,6 +92,8 @@ class _Columns(NamedTuple):
     path: int
     label: int
     split: int | None
+    targets: TargetColumns
+    places: tuple[int, ...]
 
 
 def read_table(file: Path, config: DatasetConfig) -> Table:
@@ -97,26 +112,34 @@ def read_table(file: Path, config: DatasetConfig) -> Table:
             labels are of a type that names no classes.
     """
     notes: list[str] = []
+    found: list[TargetColumns] = []  # one, once the header has been read
     try:
         if not file.is_file():
             read_regular(file, MAX_TABLE_BYTES)  # pyarrow would wait for a FIFO; says what it is
         if file.suffix.lower() in PARQUET_SUFFIXES:
-            lines = list(_read_parquet(file, config, notes))
+            lines = list(_read_parquet(file, config, notes, found))
         else:
-            lines = list(_read_csv(file, config, notes))
+            lines = list(_read_csv(file, config, notes, found))
     except OSError as error:
         refuse_passing(error, str(file))
         raise _unreadable(file, "manifest", error.strerror or error) from None
-    return Table(lines, notes)
+    if found[0].kind == "class" and config.target is None:
+        check_classes(file, found[0].names[0], [(line.number, line.label) for line in lines])
+    return Table(lines, notes, found[0])
 
 
-def _read_csv(file: Path, config: DatasetConfig, notes: list[str]) -> Iterator[Line]:
+def _read_csv(
+    file: Path, config: DatasetConfig, notes: list[str], found: list[TargetColumns]
+) -> Iterator[Line]:
     stream = io.StringIO(_decode(file, read_regular(file, MAX_TABLE_BYTES)), newline="")
     delimiter, num_skipped = _find_header(stream)
     reader = csv.reader(stream, strict=True, delimiter=delimiter)
     try:
         names = [name.strip() for name in next(reader, [])]
         columns = _find_columns(file, names, config, notes)
+        found.append(columns.targets)
+        read = cell_reader(file, columns.targets, config)
+        texts: list[tuple[int, str]] = []
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue
@@ -127,10 +150,28 @@ def _read_csv(file: Path, config: DatasetConfig, notes: list[str]) -> Iterator[L
                 continue
             cells = row + [""] * (len(names) - len(row))
             split = "" if columns.split is None else cells[columns.split].strip()
-            yield Line(number, cells[columns.path], cells[columns.label].strip(), split)
+            if columns.targets.kind == "class":
+                yield Line(number, cells[columns.path], cells[columns.label].strip(), split)
+                continue
+            said = [cells[place] for place in columns.places]
+            texts.append((number, said[0].strip()))
+            yield _line(number, cells[columns.path], read(said, f"line {number}"), split)
+        _check_texts(file, columns.targets, texts, config)
     except csv.Error as error:
         line = reader.line_num + num_skipped
         raise _unreadable(file, "CSV file", f"line {line}: {error}") from None
+
+
+def _line(number: int, path: str, said: Said, split: str) -> Line:
+    fault = f"{Path(path.strip()).name}: {said.fault}" if said.fault else ""
+    return Line(number, path, said.label, split, fault, said.values)
+
+
+def _check_texts(
+    file: Path, columns: TargetColumns, texts: list[tuple[int, str]], config: DatasetConfig
+) -> None:
+    if columns.is_list and config.repeated_paths == "refuse":
+        check_separator(file, columns.names[0], texts, config)
 
 
 def _decode(file: Path, data: bytes) -> str:
@@ -175,23 +216,39 @@ def _find_header(stream: io.StringIO) -> tuple[str, int]:
         num_skipped += 1
 
 
-def _read_parquet(file: Path, config: DatasetConfig, notes: list[str]) -> Iterator[Line]:
+def _read_parquet(
+    file: Path, config: DatasetConfig, notes: list[str], columns: list[TargetColumns]
+) -> Iterator[Line]:
     import pyarrow as pa  # slow to import, and most data sets are folders
     import pyarrow.parquet as pq
 
     try:
         schema = pq.read_schema(file)
         found = _find_columns(file, list(schema.names), config, notes)
-        wanted = [number for number in found if number is not None]
+        columns.append(found.targets)
+        places = (found.path, found.split, *found.places)
+        wanted = sorted({number for number in places if number is not None})
         table = pq.ParquetFile(file).read(columns=[schema.names[number] for number in wanted])
     except pa.ArrowException as error:
         raise _unreadable(file, "Parquet file", error) from None
-    as_path, as_label = _path_reader(file, schema, found.path), _label_reader(file, schema, found)
+    as_path = _path_reader(file, schema, found.path)
     paths = map(as_path, table.column(schema.names[found.path]).to_pylist())
     labels = table.column(schema.names[found.label]).to_pylist()
     splits: Sequence[Any] = [None] * len(labels)
     if found.split is not None:
         splits = table.column(schema.names[found.split]).to_pylist()
+    if found.targets.kind != "class":
+        cells = zip(
+            *(table.column(schema.names[place]).to_pylist() for place in found.places), strict=True
+        )
+        read = cell_reader(file, found.targets, config)
+        for number, (path, said, split) in enumerate(zip(paths, cells, splits, strict=True), 1):
+            yield _line(number, path, read(said, f"row {number}"), _text(split))
+        if not any(isinstance(one, list) for one in labels):
+            texts = [(number, _text(one)) for number, one in enumerate(labels, 1)]
+            _check_texts(file, found.targets, texts, config)
+        return
+    as_label = _label_reader(file, schema, found)
     for number, (path, label, split) in enumerate(zip(paths, labels, splits, strict=True), 1):
         yield Line(number, path, as_label(label, number, notes), _text(split))
 
@@ -262,6 +319,9 @@ def _no_label(file: Path, column: str, received: str) -> DatasetError:
 def _find_columns(
     file: Path, names: list[str], config: DatasetConfig, notes: list[str]
 ) -> _Columns:
+    targets = choose_columns(file, names, config)
+    if targets.kind != "class":
+        return _find_targets(file, names, config, notes, targets)
     told = {
         "path": config.path_column,
         "label": config.label_column,
@@ -278,12 +338,45 @@ def _find_columns(
             f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
             _cure(names, missing),
         )
-    if found["split"] is None and (other := _known_as(names, "split")):
-        text = f"the column {other} is not read; --set dataset.split_column={other} makes it the "
-        notes.append(f"{text}split")
+    _note_split(names, found["split"], notes)
     assert found["path"] is not None
     assert found["label"] is not None
-    return _Columns(found["path"], found["label"], found["split"])
+    return _Columns(found["path"], found["label"], found["split"], targets, (found["label"],))
+
+
+def _find_targets(
+    file: Path, names: list[str], config: DatasetConfig, notes: list[str], targets: TargetColumns
+) -> _Columns:
+    """Find the columns of labels or numbers, and those of path and split."""
+    path = _find_column(file, names, config.path_column or "path", config.path_column is not None)
+    if path is None:
+        raise DatasetError(
+            "the manifest lacks a column: it needs path",
+            f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
+            _cure(names, ["path"]),
+        )
+    split = _find_column(
+        file, names, config.split_column or "split", config.split_column is not None
+    )
+    _note_split(names, split, notes)
+    places: list[int] = []
+    for name in targets.names:
+        place = _find_column(file, names, name, is_needed=True)
+        assert place is not None
+        if place in (path, split, *places):
+            raise DatasetError(
+                "a column of the manifest is asked for twice",
+                f"{file}: {printable(name)}",
+                "name each column once, and not that of the paths or the splits",
+            )
+        places.append(place)
+    return _Columns(path, places[0], split, targets, tuple(places))
+
+
+def _note_split(names: list[str], split: int | None, notes: list[str]) -> None:
+    if split is None and (other := _known_as(names, "split")):
+        text = f"the column {other} is not read; --set dataset.split_column={other} makes it the "
+        notes.append(f"{text}split")
 
 
 def _find_column(file: Path, names: list[str], wanted: str, is_needed: bool) -> int | None:
@@ -301,7 +394,8 @@ def _find_column(file: Path, names: list[str], wanted: str, is_needed: bool) -> 
         raise DatasetError(
             f"the manifest has no column {printable(wanted)}",
             f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
-            "name one of these (dataset.path_column, dataset.label_column, dataset.split_column)",
+            "name one of these (dataset.path_column, dataset.label_column, dataset.split_column, "
+            "dataset.label_columns, dataset.target_columns)",
         )
     return places[0] if places else None
 

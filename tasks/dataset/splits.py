@@ -58,7 +58,7 @@ def split_images(
         by_class[image.listed.label].append(number)
     problems = []
     for label, numbers in by_class.items():
-        drawn = [number for number in numbers if _is_drawn(images[number], given)]
+        drawn = [number for number in numbers if is_drawn(images[number], given)]
         if not drawn or any(splits[number] == "train" for number in numbers):
             continue
         nearest = max(split_position(images[number].digest, config.split_seed) for number in drawn)
@@ -75,7 +75,7 @@ def split_images(
     return splits, problems
 
 
-def _is_drawn(image: InspectedImage, given: set[Split | None]) -> bool:
+def is_drawn(image: InspectedImage, given: set[Split | None]) -> bool:
     """Tell whether chance decides between train and a held-out split."""
     split = image.listed.split
     return split is None or (split == "train" and "val" not in given)

@@ -172,10 +172,11 @@ def _curves(history: Sequence[EpochFigures], best_epoch: int | None) -> "Figure"
     figure = Figure(figsize=(8.4, 2.9), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     epochs = [one.epoch for one in history]
+    metric = history[0].metric if history else "accuracy"
     for axes, title, train, val in (
         (loss, "Loss", [e.train_loss for e in history], [e.val_loss for e in history]),
-        (accuracy, "Accuracy", [e.train_accuracy for e in history],
-         [e.val_accuracy for e in history]),
+        (accuracy, metric.capitalize(), [e.train_figure for e in history],
+         [e.val_figure for e in history]),
     ):  # fmt: skip
         _draw_line(axes, epochs, train, "train", TRAIN_COLOR)
         _draw_line(axes, epochs, val, "val", VAL_COLOR)
@@ -187,7 +188,8 @@ def _curves(history: Sequence[EpochFigures], best_epoch: int | None) -> "Figure"
         if axes.lines:
             axes.legend(frameon=False, labelcolor=INK, fontsize=9)
         soften(axes)
-    accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
+    if metric != "mae":
+        accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g} %")
     return figure
 
 

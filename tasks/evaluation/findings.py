@@ -11,8 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from headstart.config import TargetKind
 from headstart.tasks.evaluation.metrics import ClassMetrics, SplitMetrics, TopLoss
 from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.targets.target import NO_FIT, Fit
 
 UNDEFINED = "–"  # noqa: RUF001 - a dash, as tables write it
 """Stands for a figure that cannot be computed."""
@@ -110,8 +112,9 @@ class Report:
     title: str
     created: datetime
     class_names: Sequence[str]
-    metrics: Mapping[str, SplitMetrics]
-    """By split name."""
+    """Of classes, labels or numbers."""
+    metrics: Mapping[str, Any]
+    """By split name; the ``model`` of `headstart.tasks.evaluation.judges` for the target."""
     dataset: DatasetSummary
     history: Sequence[EpochFigures] = ()
     best_epoch: int | None = None
@@ -134,6 +137,12 @@ class Report:
     versions: Mapping[str, str] | None = None
     notes: Sequence[str] = ()
     """Further sentences that the reader should know before believing the figures."""
+    kind: TargetKind = "class"
+    """What was learned."""
+    fit: Fit = NO_FIT
+    """What the training found out about the targets."""
+    worst: Sequence[Mapping[str, Any]] = ()
+    """In place of ``hard_images`` where targets are no classes; each with its "file"."""
 
 
 def printable(text: str) -> str:

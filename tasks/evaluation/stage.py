@@ -8,18 +8,19 @@ import numpy as np
 
 from headstart.config import EvaluationConfig
 from headstart.tasks.bottlenecks.rows import Rows
-from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
+from headstart.tasks.evaluation.judges import JUDGES, judge_of
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.store.files import write_json
+from headstart.tasks.targets.target import Target
 
 
 class EvaluationManifest(Manifest):
     """Figures of a trained network."""
 
     metrics: dict[str, Any]
-    """By split; what `headstart.tasks.evaluation.metrics.SplitMetrics` holds."""
+    """By split; what the `model` of `headstart.tasks.evaluation.judges` for the target holds."""
     top_losses: tuple[dict[str, Any], ...]
 
 
@@ -28,7 +29,11 @@ class Judged(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the logits."""
+        """In the order of the logits: classes, labels or numbers."""
+
+    @property
+    def target(self) -> Target:
+        """What is learned."""
 
     def judged_key(self) -> dict[str, Any]:
         """Return what decides an evaluation besides the network."""
@@ -52,7 +57,8 @@ def _evaluate(
     from headstart.tasks.head.training import predict_logits
 
     model, names = open_head(trained), judged.class_names
-    metrics: dict[str, SplitMetrics] = {}
+    judge, fit = JUDGES[judged.target.kind], trained.fit
+    metrics: dict[str, Any] = {}
     losses: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
     known: dict[int, Any] = {}
@@ -62,13 +68,13 @@ def _evaluate(
                 known[id(rows)] = predict_logits(model, rows)
         logits = sum(known[id(rows)] for rows in kinds) / np.float32(len(kinds))
         labels = kinds[0].labels
-        metrics[split] = evaluate(logits, labels, names, config)
+        metrics[split] = judge.evaluate(logits, labels, names, fit, config)
         arrays |= {f"{split}_logits": logits, f"{split}_labels": labels}
         if len(kinds) == 1:  # else its images are told by another split
             paths = judged.judged_paths(split)
             losses += [
-                {"path": paths[loss.position], "split": split, **loss.model_dump(mode="json")}
-                for loss in top_losses(logits, labels, config)
+                {"path": paths[loss["position"]], "split": split, **loss}
+                for loss in judge.worst(logits, labels, fit, config)
             ]
     plain = {split: of_split.model_dump(mode="json") for split, of_split in metrics.items()}
     write_json(folder / "metrics.json", plain)
@@ -82,7 +88,7 @@ def _describe_evaluation(evaluation: EvaluationManifest) -> str:
     if not evaluation.metrics:
         return "nothing is held out to judge by (dataset.val_fraction, dataset.test_fraction)"
     return ", ".join(
-        f"{split} accuracy {metrics['accuracy']:.4f}"
+        f"{split} {judge_of(metrics).line(metrics)}"
         for split, metrics in evaluation.metrics.items()
     )
 

@@ -1,8 +1,8 @@
 """Judging an exported model on labelled images, without the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,12 @@ from headstart.config import DatasetConfig, EvaluationConfig, Split
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index, dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
-from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
+from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.evaluation.metrics import evaluate
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.export.seen_images import seen_splits
 from headstart.tasks.progress import reporter
+from headstart.tasks.targets.choice import TARGETS
 
 TINY = 1e-30
 """Keeps the logarithm of a probability that underflowed to 0 finite."""
@@ -29,14 +31,14 @@ class Judgement(NamedTuple):
 
     Attributes:
         name: Which of them the headline is about.
-        metrics: Of those.
+        metrics: Of those; the ``model`` of `headstart.tasks.evaluation.judges` for the target.
         groups: Figures by group: ``new`` images, and those of the model's own train, val and test
             splits; only groups that have images.
     """
 
     name: str
-    metrics: SplitMetrics
-    groups: Mapping[str, SplitMetrics]
+    metrics: Any
+    groups: Mapping[str, Any]
 
 
 def judge(model: Path, images: Path) -> Judgement:
@@ -55,23 +57,34 @@ def judge(model: Path, images: Path) -> Judgement:
     """
     predictor = Predictor.load(model)
     names = predictor.card.class_names
-    source = DatasetConfig(images=images, val_fraction=0.0, test_fraction=0.0)
+    told = {**predictor.card.columns, "images": images}
+    source = DatasetConfig(**told, val_fraction=0.0, test_fraction=0.0)
     with reporter().track_to("reading images", "files") as on_progress:
         index = build_index(source, None, on_progress, for_training=False)
     for line in index.summary_lines():
         reporter().note(line)
+    if index.kind != predictor.card.target:
+        raise DatasetError(
+            "the images have another kind of targets than the model",
+            f"{index.kind} in {images}, and the model says {predictor.card.target}",
+            "give a manifest with the columns that the model was trained on",
+        )
     if unknown := sorted(set(index.class_names) - set(names)):
         raise DatasetError(
             f"the images have classes that the model does not know (it has {len(names)})",
             f"{', '.join(unknown)} in {images}",
             f"rename the folders to the model's classes: {', '.join(names)}",
         )
-    labels = [index.class_names[row.label] for row in index.rows]
     paths = [dataset_root(source) / row.path for row in index.rows]
-    logits, wanted = _predict_files(predictor, paths, labels, names)
+    outputs, wanted = _predict_rows(predictor, paths, index)
+    judge, fit = JUDGES[index.kind], predictor.card.fit
+
+    def figures(chosen: npt.NDArray[np.bool_]) -> Any:
+        return judge.evaluate(outputs[chosen], wanted[chosen], names, fit, EvaluationConfig())
+
     seen = np.array([one or NEW for one in seen_splits(model, [row.digest for row in index.rows])])
     groups = {
-        name: evaluate(logits[seen == name], wanted[seen == name], names, EvaluationConfig())
+        name: figures(seen == name)
         for name in (NEW, "test", "val", TRAINED_ON)
         if (seen == name).any()
     }
@@ -83,9 +96,29 @@ def judge(model: Path, images: Path) -> Judgement:
             + ("its figures on them say nothing of others" if name == TRAINED_ON
                else f"the figures are of the {name} images")
         )  # fmt: skip
-    return Judgement(
-        name, groups.get(name) or evaluate(logits, wanted, names, EvaluationConfig()), groups
-    )
+    return Judgement(name, groups.get(name) or figures(np.ones(len(seen), np.bool_)), groups)
+
+
+def _predict_rows(
+    predictor: Predictor, paths: Sequence[Path], index: DatasetIndex
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return what a head would put out for the images, and their targets."""
+    card = predictor.card
+    names = card.class_names
+    if card.target == "class":
+        labels = [index.class_names[row.label] for row in index.rows]
+        return _predict_files(predictor, paths, labels, names)
+    answers = np.zeros((len(paths), len(names)))
+    with reporter().track("predicting", len(paths), "images") as advance:
+        stream: Iterator[Any] = predictor.stream(paths, _refuse, top_k=len(names))
+        for row, prediction in enumerate(stream):
+            said = prediction.values if card.target == "number" else dict(prediction.top)
+            answers[row] = [said[name] for name in names]
+            advance(1)
+    targets = TARGETS[card.target].to_array(index.rows, len(index.class_names))
+    wanted = np.zeros((len(paths), len(names)), targets.dtype)
+    wanted[:, [names.index(name) for name in index.class_names]] = targets
+    return TARGETS[card.target].outputs(answers, card.fit), wanted
 
 
 def judge_split(model: Path, source: DatasetConfig, index: DatasetIndex, split: Split) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 import headstart
+from headstart.config import DatasetConfig, TargetKind
 from headstart.errors import ExportError
 from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
 from headstart.tasks.export import onnx_file, openvino_file
@@ -23,11 +24,16 @@ from headstart.tasks.export.file_names import kind_of
 from headstart.tasks.store.fingerprint import bytes_digest, file_digest
 from headstart.tasks.store.sealing import sealed_text, unseal
 from headstart.tasks.store.versions import version_of
+from headstart.tasks.targets.target import NO_FIT, Fit
 from headstart.tasks.views.recipes import Resize
 
 if TYPE_CHECKING:
     import keras
 
+_COLUMNS = (
+    *("target", "path_column", "label_column", "label_separator", "label_columns"),
+    *("label_values", "no_label", "target_columns", "repeated_paths"),
+)
 _CARD_NAME = "headstart.json"
 _CARD_FOLDER = "assets.extra"  # Source: TensorFlow's SavedModel README
 _FLATBUFFER = "flatbuffer"
@@ -53,6 +59,10 @@ class ModelCard(BaseModel):
         tensorflow_version: TensorFlow it was written with.
         keras_version: Keras it was written with.
         run: Anything else about the run, as JSON.
+        target: What the model answers: class, labels or number.
+        fit: Thresholds of labels; of numbers the scale, which is inside the model, and half the
+            width of the interval around each answer.
+        columns: Settings of ``dataset`` by which a manifest of labels or numbers is read.
         digests: SHA-256 of each part of the file that it lies in, by name; empty in a file of an
             earlier version.
     """
@@ -71,7 +81,16 @@ class ModelCard(BaseModel):
     tensorflow_version: str = version_of("tensorflow")
     keras_version: str = version_of("keras")
     run: dict[str, Any] = {}
+    target: TargetKind = "class"
+    fit: Fit = NO_FIT
+    columns: dict[str, Any] = {}
     digests: dict[str, str] = {}
+
+
+def columns_of(source: DatasetConfig) -> dict[str, Any]:
+    """Return the settings by which another manifest like a data set's is read."""
+    fields = source.model_dump(mode="json", include=set(_COLUMNS))
+    return {name: value for name, value in fields.items() if value}
 
 
 def write_card(path: Path, card: ModelCard) -> None:

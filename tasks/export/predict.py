@@ -21,6 +21,7 @@ from PIL import Image
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import use_pixels
+from headstart.tasks.export.answers import ANSWERS, Prediction
 from headstart.tasks.export.image_files import FoundFile, find_images, read_image_file
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.runtimes import Network, load_network, needs_tensorflow
@@ -46,35 +47,12 @@ MAX_PIXELS: int = DatasetConfig.model_fields["max_pixels"].default
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one image.
-
-    Attributes:
-        path: The file, as it was named or found; None for pixels and bytes.
-        top: The likeliest classes with their probabilities in [0, 1], the likeliest first.
-    """
-
-    path: str | None
-    top: tuple[tuple[str, float], ...]
-
-    @property
-    def label(self) -> str:
-        """The likeliest class."""
-        return self.top[0][0]
-
-    @property
-    def probability(self) -> float:
-        """Its probability."""
-        return self.top[0][1]
-
-
 class Predictor:
     """An exported model, ready for images.
 
     Args:
         card: What the model says of itself.
-        network: Views to probabilities.
+        network: Views to probabilities or numbers.
         make_view: Resizes an image; by TensorFlow, as in training, where not given.
 
     Attributes:
@@ -170,13 +148,8 @@ class Predictor:
     ) -> list[Prediction]:
         if not views:
             return []
-        probabilities = self._network(np.stack(views))
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        names = self.card.class_names
-        return [
-            Prediction(path, tuple((names[index], float(row[index])) for index in best))
-            for path, row, best in zip(paths, probabilities, order, strict=True)
-        ]
+        rows, make = self._network(np.stack(views)), ANSWERS[self.card.target].make
+        return [make(self.card, path, row, top_k) for path, row in zip(paths, rows, strict=True)]
 
     def _view(self, item: Item) -> NDArray[np.uint8]:
         if isinstance(item, np.ndarray):

@@ -8,12 +8,14 @@ from typing import Any, Literal, TextIO, get_args
 
 from headstart.errors import ConfigError, DatasetError
 from headstart.tasks.dataset.problems import printable
-from headstart.tasks.export.predict import Prediction, Predictor
+from headstart.tasks.export.answers import ANSWERS, Answers
+from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.export.predict import Predictor
 
 OutputFormat = Literal["text", "json", "csv"]
 """text: a line an image for people; json: an object a line; csv: with a header."""
 
-_Write = Callable[[str, Prediction | None, str], None]  # path, prediction or None, reason
+_Write = Callable[[str, Any, str], None]  # path, prediction or None, reason
 
 
 def predict_to(
@@ -27,8 +29,9 @@ def predict_to(
 
     JSON: ``{"path", "label", "probability", "top": [{"label", "probability"}, ...]}`` a line, or
     ``{"path", "error"}`` for a file that cannot be used. CSV: ``path,label,probability`` and the
-    same for the further classes (``label_2,probability_2,...``), then ``error``. Bytes of a path
-    that are not UTF-8 are written as escapes.
+    same for the further classes (``label_2,probability_2,...``), then ``error``. Labels and
+    numbers are written as `headstart.tasks.export.answers` says. Bytes of a path that are not
+    UTF-8 are written as escapes.
 
     Args:
         stream: Where to write.
@@ -44,7 +47,7 @@ def predict_to(
         ConfigError: There is no such format, or ``top_k`` is not positive.
         DatasetError: Not one image could be predicted.
     """
-    write = _writer(stream, output_format, min(top_k, len(predictor.card.class_names)))
+    write = _writer(stream, output_format, predictor.card, top_k)
     num_predicted, first_bad, num_bad = 0, "", 0
 
     def on_bad(path: str, reason: str) -> None:
@@ -65,7 +68,7 @@ def predict_to(
     return num_predicted, num_bad
 
 
-def _writer(stream: TextIO, output_format: str, top_k: int) -> _Write:
+def _writer(stream: TextIO, output_format: str, card: ModelCard, top_k: int) -> _Write:
     if output_format not in get_args(OutputFormat) or top_k < 1:
         raise ConfigError(
             f"predictions can only be written as {', '.join(get_args(OutputFormat))}, of 1 "
@@ -73,56 +76,51 @@ def _writer(stream: TextIO, output_format: str, top_k: int) -> _Write:
             f"format {output_format!r}, top_k {top_k}",
         )
     if output_format == "json":
-        return _json_writer(stream)
+        return _json_writer(stream, ANSWERS[card.target])
     if output_format == "csv":
-        return _csv_writer(stream, top_k)
-    return _text_writer(stream)
+        return _csv_writer(stream, card, min(top_k, len(card.class_names)))
+    return _text_writer(stream, ANSWERS[card.target])
 
 
-def _json_writer(stream: TextIO) -> _Write:
+def _json_writer(stream: TextIO, answers: Answers = ANSWERS["class"]) -> _Write:
     # Escapes of JSON's own, where the stream would put others, which are not JSON.
     is_unicode = (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
 
-    def write(path: str, prediction: Prediction | None, reason: str) -> None:
+    def write(path: str, prediction: Any, reason: str) -> None:
         line: dict[str, Any] = {"path": _utf8(path)}
         if prediction is None:
             line["error"] = reason
         else:
-            top = [{"label": name, "probability": _round(p)} for name, p in prediction.top]
-            line |= {**top[0], "top": top}
+            line |= answers.fields(prediction)
         print(json.dumps(line, ensure_ascii=not is_unicode), file=stream, flush=True)
 
     return write
 
 
-def _csv_writer(stream: TextIO, top_k: int) -> _Write:
+def _csv_writer(stream: TextIO, card: ModelCard, top_k: int) -> _Write:
     table = csv.writer(stream, lineterminator="\n")
-    further = [f"{name}_{k}" for k in range(2, top_k + 1) for name in ("label", "probability")]
-    table.writerow(["path", "label", "probability", *further, "error"])
+    answers = ANSWERS[card.target]
+    columns = answers.columns(card, top_k)
+    table.writerow(["path", *columns, "error"])
 
-    def write(path: str, prediction: Prediction | None, reason: str) -> None:
-        cells: list[Any] = [""] * (2 * top_k)
+    def write(path: str, prediction: Any, reason: str) -> None:
+        cells: list[Any] = [""] * len(columns)
         if prediction is not None:
-            cells = [cell for name, p in prediction.top for cell in (name, _round(p))]
+            cells = answers.cells(card, prediction, top_k)
         table.writerow([_utf8(path), *cells, reason])
         stream.flush()
 
     return write
 
 
-def _text_writer(stream: TextIO) -> _Write:
-    def write(path: str, prediction: Prediction | None, reason: str) -> None:
+def _text_writer(stream: TextIO, answers: Answers = ANSWERS["class"]) -> _Write:
+    def write(path: str, prediction: Any, reason: str) -> None:
         says = f"unusable: {reason}"
         if prediction is not None:
-            says = ", ".join(f"{printable(name)} {p:.1%}" for name, p in prediction.top)
+            says = answers.text(prediction)
         print(f"{printable(path)}: {says}", file=stream, flush=True)
 
     return write
-
-
-def _round(probability: float) -> float:
-    """Six significant digits; float32 has hardly more."""
-    return float(f"{probability:.6g}")
 
 
 def _utf8(path: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from headstart.config import TargetKind
 from headstart.errors import ExportError
 from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.export.file_names import FILE_NAMES, QUANTISED, Format
@@ -18,6 +19,7 @@ from headstart.tasks.export.model_files import ModelCard, read_keras
 from headstart.tasks.export.runtimes import load_network
 from headstart.tasks.export.writing import decode_in_graph
 from headstart.tasks.store.files import without_wildcards
+from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.views.augment import plain_view
 from headstart.tasks.views.recipes import Resize
 
@@ -27,6 +29,10 @@ TOLERANCES = {"float32": 1e-4, "float16": 1e-3}
 Another batch size or format orders float32 sums differently: about 1e-6 of a value, so 1e-4 is
 far above noise and far below what a wrong resize, channel order or weight makes. Behind a float16
 rounding, noise can push a value over to the next float16, 2**-11 = 5e-4 of it away."""
+
+ROOM: dict[TargetKind, float] = {"class": 1.0, "labels": 1.0, "number": 10.0}
+"""How much more a standardised number moves than a probability, whose slope is 1/4 at the most;
+and float32 leaves up to 6e-4 of the deviation of numbers that are far from 0."""
 
 OTHER_TOLERANCE = 1e-3
 """The least tolerance for other engines, whose kernels fuse and order sums their own way."""
@@ -82,15 +88,19 @@ def prove(
     Raises:
         ExportError: A format differs by more than its tolerance.
     """
-    expected = tf.nn.softmax(logits).numpy()
+    target = TARGETS[card.target]
+    expected = target.answers(logits, card.fit)
+    # Of numbers in their deviations, so that the tolerance does not depend on the unit.
+    unit = target.answer_unit(card.fit)
     images = [decode_image(data, max_pixels) for data in encoded_images]
     proofs: dict[Format, Proof] = {}
     for kind, answer in _answers(folder, card, encoded_images, images):
         path, wanted = folder / FILE_NAMES[kind], expected[answer.rows]
-        difference = float(np.max(np.abs(answer.probabilities - wanted)))
-        tolerance = TOLERANCES[card.storage_dtype]
+        difference = float(np.max(np.abs(answer.probabilities - wanted) / unit))
+        tolerance = TOLERANCES[card.storage_dtype] * ROOM[card.target]
         if kind in OTHER_ENGINES:
-            tolerance = max(tolerance, QUANTISED_TOLERANCES.get(kind, OTHER_TOLERANCE))
+            other = QUANTISED_TOLERANCES.get(kind, OTHER_TOLERANCE)
+            tolerance = max(tolerance, other * ROOM[card.target])
         if not difference <= tolerance:  # so that NaN fails too
             raise ExportError(
                 "the exported model's probabilities differ from the pipeline's by more than "
@@ -98,7 +108,7 @@ def prove(
                 f"{path}: {answer.way} differs by {difference:.3g}",
                 "export again; if it persists, report it with the backbone and the cut",
             )
-        same = int((answer.probabilities.argmax(axis=1) == wanted.argmax(axis=1)).sum())
+        same = int(target.agree(answer.probabilities, wanted, card.fit).sum())
         earlier = proofs.get(kind, Proof(0.0, 0, 0))
         proofs[kind] = Proof(
             max(earlier.largest_difference, difference),

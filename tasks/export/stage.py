@@ -14,11 +14,12 @@ from headstart.tasks.bottlenecks.features import Features, extractor_to
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.export.file_names import QUANTISED, Format
-from headstart.tasks.export.model_files import ModelCard
+from headstart.tasks.export.model_files import ModelCard, columns_of
 from headstart.tasks.export.quantised import MAX_JUDGED, HeldOut, Loss, judge_quantised
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, current_store
+from headstart.tasks.targets.target import Fit
 from headstart.tasks.views.addresses import plain_rows
 from headstart.tasks.views.recipes import plain_collection
 
@@ -62,11 +63,11 @@ class Exported(Protocol):
     def export_key(self) -> dict[str, Any]:
         """Return what decides the model besides the network."""
 
-    def card(self) -> ModelCard:
+    def card(self, fit: Fit) -> ModelCard:
         """Say what a user of the model has to know."""
 
-    def join(self, network: Any) -> Any:
-        """Make the whole model, from pixels of any size to probabilities."""
+    def join(self, network: Any, fit: Fit) -> Any:
+        """Make the whole model, from pixels of any size to probabilities or numbers."""
 
     def proof(self, count: int) -> tuple[list[bytes], Any]:
         """Pick image files, and the rows that the network takes for them."""
@@ -100,13 +101,16 @@ class BehindBackbone:
 
     def export_key(self) -> dict[str, Any]:
         """Return what stands in the card; all else is in the network's key."""
-        return {
+        fields: dict[str, Any] = {
             "class_names": self.features.class_names,
             "resize": self.features.views.resize,
             "backbone": Path(self.features.backbone.name).name,
         }
+        if self.features.target.kind != "class":
+            fields["columns"] = columns_of(self.features.source)
+        return fields
 
-    def card(self) -> ModelCard:
+    def card(self, fit: Fit) -> ModelCard:
         """Say how the backbone was used."""
         features, network = self.features, self.features.network
         return ModelCard(
@@ -118,16 +122,20 @@ class BehindBackbone:
             preprocessing=network.preprocessing.mode,
             # Pixels are whole numbers from 0 to 255, which both types hold as they are.
             storage_dtype=features.dtype,
+            target=features.target.kind,
+            fit=fit,
+            columns=columns_of(features.source) if features.target.kind != "class" else {},
         )
 
-    def join(self, network: Any) -> Any:
+    def join(self, network: Any, fit: Fit) -> Any:
         """Put the backbone before the network."""
-        from headstart.tasks.export.joining import join
+        from headstart.tasks.export.joining import PROBABILITIES, join
 
         features, backbone = self.features, self.features.network
         extractor = extractor_to(backbone, features.start)
         size, resize = backbone.image_size, features.views.resize
-        return join(extractor, network, size, resize, features.dtype)
+        answer = features.target.answer_layer(fit, PROBABILITIES)
+        return join(extractor, network, size, resize, features.dtype, answer)
 
     def proof(self, count: int) -> tuple[list[bytes], Any]:
         """Pick images spread over the data set."""
@@ -219,8 +227,8 @@ def _export(folder: Path, exported: Exported, trained: HeadManifest, config: Exp
     from headstart.tasks.export.writing import export_model, formats_of
 
     network = open_head(trained)
-    card = exported.card().model_copy(update={"input": config.input})
-    joined = exported.join(network)
+    card = exported.card(trained.fit).model_copy(update={"input": config.input})
+    joined = exported.join(network, trained.fit)
     formats = formats_of(joined, config.formats)
     integers = "litert_int8" in formats
     calibration = exported.calibration(config.num_calibration_images) if integers else None

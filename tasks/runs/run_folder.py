@@ -35,7 +35,8 @@ from headstart.tasks.evaluation.findings import (
     Report,
     StageLine,
 )
-from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
+from headstart.tasks.evaluation.judges import JUDGES, judge_of
+from headstart.tasks.evaluation.metrics import TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.export.file_names import WRITTEN_NAMES, main_model
 from headstart.tasks.export.stage import ExportManifest
@@ -86,7 +87,8 @@ class RunSummary(BaseModel):
     """The command that shows the training."""
     stages: tuple[Outcome, ...]
     metrics: dict[str, Any]
-    """By split: accuracy, accuracy_interval, loss, macro_f1, ece, num_images."""
+    """By split: accuracy, accuracy_interval, loss, macro_f1, ece, num_images; of labels
+    mean_average_precision, f1_micro and more, of numbers mae, rmse, r2 and more."""
     seconds: float
     diagnoses: tuple[dict[str, Any], ...] = ()
     """What the debugger saw go wrong in this run's training, most likely first."""
@@ -281,13 +283,15 @@ def finish_run(
         The summary.
     """
     from headstart.tasks.evaluation.report import write_report
+    from headstart.tasks.runs.target_page import write_target_page
 
     with explain_full_disk(folder):
         for manifest in (export, evaluation):
             copy_files(artefact(manifest, "."), folder)
         if not (folder / "tensorboard").exists():  # the head was a hit: show how it was trained
             copy_files(artefact(head, "tensorboard"), folder / "tensorboard")
-        page = write_report(folder, replace(report, formats=_format_lines(export)))
+        write = write_report if report.kind == "class" else write_target_page
+        page = write(folder, replace(report, formats=_format_lines(export)))
     summary = RunSummary(
         run_dir=str(folder),
         model=str(main_model(folder)),
@@ -363,14 +367,16 @@ def make_report(
         created=datetime.now().astimezone(),
         class_names=index.class_names,
         metrics={
-            split: SplitMetrics.model_validate(metrics)
+            split: JUDGES[index.kind].model.model_validate(metrics)
             for split, metrics in evaluation.metrics.items()
         },
         dataset=_summarise(config, index),
         history=head.history,
         best_epoch=head.best_epoch,
         selected_on="val" if head.has_val else None,
-        hard_images=[_hard_image(root, loss) for loss in evaluation.top_losses],
+        hard_images=[
+            _hard_image(root, loss) for loss in evaluation.top_losses if index.kind == "class"
+        ],
         pictures=_view_sheet(folder, root, config, index),
         max_pixels=config.dataset.max_pixels,
         stages=[_stage_line(outcome) for outcome in outcomes],
@@ -381,6 +387,13 @@ def make_report(
         trained_by="tuning" if head.stage == "rung" else "head",
         config=config.model_dump(mode="json"),
         versions={name: version(name) for name in VERSIONED},
+        kind=index.kind,
+        fit=head.fit,
+        worst=[
+            {**loss, "file": str(root / loss["path"])}
+            for loss in evaluation.top_losses
+            if index.kind != "class"
+        ],
     )
 
 
@@ -402,9 +415,7 @@ def _view_sheet(
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    names = ("accuracy", "accuracy_interval", "interval_confidence", "top_k", "loss", "macro_f1",
-             "ece", "num_images")  # fmt: skip
-    return {name: metrics[name] for name in names}
+    return {name: metrics[name] for name in judge_of(metrics).shown}
 
 
 def _hard_image(root: Path, loss: dict[str, Any]) -> HardImage:

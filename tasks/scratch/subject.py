@@ -15,6 +15,8 @@ from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_lab
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.quantised import HeldOut
 from headstart.tasks.scratch.joining import join_network
+from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.target import NO_FIT, Fit, Target
 
 MAX_PROOF_PIXELS = 2**26
 
@@ -70,6 +72,11 @@ class TestImages:
         return self.pixels.class_names
 
     @property
+    def target(self) -> Target:
+        """What is learned: classes alone."""
+        return TARGETS["class"]
+
+    @property
     def work(self) -> str:
         """In the names of task runs."""
         return self.network.name
@@ -100,7 +107,7 @@ class TestImages:
         """Return what decides the model besides the network."""
         return {"pixels": self.pixels.key}
 
-    def card(self) -> ModelCard:
+    def card(self, fit: Fit = NO_FIT) -> ModelCard:
         """Say what the network takes."""
         return ModelCard(
             class_names=self.class_names,
@@ -112,7 +119,7 @@ class TestImages:
             run={"data": self.pixels.name},
         )
 
-    def join(self, network: keras.Model) -> Any:
+    def join(self, network: keras.Model, fit: Fit = NO_FIT) -> Any:
         """Put resizing before the network."""
         return join_network(network, self.pixels.image_shape)
 

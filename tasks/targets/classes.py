@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
-from headstart.tasks.targets.target import NO_FIT, Array, Fit, Outputs, Target
+from headstart.tasks.targets.target import NO_FIT, TINY, Array, Fit, Outputs, Target
 
 
 class Classes(Target):
@@ -16,8 +16,6 @@ class Classes(Target):
 
     kind = "class"
     metric = "accuracy"
-    output = "probabilities"
-    noun = "class"
     unread = ("number_loss", "min_precision")
 
     def to_array(self, rows: Sequence[Any], num_outputs: int) -> Array:
@@ -90,6 +88,14 @@ class Classes(Target):
         """Compute the softmax."""
         powers = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def outputs(self, answers: Array, fit: Fit) -> Array:
+        """Take the logarithm: logits up to a constant, which the softmax does not see."""
+        return np.log(np.maximum(answers, TINY))
+
+    def agree(self, answers: Array, others: Array, fit: Fit) -> npt.NDArray[np.bool_]:
+        """Compare the likeliest classes."""
+        return np.asarray(answers.argmax(axis=1) == others.argmax(axis=1))
 
     def answer_layer(self, fit: Fit, name: str) -> Any:
         """Make the softmax."""

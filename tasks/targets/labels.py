@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
-from headstart.tasks.targets.target import NO_FIT, Array, Fit, Outputs, Target
+from headstart.tasks.targets.target import NO_FIT, TINY, Array, Fit, Outputs, Target
 
 DEFAULT_THRESHOLD = 0.5
 """Where the validation images cannot say better."""
@@ -18,8 +19,6 @@ class Labels(Target):
 
     kind = "labels"
     metric = "f1_micro"
-    output = "probabilities"
-    noun = "label"
     unread = ("number_loss",)
 
     def to_array(self, rows: Sequence[Any], num_outputs: int) -> Array:
@@ -100,6 +99,16 @@ class Labels(Target):
     def answers(self, outputs: Outputs, fit: Fit) -> Array:
         """Compute the sigmoid."""
         return np.asarray(0.5 * (1.0 + np.tanh(outputs.astype(np.float64) / 2)))
+
+    def outputs(self, answers: Array, fit: Fit) -> Array:
+        """Take the logit; a probability that was rounded to 1 counts as float32's next below."""
+        held = np.clip(answers.astype(np.float64), TINY, 1.0 - 2.0**-24)
+        return np.asarray(np.log(held) - np.log1p(-held))
+
+    def agree(self, answers: Array, others: Array, fit: Fit) -> npt.NDArray[np.bool_]:
+        """Compare the labels that are said."""
+        limits = np.array(fit.thresholds or DEFAULT_THRESHOLD)
+        return np.asarray(((answers >= limits) == (others >= limits)).all(axis=1))
 
     def answer_layer(self, fit: Fit, name: str) -> Any:
         """Make the sigmoid."""

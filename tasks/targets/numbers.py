@@ -20,8 +20,6 @@ class Numbers(Target):
 
     kind = "number"
     metric = "mae"
-    output = "values"
-    noun = "number"
     unread = ("label_smoothing", "class_weights", "min_precision")
 
     def to_array(self, rows: Sequence[Any], num_outputs: int) -> Array:
@@ -90,6 +88,10 @@ class Numbers(Target):
     def answers(self, outputs: Outputs, fit: Fit) -> Array:
         """Unscale."""
         return np.asarray(outputs.astype(np.float64) * fit.scale + np.array(fit.offset))
+
+    def outputs(self, answers: Array, fit: Fit) -> Array:
+        """Standardise."""
+        return np.asarray((answers - np.array(fit.offset)) / np.array(fit.scale))
 
     def answer_layer(self, fit: Fit, name: str) -> Any:
         """Make the unscaling."""

@@ -17,6 +17,8 @@ from headstart.config import HeadConfig, TargetKind
 Array = npt.NDArray[Any]
 Outputs = npt.NDArray[np.float32]
 
+TINY = 1e-30
+"""Keeps the logarithm of a probability that underflowed to 0 finite."""
 COVERAGE = 0.95
 """Share of new images whose number is to lie in the interval that is given with it."""
 
@@ -45,10 +47,6 @@ class Target(ABC):
     kind: ClassVar[TargetKind]
     metric: ClassVar[str]
     """The figure of an epoch besides its loss."""
-    output: ClassVar[str]
-    """What an exported model calls its answer."""
-    noun: ClassVar[str]
-    """One output in words."""
     unread: ClassVar[tuple[str, ...]]
     """Fields of `HeadConfig` that decide nothing of this kind, and so are in no key."""
 
@@ -109,8 +107,16 @@ class Target(ABC):
         """Turn outputs [n, num_outputs] into what a model answers: probabilities or numbers."""
 
     @abstractmethod
+    def outputs(self, answers: Array, fit: Fit) -> Array:
+        """Turn answers back into outputs, up to what the answers do not tell."""
+
+    @abstractmethod
     def answer_layer(self, fit: Fit, name: str) -> Any:
         """Make the stock Keras layer that does what `answers` does."""
+
+    def agree(self, answers: Array, others: Array, fit: Fit) -> npt.NDArray[np.bool_]:
+        """Say of each row whether two answers come to the same for a user."""
+        return np.ones(len(answers), np.bool_)
 
     def answer_unit(self, fit: Fit) -> Array:
         """Return what an answer's difference is measured in: 1 for a probability."""
