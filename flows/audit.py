@@ -26,6 +26,7 @@ from headstart.tasks.runs.run_folder import RUN_FILE, in_run_folder, seconds_sin
 from headstart.tasks.store.artifacts import artefact, use_store
 from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.stage import stage as views_stage
 
 
@@ -52,6 +53,7 @@ def _run(config: AuditConfig, folder: Path) -> AuditSummary:
     )  # fmt: skip
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(source)
+        refuse_unsupported("audit", dataset.kind)
         make_bottlenecks(dataset, source, views, backbone, cut)
         size = open_backbone(backbone, views.image_size).image_size
         pictures = pictures_stage.find(dataset, views, size)

@@ -121,7 +121,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
         kept, features = _climb(config, features, folder, head, starts, climbed, found)
         if PIXELS not in starts:
             reason = "not tried: " + _why_not(config)
-            num_train = sum(index.split_counts["train"])
+            num_train = index.split_sizes["train"]
             climbed.append(untried_end(network, num_train, climbed, reason))
         evaluation = evaluation_stage(features, kept, config.evaluation)
         export = export_stage(BehindBackbone(features), kept, config.export)
@@ -130,7 +130,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
     write_judged(folder, evaluation, index.class_names, index)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
     publish("finetune", report, summary)
-    return _tell_rungs(folder, report.title, climbed, sum(index.split_counts["val"]), summary)
+    return _tell_rungs(folder, report.title, climbed, index.split_sizes["val"], summary)
 
 
 def _tell_rungs(

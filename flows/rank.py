@@ -46,6 +46,7 @@ from headstart.tasks.runs.run_folder import (
 from headstart.tasks.store.artifacts import current_store, use_store
 from headstart.tasks.store.files import write_json
 from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.stage import stage as views_stage
 
 
@@ -70,6 +71,7 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
     names = tuple(dict.fromkeys(config.candidates.backbones or backbones_at_hand()))
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
+        refuse_unsupported("rank", dataset.kind)
         check_classes(index_of(dataset))
         judged = judged_split(index_of(dataset))
         candidates = [

@@ -29,6 +29,7 @@ from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.fingerprint import digest
 from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.targets.support import refuse_unsupported
 
 
 class RetrainSummary(BaseModel):
@@ -68,6 +69,7 @@ def retrain(
     with use_store(open_store(store)) as current, shown_in_ui():
         registry = Registry(current)
         index = index_of(dataset_stage(config.dataset))
+        refuse_unsupported("retrain", index.kind)
         state = {
             "dataset": digest([index.images_digest, index.labels_digest]),
             "config": digest(_settings(config)),

@@ -24,6 +24,7 @@ from headstart.tasks.runs.run_folder import seconds_since
 from headstart.tasks.store.artifacts import current_store, use_store
 from headstart.tasks.store.fingerprint import file_digest
 from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.targets.support import refuse_unsupported
 
 
 class SourceSummary(BaseModel):
@@ -63,6 +64,7 @@ def _run(config: SourceConfig) -> SourceSummary:
     started_s, store = time.monotonic(), current_store()
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
+        refuse_unsupported("sources", dataset.kind)
         views, bottlenecks = reference.VIEWS, reference.BOTTLENECKS
         make_bottlenecks(dataset, config.dataset, views, REFERENCE, bottlenecks)
     seed_registry(store, open_backbone(REFERENCE, views.image_size))

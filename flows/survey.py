@@ -36,6 +36,7 @@ from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.stage import anatomy, measurements
 from headstart.tasks.surveying.survey import Surveyed, SurveySummary, write_survey
+from headstart.tasks.targets.support import refuse_unsupported
 
 
 @flow(name="survey", **TRAINING_FLOW)
@@ -113,6 +114,7 @@ def _index_images(config: SurveyConfig) -> DatasetManifest | None:
     if config.dataset is None:
         return None
     dataset = dataset_stage(config.dataset)
+    refuse_unsupported("survey", dataset.kind)
     check_classes(index_of(dataset))
     judged_split(index_of(dataset))
     return dataset

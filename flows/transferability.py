@@ -41,6 +41,7 @@ from headstart.tasks.running.stage import collect_outcomes
 from headstart.tasks.runs.run_folder import in_run_folder
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.remote_store import open_store
+from headstart.tasks.targets.support import refuse_unsupported
 
 
 @flow(name="transferability", **TRAINING_FLOW)
@@ -72,6 +73,7 @@ def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
+        refuse_unsupported("transferability", dataset.kind)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         network = open_backbone(config.backbone, config.views.image_size)

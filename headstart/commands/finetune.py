@@ -96,11 +96,9 @@ def _run_or_images(images: Path | None, config: Path | None) -> tuple[Path | Non
 
 
 def _print_rungs(console: Console, summary: Any) -> None:
-    from headstart.tasks.evaluation.findings import percent
-
     console.print()
     for rung in summary.rungs:
-        line = f"  {rung.name:<22} {percent(rung.val_accuracy):>8}  {rung.verdict}"
+        line = f"  {rung.name:<22} {rung.figure:>8}  {rung.verdict}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"  {'rungs':<9} {summary.ladder}", highlight=False, markup=False, soft_wrap=True)
 

@@ -250,7 +250,7 @@ class DatasetIndex:
 
 def _read_row(fields: list[Any]) -> ImageRow:
     row = ImageRow(*fields)
-    return row._replace(values=tuple(row.values)) if row.values else row
+    return row._replace(values=tuple(row.values))
 
 
 def natural_key(name: str) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.export.file_names import FILE_NAMES
 from headstart.tasks.export.image_files import read_image_file
 from headstart.tasks.export.model_files import check_content, check_safe, read_card, read_keras
+from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.augment import plain_view
 from headstart.tasks.views.recipes import Resize
 
@@ -126,6 +127,7 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
         card = None
     if card is not None:
         check_content(file, card)
+        refuse_unsupported("explain", card.target)
     try:
         model = read_keras(file)
     except (ValueError, OSError, TypeError) as error:

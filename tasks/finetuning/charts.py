@@ -59,15 +59,17 @@ def curves(histories: Mapping[str, Sequence[Sequence[EpochFigures]]]) -> bytes:
                 label = name if index == 0 else None
                 _line(loss, x, [e.train_loss for e in epochs], color, ":", None)
                 _line(loss, x, [e.val_loss for e in epochs], color, "-", label)
-                _line(accuracy, x, [e.train_accuracy for e in epochs], color, ":", None)
-                _line(accuracy, x, [e.val_accuracy for e in epochs], color, "-", None)
+                _line(accuracy, x, [e.train_figure for e in epochs], color, ":", None)
+                _line(accuracy, x, [e.val_figure for e in epochs], color, "-", None)
         loss.set_title("Loss", loc="left", fontsize=11, color=INK)
-        accuracy.set_title("Accuracy", loc="left", fontsize=11, color=INK)
+        metric = next(iter(histories.values()))[0][0].metric
+        accuracy.set_title(metric.capitalize(), loc="left", fontsize=11, color=INK)
         for axes in (loss, accuracy):
             axes.set_xlabel("epoch (validation solid, training dotted)")
             axes.xaxis.get_major_locator().set_params(integer=True)
             soften(axes)
-        _percent_axis(accuracy)
+        if metric != "mae":
+            _percent_axis(accuracy)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK,
                       fontsize=9)  # fmt: skip
         return figure

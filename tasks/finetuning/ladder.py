@@ -9,10 +9,11 @@ from headstart.config import FinetuneConfig
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
+from headstart.tasks.evaluation.findings import UNDEFINED, percent
 from headstart.tasks.evaluation.paired import mcnemar_p
 from headstart.tasks.finetuning.rungs import check_cuts, choose_cuts
 from headstart.tasks.finetuning.stage import RungManifest
-from headstart.tasks.head.epochs import EpochFigures
+from headstart.tasks.head.epochs import EpochFigures, written
 from headstart.tasks.head.stage import HeadManifest
 
 SIGNIFICANT_P = 0.05
@@ -30,7 +31,8 @@ class Rung(BaseModel):
     val_accuracy: float | None = None
     val_loss: float | None = None
     gain: float | None = None
-    """Of validation accuracy over what was kept before, as a share."""
+    """Of validation accuracy over what was kept before, as a share; of labels and numbers, by how
+    much the loss is lower."""
     num_trained: int | None = None
     """Numbers trained."""
     num_epochs: int = 0
@@ -43,6 +45,28 @@ class Rung(BaseModel):
     p_value: float | None = None
     verdict: str = ""
     history: tuple[EpochFigures, ...] = ()
+
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether it is judged by the share of right answers."""
+        return not self.history or self.history[0].metric == "accuracy"
+
+    @property
+    def figure(self) -> str:
+        """What the validation images gave it, in words."""
+        if self.is_of_classes or not self.best_epoch:
+            return percent(self.val_accuracy)
+        best = self.history[self.best_epoch - 1]
+        return f"{best.metric} {written(best.metric, best.val_figure or 0.0)}"
+
+    @property
+    def gain_words(self) -> str:
+        """What it gained over what was kept before it."""
+        if self.gain is None:
+            return UNDEFINED
+        if self.is_of_classes:
+            return f"{100 * self.gain:+.1f} points"
+        return f"{-self.gain:+.4f} of the loss"
 
 
 def plan_cuts(network: Backbone, config: FinetuneConfig) -> tuple[str, ...]:
@@ -102,7 +126,7 @@ def judge_rung(trained: RungManifest, kept: HeadManifest) -> Rung:
     """
     best, before = _best(trained), _best(kept)
     helps = _merit(best) > _merit(before)
-    gain = _merit(best)[0] - _merit(before)[0]
+    gain = _gain(best, before)
     p_value = mcnemar_p(trained.num_fixed, trained.num_broken)
     train_s = _train_s(trained)
     return Rung(
@@ -120,7 +144,7 @@ def judge_rung(trained: RungManifest, kept: HeadManifest) -> Rung:
         num_fixed=trained.num_fixed,
         num_broken=trained.num_broken,
         p_value=p_value,
-        verdict=_verdict(helps, gain, train_s, trained, p_value),
+        verdict=_verdict(helps, _change(best, before, gain), train_s, trained, p_value),
         history=trained.history,
     )
 
@@ -166,11 +190,14 @@ def estimate_epoch_s(network: Backbone, num_train: int, rungs: Sequence[Rung]) -
 
 
 def _verdict(
-    helps: bool, gain: float, train_s: float, trained: RungManifest, p_value: float
+    helps: bool, change: str, train_s: float, trained: RungManifest, p_value: float
 ) -> str:
+    better, worse = "newly right", "newly wrong"
+    if _best(trained).metric != "accuracy":
+        better, worse = "better", "worse"
     change = (
-        f"{100 * gain:+.1f} points for {train_s:,.0f} s: {trained.num_fixed} validation images "
-        f"newly right, {trained.num_broken} newly wrong (McNemar's p = {p_value:.2g})"
+        f"{change} for {train_s:,.0f} s: {trained.num_fixed} validation images "
+        f"{better}, {trained.num_broken} {worse} (McNemar's p = {p_value:.2g})"
     )
     is_noise = p_value > SIGNIFICANT_P
     if trained.num_fixed == trained.num_broken:
@@ -184,10 +211,25 @@ def _verdict(
 
 
 def _merit(figures: EpochFigures) -> tuple[float, float]:
-    """Return what two rungs are compared by: validation accuracy, then the lower loss."""
-    if figures.val_accuracy is None or figures.val_loss is None:
+    """Return what two rungs are compared by: validation accuracy, then the lower loss.
+
+    Of labels and numbers it is the loss alone: a share of right answers says little of them.
+    """
+    if figures.val_figure is None or figures.val_loss is None:
         raise ValueError("figures without validation images have no merit to compare")
-    return figures.val_accuracy, -figures.val_loss
+    return figures.val_accuracy or 0.0, -figures.val_loss
+
+
+def _gain(best: EpochFigures, before: EpochFigures) -> float:
+    first, second = _merit(best), _merit(before)
+    return first[0] - second[0] if best.metric == "accuracy" else first[1] - second[1]
+
+
+def _change(best: EpochFigures, before: EpochFigures, gain: float) -> str:
+    if best.metric == "accuracy":
+        return f"{100 * gain:+.1f} points"
+    figures = (written(best.metric, one.val_figure or 0.0) for one in (before, best))
+    return f"loss {-gain:+.4f}, {best.metric} {' to '.join(figures)}"
 
 
 def _best(manifest: HeadManifest) -> EpochFigures:

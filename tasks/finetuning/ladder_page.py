@@ -24,7 +24,6 @@ def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float)
     """
     trained = [rung for rung in rungs if rung.history]
     kept = [rung for rung in trained if rung.status == "kept"]
-    gain = 100 * ((kept[-1].val_accuracy or 0.0) - (trained[0].val_accuracy or 0.0))
     cumulative = [sum(one.train_s for one in trained[: n + 1]) for n in range(len(trained))]
     points = [
         Point(rung.name, max(at, 0.01), rung.val_accuracy or 0.0)
@@ -32,16 +31,19 @@ def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float)
     ]
     return Page(
         title=title,
-        headline=(
-            f"{percent(kept[-1].val_accuracy)} of {num_val:,} validation images with "
-            f"{kept[-1].name}, {gain:+.1f} points over the {trained[0].name}"
-        ),
+        headline=_headline(kept[-1], trained[0], num_val),
         notes=_notes(rungs, num_val),
         sections=[
             Section("Rungs", rows=[_row(rung) for rung in rungs]),
-            Section(
-                "What the time bought",
-                pictures=[Picture(pareto(points), SVG, _caption(seconds))],
+            *(
+                [
+                    Section(
+                        "What the time bought",
+                        pictures=[Picture(pareto(points), SVG, _caption(seconds))],
+                    )
+                ]
+                if trained[0].is_of_classes
+                else []
             ),
             Section(
                 "Training",
@@ -54,6 +56,19 @@ def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float)
                 ],
             ),
         ],
+    )
+
+
+def _headline(best: Rung, head: Rung, num_val: int) -> str:
+    if not best.is_of_classes:
+        return (
+            f"{best.figure} on {num_val:,} validation images with {best.name}; the {head.name} "
+            f"had {head.figure}"
+        )
+    gain = 100 * ((best.val_accuracy or 0.0) - (head.val_accuracy or 0.0))
+    return (
+        f"{percent(best.val_accuracy)} of {num_val:,} validation images with "
+        f"{best.name}, {gain:+.1f} points over the {head.name}"
     )
 
 
@@ -76,11 +91,12 @@ def _note(rung: Rung, num_val: int) -> str:
     """Say what a rung's difference is worth; "" where nobody would take it for more or less."""
     if rung.gain is None or rung.p_value is None:
         return ""
-    change = f"{100 * rung.gain:+.1f} points on {num_val:,} images"
+    change = f"{rung.gain_words} on {num_val:,} images"
     if rung.p_value <= SIGNIFICANT_P:
         return f"Negative transfer: {rung.name} cost {change}, and was undone." * (rung.gain < 0)
     if rung.num_fixed == rung.num_broken:
-        return f"{rung.name} is a tie with what was kept before: as many images are right."
+        right = "right" if rung.is_of_classes else "better as are worse"
+        return f"{rung.name} is a tie with what was kept before: as many images are {right}."
     if rung.status == "undone":
         return f"{rung.name} was undone, though {change} are within noise."
     return (
@@ -93,8 +109,8 @@ def _row(rung: Rung) -> dict[str, str]:
     return {
         "Rung": rung.name,
         "": rung.status,
-        "Val accuracy": percent(rung.val_accuracy),
-        "Gain": UNDEFINED if rung.gain is None else f"{100 * rung.gain:+.1f}",
+        ("Val accuracy" if rung.is_of_classes else "Val"): rung.figure,
+        "Gain": rung.gain_words.removesuffix(" points"),
         "Trained": UNDEFINED if rung.num_trained is None else f"{rung.num_trained:,}",
         "Epoch": epochs,
         "Seconds": f"{rung.train_s:,.1f}" if rung.history else UNDEFINED,

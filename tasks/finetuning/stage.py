@@ -17,11 +17,18 @@ from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.finetuning.network import extend, falling, group_layers
 from headstart.tasks.finetuning.training import require_validation, train_network
 from headstart.tasks.head.settings import settings_in_effect
-from headstart.tasks.head.stage import TRAINED_ON, HeadManifest, keep_training, open_head
+from headstart.tasks.head.stage import (
+    TRAINED_ON,
+    HeadManifest,
+    keep_training,
+    open_head,
+    told_figure,
+)
 from headstart.tasks.head.training import predict_logits
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
 from headstart.tasks.store.versions import arithmetic_versions
+from headstart.tasks.targets.target import Fit
 
 
 class RungManifest(HeadManifest):
@@ -33,7 +40,8 @@ class RungManifest(HeadManifest):
     num_trained: int
     """Numbers that were trained."""
     num_fixed: int
-    """Validation images that it has right and the rung below has not."""
+    """Validation images that it has right and the rung below has not; of labels and numbers,
+    those on which it errs less."""
     num_broken: int
     """The other way round."""
 
@@ -52,7 +60,9 @@ def _rung_key(
         "backbone": features.network.training_fingerprint(),
         "below": below.key,
         "tuning": settings_in_effect(tuning),
-        "head": head.model_dump(include={"seed", "label_smoothing", "class_weights"}),
+        "head": head.model_dump(
+            include={"seed", "label_smoothing", "class_weights", *features.target.own_settings}
+        ),
         **arithmetic_versions(),
     }
 
@@ -69,7 +79,8 @@ def _train_rung(
     rows = features.open(TRAINED_ON)
     require_validation(rows)
     model, backbone = open_head(below), features.network
-    was_right = _right(model, features.at(below_start).open(("val",))["val"])
+    fit = below.fit
+    before = _errors(model, features.at(below_start).open(("val",))["val"], fit)
     groups = below.groups if isinstance(below, RungManifest) else group_layers(model, backbone)
     network = extend(model, groups, backbone, features.start, below_start)
     trained = train_network(
@@ -83,7 +94,7 @@ def _train_rung(
         log_dir,
         watchers(),
     )
-    is_right = _right(trained.model, rows["val"])
+    after = _errors(trained.model, rows["val"], fit)
     return keep_training(
         folder,
         trained,
@@ -93,22 +104,19 @@ def _train_rung(
         start=features.start,
         groups=network.groups,
         num_trained=network.num_trained,
-        num_fixed=int((is_right & ~was_right).sum()),
-        num_broken=int((was_right & ~is_right).sum()),
+        num_fixed=int((after < before).sum()),
+        num_broken=int((after > before).sum()),
     )
 
 
-def _right(model: Any, rows: LabelledRows) -> npt.NDArray[np.bool_]:
-    right: npt.NDArray[np.bool_] = predict_logits(model, rows).argmax(axis=1) == rows.labels
-    return right
+def _errors(model: Any, rows: LabelledRows, fit: Fit) -> npt.NDArray[np.float64]:
+    return rows.target.errors(predict_logits(model, rows), rows.labels, fit)
 
 
 def _describe_rung(rung: RungManifest) -> str:
     best = rung.history[rung.best_epoch - 1]
-    return (
-        f"from {rung.start}: epoch {rung.best_epoch} of {len(rung.history)}, "
-        f"val accuracy {best.val_accuracy:.4f}"
-    )
+    place = f"from {rung.start}: epoch {rung.best_epoch} of {len(rung.history)}"
+    return f"{place}{told_figure(best)}"
 
 
 rung = Stage("rung", 2, RungManifest, _train_rung, _rung_key, _describe_rung, uses_gpu=True)

@@ -18,6 +18,7 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.runs.run_folder import RUN_FILE
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.sealing import read_sealed
+from headstart.tasks.targets.support import refuse_unsupported
 
 _SPLITTING = ("val_fraction", "test_fraction", "split_seed", "exclude")
 """Fields of a data set's configuration that decide which images are held out."""
@@ -154,6 +155,7 @@ def promote(run: Path, name: str, *, min_gain: float = 0.0, force: bool = False)
         return version, "promoted without comparing"
     source = dataset_of(run)
     index = index_of(dataset_stage(source))
+    refuse_unsupported("promote", index.kind)
     version_or_none, comparison = promote_if_better(name, run, source, index, min_gain)
     return version_or_none, comparison.describe()
 
@@ -234,7 +236,8 @@ def _recorded(run: Path) -> tuple[Split | None, float | None]:
         metrics = read_sealed(run / RUN_FILE).get("metrics", {})
         for split in splits:
             if split in metrics:
-                return split, float(metrics[split]["accuracy"])
+                share = metrics[split].get("accuracy")  # labels and numbers have none
+                return split, None if share is None else float(share)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"the run's {RUN_FILE} is not one that headstart wrote",

@@ -93,6 +93,10 @@ class Classes(Target):
         """Take the logarithm: logits up to a constant, which the softmax does not see."""
         return np.log(np.maximum(answers, TINY))
 
+    def errors(self, outputs: Outputs, targets: Array, fit: Fit) -> npt.NDArray[np.float64]:
+        """Give 1 where another class is likelier than the right one."""
+        return np.asarray(outputs.argmax(axis=1) != targets, np.float64)
+
     def agree(self, answers: Array, others: Array, fit: Fit) -> npt.NDArray[np.bool_]:
         """Compare the likeliest classes."""
         return np.asarray(answers.argmax(axis=1) == others.argmax(axis=1))

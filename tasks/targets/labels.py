@@ -20,6 +20,7 @@ class Labels(Target):
     kind = "labels"
     metric = "f1_micro"
     unread = ("number_loss",)
+    own_settings = ("min_precision",)
 
     def to_array(self, rows: Sequence[Any], num_outputs: int) -> Array:
         """Set a 1 for each label of each row."""
@@ -104,6 +105,10 @@ class Labels(Target):
         """Take the logit; a probability that was rounded to 1 counts as float32's next below."""
         held = np.clip(answers.astype(np.float64), TINY, 1.0 - 2.0**-24)
         return np.asarray(np.log(held) - np.log1p(-held))
+
+    def errors(self, outputs: Outputs, targets: Array, fit: Fit) -> npt.NDArray[np.float64]:
+        """Count the labels that are wrong at a probability of one half."""
+        return np.asarray(((outputs > 0) != (targets > 0)).sum(axis=1), np.float64)
 
     def agree(self, answers: Array, others: Array, fit: Fit) -> npt.NDArray[np.bool_]:
         """Compare the labels that are said."""

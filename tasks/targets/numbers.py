@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
@@ -21,6 +22,7 @@ class Numbers(Target):
     kind = "number"
     metric = "mae"
     unread = ("label_smoothing", "class_weights", "min_precision")
+    own_settings = ("number_loss",)
 
     def to_array(self, rows: Sequence[Any], num_outputs: int) -> Array:
         """Gather the numbers."""
@@ -88,6 +90,11 @@ class Numbers(Target):
     def answers(self, outputs: Outputs, fit: Fit) -> Array:
         """Unscale."""
         return np.asarray(outputs.astype(np.float64) * fit.scale + np.array(fit.offset))
+
+    def errors(self, outputs: Outputs, targets: Array, fit: Fit) -> npt.NDArray[np.float64]:
+        """Give the mean error, in deviations of the training images."""
+        off = np.abs(self.answers(outputs, fit) - targets) / np.array(fit.scale)
+        return np.asarray(off.mean(axis=1))
 
     def outputs(self, answers: Array, fit: Fit) -> Array:
         """Standardise."""

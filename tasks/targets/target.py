@@ -50,6 +50,9 @@ class Target(ABC):
     unread: ClassVar[tuple[str, ...]]
     """Fields of `HeadConfig` that decide nothing of this kind, and so are in no key."""
 
+    own_settings: ClassVar[tuple[str, ...]] = ()
+    """Fields of `HeadConfig` that are read of this kind alone."""
+
     @abstractmethod
     def to_array(self, rows: Sequence[Any], num_outputs: int) -> Array:
         """Gather the targets of rows of an index.
@@ -113,6 +116,10 @@ class Target(ABC):
     @abstractmethod
     def answer_layer(self, fit: Fit, name: str) -> Any:
         """Make the stock Keras layer that does what `answers` does."""
+
+    @abstractmethod
+    def errors(self, outputs: Outputs, targets: Array, fit: Fit) -> npt.NDArray[np.float64]:
+        """Say of each row how wrong it is: two networks are compared by it image by image."""
 
     def agree(self, answers: Array, others: Array, fit: Fit) -> npt.NDArray[np.bool_]:
         """Say of each row whether two answers come to the same for a user."""

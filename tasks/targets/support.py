@@ -1,0 +1,78 @@
+"""Which command does without which kind of target, and why: one line a command.
+
+Every command of the command line has its entry here, so that one that is added has to say it too
+(tests/test_target_commands.py).
+"""
+
+from headstart.config import TargetKind
+from headstart.errors import ConfigError
+
+ALL: dict[TargetKind, str] = {}
+"""A command that takes every kind of target, or never looks at them."""
+
+_SEEDS = "it compares shares of right answers over seeds"
+_PROMOTING = "which model is better is decided by the share of right answers"
+
+WHY_NOT: dict[str, dict[TargetKind, str]] = {
+    **dict.fromkeys(
+        (
+            *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
+            *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
+        ),
+        ALL,
+    ),
+    "audit": {
+        "labels": "it looks for wrong classes by probabilities that exclude each other",
+        "number": "it looks for wrong classes by their probabilities",
+    },
+    "rank": {
+        "labels": "its scores and its measured accuracy are of classes",
+        "number": "its scores and its measured accuracy are of classes",
+    },
+    "sources": {
+        "labels": "P2L compares a source's classes",
+        "number": "P2L compares a source's classes",
+    },
+    "survey": {
+        "labels": "its plots show the share of right answers",
+        "number": "its plots show the share of right answers",
+    },
+    "compare": {"labels": _SEEDS, "number": _SEEDS},
+    "transferability": {"labels": _SEEDS, "number": _SEEDS},
+    "scratch": {
+        "labels": "it reads folders of classes and the files of named data sets, no manifests",
+        "number": "it reads folders of classes and the files of named data sets, no manifests",
+    },
+    "lr-find": {
+        "labels": "it reads folders of classes and the files of named data sets, no manifests",
+        "number": "it reads folders of classes and the files of named data sets, no manifests",
+    },
+    "explain": {"number": "its heatmaps show what speaks for a class or a label"},
+    "retrain": {"labels": _PROMOTING, "number": _PROMOTING},
+    "promote": {"labels": f"{_PROMOTING}; --force", "number": f"{_PROMOTING}; --force"},
+}
+"""By command, the kinds of targets that it does not take, each with the reason."""
+
+
+def refuse_unsupported(command: str, kind: TargetKind) -> None:
+    """Refuse a kind of target that a command does not take.
+
+    Args:
+        command: As it is typed.
+        kind: Of the data set, or of the model.
+
+    Raises:
+        ConfigError: It does not take it; one line says why.
+    """
+    reason = WHY_NOT[command].get(kind)
+    if reason:
+        raise ConfigError(
+            f"`headstart {command}` does not take targets that are {_NAMES[kind]}",
+            f"dataset.target is {kind}: {reason}",
+            "`headstart train`, `finetune`, `predict` and `evaluate` take every kind",
+        )
+
+
+_NAMES: dict[TargetKind, str] = {
+    "class": "classes", "labels": "labels", "number": "numbers",
+}  # fmt: skip

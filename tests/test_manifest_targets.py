@@ -1,0 +1,249 @@
+"""Manifests of labels and numbers as other people write them, and what is said of wrong ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.config import DatasetConfig
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.building import build_index
+from headstart.tasks.dataset.index import DatasetIndex
+
+
+def write_images(folder: Path, count: int) -> list[str]:
+    names = [f"{number:03}.png" for number in range(count)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (9, 9), (number, 2 * number % 256, 7)).save(folder / name)
+    return names
+
+
+def read(folder: Path, text: str | bytes, **settings: Any) -> DatasetIndex:
+    """Index a manifest without any held-out images."""
+    data = text.encode() if isinstance(text, str) else text
+    (folder / "m.csv").write_bytes(data)
+    told = {"val_fraction": 0.0, "test_fraction": 0.0, **settings}
+    return build_index(DatasetConfig(images=folder / "m.csv", **told))
+
+
+def labels_of(index: DatasetIndex) -> dict[str, set[str]]:
+    return {row.path: {index.class_names[int(k)] for k in row.values} for row in index.rows}
+
+
+def numbers_of(index: DatasetIndex) -> dict[str, tuple[float, ...]]:
+    return {row.path: row.values for row in index.rows}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_images(tmp_path, 6)
+    return tmp_path
+
+
+class TestLabels:
+    def test_a_column_of_labels_is_known_by_its_name_and_empty_means_none(
+        self, folder: Path
+    ) -> None:
+        index = read(folder, "path,labels\n000.png,cat;dog\n001.png,\n002.png, dog ;\n")
+        assert (index.kind, index.class_names) == ("labels", ("cat", "dog"))
+        assert labels_of(index) == {"000.png": {"cat", "dog"}, "001.png": set(), "002.png": {"dog"}}
+        assert "3 images, 2 labels (cat, dog), train 3" in index.summary_lines()[0]
+
+    def test_tags_between_spaces_and_names_of_ones_own(self, folder: Path) -> None:
+        text = "image_name,tags\n000.png,haze primary\n001.png,agriculture clear primary\n"
+        index = read(
+            folder, text, path_column="image_name", label_column="tags", label_separator=" "
+        )
+        assert labels_of(index)["001.png"] == {"agriculture", "clear", "primary"}
+
+    def test_a_word_for_nothing_between_bars(self, folder: Path) -> None:
+        text = (
+            "Image Index,Finding Labels,Patient Age\n000.png,Edema|Mass,58\n001.png,No Finding,9\n"
+        )
+        index = read(
+            folder, text, path_column="Image Index", label_column="Finding Labels",
+            target="labels", label_separator="|", no_label="No Finding",
+        )  # fmt: skip
+        assert labels_of(index) == {"000.png": {"Edema", "Mass"}, "001.png": set()}
+
+    def test_columns_of_one_and_minus_one_behind_a_mark_and_with_spaces(self, folder: Path) -> None:
+        text = "\ufeffimage_id, Bald , Young\n000.png, 1 ,-1\n001.png,-1,1\n"
+        settings: dict[str, Any] = {"path_column": "image_id", "label_columns": ("*",)}
+        with pytest.raises(DatasetError, match="neither 0 nor 1") as caught:
+            read(folder, text, **settings)
+        assert "'-1' in line 2" in caught.value.received
+        assert "dataset.label_values" in (caught.value.next_step or "")
+        index = read(folder, text, **settings, label_values=(-1, 1))
+        assert labels_of(index) == {"000.png": {"Bald"}, "001.png": {"Young"}}
+
+    def test_columns_of_zero_and_one_in_quotes_and_as_words(self, folder: Path) -> None:
+        text = 'path;"is_cat";is_dog;split\n"000.png";"1";False;train\n001.png;0.0;TRUE;train\n'
+        index = read(folder, text, label_columns=("is_*",))
+        assert labels_of(index) == {"000.png": {"is_cat"}, "001.png": {"is_dog"}}
+
+    def test_one_label_a_line_is_merged_where_asked(self, folder: Path) -> None:
+        text = "path,labels\n000.png,cat\n000.png,dog\n001.png,cat\n"
+        index = read(folder, text, repeated_paths="merge")
+        assert labels_of(index) == {"000.png": {"cat", "dog"}, "001.png": {"cat"}}
+
+    @pytest.mark.parametrize(
+        ("text", "settings", "says"),
+        [
+            ("path,labels\n000.png,cat|dog\n", {}, ("'cat|dog' in row 2", "label_separator=|")),
+            ("path,labels\n000.png,cat\n", {}, ("'cat' in row 2", "dataset.target=class")),
+            ("path,labels\n000.png,a b;c\n", {"label_separator": ","}, ("row 2", "separator=;")),
+            ("path,labels\n000.png,\"['a', 'b']\"\n", {}, ("line 2", "label_separator")),
+            ("path,label,labels\n000.png,a,b\n", {}, ("label, labels", "dataset.target=")),
+            ("path,cat\n000.png,2\n", {"label_columns": ("cat",)}, ("'2' in line 2", "values")),
+            ("path,cat\n000.png,1\n", {"label_columns": ("dog*",)}, ("path, cat", "label_columns")),
+            (
+                "path,cat\n000.png,1\n",
+                {"label_columns": ("cat",), "target": "number"},
+                ("label_columns, dataset.target=number", "leave one out"),
+            ),
+        ],
+    )
+    def test_what_may_be_meant_otherwise_is_refused_with_row_and_option(
+        self, folder: Path, text: str, settings: dict[str, Any], says: tuple[str, str]
+    ) -> None:
+        with pytest.raises(DatasetError) as caught:
+            read(folder, text, **settings)
+        assert says[0] in caught.value.received
+        assert says[1] in (caught.value.next_step or "")
+
+    def test_an_image_of_which_a_column_says_nothing_is_left_out(self, folder: Path) -> None:
+        index = read(folder, "path,a,b\n000.png,1,0\n001.png,,1\n", label_columns=("a", "b"))
+        (problem,) = index.left_out
+        assert (problem.path, "001.png: nothing in a" in problem.reason) == ("m.csv line 3", True)
+
+    def test_a_label_that_is_always_on_gets_a_warning(self, folder: Path) -> None:
+        index = read(folder, "path,labels\n000.png,a;b\n001.png,a\n")
+        assert any(p.path == "a" and "all train images" in p.reason for p in index.problems)
+
+    def test_a_folder_has_no_labels(self, folder: Path) -> None:
+        with pytest.raises(DatasetError, match="only for manifests"):
+            build_index(DatasetConfig(images=folder, target="labels"))
+
+
+class TestNumbers:
+    def test_columns_that_are_named_are_numbers(self, folder: Path) -> None:
+        text = "path,age,price\n000.png,26,-1.5e3\n001.png, 7 ,1e9\n002.png,,3\n"
+        index = read(folder, text, target_columns=("price", "age"))
+        assert index.class_names == ("price", "age")
+        assert numbers_of(index) == {"000.png": (-1500.0, 26.0), "001.png": (1e9, 7.0)}
+        assert "002.png: no number in age" in index.left_out[0].reason
+        assert "2 numbers (price, age)" in index.summary_lines()[0]
+
+    @pytest.mark.parametrize("cell", ["NaN", "inf", "-Infinity", "12 kg", "n/a", '"3,5"', "1_000",
+                                      "€5", "1e400", "true"])  # fmt: skip
+    def test_what_is_no_finite_number_is_refused_with_its_row(
+        self, folder: Path, cell: str
+    ) -> None:
+        with pytest.raises(DatasetError, match="not a finite number") as caught:
+            read(folder, f"path,age\n000.png,1\n001.png,{cell}\n", target_columns=("age",))
+        assert "line 3" in caught.value.received
+        assert "dataset.target_columns" in (caught.value.next_step or "")
+
+    def test_500_different_decimals_are_no_classes(self, tmp_path: Path) -> None:
+        names = write_images(tmp_path, 40)
+        lines = [f"{name},{number + 0.25}" for number, name in enumerate(names)]
+        with pytest.raises(DatasetError, match="too many different") as caught:
+            read(tmp_path, "path,label\n" + "\n".join(lines))
+        assert "0.25 in row 2" in caught.value.received
+        assert "dataset.target_columns=[label]" in (caught.value.next_step or "")
+        assert read(tmp_path, "path,label\n" + "\n".join(lines), target="class").kind == "class"
+
+    def test_numbers_need_columns(self, folder: Path) -> None:
+        with pytest.raises(DatasetError, match="needs the columns"):
+            read(folder, "path,label\n000.png,1\n", target="number")
+
+    def test_the_same_bytes_with_two_numbers_are_left_out(self, folder: Path) -> None:
+        (folder / "copy.png").write_bytes((folder / "000.png").read_bytes())
+        text = "path,age\n000.png,1\ncopy.png,2\n001.png,3\n"
+        index = read(folder, text, target_columns=("age",))
+        assert [row.path for row in index.rows] == ["001.png"]
+
+
+def test_parquet_says_the_same(folder: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "path": ["000.png", "001.png", "002.png"],
+            "labels": [["a", "b"], [], ["b"]],
+            "a": [True, False, True],
+            "age": [1.5, 2.0, None],
+        }
+    )
+    pq.write_table(table, folder / "m.parquet")
+    told: dict[str, Any] = {
+        "images": folder / "m.parquet", "val_fraction": 0.0, "test_fraction": 0.0,
+    }  # fmt: skip
+    listed = build_index(DatasetConfig(**told))
+    assert labels_of(listed) == {"000.png": {"a", "b"}, "001.png": set(), "002.png": {"b"}}
+    flags = build_index(DatasetConfig(**told, label_columns=("a",)))
+    assert labels_of(flags)["001.png"] == set()
+    numbers = build_index(DatasetConfig(**told, target_columns=("age",)))
+    assert numbers_of(numbers) == {"000.png": (1.5,), "001.png": (2.0,)}
+
+
+class TestSplits:
+    def manifest(self, names: list[str], seed: int = 0) -> str:
+        rng = np.random.default_rng(seed)
+        lines = [
+            f"{name},{'rare;' if number % 20 == 0 else ''}{'odd' if number % 2 else ';'},"
+            f"{rng.lognormal():.4f}"
+            for number, name in enumerate(names)
+        ]
+        rng.shuffle(lines)
+        return "path,labels,size\n" + "\n".join(lines)
+
+    def test_each_label_and_each_tenth_keep_their_share(self, tmp_path: Path) -> None:
+        text = self.manifest(write_images(tmp_path, 200))
+        shares = {"val_fraction": 0.2, "test_fraction": 0.2}
+        index = read(tmp_path, text, **shares)
+        assert index.split_sizes == {"train": 120, "val": 40, "test": 40}
+        rare = index.class_names.index("rare")
+        assert [counts[rare] for counts in index.split_counts.values()] == [6, 2, 2]
+        numbers = read(tmp_path, text, **shares, target_columns=("size",))
+        sizes = np.array([row.values[0] for row in numbers.rows])
+        edges = np.quantile(sizes, np.linspace(0, 1, 11)[1:-1])
+        for split in ("val", "test"):
+            own = [row.values[0] for row in numbers.rows if row.split == split]
+            assert np.bincount(np.searchsorted(edges, own), minlength=10).tolist() == [4] * 10
+
+    def test_neither_order_nor_names_decide_and_copies_stay_together(self, tmp_path: Path) -> None:
+        names = write_images(tmp_path, 60)
+        (tmp_path / "copy.png").write_bytes((tmp_path / names[0]).read_bytes())
+        text = self.manifest(names)
+        first_line = next(line for line in text.split("\n") if line.startswith(names[0]))
+        text += f"\ncopy.png,{first_line.partition(',')[2]}\n"
+        shares = {"val_fraction": 0.2, "test_fraction": 0.2}
+        for columns in ((), ("size",)):
+            first = read(tmp_path, text, **shares, target_columns=columns)
+            header, *lines = text.strip().split("\n")
+            turned = "\n".join([header, *reversed(lines)])
+            second = read(tmp_path, turned, **shares, target_columns=columns)
+            assert {row.path: row.split for row in first.rows} == {
+                row.path: row.split for row in second.rows
+            }
+            splits = {row.split for row in first.rows if row.path in ("copy.png", names[0])}
+            assert len(splits) == 1
+
+
+def test_the_index_of_labels_and_numbers_reads_back(folder: Path) -> None:
+    text = "path,labels,age\n000.png,a;b,1\n001.png,,2\n"
+    for columns in ((), ("age",)):
+        index = read(folder, text, target_columns=columns)
+        assert DatasetIndex.from_json(index.to_json()) == index
+
+
+def test_the_index_of_classes_is_written_as_before(folder: Path) -> None:
+    index = read(folder, "path,label\n000.png,a\n001.png,b\n")
+    told = json.loads(index.to_json())
+    assert "kind" not in told
+    assert [len(row) for row in told["rows"]] == [7, 7]

@@ -1,0 +1,146 @@
+"""Each command on each kind of target: it works, or one line says why not."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from headstart.cli import app
+from headstart.config import (
+    AuditConfig,
+    CompareConfig,
+    RankConfig,
+    RetrainConfig,
+    TransferabilityConfig,
+    build_config,
+)
+from headstart.errors import ConfigError
+from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.support import WHY_NOT, refuse_unsupported
+from tests.pipeline import COLOURS, SIDE, Pipeline, statuses
+
+NUMBERS = ("dataset.target_columns=[redness, size]",)
+NUM_IMAGES = 60
+
+
+def write_manifest(folder: Path) -> Path:
+    """Write images with patches of colours, and how red they are."""
+    rng = np.random.default_rng(0)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "labels", "redness", "size"])
+        for number in range(NUM_IMAGES):
+            pixels = np.full((SIDE, SIDE, 3), 60.0)
+            has = rng.integers(0, 2, len(COLOURS)).astype(bool)
+            for place, colour in enumerate(COLOURS.values()):
+                if has[place]:
+                    row, column = divmod(place, 2)
+                    pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = colour
+            pixels = np.clip(pixels + rng.normal(0, 8, pixels.shape), 0, 255)
+            name = f"{number:02}.png"
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+            names = [name for name, one in zip(COLOURS, has, strict=True) if one]
+            red = 1e4 * pixels[..., 0].mean()
+            writer.writerow([name, ";".join(names), f"{red:.1f}", int(has.sum())])
+    return folder / "manifest.csv"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    folder = tmp_path / "patches"
+    folder.mkdir()
+    return write_manifest(folder)
+
+
+def test_every_command_says_which_targets_it_takes() -> None:
+    group: Any = typer.main.get_command(app)
+    assert set(group.commands) == set(WHY_NOT)
+    for reasons in WHY_NOT.values():
+        assert set(reasons) <= set(TARGETS) - {"class"}
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"), [(name, kind) for name, kinds in WHY_NOT.items() for kind in kinds]
+)
+def test_what_is_not_taken_is_refused_in_one_line(command: str, kind: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_unsupported(command, kind)
+    assert f"`headstart {command}`" in caught.value.problem
+    assert "\n" not in str(caught.value.received)
+
+
+@pytest.mark.parametrize("settings", [(), NUMBERS], ids=["labels", "number"])
+def test_flows_that_are_of_classes_alone_refuse_before_they_compute(
+    manifest: Path, pipeline: Pipeline, settings: tuple[str, ...]
+) -> None:
+    from headstart.flows.audit import audit
+    from headstart.flows.compare import compare
+    from headstart.flows.rank import rank
+    from headstart.flows.retrain import retrain
+    from headstart.flows.transferability import transferability
+
+    flows = (
+        (audit, AuditConfig), (compare, CompareConfig), (rank, RankConfig),
+        (retrain, RetrainConfig), (transferability, TransferabilityConfig),
+    )  # fmt: skip
+    for flow, model in flows:
+        with pytest.raises(ConfigError, match="does not take targets"):
+            flow.fn(build_config(model, manifest, settings=settings), pipeline.store.root)
+    assert pipeline.num_passed() == 0
+
+
+def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
+    manifest: Path, pipeline: Pipeline
+) -> None:
+    from headstart.results import Run
+    from headstart.tasks.explanation.subject import load_subject
+    from headstart.tasks.export.judging import judge
+    from headstart.tasks.preview.plan import plan
+    from headstart.tasks.preview.why import explain
+    from headstart.tasks.store.artifacts import use_store
+
+    more = ("head.epochs=20", "dataset.val_fraction=0.4", "head.learning_rate=0.3")
+    labels = pipeline.run(*more, images=manifest)
+    numbers = pipeline.run(*more, *NUMBERS, images=manifest)
+    assert statuses(numbers) | {"head": "", "evaluation": "", "export": "", "dataset": ""} == {
+        "dataset": "", "views": "hit", "bottlenecks": "hit", "head": "", "evaluation": "",
+        "export": "",
+    }  # fmt: skip
+    assert labels.metrics["test"]["mean_average_precision"] > 0.5
+    assert {"f1_micro", "f1_macro", "hamming_loss", "subset_accuracy"} <= set(labels.metrics["val"])
+    assert {"mae", "rmse", "r2", "median_absolute_error"} <= set(numbers.metrics["test"])
+    assert numbers.metrics["val"]["mae"] < numbers.metrics["val"]["constant_mae"]
+
+    for summary in (labels, numbers):
+        folder = Path(summary.run_dir)
+        page = (folder / "report.html").read_text()
+        assert "nan" not in page.replace("data:image", "").split("base64")[0].casefold()
+        told = json.loads((folder / "metrics.json").read_text())
+        assert told.keys() - {"checksum"} == summary.metrics.keys()
+        judged = judge(folder, manifest)  # reads the columns that the model was trained on
+        figure = "mean_average_precision" if summary is labels else "mae"
+        assert getattr(judged.groups["test"], figure) == pytest.approx(
+            summary.metrics["test"][figure], rel=1e-3
+        )
+
+    picture = manifest.parent / "00.png"
+    said = Run.load(labels.run_dir).predict(picture)
+    assert set(said.labels) <= set(COLOURS)
+    number = Run.load(numbers.run_dir).predict(picture)
+    assert set(number.values) == {"redness", "size"}
+    assert 1e4 < number.value < 3e6  # in the unit of the manifest
+    low, high = number.interval
+    assert low < number.value < high
+
+    assert load_subject(Path(labels.run_dir)).class_names == tuple(sorted(COLOURS))
+    with pytest.raises(ConfigError, match="explain"):
+        load_subject(Path(numbers.run_dir))
+    with use_store(pipeline.store):
+        config = pipeline.config(*more, *NUMBERS, images=manifest)
+        assert {line.status for line in plan(config).stages} == {"hit"}
+        assert {reason.status for reason in explain(config)} == {"hit"}
