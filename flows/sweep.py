@@ -44,6 +44,7 @@ from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.sweeping.page import sweep_page
 from headstart.tasks.sweeping.stage import SweptHead
 from headstart.tasks.sweeping.stage import stage as sweep_stage
+from headstart.tasks.targets.support import refuse_unsupported
 
 SWEEP_PAGE, SWEEP_TABLE, BEST_FOLDER = "sweep.html", "sweep.csv", "best"
 
@@ -84,6 +85,7 @@ def _run(config: SweepConfig, folder: Path) -> SweepSummary:
     with collect_outcomes() as outcomes:
         check_names(config.backbone, config.views.image_size, config.bottlenecks)
         dataset = dataset_stage(config.dataset)
+        refuse_unsupported("sweep", dataset.kind)
         index = index_of(dataset)
         check_classes(index)
         make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)

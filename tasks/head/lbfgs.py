@@ -61,7 +61,7 @@ def solve_head(
         TrainingError: The labels cannot be trained on, or the features do not fit into memory.
     """
     started_s = time.perf_counter()
-    _check(train, val, num_classes)
+    train.target.check(train.labels, None if val is None else val.labels, num_classes)
     features, labels, images = _stacked(train)
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0).astype(np.float32)
@@ -89,16 +89,6 @@ def solve_head(
         else f"     penalty {penalty:g}: a class has one image, too few to compare penalties by"
     )
     return TrainedHead(head, (figures,), 1, stopped_early=False, penalty=penalty)
-
-
-def _check(train: LabelledRows, val: LabelledRows | None, num_classes: int) -> None:
-    if train.kind != "class":
-        raise TrainingError(
-            "head.solver=lbfgs solves for classes alone",
-            f"dataset.target={train.kind}",
-            "leave head.solver out: minibatch learns every kind of target",
-        )
-    train.target.check(train.labels, None if val is None else val.labels, num_classes)
 
 
 def _stacked(train: LabelledRows) -> tuple[Features, Labels, npt.NDArray[np.int64]]:

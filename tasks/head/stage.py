@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.config import HeadConfig, Split
+from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
@@ -59,6 +60,7 @@ def _head_key(features: Features, config: HeadConfig, log_dir: Path) -> dict[str
 def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: Path) -> Made:
     from headstart.tasks.head.training import train_head
 
+    _check_kind(features, config)
     rows = features.open(TRAINED_ON)
     if not config.is_trained:
         from headstart.tasks.head.few_shot import fit_head
@@ -78,6 +80,18 @@ def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: P
         rows["train"], rows.get("val"), config, num_classes, tail, log_dir, watchers=watchers()
     )
     return keep_training(folder, trained, num_classes, len(rows["train"]), log_dir, "val" in rows)
+
+
+def _check_kind(features: Features, config: HeadConfig) -> None:
+    """Refuse heads that only know classes."""
+    kind = features.target.kind
+    told = f"head.kind={config.kind}" if not config.is_trained else "head.solver=lbfgs"
+    if kind != "class" and (not config.is_trained or config.solver == "lbfgs"):
+        raise TrainingError(
+            f"{told} makes heads of classes alone",
+            f"dataset.target is {kind}",
+            "leave it out: head.kind linear, mlp and tail learn every kind of target",
+        )
 
 
 def _solve_head(

@@ -86,6 +86,8 @@ def propose_few_shot(features: Features, head: HeadManifest, config: HeadConfig)
     accuracy = head.history[head.best_epoch - 1].val_accuracy
     if not config.is_trained or accuracy is None:  # none where targets are no classes
         return ""
+    if features.target.kind != "class":
+        return ""
     if not few_images(index_of(features.dataset).split_counts["train"]):
         return ""
     rows = features.open(("train", "val"))

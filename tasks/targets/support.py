@@ -18,6 +18,7 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         (
             *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
             *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
+            *("search", "bench"),
         ),
         ALL,
     ),
@@ -48,6 +49,10 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         "number": "it reads folders of classes and the files of named data sets, no manifests",
     },
     "explain": {"number": "its heatmaps show what speaks for a class or a label"},
+    "sweep": {
+        "labels": "its heads, trained side by side, are of classes",
+        "number": "its heads, trained side by side, are of classes",
+    },
     "retrain": {"labels": _PROMOTING, "number": _PROMOTING},
     "promote": {"labels": f"{_PROMOTING}; --force", "number": f"{_PROMOTING}; --force"},
 }
