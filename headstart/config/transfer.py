@@ -143,7 +143,7 @@ class BottleneckConfig(Config):
     stored beyond the last digits, which the parity gate watches."""
     precision: Precision = "float32"
     """bfloat16: about twice as fast on processors that have it (OpenVINO must be installed);
-    activations are off by a few percent of their largest, and are kept apart from the others."""
+    activations are off by some percent, and are kept apart from the exact ones."""
     batch_size: int = Field(32, ge=1, le=4096)
     """Views a forward pass. Changes speed and memory, not what is stored."""
     num_parity_rows: int = Field(8, ge=1, le=10_000)

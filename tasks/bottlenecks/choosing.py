@@ -225,7 +225,7 @@ def _differs(outputs: Sequence[Any], expected: Sequence[Any], precision: Precisi
         found, right = np.asarray(output), np.asarray(live)
         if found.shape != right.shape:
             return f"gives other shapes than TensorFlow ({found.shape}, {right.shape})"
-        worst = float(differences(found, right, np.dtype(np.float32)).max())
+        worst = float(differences(found, right, np.dtype(np.float32), precision).max())
         if not worst <= tolerance:  # also where it is NaN
             return f"differs from TensorFlow by {worst:.2g} of an activation's row"
     return ""

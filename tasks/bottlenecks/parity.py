@@ -23,9 +23,12 @@ TOLERANCE = {"float16": 2e-3, "float32": 2e-4}
 """Largest difference allowed, as a share of the row's largest activation. Rounding to float16
 is off by 2**-11 (5e-4) at most; the rest is for float32 sums in another order."""
 
-BFLOAT16_TOLERANCE = 5e-2
-"""The same where activations are computed in bfloat16, which rounds each layer's by 2**-8 (4e-3)
-of themselves."""
+BFLOAT16_TOLERANCE = 0.15
+"""Largest length (root of the sum of squares) of the difference that bfloat16 may make to a row, as
+a share of the row's own. It rounds each layer's activations by 2**-8 (4e-3) of themselves, and
+single activations come out far off, up to a fifth of the largest; rows as a whole do not. Of 100
+photos in EfficientNet-Lite0, with bfloat16 emulated, it was 0.029 (median) to 0.063; another
+photo's row was 0.49 away and more."""
 
 TINY = np.finfo(np.float32).tiny
 """Stands in for the largest activation where all are zero."""
@@ -42,7 +45,10 @@ def tolerance_of(dtype: str, precision: Precision) -> float:
 
 
 def differences(
-    found: npt.NDArray[Any], live: npt.NDArray[np.float32], dtype: np.dtype[Any]
+    found: npt.NDArray[Any],
+    live: npt.NDArray[np.float32],
+    dtype: np.dtype[Any],
+    precision: Precision = "float32",
 ) -> npt.NDArray[np.float32]:
     """Return each row's largest difference, as a share of its largest activation.
 
@@ -50,11 +56,18 @@ def differences(
         found: [n, ...], to be judged.
         live: float32 [n, ...], what they should be.
         dtype: Storage type of the activations.
+        precision: Of the arithmetic; of bfloat16's rows, the length of the difference as a share
+            of the row's is returned.
 
     Returns:
         float32 [n]; NaN where a row holds one.
     """
     axes = tuple(range(1, found.ndim))
+    if precision != "float32":
+        error = np.sqrt(np.square(found - live, dtype=np.float64).sum(axis=axes))
+        length = np.sqrt(np.square(live, dtype=np.float64).sum(axis=axes))
+        share: npt.NDArray[np.float32] = (error / np.maximum(length, TINY)).astype(np.float32)
+        return share
     difference = np.abs(found.astype(np.float32) - live).max(axis=axes)
     largest = np.abs(live).max(axis=axes)
     # Below its smallest normal number a type's steps, and so its rounding, shrink no further:
@@ -107,12 +120,14 @@ def check_parity(
     worst = 0.0
     for (cut, collection), live in zip(collections.items(), outputs, strict=True):
         stored = collection.select(sample.row_ids).gather(range(len(sample.row_ids)))
-        relative = differences(stored, live.numpy(), collection.dtype)
+        relative = differences(stored, live.numpy(), collection.dtype, precision)
         worst = max(worst, float(relative.max()))
         tolerance = tolerance_of(collection.dtype.name, precision)
+        measure = "largest activation" if precision == "float32" else "length"
         if not relative.max() <= tolerance:  # also where it is NaN
             row = int(np.argmax(relative))
-            if _rounds_too_much(live.numpy()[row], collection.dtype, tolerance):
+            exact, right = precision == "float32", live.numpy()[row]
+            if exact and _rounds_too_much(right, collection.dtype, tolerance):
                 raise BackboneError(
                     f"activations at {cut} cannot be stored as {collection.dtype} within "
                     f"{tolerance:g} of their largest",
@@ -123,7 +138,7 @@ def check_parity(
                 )
             raise BackboneError(
                 f"a stored bottleneck at {cut} differs from what the backbone computes by more "
-                f"than {tolerance:g} of its largest activation",
+                f"than {tolerance:g} of its {measure}",
                 f"{relative[row]:.3g} for image {sample.row_ids[row].image_digest}, "
                 f"view {sample.row_ids[row].view}, rows {collection.digest[:12]}",
                 "`headstart cache verify` checks the shards; if they are whole, please report "
