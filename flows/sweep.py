@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
 
 from headstart.config import SweepConfig, TransferConfig
 from headstart.config.sweep import swept_fields, swept_heads
@@ -22,7 +24,7 @@ from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
-from headstart.tasks.finetuning.page import write_page
+from headstart.tasks.finetuning.page import markdown_page, write_page
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.spreading import use_spreading
@@ -102,7 +104,10 @@ def _run(config: SweepConfig, folder: Path) -> SweepSummary:
     write_judged(folder, evaluation, index.class_names, index)
     summary = finish_run(folder, report, swept, evaluation, export, outcomes, started_s)
     publish("sweep", report, summary)
-    page = write_page(folder / SWEEP_PAGE, sweep_page(f"Sweep · {report.title}", swept))
+    about = sweep_page(f"Sweep · {report.title}", swept)
+    page = write_page(folder / SWEEP_PAGE, about)
+    if FlowRunContext.get() is not None:
+        create_markdown_artifact(markdown_page(about), key="sweep-heads", description=about.title)
     rows = [{**line.settings, **line.model_dump()} for line in swept.swept]
     columns = ("number", *swept_fields(config), "loss", "accuracy", "best_epoch", "num_epochs")
     write_csv(folder / SWEEP_TABLE, rows, columns)

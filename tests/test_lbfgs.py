@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from headstart.config import HeadConfig
 from headstart.errors import ConfigError, TrainingError
@@ -32,11 +31,13 @@ def noisy_rows(
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
-def test_the_head_is_the_optimum_on_standardised_features(tmp_path: Path, num_classes: int) -> None:
+def test_the_head_is_the_optimum_on_scaled_features(tmp_path: Path, num_classes: int) -> None:
     rows = noisy_rows(tmp_path, num_classes, noise=1.0)
     solved = solve_head(rows, rows, CONFIG, num_classes, tmp_path / "log")
     values = rows.gather(np.arange(60), 0)
-    scaled = StandardScaler().fit_transform(values.astype(np.float64))
+    centred = (values - values.mean(axis=0)).astype(np.float64)
+    scaled = centred / np.sqrt(centred.std(axis=0))
+    scaled /= np.sqrt((scaled**2).mean())
     peer = LogisticRegression(C=1 / (60 * solved.penalty), tol=1e-8, max_iter=1000)
     expected = peer.fit(scaled, rows.labels).predict_proba(scaled)
     logits = predict_logits(solved.model, rows).astype(np.float64)
@@ -83,7 +84,8 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 
 def test_the_key_has_what_each_solver_reads() -> None:
     assert settings_in_effect(CONFIG) == {
-        "kind": "linear", "solver": "lbfgs", "class_weights": "none", "seed": 0,
+        "kind": "linear", "solver": "lbfgs", "scaling": "pareto", "class_weights": "none",
+        "seed": 0,
     }  # fmt: skip
     assert "solver" not in settings_in_effect(HeadConfig())  # keys of old heads stay
 

@@ -20,7 +20,11 @@ def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[
     """
     if isinstance(config, HeadConfig):
         if config.solver == "lbfgs":
-            return {"kind": config.kind, **config.model_dump(mode="json", include=SOLVED_BY)}
+            return {
+                "kind": config.kind,
+                "scaling": "pareto",
+                **config.model_dump(mode="json", include=SOLVED_BY),
+            }
         if config.kind == "nearest_mean":
             return {"kind": config.kind}
         if config.kind == "knn":

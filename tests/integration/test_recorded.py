@@ -26,6 +26,7 @@ from headstart.config import (
     FinetuneConfig,
     ScratchConfig,
     SpreadConfig,
+    SweepConfig,
     TransferabilityConfig,
     build_config,
 )
@@ -34,6 +35,7 @@ from headstart.flows.compare import compare
 from headstart.flows.diagnosis import diagnose_failure, flight_recorder
 from headstart.flows.finetune import finetune
 from headstart.flows.scratch import scratch
+from headstart.flows.sweep import sweep
 from headstart.flows.transfer import transfer
 from headstart.flows.transferability import transferability
 from headstart.tasks.evaluation.report import data_uri
@@ -141,6 +143,12 @@ def test_a_run_leaves_its_report_and_tables(finished: Pipeline) -> None:
     ("training", "model", "settings", "left"),
     [
         (finetune, FinetuneConfig, (*QUICK, *LADDER), {"ladder", "report", "classes", "stages"}),
+        (
+            sweep,
+            SweepConfig,
+            (*QUICK, "search.grid={head.dropout: [0.0, 0.5]}"),
+            {"heads", "report", "classes", "stages"},
+        ),
         (compare, CompareConfig, (*STUDY, "block_cut=second", "seeds=[0]"), {"report", "stages"}),
         (
             transferability,
@@ -149,7 +157,7 @@ def test_a_run_leaves_its_report_and_tables(finished: Pipeline) -> None:
             {"report", "stages"},
         ),
     ],
-    ids=["finetune", "compare", "transferability"],
+    ids=["finetune", "sweep", "compare", "transferability"],
 )
 def test_what_trains_more_than_heads_is_recorded_and_found_again(
     pipeline: Pipeline, training: Any, model: Any, settings: tuple[str, ...], left: set[str]
