@@ -50,6 +50,9 @@ def run(
     hang_s: Annotated[
         float, typer.Option(min=1.0, help="Seconds without a step until stacks are shown.")
     ] = 300.0,
+    log_dir: Annotated[
+        Path | None, typer.Option(help="Write gradients, updates and dead units for TensorBoard.")
+    ] = None,
     keep_dump: Annotated[
         Path | None, typer.Option(help="A new folder in which to keep the dump.")
     ] = None,
@@ -78,6 +81,7 @@ def run(
             limit_s=limit_s,
             hang_s=hang_s,
             announce=lambda text: typer.echo(f"headstart: {text}", err=True),
+            log_dir=log_dir,
             keep_dump=keep_dump,
             dump_mode=mode,
             cap_bytes=cap_mib * MEBIBYTE,

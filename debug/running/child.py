@@ -54,6 +54,7 @@ class RunSpec:
         dump_mode: Its tensor mode.
         is_module: Whether ``script`` is a module's name.
         hang_s: Seconds without a step after which the stacks of all threads are shown.
+        log_dir: Where curves of each ``fit`` go, for TensorBoard; None writes none.
     """
 
     script: str
@@ -64,6 +65,7 @@ class RunSpec:
     dump_mode: str = "CONCISE_HEALTH"
     is_module: bool = False
     hang_s: float = 300.0
+    log_dir: str | None = None
 
 
 @dataclass
@@ -160,7 +162,8 @@ class _Session:
         """Patch TensorFlow once it is imported, and Keras where TensorFlow imported it."""
         from headstart.debug.running.watch import Watch
 
-        self.watch = Watch(with_rules=self.spec.stage == "watch")
+        log_dir = None if self.spec.log_dir is None else Path(self.spec.log_dir)
+        self.watch = Watch(with_rules=self.spec.stage == "watch", log_dir=log_dir)
         self.watch.arm_tensorflow()
         if self.spec.stage != "watch":
             _turn_xla_off()

@@ -99,6 +99,7 @@ class Ladder:
         is_module: Whether ``script`` is a module's name.
         hang_s: Seconds without a step after which stacks are shown.
         announce: Tells the user before the script is run again.
+        log_dir: Where curves of each ``fit`` go; None writes none.
         stages: The rungs climbed so far.
         dropped: What the dump lacks.
         stopped: Why a run was stopped from outside.
@@ -114,6 +115,7 @@ class Ladder:
     is_module: bool = False
     hang_s: float = DEFAULT_HANG_S
     announce: Callable[[str], None] = lambda text: None
+    log_dir: Path | None = None
     stages: list[Stage] = field(default_factory=list)
     dropped: str = ""
     stopped: str = ""
@@ -208,6 +210,7 @@ class Ladder:
             dump_mode=self.dump_mode,
             is_module=self.is_module,
             hang_s=self.hang_s,
+            log_dir=str(self.log_dir.resolve()) if self.log_dir and stage == "watch" else None,
         )
         ended = self.launch(spec, self.cap_bytes)
         self.dropped = self.dropped or ended.dropped
@@ -366,6 +369,7 @@ def run_script(
     limit_s: float | None = None,
     hang_s: float = DEFAULT_HANG_S,
     announce: Callable[[str], None] = lambda text: None,
+    log_dir: Path | None = None,
     keep_dump: Path | None = None,
     dump_mode: str = "CONCISE_HEALTH",
     cap_bytes: int = DEFAULT_CAP_BYTES,
@@ -382,6 +386,7 @@ def run_script(
         limit_s: Seconds after which a run is stopped; what is known until then is told.
         hang_s: Seconds without a step after which the stacks of all threads are shown.
         announce: Tells the user before the script is run again.
+        log_dir: Where curves of each ``fit`` go, for TensorBoard; None writes none.
         keep_dump: A new or empty folder for the outcomes and the dump; None keeps nothing.
         dump_mode: Tensor mode of the dump.
         cap_bytes: Most that the dump may take on disk; bytes.
@@ -404,7 +409,8 @@ def run_script(
         folder.mkdir(parents=True, exist_ok=True)
         launch = subprocess_launcher(output, limit_s)
         ladder = Ladder(
-            program, arguments, folder, launch, dump_mode, cap_bytes, is_module, hang_s, announce
-        )
+            program, arguments, folder, launch, dump_mode, cap_bytes, is_module, hang_s, announce,
+            log_dir,
+        )  # fmt: skip
         result = ladder.climb()
     return result if keep_dump else replace(result, dump_folder=None)

@@ -15,6 +15,7 @@ import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import OwnTraining, watch_models
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
+from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
 from headstart.debug.symptoms.retraces import RetraceCounter
@@ -81,10 +83,12 @@ class Watch:
 
     Args:
         with_rules: Whether Keras training is judged by the symptom rules.
+        log_dir: Where curves of each ``fit`` go, for TensorBoard; None writes none.
     """
 
-    def __init__(self, with_rules: bool) -> None:
+    def __init__(self, with_rules: bool, log_dir: Path | None = None) -> None:
         self.with_rules = with_rules
+        self.log_dir = log_dir
         self.sign: Sign | None = None
         self._graphs: list[weakref.ref[Any]] = []
         self.losses: dict[str, list[float]] = defaultdict(list)
@@ -369,6 +373,9 @@ class Watch:
         symptoms = worth_telling(rules.diagnoses) if rules is not None else []
         trace = rules.trace if rules is not None else None
         batches = rules.batches if rules is not None else []
+        if self.log_dir is not None and trace is not None:
+            with harmless("the curves"):
+                write_curves(trace, self.log_dir / f"fit-{watched.fits}")
         judged = judge_fit(model, given, trace, batches, symptoms, is_broken)
         placed = [at_layer(one, model) for one in judged.found]
         number = number_of(model)

@@ -5,8 +5,11 @@ import math
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from headstart.debug.symptoms.callback import SymptomRules, judge
+from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.trace import LayerActivity, Probe, StepSample, TrainingTrace
 
 SPARSE = "sparse_categorical_crossentropy"
@@ -250,3 +253,22 @@ def test_a_long_training_is_judged_ever_more_seldom(monkeypatch):
     for epoch in range(20):
         rules.on_epoch_end(epoch, {"loss": 1.0})
     assert said == [1, 2, 4, 8, 16]
+
+
+def test_what_was_measured_is_written_as_curves(tmp_path):
+    probes = [
+        Probe(step=3, num_rows=64, activities=(LayerActivity("net/first", "relu", 0.5, 0.0),))
+    ]
+    write_curves(run_of([2.0, 1.0], samples=[sample(step=1)], probes=probes), tmp_path)
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    last = {
+        tag: (
+            events.Tensors(tag)[-1].step,
+            float(make_ndarray(events.Tensors(tag)[-1].tensor_proto)),
+        )
+        for tag in events.Tags()["tensors"]
+    }
+    assert last["step_loss"] == (1, 1.0)
+    assert last["dead_share/net/first"] == (3, 0.5)
+    assert last["gradient_norm/net/last/kernel"] == (1, pytest.approx(0.1))
+    assert last["update_ratio/net/middle/kernel"] == (1, pytest.approx(1e-3))
