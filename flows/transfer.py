@@ -28,6 +28,7 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import collect_outcomes
 from headstart.tasks.runs.judged_images import write_judged
+from headstart.tasks.runs.projector import write_projector
 from headstart.tasks.runs.run_folder import (
     LEFT_OUT_FILE,
     RunSummary,
@@ -92,5 +93,8 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
     write_judged(folder, evaluation, index_of(dataset).class_names, index_of(dataset))
     summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)
+    if config.show.num_projected:
+        write_projector(log_dir, features, config.show.num_projected)
+        reporter().note(f"     {tensorboard_command(folder)}, then Projector")
     publish("transfer", report, summary)
     return summary

@@ -30,8 +30,11 @@ from headstart.commands.options import (
 from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
+NUM_PROJECTED = 1000
+"""What the projector shows fluently, and a sprite of 1,536 pixels a side."""
 
 # So that `plan` and `why` take the line of a `train`, word for word.
+NotProjected = Annotated[bool, typer.Option("--projector", hidden=True)]
 NotWritten = Annotated[Path | None, typer.Option("--out", hidden=True)]
 NotReplaced = Annotated[bool, typer.Option("--overwrite", hidden=True)]
 NotRecorded = Annotated[bool, typer.Option("--record", hidden=True)]
@@ -49,6 +52,14 @@ def train(
     exclude: Exclude = None,
     runner: Runner = None,
     workers: Workers = None,
+    projector: Annotated[
+        bool,
+        typer.Option(
+            "--projector",
+            metavar="",
+            help="Lay the bottlenecks of 1,000 images out for TensorBoard's projector.",
+        ),
+    ] = False,
     out: Out = None,
     overwrite: Overwrite = False,
     store: StoreFolder = None,
@@ -57,7 +68,8 @@ def train(
 ) -> None:
     """Train, evaluate and export a classifier."""
     spread = {"spread.runner": runner, "spread.num_workers": workers}
-    more = {**spread, "dataset.exclude": exclude}
+    shown = {"show.num_projected": NUM_PROJECTED if projector else None}
+    more = {**spread, **shown, "dataset.exclude": exclude}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
     _run(run_config, store, out, record, as_json, overwrite)
 
@@ -92,6 +104,7 @@ def plan(
     exclude: Exclude = None,
     runner: Runner = None,
     workers: Workers = None,
+    projector: NotProjected = False,
     out: NotWritten = None,
     overwrite: NotReplaced = False,
     store: StoreFolder = None,
@@ -131,6 +144,7 @@ def why(
     exclude: Exclude = None,
     runner: Runner = None,
     workers: Workers = None,
+    projector: NotProjected = False,
     out: NotWritten = None,
     overwrite: NotReplaced = False,
     store: StoreFolder = None,

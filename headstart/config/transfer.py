@@ -262,6 +262,14 @@ class ExportConfig(Config):
     """Images on which each exported file must give the pipeline's own predictions."""
 
 
+class ShowConfig(Config):
+    """What a run shows besides its report; it decides no result."""
+
+    num_projected: int = Field(0, ge=0, le=4096)
+    """Images whose bottlenecks are laid out for TensorBoard's projector, with class, file and
+    thumbnail; none where 0."""
+
+
 class TransferConfig(Config):
     """Everything that `headstart train` and the transfer flow can be told."""
 
@@ -273,3 +281,4 @@ class TransferConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
     spread: SpreadConfig = SpreadConfig()
+    show: ShowConfig = ShowConfig()

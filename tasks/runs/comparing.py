@@ -18,7 +18,7 @@ SIGNIFICANT_P = 0.05
 """The usual level."""
 FIGURES = ("accuracy", "macro_f1", "loss", "ece", "num_images")
 """Figures of a split that are laid side by side."""
-WITHOUT_EFFECT = ("spread",)
+WITHOUT_EFFECT = ("spread", "show")
 """Sections of a configuration that say who computes, not what."""
 
 
