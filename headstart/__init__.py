@@ -5,6 +5,7 @@
 >>> run.predict("x.jpg").label
 """
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ if not (_here / "flows").exists():
     # A checkout, found because the working folder is first on the path (Prefect puts it there,
     # `python -m` too), where it hides an installed package: flows, tasks and debug lie beside.
     __path__.append(str(_here.parent))
+if "ipykernel" in sys.modules:  # a notebook, which shows what TensorFlow says at its import
+    from headstart.tasks.running.tensorflow import quieten_imports
+
+    quieten_imports()
 
 __version__ = "0.1.0"
 

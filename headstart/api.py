@@ -16,8 +16,9 @@ from headstart.config import (
     TransferConfig,
     build_config,
 )
+from headstart.live_block import make_reporter
 from headstart.results import Bottlenecks, Run, SplitBottlenecks
-from headstart.tasks.progress import Reporter, use_reporter
+from headstart.tasks.progress import use_reporter
 
 
 def train(
@@ -357,7 +358,7 @@ def bottlenecks(
         stages = [outcome.model_dump(mode="json") for outcome in outcomes]
         return Bottlenecks(splits, list(dataset.class_names), stages)
 
-    with use_store(open_store(Path(store) if store else None)), use_reporter(Reporter()):
+    with use_store(open_store(Path(store) if store else None)), use_reporter(make_reporter()):
         return mending_damage(work)
 
 
@@ -395,7 +396,7 @@ def _flow(
     folder = Path(out) if out else None
     if not overwrite:
         refuse_overwriting(folder)
-    return run_flow(name, config, Path(store) if store else None, folder, record, Reporter())
+    return run_flow(name, config, Path(store) if store else None, folder, record, make_reporter())
 
 
 def _run_of(summary: Any) -> Run:

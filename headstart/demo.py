@@ -11,14 +11,15 @@ SCALE = 4
 """The digits are 8x8 pixels; they are written larger, so that a person can look at them."""
 
 
-def write_digits(folder: Path) -> Path:
+def write_digits(folder: str | Path, num_images: int | None = None) -> Path:
     """Write the digits as ``folder/<digit>/<number>.png``, where they are not there yet.
 
     Args:
         folder: Made where it does not exist.
+        num_images: How many of them; all where not given.
 
     Returns:
-        The folder: 1,797 images of 10 classes.
+        The folder: 1,797 images of 10 classes, or as many as were asked for.
 
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998; it
     comes with scikit-learn.
@@ -26,8 +27,10 @@ def write_digits(folder: Path) -> Path:
     from PIL import Image
     from sklearn.datasets import load_digits
 
+    folder = Path(folder)
     digits = load_digits()
-    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+    pairs = list(zip(digits.images, digits.target, strict=True))[:num_images]
+    for number, (pixels, label) in enumerate(pairs):
         path = folder / str(label) / f"{number:04}.png"
         if path.exists():
             continue

@@ -46,6 +46,13 @@ class HeadstartError(Exception):
             if text
         ]
 
+    def _render_traceback_(self) -> list[str]:
+        """Say in a notebook what went wrong, without the frames: IPython asks for this."""
+        return [
+            f"{type(self).__name__}: {self.problem}",
+            *(f"  {name}: {text}" for name, text in self.details()),
+        ]
+
     def to_dict(self) -> dict[str, str]:
         """Return the error as `--json` prints it."""
         parts = {"type": type(self).__name__, "problem": self.problem}
