@@ -53,10 +53,12 @@ def test_runs_are_listed_compared_and_sorted(two: Pipeline) -> None:
     assert compare_runs(newest, oldest).num_fixed == len(wrong)
     assert made.p_value == pytest.approx(min(1.0, 2 * 0.5 ** len(wrong)))
 
-    shown = call("runs", "--store", root)
-    assert shown.exit_code == 0
-    assert max(map(len, shown.output.splitlines())) <= 80
-    assert "net.keras" in shown.output
+    for width in (60, 80, 120):
+        shown = CliRunner().invoke(app, ["runs", "--store", str(root)], env={"COLUMNS": str(width)})
+        assert shown.exit_code == 0
+        assert max(map(len, shown.output.splitlines())) <= width
+        assert "net.keras" in shown.output
+        assert ("mine" in shown.output) == (width == 120)
     as_json = json.loads(call("runs", "--store", root, "--json").output)
     assert [run["name"] for run in as_json["runs"]] == ["mine", oldest.name]
     told = call("runs", "compare", "2", "1", "--store", root)

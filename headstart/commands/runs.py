@@ -1,6 +1,6 @@
 """Commands about finished runs: runs, runs compare."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+NARROW = 72
+"""Columns of a terminal below which cuts and seconds are left out."""
 WIDE = 110
 """Columns of a terminal on which each run's name is shown too."""
 MAX_CHANGED = 20
@@ -81,30 +83,34 @@ def _print_runs(lines: "list[tuple[int, RunLine]]") -> None:
     console = plain_console()
     wide = console.width >= WIDE
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("#", justify="right", no_wrap=True)
-    for title in ("data", "backbone", "cut", "head"):
-        table.add_column(title, overflow="fold")
-    table.add_column("accuracy")
-    table.add_column("s", justify="right", no_wrap=True)
-    table.add_column("when", no_wrap=True)
-    if wide:
-        table.add_column("run", overflow="fold")
-    for number, line in lines:
-        table.add_row(
-            str(number),
-            line.data,
-            line.backbone,
-            line.cut,
-            line.head,
-            line.accuracy_text if line.status == "finished" else line.status,
-            "" if line.seconds is None else f"{line.seconds:,.0f}",
-            f"{line.when:%Y-%m-%d %H:%M}" if wide else f"{line.when:%m-%d %H:%M}",
-            *([line.name] if wide else []),
-        )
+    shown = [_cells(number, line, wide) for number, line in lines]
+    left_out = {"run"} if console.width >= NARROW else {"run", "cut", "s"}
+    for title in (title for title in shown[0] if wide or title not in left_out):
+        right, fixed = title in ("#", "s"), title in ("#", "s", "when")
+        justify: Literal["right", "left"] = "right" if right else "left"
+        fold: Literal["ellipsis", "fold"] = "ellipsis" if title == "accuracy" else "fold"
+        table.add_column(title, justify=justify, no_wrap=fixed, overflow=fold)
+    for cells in shown:
+        table.add_row(*(text for title, text in cells.items() if wide or title not in left_out))
     console.print(table)
     for number, line in lines:
         if line.reason:
             console.print(f"{number}: {line.reason}", soft_wrap=True)
+
+
+def _cells(number: int, line: "RunLine", wide: bool) -> dict[str, str]:
+    """Write a run's line of the table, by the titles of its columns."""
+    return {
+        "#": str(number),
+        "data": line.data,
+        "backbone": line.backbone,
+        "cut": line.cut,
+        "head": line.head,
+        "accuracy": line.accuracy_text if line.status == "finished" else line.status,
+        "s": "" if line.seconds is None else f"{line.seconds:,.0f}",
+        "when": f"{line.when:%Y-%m-%d %H:%M}" if wide else f"{line.when:%m-%d %H:%M}",
+        "run": line.name,
+    }
 
 
 def _print_comparison(made: "RunComparison") -> None:

@@ -2,6 +2,14 @@
 
 from dataclasses import dataclass
 
+RATE_WIDTH = 12
+"""Characters of the table's last column, images/s, which narrow terminals do without."""
+
+
+def fitted(line: str, width: int) -> str:
+    """Return a line of the table, or its head, as far as it fits."""
+    return line if len(line) <= width else line[:-RATE_WIDTH]
+
 
 def header(metric: str) -> str:
     """Return the head of the table, whose lines `EpochFigures.line` gives."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from headstart.tasks.head.epochs import EpochFigures, header
+from headstart.tasks.head.epochs import EpochFigures, fitted, header
 from headstart.tasks.progress import Advance, reporter, watched_progress
 
 FOLDERS = ("train", "validation")
@@ -49,7 +49,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Show the table's header."""
-        self._reporter.note(header(self._metric))
+        self._reporter.note(fitted(header(self._metric), self._reporter.console.width))
         watched = watched_progress("training", self.params["epochs"], "epochs")
         self._advance = self._stack.enter_context(watched)
 
@@ -75,7 +75,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
             **self._other_figures(logs),
         )
         self.history.append(figures)
-        self._reporter.note(figures.line())
+        self._reporter.note(fitted(figures.line(), self._reporter.console.width))
         self._advance(1)
         self._write("train", figures.epoch, figures.train_loss, figures.train_figure)
         self._write("validation", figures.epoch, figures.val_loss, figures.val_figure)

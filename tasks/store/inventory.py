@@ -57,8 +57,12 @@ def _users(store: Store) -> dict[str, list[str]]:
     """List the runs, the newest first, that use each "kind/name"."""
     files = {path.stem: entries or () for path, entries in read_manifests(store)}
     users: dict[str, list[str]] = {}
-    found = sorted((store.root / "runs").glob("*/run.json"), key=lambda path: -modified_s(path))
-    for path in found:
+    runs = store.root / "runs"
+    found = [*runs.glob("*/run.json")]
+    with suppress(OSError, UnicodeDecodeError):  # those that --out has put elsewhere
+        listed = (runs / "elsewhere.txt").read_text(encoding="utf-8").splitlines()
+        found += [Path(line) / "run.json" for line in listed if line]
+    for path in sorted(found, key=lambda path: -modified_s(path)):
         with suppress(OSError, ValueError, KeyError, TypeError):
             for outcome in read_sealed(path)["stages"]:
                 used = {f"{outcome['name']}/{outcome['key']}"}
