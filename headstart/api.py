@@ -304,7 +304,7 @@ def search(
     wanted = _configure(TransferConfig, images, config, settings, named)
     single = isinstance(query, str | Path) and not Path(query).is_dir()
     listed = [query] if isinstance(query, str | Path) else list(query)
-    with use_reporter(Reporter()):
+    with use_reporter(make_reporter()):
         found = steps.run(wanted, [Path(one) for one in listed], k, Path(store) if store else None)
     return next(iter(found.values())) if single else found
 

@@ -94,13 +94,41 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         headstart.load(tmp_path)
 
 
+def test_the_calls_of_the_documentation_ask_for_what_they_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The flows have tests of their own: what is asked of them is looked at here.
+    page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[2].partition("```")[0]
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("headstart.api._run_of", lambda summary: summary)
+    monkeypatch.setattr(
+        "headstart.api._flow", lambda name, config, *_: asked.setdefault(name, config)
+    )
+    exec(code, {"headstart": headstart})
+    assert list(asked) == ["finetune", "scratch", "rank", "audit", "sweep", "compare"]
+    assert asked["finetune"].ladder.num_rungs == 1
+    assert asked["scratch"].training.budget_s == 600
+    assert asked["rank"].candidates.cuts == ("natural", "top")
+    assert asked["compare"].seeds == (0, 1, 2)
+    assert {Path(one.dataset.images) for one in asked.values()} == {Path("images")}
+
+
+def test_each_public_name_is_used_in_the_documentation_or_a_notebook() -> None:
+    root = Path(__file__).parent.parent
+    pages = [*(root / "docs").glob("*.md"), *(root / "examples").glob("*.ipynb")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    names = set(headstart.__all__) - {"Run", "Bottlenecks", "__version__"}  # what those return
+    assert [name for name in names if f"headstart.{name}(" not in text] == []
+
+
 # Keras says so of its own default wherever it is given a tf.data.Dataset.
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 def test_the_loop_of_the_documentation_trains_on_cached_bottlenecks(
     finished: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
-    code = page.split("```python\n")[2].partition("```")[0]
+    code = page.split("```python\n")[3].partition("```")[0]
     asked: list[tuple[Any, ...]] = []
     original = headstart.bottlenecks
 

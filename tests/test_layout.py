@@ -186,8 +186,10 @@ def test_private_names_of_tensorflow_are_used_in_two_modules() -> None:
     assert users == {"headstart.tasks.backbones.frozen_graph", "headstart.debug.internals"}
 
 
-def test_the_readmes_map_names_every_room() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("the code is laid out")[2]
+def test_the_map_names_every_room() -> None:
+    text = (
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("the code is laid out")[2]
+    )
     rooms = {path.name for top in ("tasks", "debug") for path in (ROOT / top).iterdir()
              if (path / "__init__.py").exists()}  # fmt: skip
     assert rooms

@@ -51,6 +51,8 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
 @pytest.mark.usefixtures("images")
 def test_the_commands_for_ones_own_images_run() -> None:
     lines = [line for line in headstart_lines() if line.startswith("headstart train")]
+    concepts = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8").splitlines()
+    lines += [line for line in concepts if line.startswith("headstart train")]
     assert len(lines) == 3
     for line in lines:
         # Pretrained weights of ResNet50 would be downloaded; a small view keeps it quick.
