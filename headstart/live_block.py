@@ -55,7 +55,7 @@ class LiveBlock(Reporter):
         shown = f'<pre style="line-height:1.3">{html.escape(text)}</pre>'
         return {"text/plain": text, "text/html": shown}
 
-    def _lines(self, title: str, total: int, unit: str) -> Advance:
+    def _lines(self, title: str, total: int, unit: str, tell: Callable[[], str]) -> Advance:
         done = 0
 
         def advance(count: int) -> None:
@@ -63,7 +63,8 @@ class LiveBlock(Reporter):
             done += count
             filled = round(BAR_CELLS * done / total)
             bar = "█" * filled + "·" * (BAR_CELLS - filled)
-            self._status = f"     {title} {bar} {done:,}/{total:,} {unit}\n" if done < total else ""
+            told = f"{done:,}/{total:,} {unit}{tell()}"
+            self._status = f"     {title} {bar} {told}\n" if done < total else ""
             if done >= total or time.monotonic() - self._shown_s >= PERIOD_S:
                 self._show()
 
