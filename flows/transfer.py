@@ -85,7 +85,8 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
             head = head_stage(features, config.head, log_dir)
         for warning in doubts(head, index_of(dataset), config.head):
             reporter().note(f"     warning: {warning}")
-        if proposal := propose_few_shot(features, head, config.head):
+        trained_now = outcomes[-1].status == "miss"  # a hit says nothing new, and imports no Keras
+        if trained_now and (proposal := propose_few_shot(features, head, config.head)):
             reporter().note(f"     {proposal}")
         evaluation = evaluation_stage(features, head, config.evaluation)
         export = export_stage(BehindBackbone(features), head, config.export)

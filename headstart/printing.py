@@ -290,6 +290,10 @@ def _table(*columns: str) -> Table:
     return table
 
 
+BENCH_WIDTH = 120
+"""Characters of the bench's table."""
+
+
 def print_bench(console: Console, made: "Bench") -> None:
     """Print the figures of each exported file in each engine, and what to deploy."""
     table = Table("file", "engine", box=None, header_style="bold", pad_edge=False)
@@ -309,7 +313,8 @@ def print_bench(console: Console, made: "Bench") -> None:
             f"{one.peak_memory_bytes / 1e6:,.0f}",
             "-" if one.accuracy is None else f"{one.accuracy:.4f}",
         )
-    console.print(table)
+    # Eleven columns: a narrow terminal breaks the lines, rather than that figures are cut off.
+    Console(file=console.file, width=max(console.width, BENCH_WIDTH)).print(table)
     lines = [f"  {name} could not be run: {reason}" for name, reason in made.failed.items()]
     if made.split:
         lines.append(f"  accuracy on {made.figures[0].num_images:,} {made.split} images")

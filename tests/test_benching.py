@@ -1,15 +1,18 @@
 """The bench of exported files: figures of each engine, and what follows from them."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from headstart.cli import app
 from headstart.errors import ExportError
-from headstart.tasks.benching.bench import Figures, advise, bench, open_held_out
+from headstart.printing import print_bench
+from headstart.tasks.benching.bench import Bench, Figures, advise, bench, open_held_out
 from headstart.tasks.export.model_files import read_card
 from tests.exported import export_tiny
 from tests.pipeline import Pipeline
@@ -60,6 +63,25 @@ def test_a_run_is_measured_in_each_engine_that_reads_its_files(finished: Pipelin
         assert one["peak_memory_bytes"] > 10**7
     assert told["advice"].startswith("deploy model.onnx by ")
     assert (folder / "bench.svg").read_text().count("model.onnx") >= 1
+
+
+def test_the_table_cuts_no_figure_off_in_a_narrow_terminal() -> None:
+    shown = io.StringIO()
+    made = Bench(
+        run_dir="run",
+        split="val",
+        figures=(figures("onnxruntime", 12.345, 0.9, 1234.5),),
+        missing=("keras",),
+        failed={"model.xml by openvino": "exit code 1"},
+        advice="deploy it",
+    )
+    print_bench(Console(file=shown, width=40), made)
+    header, row = (line.split() for line in shown.getvalue().splitlines()[:2])
+    assert header[:4] == ["file", "engine", "p50", "ms"]
+    figures_told = "12.35 12.35 81.0 1,234.5 1.0 2.0 0 0.9000"
+    assert row == ["model.onnx", "onnxruntime", *figures_told.split()]
+    assert "model.xml by openvino could not be run: exit code 1" in shown.getvalue()
+    assert shown.getvalue().rstrip().endswith("deploy it")
 
 
 def test_without_its_images_a_model_is_timed_on_noise(tmp_path: Path) -> None:

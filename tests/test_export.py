@@ -23,7 +23,7 @@ from headstart.tasks.export.model_files import (
     write_card,
 )
 from headstart.tasks.export.proof import prove
-from headstart.tasks.export.runtimes import _without_info_lines, load_network
+from headstart.tasks.export.runtimes import load_network, without_info_lines
 from headstart.tasks.export.writing import export_model
 from headstart.tasks.views.recipes import Resize
 from tests.exported import (
@@ -221,8 +221,8 @@ def test_each_format_loads_with_its_card_wherever_it_is_moved(
 
 
 def test_what_litert_chose_is_no_news_but_its_warnings_are(capfd: pytest.CaptureFixture) -> None:
-    with _without_info_lines():
-        os.write(2, b"INFO: Created a delegate.\nWARNING: It is slow.\n")
+    with without_info_lines():
+        os.write(2, b"INFO: Created a delegate.\nfully_quantize: 0\nWARNING: It is slow.\n")
     assert capfd.readouterr().err == "WARNING: It is slow.\n"
 
 
@@ -306,6 +306,9 @@ def test_other_files_and_folders_are_refused_calmly(run: Path, tmp_path: Path) -
         load_network(tmp_path / "missing.keras")
     with pytest.raises(ExportError, match=r"none of model\.keras, saved_model"):
         load_network(tmp_path)
+    os.mkfifo(tmp_path / "waiting.onnx")
+    with pytest.raises(ExportError, match="a fifo, socket or device"):
+        load_network(tmp_path / "waiting.onnx")
     with pytest.raises(ExportError, match="another kind of file"):
         load_network(run / "labels.txt")
     foreign = tmp_path / "foreign.keras"

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
+import headstart
 from headstart.config import HeadConfig
 from headstart.errors import ConfigError, TrainingError
 from headstart.tasks.head import few_shot
@@ -95,7 +96,7 @@ def test_what_needs_a_training_is_refused(pipeline: Pipeline, setting: str) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_class_costs_its_own_images_alone_and_is_exported(
-    finished: Pipeline, kind: str
+    finished: Pipeline, tmp_path: Path, kind: str
 ) -> None:
     settings = (f"head.kind={kind}", "export.formats=[onnx]")
     first = finished.run(*settings)
@@ -112,6 +113,11 @@ def test_a_new_class_costs_its_own_images_alone_and_is_exported(
         "blue", "green", "red", "white",
     ]  # fmt: skip
     assert (Path(second.run_dir) / "model.onnx").exists()
+    (explained,) = headstart.explain(
+        Path(second.run_dir), finished.images / "green" / "0100.png", tmp_path / "explained"
+    )
+    assert explained.label == "green"
+    assert Path(explained.overlay).exists()
 
 
 def test_with_few_images_a_class_the_nearest_mean_is_proposed_with_its_figure(

@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from headstart.errors import ExportError
-from headstart.tasks.export.model_files import read_card
+from headstart.tasks.export.model_files import ModelCard, read_card
 from headstart.tasks.export.portable import matrix_views
 from headstart.tasks.export.runtimes import load_network
 from headstart.tasks.views.augment import plain_view
@@ -96,6 +96,7 @@ def test_other_programs_find_the_class_names_in_the_metadata(run: Path) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == list(CLASS_NAMES)
     assert (metadata["image_size"], metadata["input"]) == (str(SIZE), "images")
+    assert metadata.keys() - {"headstart"} == ModelCard.model_fields.keys() - {"digests"}
     model = openvino.Core().read_model(run / "model.xml")
     names = model.get_rt_info(["headstart", "class_names"]).astype(str)
     assert json.loads(names) == list(CLASS_NAMES)

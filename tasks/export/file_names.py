@@ -1,5 +1,6 @@
 """The formats of an exported model, and what their files are called."""
 
+import errno
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +51,8 @@ def kind_of(path: Path) -> Format | None:
     """
     if path.is_dir():
         return "saved_model" if (path / "saved_model.pb").is_file() else None
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "a FIFO, socket or device, so it is not opened")
     with path.open("rb") as file:
         prefix = file.read(512)
     if prefix[4:8] == b"TFL3":  # the file identifier of the flatbuffer's schema

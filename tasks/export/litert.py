@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from headstart.errors import ExportError
 from headstart.tasks.export.file_names import Format
 from headstart.tasks.export.joining import LOGITS, PROBABILITIES
+from headstart.tasks.export.runtimes import without_info_lines
 
 
 def write_litert(
@@ -53,10 +54,12 @@ def write_litert(
             )
         converter.representative_dataset = lambda: ([view[np.newaxis]] for view in calibration)
     try:
-        path.write_bytes(converter.convert())
+        with without_info_lines():
+            data = converter.convert()
     except Exception as error:  # ConverterError is private, and others come through
         raise ExportError(
             "LiteRT does not know all operations of this backbone",
             (str(error).strip().splitlines() or [type(error).__name__])[0],
             f"leave {kind} out of export.formats, or take another backbone",
         ) from error
+    path.write_bytes(data)

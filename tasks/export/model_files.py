@@ -254,13 +254,11 @@ def freeze(model: "keras.Model") -> Any:
 
 
 def _for_others(card: ModelCard) -> dict[str, str]:
-    """Say what other programs ask of a model's metadata, each by itself, as JSON or plain text."""
+    """Give each field of a card by itself, text as it is and all else as JSON."""
+    fields = card.model_dump(mode="json", exclude={"digests"})
     return {
-        "class_names": json.dumps(card.class_names, ensure_ascii=False),
-        "input": card.input,
-        "image_size": str(card.image_size),
-        "resize": f"{card.resize}, bilinear with antialiasing",
-        "preprocessing": "inside the model, which takes RGB of 0 to 255",
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in fields.items()
     }
 
 

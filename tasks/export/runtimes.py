@@ -27,6 +27,8 @@ from headstart.tasks.store.files import without_wildcards
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Views uint8 [N, image_size, image_size, 3] to probabilities float32 [N, num_classes]."""
+NOISE = ("INFO:", "fully_quantize:")
+"""How lines of LiteRT's begin that ask for no action."""
 LITERT_PACKAGE = "ai_edge_litert"
 """LiteRT without TensorFlow, which has an interpreter of its own."""
 
@@ -183,15 +185,15 @@ def _open_litert(path: Path, by_tensorflow: bool) -> Any:
     with warnings.catch_warnings():
         # TensorFlow's own warns at each use that it will move to that other package.
         warnings.simplefilter("ignore", UserWarning)
-        with _without_info_lines():
+        with without_info_lines():
             interpreter = Interpreter(model_path=str(path))
             interpreter.allocate_tensors()
     return interpreter
 
 
 @contextlib.contextmanager
-def _without_info_lines() -> Iterator[None]:
-    """Keep LiteRT's C++ from telling on file descriptor 2 which delegate it chose."""
+def without_info_lines() -> Iterator[None]:
+    """Keep LiteRT's C++ from telling on file descriptor 2 what it chose and was told."""
     with open(os.memfd_create("litert"), "w+b") as aside:  # noqa: PTH123
         sys.stderr.flush()
         real = os.dup(2)
@@ -203,7 +205,7 @@ def _without_info_lines() -> Iterator[None]:
             os.close(real)
             aside.seek(0)
             for line in aside.read().decode(errors="replace").splitlines():
-                if not line.startswith("INFO:"):
+                if not line.startswith(NOISE):
                     print(line, file=sys.stderr)
 
 

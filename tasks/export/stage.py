@@ -40,7 +40,8 @@ class ExportManifest(Manifest):
 
     formats: tuple[str, ...]
     largest_difference: float
-    """Between the probabilities of the exported files and the pipeline's own."""
+    """Between the probabilities of the exported files and the pipeline's own; those of quantised
+    files are under `proofs`."""
     proven_against: str = ""
     """What they were compared with, where it was something else."""
     proofs: dict[str, FormatProof] = {}
@@ -239,7 +240,9 @@ def _export(folder: Path, exported: Exported, trained: HeadManifest, config: Exp
     count = len(images)
     told = {
         "formats": formats,
-        "largest_difference": max(proof.largest_difference for proof in proofs.values()),
+        "largest_difference": max(
+            proof.largest_difference for kind, proof in proofs.items() if kind not in QUANTISED
+        ),
         "proofs": {kind: proof._asdict() for kind, proof in proofs.items()},
         "proven_against": exported.proven_against,
         "losses": _losses(folder, exported, network, formats),
@@ -262,6 +265,9 @@ def _describe(made: ExportManifest) -> str:
     return (
         f"{', '.join(made.formats)}, whose predictions are within {made.largest_difference:.1g} "
         f"of {against}"
+        + "".join(
+            f"; {kind} loses {100 * loss.lost:.2f} points" for kind, loss in made.losses.items()
+        )
     )
 
 

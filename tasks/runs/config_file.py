@@ -14,6 +14,7 @@ from headstart.config import (
     build_config,
 )
 from headstart.errors import ConfigError
+from headstart.reading import MAX_CONFIG_BYTES, load_yaml, read_regular
 from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.sources import SOURCES
 from headstart.tasks.store.files import write_text
@@ -38,7 +39,7 @@ def dataset_of(folder: Path) -> DatasetConfig:
         ConfigError: It does not say, or they are no folder and no manifest.
     """
     try:
-        fields = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        fields = load_yaml(read_regular(folder / CONFIG_FILE, MAX_CONFIG_BYTES).decode())
         return DatasetConfig.model_validate(fields["dataset"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(
