@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headstart.config import TransferConfig
+from headstart.tasks.bottlenecks.choosing import Choice
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.preview import measuring
 from headstart.tasks.preview import plan as planning
@@ -84,6 +85,27 @@ def test_a_cold_store_misses_everything(pipeline: Pipeline) -> None:
     assert made.bytes_needed == sum(sizes.values())
     assert made.fits
     assert "36 images" in made.dataset
+
+
+def test_the_engine_that_the_run_would_take_is_measured(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, str]] = []
+    taken: list[int] = []
+
+    def choose(frozen: Any, work: Any, config: Any) -> Choice:
+        def extract(pixels: Any) -> Any:
+            taken.append(len(pixels))
+            return frozen(pixels)
+
+        asked.append((work.num_rows, config.engine))
+        return Choice("onnxruntime", extract, "")
+
+    monkeypatch.setattr(measuring, "choose_engine", choose)
+    made = planned(pipeline, "bottlenecks.engine=onnxruntime")
+    assert asked == [(NUM_IMAGES, "onnxruntime")]
+    assert set(taken) == {measuring.NUM_MEASURED}
+    assert made.images_per_s is not None
 
 
 def test_a_cold_store_is_measured(pipeline: Pipeline) -> None:

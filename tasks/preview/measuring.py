@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.config import TransferConfig
+from headstart.tasks.bottlenecks.choosing import Pass, choose_engine
 from headstart.tasks.bottlenecks.extraction import freeze
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
@@ -33,8 +34,17 @@ class Speeds:
     speedup_limit: float
 
 
-def measure(config: TransferConfig, index: DatasetIndex) -> Speeds:
-    """Make some views of a data set, and send them through the backbone, frozen and as it is."""
+def measure(config: TransferConfig, index: DatasetIndex, num_rows: int) -> Speeds:
+    """Make some views, and send them through the engine that a run would take, and through Keras.
+
+    Args:
+        config: Of the run.
+        index: Its data set.
+        num_rows: Views that would go through the backbone, which decides the engine.
+
+    Returns:
+        What they took.
+    """
     network = open_backbone(config.backbone, config.views.image_size)
     root = dataset_root(config.dataset)
     make = ViewMaker(config.views, network.image_size, config.dataset.max_pixels)
@@ -43,14 +53,17 @@ def measure(config: TransferConfig, index: DatasetIndex) -> Speeds:
     make(jobs[0])  # traces
     with ThreadPoolExecutor(available_cores()) as pool:  # as the views stage does
         started_s = time.perf_counter()
-        batch = tf.constant(np.stack([views[0] for views in pool.map(make, jobs)]))
+        pixels = np.stack([views[0] for views in pool.map(make, jobs)])
         view_s = (time.perf_counter() - started_s) / len(jobs)
-    frozen = freeze(network, list(bottleneck_cuts(config)))
+    cuts = bottleneck_cuts(config)
+    work = Pass(network, cuts, False, num_rows, lambda: pixels)
+    engine = choose_engine(freeze(network, cuts), work, config.bottlenecks)
+    batch = tf.constant(pixels)
     extractor = network.extractor(["top"])
     uncached = tf.function(lambda images: extractor(images, training=False))
     return Speeds(
         view_s=view_s,
-        frozen_s=_time(lambda: frozen(batch)) / len(jobs),
+        frozen_s=_time(lambda: engine.extract(batch)) / len(jobs),
         uncached_s=_time(lambda: uncached(batch)) / len(jobs),
         speedup_limit=network.resolve_cut(config.bottlenecks.cut).speedup_limit,
     )

@@ -121,7 +121,7 @@ def _measure(config: TransferConfig, outlook: Outlook) -> "Speeds":
     import_tensorflow()  # which a plan of a run that finds everything does without
     from headstart.tasks.preview.measuring import measure
 
-    return measure(config, outlook.index)
+    return measure(config, outlook.index, len(outlook.extracted))
 
 
 def _line(
