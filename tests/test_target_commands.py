@@ -14,6 +14,7 @@ from headstart.cli import app
 from headstart.config import (
     AuditConfig,
     CompareConfig,
+    FinetuneConfig,
     RankConfig,
     RetrainConfig,
     TransferabilityConfig,
@@ -22,7 +23,7 @@ from headstart.config import (
 from headstart.errors import ConfigError
 from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.targets.support import WHY_NOT, refuse_unsupported
-from tests.pipeline import COLOURS, SIDE, Pipeline, statuses
+from tests.pipeline import COLOURS, LADDER, QUICK, SIDE, Pipeline, statuses
 
 NUMBERS = ("dataset.target_columns=[redness, size]",)
 NUM_IMAGES = 60
@@ -144,3 +145,19 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
         config = pipeline.config(*more, *NUMBERS, images=manifest)
         assert {line.status for line in plan(config).stages} == {"hit"}
         assert {reason.status for reason in explain(config)} == {"hit"}
+
+
+def test_a_ladder_goes_down_for_numbers_too(manifest: Path, pipeline: Pipeline) -> None:
+    from headstart.flows.finetune import finetune
+
+    settings = (*QUICK, *LADDER, "ladder.cuts=[second]", "head.epochs=2", *NUMBERS)
+    config = build_config(
+        FinetuneConfig, manifest, settings=(*settings, f"backbone.name={pipeline.backbone}")
+    )
+    summary = finetune.fn(config, pipeline.store.root)
+    head, rung, _ = summary.rungs
+    assert rung.gain == pytest.approx(head.val_loss - rung.val_loss)
+    assert (rung.status == "kept") == (rung.gain > 0)
+    assert rung.figure.startswith("mae ")
+    assert "of the loss" in rung.gain_words
+    assert summary.metrics["test"]["constant_mae"] > 0
