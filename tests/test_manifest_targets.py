@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.config import DatasetConfig
+from headstart.config import DatasetConfig, load_config
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index
 from headstart.tasks.dataset.index import DatasetIndex
@@ -247,3 +247,15 @@ def test_the_index_of_classes_is_written_as_before(folder: Path) -> None:
     told = json.loads(index.to_json())
     assert "kind" not in told
     assert [len(row) for row in told["rows"]] == [7, 7]
+
+
+@pytest.mark.parametrize("sign", ["|", ",", " ", "-", ";", "||"])
+def test_a_separator_is_taken_as_it_stands_on_the_command_line(sign: str) -> None:
+    for text in (sign, f'"{sign}"'):
+        config = load_config("m.csv", settings=(f"dataset.label_separator={text}",))
+        assert config.dataset.label_separator == sign
+
+
+def test_columns_may_be_called_by_numbers() -> None:
+    config = load_config("m.csv", settings=("dataset.label_columns=[1, 2]",))
+    assert config.dataset.label_columns == ("1", "2")

@@ -34,6 +34,9 @@ CONFIG_OF: dict[str, type[Config]] = {
 }
 """The commands that take ``--config``, and what stands in their files."""
 
+VERBATIM = ("dataset.label_separator",)
+"""Fields of ``--set`` that are taken as they stand, unless quoted: | , - and a space mean something
+else in YAML."""
 MAX_SHOWN = 120
 """Characters of a wrong value that are shown."""
 
@@ -86,7 +89,8 @@ def build_config(
                 repr(setting),
                 "for instance --set head.kind=mlp",
             )
-        _assign(fields, name.strip(), parse_value(setting, text))
+        is_verbatim = name.strip() in VERBATIM and not text.strip().startswith(("'", '"'))
+        _assign(fields, name.strip(), text if is_verbatim else parse_value(setting, text))
     for name, value in (overrides or {}).items():
         if value is not None:
             _assign(fields, name, value)

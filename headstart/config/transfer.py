@@ -28,6 +28,7 @@ def _as_cell(value: Any) -> Any:
 
 
 CellText = Annotated[str, BeforeValidator(_as_cell)]
+ColumnName = Annotated[str, BeforeValidator(_as_cell), Field(min_length=1)]
 
 
 class DatasetConfig(Config):
@@ -56,14 +57,14 @@ class DatasetConfig(Config):
     labels, dataset.target_columns numbers."""
     label_separator: str | None = Field(None, min_length=1)
     """What stands between the labels of an image in one cell; ; where not given."""
-    label_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    label_columns: tuple[ColumnName, ...] = ()
     """Columns of a manifest that say of a label each whether the image has it. A * stands for any
-    letters: [*] takes all columns but those of paths and splits."""
+    letters: ["*"] takes all columns but those of paths and splits."""
     label_values: tuple[CellText, CellText] = ("0", "1")
     """What says no and yes in those columns; 0 and 1 also stand for false and true, no and yes."""
     no_label: str | None = Field(None, min_length=1)
     """A word among the labels that means that there is none, such as No Finding."""
-    target_columns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    target_columns: tuple[ColumnName, ...] = ()
     """Columns of a manifest with a number each to learn."""
     repeated_paths: Literal["refuse", "merge"] = "refuse"
     """Of an image on several lines with different labels: refuse leaves it out; merge gives it
