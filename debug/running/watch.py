@@ -156,8 +156,8 @@ class Watch:
     def finish(self) -> None:
         """Look at the variables; call it once the program has ended without an exception."""
         if self._is_search_sign and any(is_clean(fit) for fit in self._fits.values()):
-            self.sign = None  # one of several trainings was tried and left
-        if self.sign is None:
+            self.sign = None  # one of several trainings was tried and left, NaN weights and all
+        elif self.sign is None:
             name = next(_bad_variables(), None)
             if name is not None:
                 self.sign = Sign("variable", name, "nan", step=None)

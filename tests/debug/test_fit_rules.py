@@ -13,6 +13,7 @@ from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.settings import odd_settings
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
 from headstart.debug.running.fits import of_fits
+from headstart.debug.running.watch import FaultSeen, Sign, Watch
 from headstart.debug.symptoms.graph_rules import check_graph, is_row_against_column
 from headstart.debug.symptoms.own_loops import OwnLoops
 
@@ -213,6 +214,25 @@ def test_of_a_search_what_failed_is_advice_and_what_is_certain_stays_an_error():
     fits = [Judged([bad, certain], "nothing"), Judged([bad], "unknown"), Judged([], "well")]
     assert [one.severity for one in of_fits(fits)] == ["advice", "error", "advice"]
     assert {one.severity for one in of_fits(fits[:2])} == {"error"}
+
+
+def test_a_nan_in_one_training_of_a_search_ends_that_training_and_is_forgotten():
+    model, sign = model_of(None), Sign("loss", "loss", "nan")
+    watch = Watch(with_rules=True)
+    with pytest.raises(FaultSeen):  # the only model
+        watch.note(sign, model)
+    search = Watch(with_rules=True)
+    search._fits[-1] = Judged([], "well")
+    left_behind = tf.Variable([float("nan")])
+    search.note(sign, model)
+    assert model.stop_training
+    search.finish()
+    assert search.sign is None
+    failed = Watch(with_rules=True)
+    failed._fits[-1] = Judged([], "nothing")
+    failed.note(sign, model)
+    failed.finish()
+    assert failed.sign.name == "loss", left_behind
 
 
 def test_a_training_that_came_to_something_is_left_alone():
