@@ -213,3 +213,16 @@ def test_what_lies_beside_a_saved_model_is_not_part_of_it(tmp_path: Path) -> Non
     (folder / "photos").mkdir()
     (folder / "photos" / "1.jpg").write_bytes(b"?")
     assert content_digest(folder) == before
+
+
+def test_weights_with_a_damaged_head_are_refused_in_words(tmp_path: Path) -> None:
+    # HDF5 says of an object whose header is damaged that there is no such key.
+    with h5py.File(tmp_path / "weights.h5", "w", track_order=False) as file:
+        file["layers/first/vars/0"] = np.ones(3)
+        place = h5py.h5o.get_info(file["layers"].id).addr
+    weights = bytearray((tmp_path / "weights.h5").read_bytes())
+    weights[place] ^= 0xFF
+    with zipfile.ZipFile(tmp_path / "changed.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(weights))
+    assert "damaged" in keras_problem(tmp_path / "changed.keras")

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headstart.cli import app
+from headstart.errors import ExportError
 from headstart.tasks.export.seen_images import SEEN_FILE, seen_splits
 from tests.pipeline import Pipeline, add_images
 
@@ -48,3 +49,10 @@ def test_a_model_that_stands_alone_has_seen_nothing_that_is_known(
 def test_images_are_known_by_their_content(run_dir: Path) -> None:
     assert (run_dir / SEEN_FILE).is_file()
     assert seen_splits(run_dir, ["ab" * 32]) == [None]
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x02\x00{("])
+def test_a_damaged_list_of_seen_images_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / SEEN_FILE).write_bytes(data)
+    with pytest.raises(ExportError, match=SEEN_FILE):
+        seen_splits(tmp_path, ["ab" * 32])

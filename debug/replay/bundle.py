@@ -20,12 +20,10 @@ import re
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -132,18 +130,9 @@ def read_bundle(folder: Path) -> Bundle:
     folder = find_bundle(folder)
     try:
         return _read(folder)
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        MemoryError,  # an array of a size that nobody wrote
-        RuntimeError,  # an encrypted member; values that stand in each other without an end
-        BadZipFile,
-        zlib.error,
-    ) as error:
+    except RecordError:
+        raise
+    except Exception as error:  # whatever json, zipfile, zlib and NumPy stumble on
         raise RecordError(
             "A whole crash bundle is expected: bundle.json, state.npz and batches.npz.",
             f"{folder}: {type(error).__name__}: {error}",

@@ -130,7 +130,7 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
         refuse_unsupported("explain", card.target)
     try:
         model = read_keras(file)
-    except (ValueError, OSError, TypeError) as error:
+    except (ValueError, OSError, TypeError, LookupError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(
             "the .keras file cannot be loaded", f"{file}: {reason}", "check the file"

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.config import SPLITS, Split
+from headstart.errors import ExportError
 from headstart.tasks.dataset.index import DatasetIndex
 
 SEEN_FILE = "seen_images.npz"
@@ -45,6 +46,9 @@ def seen_splits(model: Path, digests: list[str]) -> list[Split | None]:
     Returns:
         A split each; None for images that the model has never met, and for all of them where
         the model stands alone.
+
+    Raises:
+        ExportError: What it says of them is damaged.
     """
     path = next(
         (one / SEEN_FILE for one in (model, model.parent) if (one / SEEN_FILE).is_file()), None
@@ -53,10 +57,17 @@ def seen_splits(model: Path, digests: list[str]) -> list[Split | None]:
         return [None] * len(digests)
     found: list[Split | None] = [None] * len(digests)
     wanted = _prefixes(digests)
-    with np.load(path, allow_pickle=False) as arrays:
-        for split in SPLITS:
-            for position in np.flatnonzero(np.isin(wanted, arrays[split])):
-                found[position] = split
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            for split in SPLITS:
+                for position in np.flatnonzero(np.isin(wanted, arrays[split])):
+                    found[position] = split
+    except Exception as error:  # of a damaged one, whatever zipfile, zlib and NumPy stumble on
+        raise ExportError(
+            "the list of images that the model has met is damaged",
+            f"{path}: {type(error).__name__}: {error}",
+            "copy the run's folder again from where it was written",
+        ) from None
     return found
 
 

@@ -41,6 +41,12 @@ def unseal(fields: dict[str, Any]) -> dict[str, Any]:
     bare = {name: value for name, value in fields.items() if name != SEAL}
     if SEAL in fields and fields[SEAL] != _checksum(bare):
         raise ValueError("damaged: its checksum is another one")
+    if SEAL not in fields:
+        # A flipped bit in the field's name would make of it data of an earlier version.
+        for name, value in fields.items():
+            others = {other: fields[other] for other in fields if other != name}
+            if isinstance(value, str) and len(value) == 64 and value == _checksum(others):
+                raise ValueError(f"damaged: its checksum is called {name}")
     return bare
 
 

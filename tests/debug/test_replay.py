@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.debug.replay.bundle import find_bundle, read_bundle, without_paths
+from headstart.debug.replay.bundle import SCHEMA, find_bundle, read_bundle, without_paths
 from headstart.debug.replay.child import defining_statements
 from headstart.debug.replay.recorder import FlightRecorder, NonFiniteLossError
 from headstart.debug.replay.replay import explain_failure, replay
@@ -83,6 +84,19 @@ def test_failure_without_a_bundle_is_explained_and_does_not_raise(tmp_path):
     assert "FlightRecorder" in report
     with pytest.raises(RecordError, match=r"bundle\.json"):
         find_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("head", [b"{'descr': '<f4'", b"{" * 300, b"\xff", b"{'shape': (10**15,)}"])
+def test_an_array_with_a_damaged_head_is_a_damaged_bundle(tmp_path, head):
+    # NumPy reads the head as Python, and says of a bracket too many what Python's tokenizer says.
+    facts = {"schema": SCHEMA, "sources": [], "state": [{"dtype": "float32"}], "batches": []}
+    (tmp_path / "bundle.json").write_text(json.dumps(facts))
+    np.savez(tmp_path / "batches.npz", a=np.ones(1))
+    with zipfile.ZipFile(tmp_path / "state.npz", "w") as archive:
+        start = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little")
+        archive.writestr("v0.npy", start + head)
+    with pytest.raises(RecordError, match="whole crash bundle"):
+        read_bundle(tmp_path)
 
 
 def _fit(recorder, x, **compiled):

@@ -50,6 +50,7 @@ class Shared:
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
             "HOME": str(home),
             "HEADSTART_STORE": str(self.folder / "store"),
         }
