@@ -23,9 +23,9 @@ from headstart.tasks.head.batches import (
 from headstart.tasks.head.loss_guard import LossGuard
 
 WATCHED_STEPS = 100
-"""Steps, and the epoch that they end in, that watchers see one by one. Labels, scales, gradients
-and learning rates that are wrong show by then; 25 epochs over 2,567 rows of 1,280 values took 2.7
-times as long where all steps were watched."""
+"""Steps, and the rest of the epoch that they end in, that watchers see one by one. Labels, scales,
+gradients and learning rates that are wrong show by then; 25 epochs over 2,567 rows of 1,280 values
+took 1.4 times as long where every step was watched (2 busy cores, 3 rounds)."""
 
 
 def is_in_memory(*splits: LabelledRows | None) -> bool:
