@@ -4,8 +4,7 @@
 
 For each number of images a class, training images are drawn at random; all heads learn from the
 same draw, and are judged on the whole val split: headstart's nearest mean and its default linear
-head, and scikit-learn's logistic regression on standardised features (its default penalty). Means
-over the draws, with the standard error of the difference to the nearest mean.
+head. Means over the draws, with the standard error of the difference to the nearest mean.
 """
 
 import argparse
@@ -16,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 import headstart
 from headstart.config import HeadConfig
@@ -30,20 +27,14 @@ SHOTS = (1, 2, 3, 5, 10, 20)
 
 
 def judge(train: LabelledRows, val: LabelledRows, num_classes: int, folder: Path) -> list[float]:
-    """Return the accuracy of the nearest mean, the linear head and logistic regression."""
+    """Return the accuracy of the nearest mean and of the linear head."""
     heads = [
         fit_head(train, None, HeadConfig(kind="nearest_mean"), num_classes, folder / "mean").model,
         train_head(train, None, HeadConfig(), num_classes, None, folder / "linear").model,
     ]
-    found = [
+    return [
         float((predict_logits(head, val).argmax(axis=1) == val.labels).mean()) for head in heads
     ]
-    rows, judged = (
-        part.gather(np.arange(len(part)), 0).astype(np.float64) for part in (train, val)
-    )
-    scaler = StandardScaler().fit(rows)
-    model = LogisticRegression(max_iter=300).fit(scaler.transform(rows), train.labels)
-    return [*found, float(model.score(scaler.transform(judged), val.labels))]
 
 
 def main() -> None:
@@ -55,7 +46,7 @@ def main() -> None:
     cached = headstart.bottlenecks(options.images)
     train, val = cached["train"].rows, cached["val"].rows
     num_classes = len(cached.class_names)
-    print("images a class  nearest mean  linear (default)  logistic regression")
+    print("images a class  nearest mean  linear (default)")
     for shots in SHOTS:
         found = []
         for draw in range(options.draws):
