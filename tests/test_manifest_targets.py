@@ -259,3 +259,11 @@ def test_a_separator_is_taken_as_it_stands_on_the_command_line(sign: str) -> Non
 def test_columns_may_be_called_by_numbers() -> None:
     config = load_config("m.csv", settings=("dataset.label_columns=[1, 2]",))
     assert config.dataset.label_columns == ("1", "2")
+
+
+def test_paths_without_their_ending_are_found_with_it(folder: Path) -> None:
+    text = "path,labels\n000,a;b\n001,\n"
+    with pytest.raises(DatasetError) as caught:
+        read(folder, text)
+    assert "dataset.path_suffix" in caught.value.received
+    assert set(labels_of(read(folder, text, path_suffix=".png"))) == {"000.png", "001.png"}

@@ -49,6 +49,8 @@ class DatasetConfig(Config):
     """Also use images that a manifest names by absolute paths outside that folder."""
     path_column: str | None = Field(None, min_length=1)
     """Column of a manifest with the paths; path where not given."""
+    path_suffix: str = ""
+    """What a manifest leaves out at the end of each path, such as .jpg."""
     label_column: str | None = Field(None, min_length=1)
     """Column of a manifest with the labels; label where not given."""
     target: TargetKind | None = None

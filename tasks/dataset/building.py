@@ -35,7 +35,7 @@ __all__ = [
 
 _OF_MANIFESTS = (
     *("root", "path_column", "label_column", "split_column", "label_separator", "label_columns"),
-    *("no_label", "target_columns"),
+    *("no_label", "target_columns", "path_suffix"),
 )
 _MAX_CLASSES_IN_A_WARNING = 5
 _MAX_PROBLEMS_IN_AN_ERROR = 20

@@ -147,6 +147,7 @@ class _Finder:
         self.root = root
         self._absolute, self._real = root.absolute(), root.resolve()
         self._kind = kind
+        self._suffix = config.path_suffix
         self._allow_outside = config.allow_outside
         self._split_names = config.split_names
         self._repairs: dict[str, int] = {}
@@ -172,7 +173,7 @@ class _Finder:
             split = meant
             if line.split.casefold() not in EXACT and line.split not in self._split_names:
                 self._count(f"the split {line.split!r} is taken for {split}")
-        named = self._find(line.path)
+        named = self._find(line.path.strip() + self._suffix if self._suffix else line.path)
         if isinstance(named, _Fault):
             return named
         if not stat.S_ISREG(named.mode):
@@ -200,7 +201,9 @@ class _Finder:
                     return _Named(path, (self._absolute / path).stat().st_mode, repair)
                 except OSError as error:
                     refuse_passing(error, str(self._absolute / path))
-                    fault = _Fault("missing", f"{path}: {_why(error)}{_hint(raw)}")
+                    fault = _Fault(
+                        "missing", f"{path}: {_why(error)}{_hint(raw)}{_suffix_hint(path)}"
+                    )
                     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                         return fault
             first = first or fault
@@ -246,6 +249,12 @@ def _hint(raw: str) -> str:
     if _DRIVE.match(raw.strip()):
         return "; it is a path of Windows: write it relative to this folder, with forward slashes"
     return "; write forward slashes in place of backslashes" if "\\" in raw else ""
+
+
+def _suffix_hint(path: str) -> str:
+    if posixpath.splitext(path)[1]:
+        return ""
+    return "; if files are called so with an ending, dataset.path_suffix=.jpg adds it"
 
 
 def _why(error: OSError) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import keras
 
 _COLUMNS = (
-    *("target", "path_column", "label_column", "label_separator", "label_columns"),
+    *("target", "path_column", "path_suffix", "label_column", "label_separator", "label_columns"),
     *("label_values", "no_label", "target_columns", "repeated_paths"),
 )
 _CARD_NAME = "headstart.json"
