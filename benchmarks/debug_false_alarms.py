@@ -33,7 +33,8 @@ def said_of(program: Path, limit_s: float) -> tuple[str, str]:
         except subprocess.TimeoutExpired:
             return "failed", f"took more than {limit_s:.0f} s"
     try:
-        found = json.loads(ended.stdout)["diagnoses"]
+        report = json.loads(ended.stdout)
+        found = [*report["diagnoses"], *report["advice"]]
     except (ValueError, KeyError):
         return "failed", ended.stderr[-200:]
     if not found:
