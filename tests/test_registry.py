@@ -374,3 +374,16 @@ def test_what_was_fine_tuned_is_promoted_under_its_data_sets_name(finished: Pipe
     code, text = invoke("promote", run, "--store", str(finished.store.root))
     assert code == 0
     assert text.startswith("images@1: promoted as the first: 100.00 % on")
+
+
+def test_a_store_that_cannot_be_written_is_named_and_its_sources_are_listed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run")
+    monkeypatch.setattr(Store, "is_writable", False)  # permissions would not keep the superuser
+    with pytest.raises(RecordError, match="the store cannot be written"):
+        Registry(store).add("colours", run, None, None, None, forced=True)
+    assert not (store.root / "models").exists()
+    result = CliRunner().invoke(app, ["sources", "ls", "--store", str(store.root)])
+    assert result.exit_code == 0, result.output
+    assert not (store.root / "sources").exists()

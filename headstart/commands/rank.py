@@ -127,7 +127,7 @@ def sources_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
     from headstart.tasks.ranking.sources import list_sources
 
     opened = open_store(store)
-    if not list_sources(opened):
+    if not list_sources(opened) and opened.is_writable:
 
         def seed() -> None:
             from headstart.tasks.bottlenecks.rows import open_backbone

@@ -144,6 +144,7 @@ class Registry:
         """
         check_name(name)
         check_run(run)
+        self._store.check_writable("promoted model")
         with self._store.lock("registry"):
             entries = self.entries()
             entry = entries.get(name, Entry())
@@ -175,6 +176,7 @@ class Registry:
     def note_attempt(self, name: str, attempt: Attempt) -> None:
         """Remember what a retraining started from and what came of it."""
         check_name(name)
+        self._store.check_writable("last attempt")
         with self._store.lock("registry"):
             entries = self.entries()
             entry = entries.get(name, Entry())

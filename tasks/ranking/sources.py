@@ -72,6 +72,7 @@ def add_source(store: Store, source: Source) -> None:
         ConfigError: The name cannot name a file.
     """
     check_name(source.name)
+    store.check_writable("source")
     with store.lock(f"sources/{source.name}"):
         store.write_json(_folder(store) / f"{source.name}.json", source.model_dump(mode="json"))
 
@@ -98,7 +99,7 @@ def seed_registry(store: Store, reference: Backbone) -> None:
         store: Whose registry it goes into.
         reference: The reference model.
     """
-    if (_folder(store) / f"{IMAGENET}.json").exists():
+    if (_folder(store) / f"{IMAGENET}.json").exists() or not store.is_writable:
         return
     add_source(
         store,
