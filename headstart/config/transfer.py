@@ -254,7 +254,7 @@ class ExportConfig(Config):
         ...,
     ] = ("keras", "saved_model")
     """keras is always written; saved_model also takes encoded bytes; onnx runs anywhere, openvino
-    fastest on Intel's processors, litert on devices: float16 halves the file, int8 quarters it, and
+    on Intel's processors, litert on devices too: float16 halves the file, int8 quarters it, and
     what they cost on val is told."""
     input: Literal["images", "views"] = "images"
     """What onnx and openvino take: images of any size, which they resize themselves, or views of
