@@ -39,7 +39,14 @@ class LiveBlock(Reporter):
         self._shown_s = 0.0
         self._handle: Any = display(self._bundle(), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         # Not Rich's own notebook support: it makes an output of every line.
-        console = plain_console(file=_Lines(self._add), width=WIDTH, force_jupyter=False)
+        # And no terminal, though a kernel's variables ask for colours as if it were one.
+        console = plain_console(
+            file=_Lines(self._add),
+            width=WIDTH,
+            force_jupyter=False,
+            force_terminal=False,
+            color_system=None,
+        )
         super().__init__(console)
 
     def _add(self, text: str) -> None:
