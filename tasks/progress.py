@@ -166,7 +166,7 @@ class Reporter:
             nonlocal done, said_s
             done += count
             now_s = time.monotonic()
-            if now_s - said_s >= LOG_PERIOD_S and done < total:
+            if now_s - said_s >= LOG_PERIOD_S and 0 < done < total:
                 said_s = now_s
                 left_s = (total - done) * (now_s - started_s) / done
                 pace = _pace(done, now_s - started_s, unit)

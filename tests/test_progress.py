@@ -104,6 +104,17 @@ def test_without_a_terminal_there_is_a_line_a_period(screen: Screen, tick_s: flo
     ]
 
 
+def test_a_long_step_that_gets_nothing_done_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = itertools.count(0.0, 2 * LOG_PERIOD_S)
+    monkeypatch.setattr("headstart.tasks.progress.time.monotonic", lambda: next(now_s))
+    told = io.StringIO()
+    with Reporter(Console(file=told)).track("training", 3, "seconds") as advance:
+        advance(0)
+        advance(1)
+    assert "training 0/3" not in told.getvalue()
+    assert "training 1/3" in told.getvalue()
+
+
 def test_without_a_terminal_short_work_is_silent(screen: Screen) -> None:
     with screen.reporter.track("views", 3, "images") as advance:
         for _ in range(3):
