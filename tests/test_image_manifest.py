@@ -268,15 +268,15 @@ def test_paths_that_lead_nowhere_are_told_with_the_cure(tmp_path, path, words):
 @pytest.mark.parametrize("what", ["0.png", "labels.csv"])
 def test_a_moment_without_the_file_server_costs_no_line(tmp_path, monkeypatch, code, what):
     file = manifest(pool(tmp_path), "path,label\n" + LINES)
-    name = "stat" if what == "0.png" else "read_bytes"
-    original = getattr(Path, name)
+    owner, name = (Path, "stat") if what == "0.png" else (os, "open")
+    original = getattr(owner, name)
 
-    def fail(self, *arguments, **options):
-        if self.name == what:
+    def fail(path, *arguments, **options):
+        if Path(path).name == what:
             raise OSError(code, os.strerror(code))
-        return original(self, *arguments, **options)
+        return original(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, name, fail)
+    monkeypatch.setattr(owner, name, fail)
     with pytest.raises(DatasetError, match="run the command again") as caught:
         index_of(file)
     assert is_worth_retrying(caught.value)
