@@ -321,7 +321,7 @@ def _initial_scale(model: Any) -> list[Diagnosis]:
             f"weights are drawn with a spread of {spread:g} (kernel_initializer), about "
             f"{usual:.2g} is usual for its width"
             if not math.isnan(spread)
-            else f"biases begin at {bias:g} (bias_initializer), which keeps relu units silent"
+            else f"biases begin at {bias:g} (bias_initializer), which keeps relu units at zero"
         )
         return [
             Diagnosis(

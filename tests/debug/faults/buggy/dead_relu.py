@@ -1,6 +1,6 @@
 """A bias far below zero keeps every ReLU of a layer at 0."""
-# FAULT: dead
-# CAUSE: dead|zero
+# FAULT: odd-initialisation
+# CAUSE: biases begin at -50
 
 import keras
 import numpy as np
