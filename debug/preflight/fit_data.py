@@ -310,7 +310,7 @@ def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
             if verdict.level != "unknown"
             else f"The training was too short: only {num} steps.",
             phase="optimizer",
-            severity="advice" if verdict.level == "unknown" else "warning",
+            severity="advice",  # a training that was meant to be short is no fault
             confidence=0.7,
             suggestions=(
                 "train longer: more epochs, or smaller batches (more steps an epoch)",
