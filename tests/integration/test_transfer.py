@@ -188,7 +188,9 @@ class _Live:
         self._extract = network.extractor(["top"])
         self._positions = stored.positions[:, 0]
         self.labels, self.num_augmented = stored.labels, stored.num_augmented
+        self.kind, self.target = stored.kind, stored.target
         self.readers = (self,)
+        self.resident = None
         self.shape, self.dtype = stored.readers[0].shape, np.dtype("float32")
 
     def __len__(self) -> int:
