@@ -1,6 +1,7 @@
 """Which module may import which, and how large one may grow."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -99,6 +100,21 @@ def test_the_modules_are_found() -> None:
     assert {"headstart.cli", "headstart.flows.transfer", "headstart.debug"} <= FILES.keys()
     found = {".".join(name.split(".")[:3]) for name in FILES if within(name, "headstart.tasks")}
     assert found - {"headstart.tasks"} == LAYERS.keys()  # a new module needs a place in the order
+
+
+def test_every_package_and_every_template_is_installed() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
+    packages = {name for name, path in FILES.items() if path.name == "__init__.py"}
+    assert packages == set(setup["packages"])
+    templates = {
+        module_name(path.parent / "__init__.py")
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.j2")
+    }
+    assert templates
+    assert templates <= setup["package-data"].keys()
 
 
 def test_imports_are_absolute_and_by_the_installed_name() -> None:
