@@ -14,6 +14,7 @@ _HOMES = {
     "StepProfiler": "headstart.debug.traces.profile",
     "SymptomRules": "headstart.debug.symptoms.callback",
     "contract": "headstart.debug.contracts",
+    "load_ipython_extension": "headstart.debug.running.notebook",
 }
 
 __all__ = [

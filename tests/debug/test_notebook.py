@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from headstart.debug import notebook
+from headstart import debug
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.running import ladder
 
@@ -27,7 +27,7 @@ def test_a_cell_is_run_and_what_it_prints_and_shows_is_printed(tmp_path, monkeyp
 
     monkeypatch.setattr(ladder, "run_script", run_script)
     shell = Shell()
-    notebook.load_ipython_extension(shell)
+    debug.load_ipython_extension(shell)  # as `%load_ext headstart.debug` does
     shell.magics["cell", "headstart"]("--all", "model.fit(x)")
     assert ran == [(tmp_path, "model.fit(x)")]
     shown = capsys.readouterr().out

@@ -1,6 +1,6 @@
 """``%%headstart`` for Jupyter: a cell run under ``headstart debug run``.
 
-``%load_ext headstart.debug.notebook`` once; then ``%%headstart`` (or ``%%headstart --all``) as the
+``%load_ext headstart.debug`` once; then ``%%headstart`` (or ``%%headstart --all``) as the
 first line of a cell that stands by itself: it runs in a process of its own, and sees nothing of
 the notebook's variables.
 """
