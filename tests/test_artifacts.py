@@ -258,6 +258,28 @@ def test_the_next_run_removes_what_killed_ones_left(tmp_path: Path) -> None:
     makers[1].join()
 
 
+def test_a_folder_swept_before_its_maker_holds_it_is_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "other")
+    stop = threading.Event()
+
+    def sweep_on() -> None:
+        while not stop.is_set():
+            store.sweep()
+
+    sweeper = threading.Thread(target=sweep_on)
+    sweeper.start()
+    try:
+        for number in range(300):
+            with store.staging() as folder:
+                (folder / "file").write_text(str(number))
+                store.publish(folder / "file", store.root / "artefacts" / str(number))
+    finally:
+        stop.set()
+        sweeper.join()
+    made = {path.name for path in (store.root / "artefacts").iterdir()}
+    assert made == {str(number) for number in range(300)}
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o775), (0o022, 0o755), (0o077, 0o700)])
 def test_folders_have_the_mode_that_is_asked_for(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)

@@ -63,8 +63,16 @@ def test_a_training_shows_one_block_and_no_stream(cells: dict[str, list[Any]]) -
     # A hit where a notebook before it has made the same ones.
     assert re.search(r"^(MISS|HIT ) bottlenecks", shown, re.MULTILINE), shown
     assert "train loss" in shown
-    everything = [one for name in cells for one in outputs(cells[name])]
-    assert [one["text"] for one in everything if one.get("name") == "stderr"] == []
+    stderr = [
+        line
+        for name in cells
+        for one in outputs(cells[name])
+        if one.get("name") == "stderr"
+        for line in one["text"].splitlines()
+    ]
+    # Keras's own words on the mistake that a notebook makes on purpose.
+    assert len(stderr) <= 2, stderr
+    assert all("from_logits" in line for line in stderr), stderr
 
 
 def test_an_error_takes_three_lines(cells: dict[str, list[Any]]) -> None:

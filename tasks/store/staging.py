@@ -26,11 +26,14 @@ def owned_folder(parent: Path) -> Iterator[Path]:
     while True:
         folder = parent / uuid.uuid4().hex
         folder.mkdir()
-        descriptor = os.open(folder, os.O_RDONLY)
+        # Until the lock is taken, another thread or process that sweeps takes it for abandoned.
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         try:
             with contextlib.suppress(OSError):  # a file system without such locks: not swept either
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
-            # Who swept between the two lines above took it for abandoned.
             if folder.exists():
                 yield folder
                 return
