@@ -32,9 +32,10 @@ from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.bottlenecks.extraction import freeze
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.finetuning.network import Network, extend, falling
-from headstart.tasks.finetuning.training import many_models, train_network
+from headstart.tasks.finetuning.training import train_network
 from headstart.tasks.head.training import build_head
 from headstart.tasks.progress import Reporter, use_reporter
+from headstart.tasks.running.tensorflow import many_models
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.records import RowCollection, RowId
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import AuditConfig
-from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.artifacts import run_name
+from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.tasks.auditing.pictures import stage as pictures_stage
 from headstart.tasks.auditing.report import AuditSummary, markdown, write_audit
@@ -22,10 +23,9 @@ from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.running.stage import collect_outcomes
-from headstart.tasks.runs.run_folder import RUN_FILE, in_run_folder, seconds_since
-from headstart.tasks.store.artifacts import artefact, use_store
+from headstart.tasks.runs.run_folder import RUN_FILE, seconds_since
+from headstart.tasks.store.artifacts import artefact
 from headstart.tasks.store.files import write_json
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.stage import stage as views_stage
 
@@ -42,8 +42,7 @@ def audit(config: AuditConfig, store: Path | None = None, out: Path | None = Non
     Returns:
         Where the results are, and the counts.
     """
-    with use_store(open_store(store)) as current, shown_in_ui():
-        return in_run_folder(current, "audit", config, out, lambda folder: _run(config, folder))
+    return run_in_folder("audit", config, store, out, lambda folder: _run(config, folder))
 
 
 def _run(config: AuditConfig, folder: Path) -> AuditSummary:

@@ -13,7 +13,7 @@ from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import CompareConfig, StudyConfig, TuningConfig
-from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
@@ -25,22 +25,18 @@ from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.finetuning.page import Page, markdown_page, write_page
 from headstart.tasks.finetuning.studies import Line, compare_trials, cuts_of, summarise
 from headstart.tasks.finetuning.study_page import compare_page
-from headstart.tasks.finetuning.training import many_models, require_validation
+from headstart.tasks.finetuning.training import require_validation
 from headstart.tasks.finetuning.trial import Trial, TrialManifest, open_kernels
 from headstart.tasks.finetuning.trial import trial as train_trial
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
-from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import (
     RUN_FILE,
     cold_seconds,
-    in_run_folder,
     seconds_since,
 )
-from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.files import write_json
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.stage import stage as views_stage
 
@@ -75,13 +71,7 @@ def compare(
     Returns:
         Where the page is, and the figures.
     """
-    with (
-        use_store(open_store(store)) as current,
-        use_spreading(config.spread),
-        shown_in_ui(),
-        many_models(),
-    ):
-        return in_run_folder(current, "compare", config, out, lambda folder: _run(config, folder))
+    return run_in_folder("compare", config, store, out, lambda folder: _run(config, folder))
 
 
 def _run(config: CompareConfig, folder: Path) -> StudySummary:

@@ -15,7 +15,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from headstart.config import FinetuneConfig
-from headstart.flows.artifacts import publish, shown_in_ui
+from headstart.flows.artifacts import publish
+from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
@@ -38,25 +39,21 @@ from headstart.tasks.finetuning.ladder import (
 from headstart.tasks.finetuning.ladder_page import ladder_page
 from headstart.tasks.finetuning.page import markdown_page, write_page
 from headstart.tasks.finetuning.stage import rung as train_rung
-from headstart.tasks.finetuning.training import many_models, require_validation
+from headstart.tasks.finetuning.training import require_validation
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
-from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import collect_outcomes
 from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.run_folder import (
     RUN_FILE,
     RunSummary,
     finish_run,
-    in_run_folder,
     make_report,
     tensorboard_command,
 )
-from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.files import write_json
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.stage import stage as views_stage
 
 LADDER_PAGE = "ladder.html"
@@ -85,14 +82,8 @@ def finetune(
     Returns:
         Where the results are, the figures, and the rungs.
     """
-    with (
-        use_store(open_store(store)) as current,
-        use_spreading(config.spread),
-        shown_in_ui(),
-        many_models(),
-    ):
-        name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-ladder"
-        return in_run_folder(current, name, config, out, lambda folder: _run(config, folder))
+    title = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-ladder"
+    return run_in_folder(title, config, store, out, lambda folder: _run(config, folder))
 
 
 def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:

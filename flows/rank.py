@@ -11,7 +11,7 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import BackboneConfig, RankConfig, Split
-from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
@@ -20,7 +20,6 @@ from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
-from headstart.tasks.finetuning.training import many_models
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.ranking import reference
@@ -40,12 +39,10 @@ from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import (
     RUN_FILE,
     cold_seconds,
-    in_run_folder,
     seconds_since,
 )
-from headstart.tasks.store.artifacts import current_store, use_store
+from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.files import write_json
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.stage import stage as views_stage
 
@@ -62,8 +59,7 @@ def rank(config: RankConfig, store: Path | None = None, out: Path | None = None)
     Returns:
         Where the results are, and the verdict.
     """
-    with use_store(open_store(store)) as current, shown_in_ui(), many_models():
-        return in_run_folder(current, "rank", config, out, lambda folder: _run(config, folder))
+    return run_in_folder("rank", config, store, out, lambda folder: _run(config, folder))
 
 
 def _run(config: RankConfig, folder: Path) -> RankSummary:

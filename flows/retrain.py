@@ -15,7 +15,7 @@ from prefect.context import FlowRunContext
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import RetrainConfig
-from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.body import on_store
 from headstart.flows.options import TRAINING_FLOW
 from headstart.flows.transfer import transfer
 from headstart.tasks.backbones.content import content_digest
@@ -26,9 +26,7 @@ from headstart.tasks.models.promotion import check_classes, promote_if_better
 from headstart.tasks.models.registry import Attempt, Registry, default_name, without_keras_file
 from headstart.tasks.progress import reporter
 from headstart.tasks.runs.run_folder import RunSummary
-from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.fingerprint import digest
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.targets.support import refuse_unsupported
 
 
@@ -66,7 +64,7 @@ def retrain(
     name = config.promotion.name or default_name(config.dataset.images)
     if Path(config.backbone.name).is_dir():  # told before it trains, not after
         raise without_keras_file(Path(config.backbone.name))
-    with use_store(open_store(store)) as current, shown_in_ui():
+    with on_store(store, config) as current:
         registry = Registry(current)
         index = index_of(dataset_stage(config.dataset))
         refuse_unsupported("retrain", index.kind)

@@ -13,7 +13,8 @@ from typing import Any
 from prefect import flow
 
 from headstart.config import ScratchConfig
-from headstart.flows.artifacts import publish, shown_in_ui
+from headstart.flows.artifacts import publish
+from headstart.flows.body import run_in_folder
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.backbones.classic import check_image_shape
@@ -33,7 +34,6 @@ from headstart.tasks.runs.run_folder import (
     LEFT_OUT_FILE,
     RunSummary,
     finish_run,
-    in_run_folder,
     tensorboard_command,
 )
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, compare
@@ -41,8 +41,6 @@ from headstart.tasks.scratch.run import HARD_FOLDER, make_scratch_report
 from headstart.tasks.scratch.schedule import stage as make_schedule
 from headstart.tasks.scratch.stage import training as train
 from headstart.tasks.scratch.subject import TestImages
-from headstart.tasks.store.artifacts import use_store
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.views.epoch_stage import stage as make_views
 
 PLAIN_LOG_FOLDER = "tensorboard-without-augmentation"
@@ -64,11 +62,10 @@ def scratch(
         Where the results are, and the figures.
     """
     started_s = time.monotonic()
-    with use_store(open_store(store)) as current, shown_in_ui():
-        title = f"{Path(config.dataset.images).resolve().name}-{config.network.name}"
-        written = (PLAIN_LOG_FOLDER, SHEET_NAME, HARD_FOLDER)
-        work = partial(_run, config, started_s=started_s)
-        return in_run_folder(current, title, config, out, work, written)
+    title = f"{Path(config.dataset.images).resolve().name}-{config.network.name}"
+    written = (PLAIN_LOG_FOLDER, SHEET_NAME, HARD_FOLDER)
+    work = partial(_run, config, started_s=started_s)
+    return run_in_folder(title, config, store, out, work, written)
 
 
 def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:

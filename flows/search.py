@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.config import TransferConfig
 from headstart.errors import DatasetError
+from headstart.flows.body import on_store
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.tasks.bottlenecks.features import Features, extractor_to
 from headstart.tasks.bottlenecks.rows import check_names
@@ -32,8 +33,6 @@ from headstart.tasks.searching.nearest import (
     pooled,
     search_exactly,
 )
-from headstart.tasks.store.artifacts import use_store
-from headstart.tasks.store.remote_store import open_store
 
 MAX_EXACT = 100_000
 """Images up to which every one is compared: a tenth of a second a query on one core."""
@@ -62,7 +61,7 @@ def run(
     Raises:
         DatasetError: No query can be read, or one cannot and nobody listens.
     """
-    with use_store(open_store(store)):
+    with on_store(store, config):
         return mending_damage(lambda: _run(config, queries, k, on_bad))
 
 

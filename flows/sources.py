@@ -12,7 +12,8 @@ from prefect import flow
 from pydantic import BaseModel, ConfigDict
 
 from headstart.config import SourceConfig
-from headstart.flows.artifacts import run_name, shown_in_ui
+from headstart.flows.artifacts import run_name
+from headstart.flows.body import on_store
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
@@ -21,9 +22,8 @@ from headstart.tasks.ranking import reference
 from headstart.tasks.ranking.sources import REFERENCE, Source, add_source, check_name, seed_registry
 from headstart.tasks.running.stage import Outcome, collect_outcomes, mending_damage
 from headstart.tasks.runs.run_folder import seconds_since
-from headstart.tasks.store.artifacts import current_store, use_store
+from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.fingerprint import file_digest
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.targets.support import refuse_unsupported
 
 
@@ -55,7 +55,7 @@ def sources(
     Returns:
         What was registered.
     """
-    with use_store(open_store(store)), shown_in_ui():
+    with on_store(store, config):
         check_name(config.name)
         return mending_damage(lambda: _run(config))
 

@@ -15,7 +15,7 @@ from prefect import flow
 
 from headstart.config import BackboneConfig, SurveyConfig
 from headstart.errors import ConfigError
-from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
@@ -24,15 +24,12 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
-from headstart.tasks.finetuning.training import many_models
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
 from headstart.tasks.running.stage import collect_outcomes
-from headstart.tasks.runs.run_folder import RUN_FILE, in_run_folder, seconds_since
-from headstart.tasks.store.artifacts import use_store
+from headstart.tasks.runs.run_folder import RUN_FILE, seconds_since
 from headstart.tasks.store.files import write_json
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.stage import anatomy, measurements
 from headstart.tasks.surveying.survey import Surveyed, SurveySummary, write_survey
@@ -53,12 +50,10 @@ def survey(
     Returns:
         Where the results are, and the figures.
     """
-    with use_store(open_store(store)) as current, shown_in_ui(), many_models():
-        names = tuple(dict.fromkeys(config.backbones or BACKBONES))
-        for name in names:
-            _check_name(name)
-        work = partial(_run, config, names)
-        return in_run_folder(current, "survey", config, out, work)
+    names = tuple(dict.fromkeys(config.backbones or BACKBONES))
+    for name in names:
+        _check_name(name)
+    return run_in_folder("survey", config, store, out, partial(_run, config, names))
 
 
 def _check_name(name: str) -> None:

@@ -13,7 +13,8 @@ from prefect.context import FlowRunContext
 
 from headstart.config import SweepConfig, TransferConfig
 from headstart.config.sweep import swept_fields, swept_heads
-from headstart.flows.artifacts import publish, shown_in_ui
+from headstart.flows.artifacts import publish
+from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.bottlenecks.features import Features
@@ -27,7 +28,6 @@ from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.finetuning.page import markdown_page, write_page
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
-from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import collect_outcomes
 from headstart.tasks.runs.config_file import write_config
 from headstart.tasks.runs.judged_images import write_judged
@@ -36,13 +36,10 @@ from headstart.tasks.runs.run_folder import (
     RUN_FILE,
     RunSummary,
     finish_run,
-    in_run_folder,
     make_report,
     tensorboard_command,
 )
-from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.files import write_json
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.sweeping.page import sweep_page
 from headstart.tasks.sweeping.stage import SweptHead
 from headstart.tasks.sweeping.stage import stage as sweep_stage
@@ -76,9 +73,8 @@ def sweep(config: SweepConfig, store: Path | None = None, out: Path | None = Non
     Returns:
         Where the results are, the figures, and the heads.
     """
-    with use_store(open_store(store)) as current, use_spreading(config.spread), shown_in_ui():
-        name = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-sweep"
-        return in_run_folder(current, name, config, out, lambda folder: _run(config, folder))
+    title = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}-sweep"
+    return run_in_folder(title, config, store, out, lambda folder: _run(config, folder))
 
 
 def _run(config: SweepConfig, folder: Path) -> SweepSummary:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.config import TransferConfig
-from headstart.flows.artifacts import publish, shown_in_ui
+from headstart.flows.artifacts import publish
+from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import training_flow
@@ -25,7 +26,6 @@ from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes, doubts, propose_few_shot
 from headstart.tasks.progress import reporter
-from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import collect_outcomes
 from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.projector import write_projector
@@ -33,12 +33,9 @@ from headstart.tasks.runs.run_folder import (
     LEFT_OUT_FILE,
     RunSummary,
     finish_run,
-    in_run_folder,
     make_report,
     tensorboard_command,
 )
-from headstart.tasks.store.artifacts import use_store
-from headstart.tasks.store.remote_store import open_store
 
 if TYPE_CHECKING:
     transfer: Any
@@ -63,9 +60,8 @@ def run(config: TransferConfig, store: Path | None = None, out: Path | None = No
     Returns:
         Where the results are, and the figures.
     """
-    with use_store(open_store(store)) as current, use_spreading(config.spread), shown_in_ui():
-        title = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}"
-        return in_run_folder(current, title, config, out, lambda folder: _run(config, folder))
+    title = f"{config.dataset.images.resolve().stem}-{Path(config.backbone.name).stem}"
+    return run_in_folder(title, config, store, out, lambda folder: _run(config, folder))
 
 
 def _run(config: TransferConfig, folder: Path) -> RunSummary:

@@ -14,7 +14,7 @@ from pathlib import Path
 from prefect import flow
 
 from headstart.config import TransferabilityConfig
-from headstart.flows.artifacts import shown_in_ui
+from headstart.flows.body import run_in_folder
 from headstart.flows.compare import (
     StudySummary,
     caveats,
@@ -34,13 +34,9 @@ from headstart.tasks.finetuning.studies import (
     transferability_trials,
 )
 from headstart.tasks.finetuning.study_page import transferability_page
-from headstart.tasks.finetuning.training import many_models, require_validation
+from headstart.tasks.finetuning.training import require_validation
 from headstart.tasks.head.training_warnings import check_classes
-from headstart.tasks.running.spreading import use_spreading
 from headstart.tasks.running.stage import collect_outcomes
-from headstart.tasks.runs.run_folder import in_run_folder
-from headstart.tasks.store.artifacts import use_store
-from headstart.tasks.store.remote_store import open_store
 from headstart.tasks.targets.support import refuse_unsupported
 
 
@@ -58,15 +54,7 @@ def transferability(
     Returns:
         Where the page is, and the figures.
     """
-    with (
-        use_store(open_store(store)) as current,
-        use_spreading(config.spread),
-        shown_in_ui(),
-        many_models(),
-    ):
-        return in_run_folder(
-            current, "transferability", config, out, lambda folder: _run(config, folder)
-        )
+    return run_in_folder("transferability", config, store, out, lambda folder: _run(config, folder))
 
 
 def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:

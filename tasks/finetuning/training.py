@@ -5,9 +5,8 @@ keeps its statistics, and a step back to the best epoch.
 """
 
 import contextlib
-import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,21 +121,6 @@ def train_network(
     trained, stopped = stock_layers(model), len(history) < tuning.epochs
     fit = decide(trained, val, fit, settings)
     return TrainedHead(trained, history, best.best_epoch, stopped, fit=fit)
-
-
-@contextlib.contextmanager
-def many_models() -> Iterator[None]:
-    """Keep TensorFlow from warning of many traces, where many models are trained on purpose."""
-    logger = logging.getLogger("tensorflow")
-
-    def is_wanted(record: logging.LogRecord) -> bool:
-        return "triggered tf.function retracing" not in record.getMessage()
-
-    logger.addFilter(is_wanted)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_wanted)
 
 
 def require_validation(splits: Mapping[Any, Any]) -> None:

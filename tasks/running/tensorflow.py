@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -51,6 +52,21 @@ def quiet_tensorflow(*, begun: bool = False) -> Iterator[None]:
             for line in aside.read().decode(errors="replace").splitlines():
                 if line.strip() and not NOISE.match(line):
                     print(line, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def many_models() -> Iterator[None]:
+    """Keep TensorFlow from warning of many traces, where many models are trained on purpose."""
+    logger = logging.getLogger("tensorflow")
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
 
 
 @contextlib.contextmanager
