@@ -18,10 +18,8 @@ from headstart.commands.options import (
     Record,
     Settings,
     StoreFolder,
-    print_json,
-    run_recorded_or_plain,
+    run_and_show,
 )
-from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.auditing.report import AuditSummary
@@ -47,11 +45,7 @@ def audit(
 
     overrides = {"backbone.name": backbone, "bottlenecks.cut": cut}
     run_config = build_config(AuditConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("audit", run_config, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-    else:
-        print_audit(plain_console(), summary)
+    run_and_show("audit", run_config, print_audit, store, out, record, as_json, overwrite)
 
 
 def print_audit(console: Console, summary: "AuditSummary") -> None:

@@ -18,10 +18,9 @@ from headstart.commands.options import (
     Record,
     Settings,
     StoreFolder,
-    print_json,
-    run_recorded_or_plain,
+    run_and_show,
+    show_run,
 )
-from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 
@@ -69,15 +68,12 @@ def finetune(
         "tuning.epochs": epochs,
     }
     wanted = build_config(FinetuneConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("finetune", wanted, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-        return
-    from headstart.printing import print_summary
 
-    console = plain_console()
-    _print_rungs(console, summary)
-    print_summary(console, summary)
+    def show(console: Console, summary: Any) -> None:
+        _print_rungs(console, summary)
+        show_run(console, summary)
+
+    run_and_show("finetune", wanted, show, store, out, record, as_json, overwrite)
 
 
 def _run_or_images(images: Path | None, config: Path | None) -> tuple[Path | None, Path | None]:
@@ -140,7 +136,7 @@ def compare(
         "seeds": seeds or None,
     }
     wanted = build_config(CompareConfig, images, config, tuple(settings or ()), overrides)
-    _study("compare", wanted, store, out, record, as_json, overwrite)
+    run_and_show("compare", wanted, _print_study, store, out, record, as_json, overwrite)
 
 
 @app.command(no_args_is_help=True)
@@ -174,25 +170,12 @@ def transferability(
         "seeds": seeds or None,
     }
     wanted = build_config(TransferabilityConfig, images, config, tuple(settings or ()), overrides)
-    _study("transferability", wanted, store, out, record, as_json, overwrite)
+    run_and_show("transferability", wanted, _print_study, store, out, record, as_json, overwrite)
 
 
-def _study(
-    name: str,
-    config: Any,
-    store: Path | None,
-    out: Path | None,
-    record: bool,
-    as_json: bool,
-    overwrite: bool,
-) -> None:
-    summary = run_recorded_or_plain(name, config, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-        return
+def _print_study(console: Console, summary: Any) -> None:
     from headstart.tasks.evaluation.findings import percent
 
-    console = plain_console()
     console.print()
     for line in summary.metrics.values():
         interval = ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from headstart.tasks.progress import plain_console
 
@@ -164,6 +165,42 @@ def run_recorded_or_plain(
         told = "interrupted; the same command goes on from what is finished"
         plain_console(stderr=True).print(told)
         raise typer.Exit(code=130) from None
+
+
+def run_and_show(
+    name: str,
+    config: Any,
+    show: Callable[[Console, Any], None],
+    store: Path | None,
+    out: Path | None,
+    record: bool,
+    as_json: bool,
+    overwrite: bool = False,
+) -> None:
+    """Run a flow, and print its summary: as one JSON object, or for a person.
+
+    Args:
+        name: As for `run_recorded_or_plain`, and so are all but one.
+        config: The flow's configuration.
+        show: Prints the summary for a person.
+        store: Folder of the store; the default one where None.
+        out: Folder for the results; one under the store where None.
+        record: Start a temporary server where none is reachable.
+        as_json: Print the JSON object.
+        overwrite: Replace a finished run in `out`.
+    """
+    summary = run_recorded_or_plain(name, config, store, out, record, as_json, overwrite)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        show(plain_console(), summary)
+
+
+def show_run(console: Console, summary: Any) -> None:
+    """Print the summary of a run that trains a network."""
+    from headstart.printing import print_summary
+
+    print_summary(console, summary)
 
 
 def in_store(store: Path | None, work: Callable[[], Any], *, computes: bool = True) -> Any:

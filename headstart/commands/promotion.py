@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from headstart.commands.options import (
@@ -18,7 +19,7 @@ from headstart.commands.options import (
     in_store,
     open_store,
     print_json,
-    run_recorded_or_plain,
+    run_and_show,
 )
 from headstart.errors import HeadstartError
 from headstart.tasks.progress import plain_console
@@ -47,11 +48,13 @@ def retrain(
 
     overrides = {"promotion.name": name}
     chosen = build_config(RetrainConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("retrain", chosen, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-    elif summary.in_use:
-        print(f"in use: {summary.name}@current, {summary.in_use}")
+
+    def show(console: Console, summary: Any) -> None:
+        if summary.in_use:
+            told = f"in use: {summary.name}@current, {summary.in_use}"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
+
+    run_and_show("retrain", chosen, show, store, out, record, as_json, overwrite)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from headstart.commands.options import (
     StoreFolder,
     open_store,
     print_json,
-    run_recorded_or_plain,
+    run_and_show,
 )
 from headstart.tasks.progress import plain_console
 
@@ -71,11 +71,7 @@ def rank(
         "candidates.cuts": _listed(cuts),
     }
     run_config = build_config(RankConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("rank", run_config, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-    else:
-        print_ranking(plain_console(), summary)
+    run_and_show("rank", run_config, print_ranking, store, out, record, as_json, overwrite)
 
 
 @sources.command("add")
@@ -113,11 +109,12 @@ def sources_add(
         "backbone": trained.backbone.name,
     }
     config = build_config(SourceConfig, overrides=overrides)
-    summary = run_recorded_or_plain("sources", config, store, None, record, as_json)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-    else:
-        print(f"registered {config.name}: {summary.metrics['num_images']:,} training images")
+
+    def show(console: Console, summary: Any) -> None:
+        told = f"registered {config.name}: {summary.metrics['num_images']:,} training images"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+
+    run_and_show("sources", config, show, store, None, record, as_json)
 
 
 @sources.command("ls")

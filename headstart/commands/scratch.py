@@ -15,7 +15,8 @@ from headstart.commands.options import (
     StoreFolder,
     in_store,
     print_json,
-    run_recorded_or_plain,
+    run_and_show,
+    show_run,
 )
 from headstart.tasks.progress import plain_console
 
@@ -78,13 +79,7 @@ def scratch(
     if plan:
         _plan(run_config, store, as_json)
         return
-    summary = run_recorded_or_plain("scratch", run_config, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-    else:
-        from headstart.printing import print_summary
-
-        print_summary(plain_console(), summary)
+    run_and_show("scratch", run_config, show_run, store, out, record, as_json, overwrite)
 
 
 @app.command("lr-find", no_args_is_help=True)

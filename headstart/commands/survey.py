@@ -15,8 +15,7 @@ from headstart.commands.options import (
     Record,
     Settings,
     StoreFolder,
-    print_json,
-    run_recorded_or_plain,
+    run_and_show,
 )
 from headstart.tasks.progress import plain_console
 
@@ -53,11 +52,7 @@ def survey(
     names = None if backbones is None else [name.strip() for name in backbones.split(",")]
     overrides = {"backbones": names, "measuring.enabled": measuring}
     run_config = build_config(SurveyConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("survey", run_config, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-    else:
-        print_survey(plain_console(), summary)
+    run_and_show("survey", run_config, print_survey, store, out, record, as_json, overwrite)
 
 
 def print_survey(console: Console, summary: "SurveySummary") -> None:

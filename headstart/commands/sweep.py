@@ -20,10 +20,9 @@ from headstart.commands.options import (
     Record,
     Settings,
     StoreFolder,
-    print_json,
-    run_recorded_or_plain,
+    run_and_show,
+    show_run,
 )
-from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
 NUM_SHOWN = 10
@@ -72,15 +71,12 @@ def sweep(
         "dataset.exclude": exclude,
     }
     wanted = build_config(SweepConfig, images, config, tuple(settings or ()), overrides)
-    summary = run_recorded_or_plain("sweep", wanted, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-        return
-    from headstart.printing import print_summary
 
-    console = plain_console()
-    print_heads(console, summary)
-    print_summary(console, summary)
+    def show(console: Console, summary: Any) -> None:
+        print_heads(console, summary)
+        show_run(console, summary)
+
+    run_and_show("sweep", wanted, show, store, out, record, as_json, overwrite)
 
 
 def _parse_grid(options: list[str] | None) -> dict[str, Any] | None:

@@ -25,7 +25,8 @@ from headstart.commands.options import (
     make_reporter,
     open_store,
     print_json,
-    run_recorded_or_plain,
+    run_and_show,
+    show_run,
 )
 from headstart.tasks.progress import plain_console
 
@@ -211,10 +212,4 @@ def _load(
 def _run(
     config: Any, store: Path | None, out: Path | None, record: bool, as_json: bool, overwrite: bool
 ) -> None:
-    from headstart.printing import print_summary
-
-    summary = run_recorded_or_plain("transfer", config, store, out, record, as_json, overwrite)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-    else:
-        print_summary(plain_console(), summary)
+    run_and_show("transfer", config, show_run, store, out, record, as_json, overwrite)

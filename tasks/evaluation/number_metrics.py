@@ -21,11 +21,6 @@ Interval = tuple[float, float]
 class _Figures(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-
-class NumberMetrics(_Figures):
-    """One number of a split."""
-
-    name: str
     mae: float | None
     mae_interval: Interval | None
     rmse: float | None
@@ -37,6 +32,12 @@ class NumberMetrics(_Figures):
     median_absolute_error_interval: Interval | None
     constant_mae: float | None
     """Of the mean of the training images, said each time."""
+
+
+class NumberMetrics(_Figures):
+    """One number of a split."""
+
+    name: str
     constant_rmse: float | None
     radius: float | None
     """Half the width of the interval that goes with each answer."""
@@ -48,15 +49,6 @@ class NumberFigures(_Figures):
     """All figures of one split; of several numbers their means."""
 
     num_images: int
-    mae: float | None
-    mae_interval: Interval | None
-    rmse: float | None
-    rmse_interval: Interval | None
-    r2: float | None
-    r2_interval: Interval | None
-    median_absolute_error: float | None
-    median_absolute_error_interval: Interval | None
-    constant_mae: float | None
     interval_confidence: float
     wanted_coverage: float
     """Of the intervals around the answers."""
