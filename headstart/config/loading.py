@@ -34,9 +34,9 @@ CONFIG_OF: dict[str, type[Config]] = {
 }
 """The commands that take ``--config``, and what stands in their files."""
 
-VERBATIM = ("dataset.label_separator",)
-"""Fields of ``--set`` that are taken as they stand, unless quoted: | , - and a space mean something
-else in YAML."""
+VERBATIM = ("dataset.label_separator", "dataset.decimal_sign", "dataset.number_unit")
+"""Fields of ``--set`` that are taken as they stand, unless quoted: | , - % and a space mean
+something else in YAML."""
 MAX_SHOWN = 120
 """Characters of a wrong value that are shown."""
 
@@ -149,7 +149,7 @@ def parse_value(setting: str, text: str) -> Any:
         raise ConfigError(
             "the value of --set is not valid YAML",
             f"{setting!r}: {error}",
-            "quote it, or write a list as [a, b]",
+            'quote it, or write a list as [a, b], and a lone asterisk in quotes, as ["*"]',
         ) from None
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text; people mean a number
         try:

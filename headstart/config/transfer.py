@@ -28,6 +28,8 @@ def _as_cell(value: Any) -> Any:
 
 
 CellText = Annotated[str, BeforeValidator(_as_cell)]
+CellTexts = CellText | tuple[CellText, ...]
+"""One text of a cell, or several that mean the same."""
 ColumnName = Annotated[str, BeforeValidator(_as_cell), Field(min_length=1)]
 
 
@@ -51,6 +53,8 @@ class DatasetConfig(Config):
     """Column of a manifest with the paths; path where not given."""
     path_suffix: str = ""
     """What a manifest leaves out at the end of each path, such as .jpg."""
+    strip_prefix: str = ""
+    """What a manifest writes at the beginning of paths and is not there here, such as data/raw/."""
     label_column: str | None = Field(None, min_length=1)
     """Column of a manifest with the labels; label where not given."""
     target: TargetKind | None = None
@@ -62,12 +66,20 @@ class DatasetConfig(Config):
     label_columns: tuple[ColumnName, ...] = ()
     """Columns of a manifest that say of a label each whether the image has it. A * stands for any
     letters: ["*"] takes all columns but those of paths and splits."""
-    label_values: tuple[CellText, CellText] = ("0", "1")
-    """What says no and yes in those columns; 0 and 1 also stand for false and true, no and yes."""
+    label_values: tuple[CellTexts, CellTexts] = ("0", "1")
+    """What says no and yes in those columns; 0 and 1 also stand for false and true, no and yes.
+    Either may be a list: [[0, -1], 1] takes -1 for no, [[0, ""], 1] an empty cell."""
     no_label: str | None = Field(None, min_length=1)
     """A word among the labels that means that there is none, such as No Finding."""
     target_columns: tuple[ColumnName, ...] = ()
-    """Columns of a manifest with a number each to learn."""
+    """Columns of a manifest with a number each to learn; a * stands for any letters."""
+    decimal_sign: Literal[".", ","] = "."
+    """What stands before the decimals of those numbers."""
+    number_unit: str = ""
+    """What stands behind each of those numbers, such as kg or %."""
+    missing_values: tuple[CellText, ...] = ()
+    """What a manifest writes where an image has no target, such as NA or -1; an empty cell says so
+    anyhow. Such images are left out."""
     repeated_paths: Literal["refuse", "merge"] = "refuse"
     """Of an image on several lines with different labels: refuse leaves it out; merge gives it
     the labels of all, for manifests with one label a line."""

@@ -35,7 +35,7 @@ __all__ = [
 
 _OF_MANIFESTS = (
     *("root", "path_column", "label_column", "split_column", "label_separator", "label_columns"),
-    *("no_label", "target_columns", "path_suffix"),
+    *("no_label", "target_columns", "path_suffix", "strip_prefix", "number_unit", "missing_values"),
 )
 _MAX_CLASSES_IN_A_WARNING = 5
 _MAX_PROBLEMS_IN_AN_ERROR = 20
@@ -83,7 +83,7 @@ def build_index(
     inspection = inspect_files(listing.images, config.max_pixels, cache, on_progress)
     problems = listing.problems + inspection.problems
     if not inspection.images:
-        raise _no_usable_image(config, problems)
+        raise _no_usable_image(config, problems, listing.advice)
     usable = inspection.images
     if config.exclude is not None:
         usable, excluded = read_exclusions(config.exclude).apply(usable)
@@ -179,6 +179,8 @@ def _conversion(images: Path) -> str:
         ".feather": "read_feather({!r})",
         ".orc": "read_orc({!r})",
     }
+    if images.suffix.lower() in (".txt", ".data", ".dat", "") and images.is_file():
+        return f"; if it is a table with a header, call it {printable(images.stem)}.csv"
     read = readers.get(images.suffix.lower())
     if read is None:
         return ""
@@ -287,7 +289,23 @@ def _problem_key(problem: Problem) -> tuple[int, str, str]:
     return PROBLEM_KINDS.index(problem.kind), problem.path, problem.reason
 
 
-def _no_usable_image(config: DatasetConfig, problems: list[Problem]) -> DatasetError:
+def _no_usable_image(config: DatasetConfig, problems: list[Problem], advice: str) -> DatasetError:
+    if problems and all(problem.kind == "missing" for problem in problems if problem.left_out):
+        start = "check the paths, which start at the manifest's folder or at dataset.root"
+        return DatasetError(
+            "none of the images that the manifest names is there",
+            f"{config.images}: none{_told(problems)}",
+            f"{advice} finds them"
+            if advice
+            else f"{start}; see also dataset.strip_prefix and dataset.path_suffix",
+        )
+    if not config.images.expanduser().is_dir():
+        return DatasetError(
+            "no usable image was found",
+            f"{config.images}: none{_told(problems)}",
+            "mend these lines or files, or give another manifest; the settings of dataset say how "
+            "one is read (`headstart config train`)",
+        )
     return DatasetError(
         "no usable image was found",
         f"{config.images}: none{_told(problems)}",

@@ -22,12 +22,20 @@ from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import class_name
 from headstart.tasks.dataset.layout import EXACT, split_meant
 from headstart.tasks.dataset.listing import ListedImage, Listing
-from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES, Line, read_table
+from headstart.tasks.dataset.manifest_table import (
+    IMAGE_ENDINGS,
+    MANIFEST_SUFFIXES,
+    Line,
+    read_table,
+)
+from headstart.tasks.dataset.missing_files import advise
 from headstart.tasks.dataset.problems import Problem, ProblemKind, printable, refuse_passing
 
 __all__ = ["MANIFEST_SUFFIXES", "list_manifest"]
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_MAX_ASKED = 50
+"""Missing paths that are kept, to look for their files elsewhere."""
 _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
 
 
@@ -84,7 +92,9 @@ def list_manifest(file: Path, config: DatasetConfig) -> Listing:
             listing.problems.append(Problem(place, found.kind, found.reason))
             outside += [found.outside] if found.outside else []
     if not by_path and outside:
-        raise _all_outside(file, finder.root, outside, len(lines))
+        raise _all_outside(file, finder, outside, len(lines))
+    if not by_path:
+        listing.advice = finder.advise()
     for entries in by_path.values():
         _add_once(listing, entries, config)
     notes += finder.told()
@@ -94,17 +104,27 @@ def list_manifest(file: Path, config: DatasetConfig) -> Listing:
     return listing
 
 
-def _all_outside(file: Path, root: Path, outside: list[str], num_lines: int) -> DatasetError:
+def _all_outside(file: Path, finder: "_Finder", outside: list[str], num_lines: int) -> DatasetError:
+    root = finder.root
     try:
         common = os.path.commonpath([str(Path(path).parent) for path in outside])
     except ValueError:
         common = str(Path(outside[0]).parent)
+    cure = (
+        f"--set dataset.root={printable(common)} names the folder that they lie in; "
+        "--set dataset.allow_outside=true takes them wherever they lie"
+    )
+    if not Path(common).is_dir():
+        found = advise(root, outside, finder.suffix)
+        cure = f"{found} finds them here"
+        if not found:
+            cure = "check that they are on this machine; dataset.strip_prefix takes off what paths "
+            cure += "begin with on another"
     return DatasetError(
         "the manifest has paths outside the folder that they start at",
         f"{file}: {len(outside):,} of {num_lines:,} are absolute and lead out of {root}, as "
         f"{printable(outside[0])}",
-        f"--set dataset.root={printable(common)} names the folder that they lie in; "
-        "--set dataset.allow_outside=true takes them wherever they lie",
+        cure,
     )
 
 
@@ -142,12 +162,15 @@ class _Finder:
             raise DatasetError(
                 "dataset.root is not a folder",
                 f"{root}, which is no folder",
-                "check the path",
+                "check the path, which starts at the working folder, not at the manifest's "
+                "(dataset.root)",
             )
         self.root = root
         self._absolute, self._real = root.absolute(), root.resolve()
         self._kind = kind
-        self._suffix = config.path_suffix
+        self.suffix, self._prefix = config.path_suffix, config.strip_prefix
+        self._missing: list[str] = []
+        self._names: dict[Path, dict[str, list[str]]] = {}
         self._allow_outside = config.allow_outside
         self._split_names = config.split_names
         self._repairs: dict[str, int] = {}
@@ -173,8 +196,11 @@ class _Finder:
             split = meant
             if line.split.casefold() not in EXACT and line.split not in self._split_names:
                 self._count(f"the split {line.split!r} is taken for {split}")
-        named = self._find(line.path.strip() + self._suffix if self._suffix else line.path)
+        path = line.path.strip() if self.suffix or self._prefix else line.path
+        named = self._find(path.removeprefix(self._prefix) + self.suffix)
         if isinstance(named, _Fault):
+            if named.kind == "missing" and len(self._missing) < _MAX_ASKED:
+                self._missing.append(path.removeprefix(self._prefix))
             return named
         if not stat.S_ISREG(named.mode):
             return _Fault("special_file", f"{named.path} is a folder or device, not a file")
@@ -186,6 +212,10 @@ class _Finder:
     def told(self) -> list[str]:
         """Say what was done to how many lines."""
         return [f"{text} ({count:,} lines)" for text, count in self._repairs.items()]
+
+    def advise(self) -> str:
+        """Say which settings would find the images that are not there."""
+        return advise(self.root, self._missing, self.suffix)
 
     def _count(self, repair: str) -> None:
         self._repairs[repair] = self._repairs.get(repair, 0) + 1
@@ -206,9 +236,26 @@ class _Finder:
                     )
                     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                         return fault
+                    if other := self._in_another_case(path):
+                        mode = (self._absolute / other).stat().st_mode
+                        return _Named(other, mode, "names were found in another case")
             first = first or fault
         assert first is not None
         return first
+
+    def _in_another_case(self, path: str) -> str | None:
+        """Find the one file that is called so but for the case of letters, as Windows would."""
+        folder = (self._absolute / path).parent
+        if folder not in self._names:
+            names: dict[str, list[str]] = {}
+            try:
+                for name in os.listdir(folder):  # noqa: PTH208 - names are all it takes
+                    names.setdefault(name.casefold(), []).append(name)
+            except OSError:
+                pass  # the path leads nowhere, which is said already
+            self._names[folder] = names
+        same = self._names[folder].get(posixpath.basename(path).casefold(), [])
+        return posixpath.join(posixpath.dirname(path), same[0]) if len(same) == 1 else None
 
     def _relative(self, text: str) -> str | _Fault:
         """Give a path relative to the root in one spelling, unless it may not be used."""
@@ -252,7 +299,7 @@ def _hint(raw: str) -> str:
 
 
 def _suffix_hint(path: str) -> str:
-    if posixpath.splitext(path)[1]:
+    if path.casefold().endswith(IMAGE_ENDINGS):
         return ""
     return "; if files are called so with an ending, dataset.path_suffix=.jpg adds it"
 

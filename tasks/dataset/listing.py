@@ -53,6 +53,7 @@ class Listing:
         num_ignored: Hidden and junk files and folders passed over.
         kind: What is learned of the images.
         names: Of labels or numbers, where the manifest's columns are called by them.
+        advice: The settings that would find images which a manifest names and are not there.
     """
 
     images: list[ListedImage] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Listing:
     num_ignored: int = 0
     kind: TargetKind = "class"
     names: tuple[str, ...] = ()
+    advice: str = ""
 
 
 def list_folder(config: DatasetConfig, min_classes: int = 2) -> Listing:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.reading import MAX_TABLE_BYTES, read_regular
+from headstart.tasks.dataset.manifest_cells import Said, missing_test
 from headstart.tasks.dataset.manifest_targets import (
-    Said,
     TargetColumns,
     cell_reader,
     check_classes,
@@ -38,17 +38,22 @@ _UNICODE_MARKS = (
 """What a file of that encoding begins with; UTF-32's mark begins like UTF-16's."""
 _OTHER_NAMES = {
     "path": (
-        *("filename", "file_name", "file", "filepath", "file_path", "image", "image_path"),
-        *("imagepath", "image_name", "img", "img_path", "image_id", "uri", "name", "id"),
+        *("filename", "file", "filepath", "image", "imagepath", "imagefile", "imagename", "img"),
+        *("imgpath", "imgname", "imageid", "imgid", "imageindex", "imagelink", "photo", "picture"),
+        *("fname", "filenames", "images", "uri", "url", "name", "idcode", "id"),
+        *("studyinstanceuid", "sopinstanceuid"),
     ),
     "label": (
-        *("class", "class_name", "classname", "category", "target", "labels", "label_name"),
-        *("tag", "y", "species", "breed", "diagnosis", "classes"),
+        *("class", "classname", "category", "target", "labels", "labelname", "classes", "classid"),
+        *("tag", "tags", "genre", "genres", "findinglabels", "categories", "attributes"),
+        *("y", "species", "breed", "diagnosis"),
     ),
-    "split": ("set", "subset", "partition", "phase", "usage", "fold", "data_set", "dataset"),
+    "split": ("set", "subset", "partition", "phase", "usage", "fold", "dataset"),
 }
-"""What others call these columns; named in errors and warnings, never taken."""
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp")
+"""What others call these columns, without spaces and underscores; named in errors and warnings,
+never taken."""
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".jp2", ".avif")
+"""What the names of images end in, in lower case; not needed to be read as one."""
 
 
 class Line(NamedTuple):
@@ -112,6 +117,7 @@ def read_table(file: Path, config: DatasetConfig) -> Table:
             labels are of a type that names no classes.
     """
     notes: list[str] = []
+    is_missing = missing_test(config)
     found: list[TargetColumns] = []  # one, once the header has been read
     try:
         if not file.is_file():
@@ -123,6 +129,8 @@ def read_table(file: Path, config: DatasetConfig) -> Table:
     except OSError as error:
         refuse_passing(error, str(file))
         raise _unreadable(file, "manifest", error.strerror or error) from None
+    if found[0].kind == "class":
+        lines = [line._replace(label="") if is_missing(line.label) else line for line in lines]
     if found[0].kind == "class" and config.target is None:
         check_classes(file, found[0].names[0], [(line.number, line.label) for line in lines])
     return Table(lines, notes, found[0])
@@ -401,21 +409,31 @@ def _find_column(file: Path, names: list[str], wanted: str, is_needed: bool) -> 
 
 
 def _known_as(names: Sequence[str], column: str) -> str | None:
-    lowered = {name.strip().casefold().replace(" ", "_"): name for name in reversed(names)}
+    lowered = {
+        name.casefold().replace(" ", "").replace("_", ""): name.strip() for name in reversed(names)
+    }
     return next((lowered[other] for other in _OTHER_NAMES[column] if other in lowered), None)
 
 
 def _cure(names: list[str], missing: list[str]) -> str:
-    if any(name.casefold().endswith(_IMAGE_ENDINGS) for name in names):
+    if any(name.casefold().endswith(IMAGE_ENDINGS) for name in names):
         return "put a header above the first line, which is an image's already: path,label"
     settings = [
-        f"--set dataset.{column}_column={_known_as(names, column) or 'COLUMN'}"
+        _setting(f"dataset.{column}_column={_known_as(names, column) or 'COLUMN'}")
         for column in missing
     ]
+    others = (
+        "; for columns of 0 and 1 there is dataset.label_columns, for numbers "
+        "dataset.target_columns, instead of the label"
+    )
     return (
         f"say which columns they are, {' '.join(settings)}; or name them so in the first line, "
-        "with commas, semicolons or tabs between"
+        f"with commas, semicolons or tabs between{others if 'label' in missing else ''}"
     )
+
+
+def _setting(text: str) -> str:
+    return f"--set '{text}'" if " " in text else f"--set {text}"
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,6 @@ Nothing is guessed from values: the names of the columns, or settings, say which
 is, and a cell that does not fit is an error that names the row and the setting.
 """
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -13,20 +12,23 @@ from typing import Any, NamedTuple
 
 from headstart.config import DatasetConfig, TargetKind
 from headstart.errors import DatasetError
-from headstart.tasks.dataset.class_names import class_name
+from headstart.tasks.dataset.manifest_cells import (
+    DEFAULT_SEPARATOR,
+    NUMBER,
+    Said,
+    flag_reader,
+    is_list,
+    list_reader,
+    number_reader,
+)
 from headstart.tasks.dataset.problems import printable
 
 LABELS_COLUMN = "labels"
-DEFAULT_SEPARATOR = ";"
 MAX_DECIMAL_CLASSES = 20
 """More different decimals than these in a label column are no classes: nobody has named them."""
-MAX_NUMBER = 1e30
-"""Beyond, the squares that a training sums up end in infinity."""
-
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _OTHER_SEPARATORS = ";|,/ "
-_NO, _YES = ("0", "0.0", "false", "no"), ("1", "1.0", "true", "yes")
-_SYNONYMS = {**dict.fromkeys(_NO, "0"), **dict.fromkeys(_YES, "1")}
+_UNNAMED = re.compile(r"(Unnamed: \d+)?")
+"""What pandas calls the column of its index, in a file and where it has read one."""
 
 
 class TargetColumns(NamedTuple):
@@ -41,20 +43,6 @@ class TargetColumns(NamedTuple):
     kind: TargetKind
     names: tuple[str, ...]
     is_list: bool = False
-
-
-class Said(NamedTuple):
-    """What a row says of an image.
-
-    Attributes:
-        label: In words, for messages and to compare rows by; of a class its name.
-        values: Names of labels, sorted, or numbers; empty of a class.
-        fault: Why it says nothing; empty where it does.
-    """
-
-    label: str
-    values: tuple[Any, ...] = ()
-    fault: str = ""
 
 
 def choose_columns(file: Path, names: Sequence[str], config: DatasetConfig) -> TargetColumns:
@@ -73,9 +61,9 @@ def choose_columns(file: Path, names: Sequence[str], config: DatasetConfig) -> T
     """
     _check_settings(file, config)
     if config.label_columns:
-        return TargetColumns("labels", _matching(file, names, config))
+        return TargetColumns("labels", _matching(file, names, config, config.label_columns))
     if config.target_columns:
-        return TargetColumns("number", config.target_columns)
+        return TargetColumns("number", _matching(file, names, config, config.target_columns))
     lowered = {name.strip().casefold() for name in names}
     if config.target == "number":
         raise DatasetError(
@@ -115,20 +103,29 @@ def _check_settings(file: Path, config: DatasetConfig) -> None:
         )
 
 
-def _matching(file: Path, names: Sequence[str], config: DatasetConfig) -> tuple[str, ...]:
+def _matching(
+    file: Path, names: Sequence[str], config: DatasetConfig, patterns: Sequence[str]
+) -> tuple[str, ...]:
     """Give the columns that are named, or match a pattern such as ``is_*``; ``*`` is the rest."""
     own = {config.path_column or "path", config.split_column or "split"}
     found: dict[str, None] = {}
-    for pattern in config.label_columns:
-        exact = [name for name in names if name.strip() == pattern]
-        matching = exact or [
-            name for name in names if name not in own and fnmatchcase(name.strip(), pattern)
+    for pattern in patterns:
+        lowered = pattern.casefold()
+        named = [name for name in names if name.strip() == pattern]
+        named = named or [name for name in names if name.strip().casefold() == lowered]
+        matching = named or [
+            name
+            for name in names
+            if name not in own
+            and not _UNNAMED.fullmatch(name.strip())
+            and fnmatchcase(name.strip(), pattern)
         ]
         if not matching:
             raise DatasetError(
                 f"the manifest has no column {printable(pattern)}",
                 f"{file}: the columns {_listed(names)}",
-                "name columns of 0 and 1 in dataset.label_columns; * stands for any letters",
+                "name columns of 0 and 1 in dataset.label_columns, of numbers in "
+                "dataset.target_columns; * stands for any letters",
             )
         found |= dict.fromkeys(matching)
     return tuple(found)
@@ -142,19 +139,16 @@ def cell_reader(
     Args:
         file: The manifest.
         columns: From `choose_columns`.
-        config: Says how labels are written.
+        config: Says how labels and numbers are written.
 
     Returns:
         A function of the cells, text or values of Parquet, and of the row's place in words.
     """
     if columns.kind == "number":
-        return lambda cells, place: _numbers(file, columns.names, cells, place)
+        return number_reader(file, columns.names, config)
     if columns.is_list:
-        separator = config.label_separator or DEFAULT_SEPARATOR
-        return lambda cells, place: _label_list(
-            file, columns.names[0], cells[0], place, separator, config.no_label
-        )
-    return lambda cells, place: _label_cells(file, columns.names, cells, place, config.label_values)
+        return list_reader(file, columns.names[0], config)
+    return flag_reader(file, columns.names, config)
 
 
 def check_separator(
@@ -173,6 +167,10 @@ def check_separator(
     """
     separator = config.label_separator or DEFAULT_SEPARATOR
     filled = [(number, text) for number, text in rows if text]
+    lists = [is_list(text) for _, text in filled]
+    if any(lists):
+        _refuse_mixed(file, column, filled, lists)
+        return
     if not filled or any(separator in text for _, text in filled):
         return
     row, sign = next(
@@ -192,8 +190,22 @@ def check_separator(
     )
 
 
+def _refuse_mixed(
+    file: Path, column: str, filled: Sequence[tuple[int, str]], lists: Sequence[bool]
+) -> None:
+    if all(lists):
+        return
+    other = filled[lists.index(False)]
+    raise DatasetError(
+        "the labels of some images are written as a list, those of others are not",
+        f"{file}: the column {column}, as {other[1]!r} in row {other[0]} and "
+        f"{filled[lists.index(True)][1]!r} in row {filled[lists.index(True)][0]}",
+        "write all in one way: as ['a', 'b'], or with dataset.label_separator between",
+    )
+
+
 def check_classes(file: Path, column: str, rows: Sequence[tuple[int, str]]) -> None:
-    """Refuse a column of labels that holds numbers of all sizes.
+    """Refuse a column of classes that holds numbers of all sizes, or several labels in a cell.
 
     Args:
         file: The manifest.
@@ -205,10 +217,11 @@ def check_classes(file: Path, column: str, rows: Sequence[tuple[int, str]]) -> N
     """
     filled = [(number, text) for number, text in rows if text]
     different = {text for _, text in filled}
+    _refuse_several(file, column, filled, different)
     if len(different) <= MAX_DECIMAL_CLASSES:
         return
     decimal = next(((number, text) for number, text in filled if "." in text), None)
-    if decimal is None or not all(_NUMBER.fullmatch(text) for text in different):
+    if decimal is None or not all(NUMBER.fullmatch(text) for text in different):
         return
     raise DatasetError(
         "the labels are decimal numbers, too many different ones to be classes",
@@ -219,87 +232,42 @@ def check_classes(file: Path, column: str, rows: Sequence[tuple[int, str]]) -> N
     )
 
 
-def _numbers(file: Path, names: Sequence[str], cells: Sequence[Any], place: str) -> Said:
-    missing = [name for name, cell in zip(names, cells, strict=True) if _is_missing(cell)]
-    if missing:
-        return Said("", fault=f"no number in {', '.join(missing)}")
-    values = tuple(
-        _number(file, name, cell, place) for name, cell in zip(names, cells, strict=True)
+def _refuse_several(
+    file: Path, column: str, filled: Sequence[tuple[int, str]], different: set[str]
+) -> None:
+    listed = next(((row, text) for row, text in filled if is_list(text)), None)
+    if listed is not None:
+        raise _several(file, column, listed, "")
+    for sign in _OTHER_SEPARATORS:
+        cells = {text: _pieces(text, sign) for text in different if sign in text}
+        if cells and _are_labels(cells, different, sign):
+            found = next((row, text) for row, text in filled if text in cells)
+            raise _several(file, column, found, sign)
+
+
+def _are_labels(cells: dict[str, tuple[str, ...]], different: set[str], sign: str) -> bool:
+    """Tell labels from names that have the sign in them: labels are put together anew each time."""
+    pieces = set().union(*cells.values())
+    num_uses = sum(map(len, cells.values())) + len(pieces & different)
+    if sign in ";|":  # hardly ever in a name
+        return num_uses > len(pieces)
+    is_shuffled = len(set(map(frozenset, cells.values()))) < len(set(cells.values()))
+    return is_shuffled or (len(cells) > len(pieces) and bool(pieces & different))
+
+
+def _pieces(text: str, sign: str) -> tuple[str, ...]:
+    return tuple(piece.strip() for piece in text.split(sign) if piece.strip())
+
+
+def _several(file: Path, column: str, found: tuple[int, str], sign: str) -> DatasetError:
+    separator = f" --set 'dataset.label_separator={sign}'" if sign else ""
+    return DatasetError(
+        "the column of classes seems to hold several labels in a cell",
+        f"{file}: the column {column}, as {printable(found[1][:80])!r} in row {found[0]}",
+        f"any number of labels an image: --set dataset.target=labels --set "
+        f"'dataset.label_column={column}'{separator}; if each cell names one class: "
+        "--set dataset.target=class",
     )
-    return Said(", ".join(f"{value:g}" for value in values), values)
-
-
-def _number(file: Path, name: str, cell: Any, place: str) -> float:
-    is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
-    text = str(cell).strip()
-    value = float(text) if is_number or _NUMBER.fullmatch(text) else math.nan
-    if math.isfinite(value) and abs(value) <= MAX_NUMBER:
-        return value
-    raise DatasetError(
-        f"a target of {printable(name)} is not a finite number",
-        f"{file}: {printable(text)!r} in {place}",
-        "write bare numbers, with a point for decimals and no unit, and leave the cell empty "
-        "where there is none; dataset.target_columns names the columns",
-    )
-
-
-def _label_list(
-    file: Path, name: str, cell: Any, place: str, separator: str, no_label: str | None
-) -> Said:
-    pieces: Sequence[Any]
-    if isinstance(cell, list | tuple):
-        pieces = cell
-    else:
-        text = "" if cell is None else str(cell).strip()
-        if text[:1] in ("[", "{") and text[-1:] in ("]", "}"):
-            raise DatasetError(
-                "the labels are written as a list of a programming language",
-                f"{file}: {printable(text[:60])!r} in the column {name}, {place}",
-                f"write them with {separator!r} between, as a{separator}b, and without brackets "
-                "and quotes (dataset.label_separator)",
-            )
-        pieces = text.split() if separator == " " else text.split(separator)
-    found = {class_name(str(piece)) for piece in pieces if piece is not None} - {"", no_label}
-    return _labelled(sorted(found))
-
-
-def _label_cells(
-    file: Path, names: Sequence[str], cells: Sequence[Any], place: str, told: tuple[str, str]
-) -> Said:
-    no, yes = (_plain(word) for word in told)
-    found, missing = [], []
-    for name, cell in zip(names, cells, strict=True):
-        value = _plain("" if cell is None else cell)
-        if value == yes:
-            found.append(class_name(name))
-        elif value == "" and no != "":
-            missing.append(name)
-        elif value != no:
-            raise DatasetError(
-                f"the column {printable(name)} says neither {told[0]} nor {told[1]}",
-                f"{file}: {printable(str(cell))!r} in {place}",
-                f"leave it out of dataset.label_columns, or say what stands for no and for yes: "
-                f"--set 'dataset.label_values=[{told[0]}, {told[1]}]'",
-            )
-    if missing:
-        return Said("", fault=f"nothing in {', '.join(missing)} (dataset.label_columns)")
-    return _labelled(found)
-
-
-def _labelled(found: Sequence[str]) -> Said:
-    return Said(" and ".join(found) or "nothing", tuple(found))
-
-
-def _plain(cell: Any) -> str:
-    """Give one spelling to what says yes or no: 1, 1.0, true and yes are one."""
-    text = str(cell).strip().casefold()
-    if text in _SYNONYMS:
-        return _SYNONYMS[text]
-    return f"{float(text):g}" if _NUMBER.fullmatch(text) else text
-
-
-def _is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,0 +1,251 @@
+"""The target cells of a manifest's row: labels, flags and numbers, as text or values of Parquet.
+
+A cell that does not fit is an error that names the row and the setting that settles it.
+"""
+
+import ast
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headstart.config import DatasetConfig
+from headstart.errors import DatasetError
+from headstart.tasks.dataset.class_names import class_name
+from headstart.tasks.dataset.problems import printable
+
+DEFAULT_SEPARATOR = ";"
+MAX_NUMBER = 1e30
+"""Beyond, the squares that a training sums up end in infinity."""
+
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+)"""
+_LIST = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM})*)?\s*\]")
+"""A list of texts or whole numbers, as Python and JSON write it."""
+_NO, _YES = ("0", "0.0", "false", "no", "n"), ("1", "1.0", "true", "yes", "y")
+_SYNONYMS = {**dict.fromkeys(_NO, "0"), **dict.fromkeys(_YES, "1")}
+
+
+class Said(NamedTuple):
+    """What a row says of an image.
+
+    Attributes:
+        label: In words, for messages and to compare rows by; of a class its name.
+        values: Names of labels, sorted, or numbers; empty of a class.
+        fault: Why it says nothing; empty where it does.
+    """
+
+    label: str
+    values: tuple[Any, ...] = ()
+    fault: str = ""
+
+
+def is_list(text: str) -> bool:
+    """Tell whether a cell is written as a list of texts or whole numbers: ``['cat', 'dog']``."""
+    return _LIST.fullmatch(text) is not None
+
+
+def missing_test(config: DatasetConfig) -> Callable[[Any], bool]:
+    """Make what tells a cell that says nothing: an empty one, or one of the words for that."""
+    words = {_plain(word) for word in config.missing_values}
+
+    def is_missing(cell: Any) -> bool:
+        return cell is None or (isinstance(cell, str) and not cell.strip()) or _plain(cell) in words
+
+    return is_missing
+
+
+def number_reader(
+    file: Path, names: Sequence[str], config: DatasetConfig
+) -> Callable[[Sequence[Any], str], Said]:
+    """Make what reads a row's numbers.
+
+    Args:
+        file: The manifest.
+        names: Of the columns.
+        config: Says how numbers are written.
+
+    Returns:
+        A function of the cells and of the row's place in words.
+    """
+    is_missing = missing_test(config)
+
+    def read(cells: Sequence[Any], place: str) -> Said:
+        missing = [name for name, cell in zip(names, cells, strict=True) if is_missing(cell)]
+        if missing:
+            return Said("", fault=f"no number in {', '.join(missing)}")
+        values = tuple(
+            _number(file, name, cell, place, config)
+            for name, cell in zip(names, cells, strict=True)
+        )
+        return Said(", ".join(f"{value:g}" for value in values), values)
+
+    return read
+
+
+def _number(file: Path, name: str, cell: Any, place: str, config: DatasetConfig) -> float:
+    is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
+    text = str(cell).strip()
+    bare = text
+    if not is_number:
+        unit = config.number_unit.strip()
+        bare = text.removesuffix(unit).rstrip() if unit else text
+        if config.decimal_sign == ",":
+            bare = "" if "." in bare else bare.replace(",", ".")
+    value = float(bare) if is_number or NUMBER.fullmatch(bare) else math.nan
+    if math.isfinite(value) and abs(value) <= MAX_NUMBER:
+        return value
+    raise DatasetError(
+        f"a target of {printable(name)} is not a finite number",
+        f"{file}: {printable(text)!r} in {place}",
+        _number_cure(text, config) + "; dataset.target_columns names the columns",
+    )
+
+
+def _number_cure(text: str, config: DatasetConfig) -> str:
+    """Say which setting reads what is no bare number."""
+    unit = re.fullmatch(r"[+-]?[\d.,]*\d\s*(\D{1,12})", text)
+    if re.fullmatch(r"[+-]?\d+,\d+", text) and config.decimal_sign == ".":
+        return "--set 'dataset.decimal_sign=,' if that is a comma before decimals"
+    if unit and not config.number_unit:
+        return (
+            f"--set 'dataset.number_unit={printable(unit[1])}' if that stands behind each number; "
+            "else write bare numbers"
+        )
+    if not re.search(r"\d", text) or text == "-1":
+        return (
+            f"--set 'dataset.missing_values=[{_in_yaml(text)}]' if that means that there is none, "
+            "which leaves the image out; else write bare numbers"
+        )
+    sign = "comma" if config.decimal_sign == "," else "point"
+    return (
+        f"write bare numbers, with a {sign} for decimals, nothing between thousands and no unit, "
+        "and leave the cell empty where there is none"
+    )
+
+
+def list_reader(
+    file: Path, name: str, config: DatasetConfig
+) -> Callable[[Sequence[Any], str], Said]:
+    """Make what reads a cell that holds all labels of an image.
+
+    Args:
+        file: The manifest.
+        name: Of the column.
+        config: Says how labels are written.
+
+    Returns:
+        A function of the cells, of which the first counts, and of the row's place in words.
+    """
+    separator = config.label_separator or DEFAULT_SEPARATOR
+    words = {_plain(word) for word in config.missing_values}
+
+    def read(cells: Sequence[Any], place: str) -> Said:
+        cell = cells[0]
+        if not isinstance(cell, list | tuple) and cell is not None and _plain(cell) in words:
+            return Said("", fault=f"nothing in {name} (dataset.missing_values)")
+        pieces = _pieces(file, name, cell, place, separator)
+        found = {class_name(str(piece)) for piece in pieces if piece is not None}
+        return labelled(sorted(found - {"", config.no_label}))
+
+    return read
+
+
+def _pieces(file: Path, name: str, cell: Any, place: str, separator: str) -> Sequence[Any]:
+    if isinstance(cell, list | tuple):
+        return cell
+    text = "" if cell is None else str(cell).strip()
+    if is_list(text):
+        pieces: list[Any] = ast.literal_eval(text)
+        if len(set(pieces)) == len(pieces) or any(isinstance(piece, str) for piece in pieces):
+            return pieces
+        raise DatasetError(
+            "the labels are lists of flags, which do not say what they are flags of",
+            f"{file}: {printable(text[:60])!r} in the column {name}, {place}",
+            "write a column of 0 and 1 for each label, and name them in dataset.label_columns",
+        )
+    if text[:1] in ("[", "{") and text[-1:] in ("]", "}"):
+        raise DatasetError(
+            "the labels are written in a form of a programming language that is not read",
+            f"{file}: {printable(text[:60])!r} in the column {name}, {place}",
+            f"write them with {separator!r} between, as a{separator}b (dataset.label_separator), "
+            "or as ['a', 'b']",
+        )
+    return text.split() if separator == " " else text.split(separator)
+
+
+def flag_reader(
+    file: Path, names: Sequence[str], config: DatasetConfig
+) -> Callable[[Sequence[Any], str], Said]:
+    """Make what reads a column a label, each of which says yes or no.
+
+    Args:
+        file: The manifest.
+        names: Of the columns.
+        config: Says what stands for yes and no.
+
+    Returns:
+        A function of the cells and of the row's place in words.
+    """
+    no, yes = (
+        {_plain(word) for word in ((told,) if isinstance(told, str) else told)}
+        for told in config.label_values
+    )
+    missing_words = {_plain(word) for word in config.missing_values} | {""}
+
+    def read(cells: Sequence[Any], place: str) -> Said:
+        found, missing = [], []
+        for name, cell in zip(names, cells, strict=True):
+            value = _plain("" if cell is None else cell)
+            if value in yes:
+                found.append(class_name(name))
+            elif value in missing_words and value not in no:
+                missing.append(name)
+            elif value not in no:
+                raise _neither(file, name, cell, place, config)
+        if missing:
+            hint = 'dataset.label_values=[[0, ""], 1] takes an empty cell for no'
+            return Said("", fault=f"nothing in {', '.join(missing)} ({hint})")
+        return labelled(found)
+
+    return read
+
+
+def _neither(file: Path, name: str, cell: Any, place: str, config: DatasetConfig) -> DatasetError:
+    told = [(one,) if isinstance(one, str) else one for one in config.label_values]
+    words = [" or ".join(word or "nothing" for word in one) for one in told]
+    text = str(cell).strip()
+    no, yes = (_in_yaml(one[0]) for one in told)
+    shown = _in_yaml(text)
+    number = "; a number to learn goes into dataset.target_columns" if _is_fraction(text) else ""
+    return DatasetError(
+        f"the column {printable(name)} says neither {words[0]} nor {words[1]}",
+        f"{file}: {printable(text)!r} in {place}",
+        f"--set 'dataset.label_values=[[{no}, {shown}], {yes}]' takes it for no, "
+        f"'[{no}, [{yes}, {shown}]]' for yes; --set 'dataset.missing_values=[{shown}]' leaves such "
+        f"images out{number}; if it is no column of labels, name those that are in "
+        "dataset.label_columns",
+    )
+
+
+def _is_fraction(text: str) -> bool:
+    return NUMBER.fullmatch(text) is not None and not float(text).is_integer()
+
+
+def _in_yaml(text: str) -> str:
+    """Write a cell's text as an item of a list of the command line."""
+    return text if re.fullmatch(r"-?\w[\w./-]*", text) else f'"{printable(text)}"'
+
+
+def labelled(found: Sequence[str]) -> Said:
+    """Say that an image has labels."""
+    return Said(" and ".join(found) or "nothing", tuple(found))
+
+
+def _plain(cell: Any) -> str:
+    """Give one spelling to what says the same: 1, 1.0, true and yes are one."""
+    text = str(cell).strip().casefold()
+    if text in _SYNONYMS:
+        return _SYNONYMS[text]
+    return f"{float(text):g}" if NUMBER.fullmatch(text) else text
