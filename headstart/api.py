@@ -228,8 +228,13 @@ def compare(
     return _flow("compare", _configure(CompareConfig, images, config, settings, named), store, out)
 
 
-def evaluate(model: Run | str | Path, images: str | Path) -> Any:
-    """Judge an exported model on labelled images: ``.metrics.accuracy``, ``.groups``."""
+def evaluate(
+    model: Run | str | Path, images: str | Path, settings: Iterable[str] | str = ()
+) -> Any:
+    """Judge an exported model on labelled images: ``.metrics.accuracy``, ``.groups``.
+
+    The settings say how the images are read, such as ``dataset.label_column=class``.
+    """
     from headstart.tasks.export.judging import judge
     from headstart.tasks.export.runtimes import needs_tensorflow
 
@@ -237,7 +242,7 @@ def evaluate(model: Run | str | Path, images: str | Path) -> Any:
         from headstart.tasks.running.tensorflow import import_tensorflow
 
         import_tensorflow()
-    return judge(_folder(model), Path(images))
+    return judge(_folder(model), Path(images), settings)
 
 
 def explain(

@@ -18,8 +18,9 @@ def run_dir(finished: Pipeline) -> Path:
     return Path(finished.run().run_dir)
 
 
-def judged(model: Path, images: Path) -> dict:
-    result = CliRunner().invoke(app, ["evaluate", str(model), str(images), "--json"])
+def judged(model: Path, images: Path, *settings: str) -> dict:
+    told = [word for setting in settings for word in ("--set", setting)]
+    result = CliRunner().invoke(app, ["evaluate", str(model), str(images), "--json", *told])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -36,6 +37,14 @@ def test_the_headline_is_about_images_that_were_not_trained_on(
     add_images(finished.images, "red", [901, 902])
     assert judged(run_dir, finished.images)["judged_on"] == "new"
     assert judged(run_dir / "model.keras", finished.images)["num_images"] == 2
+
+    others = tmp_path / "others"
+    add_images(others, "red", [903, 904])  # as another program's table names them
+    rows = [f"{path.name},red" for path in sorted((others / "red").iterdir())]
+    (tmp_path / "table.csv").write_text("\n".join(["filename,class", *rows]))
+    columns = ("dataset.path_column=filename", "dataset.label_column=class")
+    root = f"dataset.root={others / 'red'}"
+    assert judged(run_dir, tmp_path / "table.csv", *columns, root)["num_images"] == 2
 
 
 def test_a_model_that_stands_alone_has_seen_nothing_that_is_known(

@@ -9,6 +9,7 @@ import typer
 from headstart.commands.options import (
     AsJson,
     Images,
+    Settings,
     StoreFolder,
     make_reporter,
     open_store,
@@ -109,17 +110,18 @@ def predict(
 def evaluate(
     model: Model,
     images: Images,
+    settings: Settings = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate an exported model on labelled images."""
+    """Evaluate an exported model on labelled images, read as `--set dataset.field=value` says."""
     found = _find_model(model, store)
     _import_engine(found)
     from headstart.tasks.export.judging import judge
     from headstart.tasks.progress import use_reporter
 
     with use_reporter(make_reporter(as_json)):
-        judged = judge(found, images)
+        judged = judge(found, images, settings or ())
     if as_json:
         groups = {name: one.model_dump(mode="json") for name, one in judged.groups.items()}
         fields = judged.metrics.model_dump(mode="json")

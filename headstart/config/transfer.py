@@ -42,7 +42,7 @@ class DatasetConfig(Config):
     layout: Literal["auto", "classes"] = "auto"
     """classes: each folder in the root is a class, whatever its name. auto: split folders are
     known by their names, and a tree that may be read in two ways is refused."""
-    split_names: dict[str, Split | Literal["ignore"]] = {}
+    split_names: dict[CellText, Split | Literal["ignore"]] = {}
     """What a split folder, or a value of a manifest's split column, means where its name does not
     say so: train, val, test, or ignore; for instance {holdout: test, extra: ignore}."""
     root: NamedPath | None = None

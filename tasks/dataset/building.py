@@ -10,6 +10,8 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from PIL import Image
+
 from headstart.config import DatasetConfig, Split, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import doubtful_names
@@ -18,7 +20,8 @@ from headstart.tasks.dataset.file_cache import FileCache
 from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES, list_manifest
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow, natural_key
 from headstart.tasks.dataset.inspection import InspectedImage, inspect_files
-from headstart.tasks.dataset.listing import ListedImage, Listing, list_folder
+from headstart.tasks.dataset.layout import Place, has_folders
+from headstart.tasks.dataset.listing import ARCHIVES, ListedImage, Listing, list_folder
 from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, printable, refuse_passing
 from headstart.tasks.dataset.splits import resolve_duplicates, split_images, split_position
 from headstart.tasks.dataset.stratifying import stratify_images
@@ -93,7 +96,7 @@ def build_index(
     kind, class_names = listing.kind, _names(listing, images)
     problems += _empty_classes(listing, class_names)
     if for_training and kind == "class" and len(class_names) < 2:
-        raise _too_few_classes(config, class_names, problems)
+        raise _too_few_classes(config, listing, class_names, problems)
     if kind != "number":
         problems += doubtful_names(class_names)
     if kind == "class":
@@ -103,7 +106,8 @@ def build_index(
         splits = stratify_images(images, config, kind)
     rows = _make_rows(images, splits, class_names, kind)
     if for_training:
-        problems += _thin_splits(rows, class_names, config, kind)
+        drawn = any(image.listed.split is None for image in images)
+        problems += _thin_splits(rows, class_names, config, kind, drawn)
     index = DatasetIndex(
         kind=kind,
         class_names=class_names,
@@ -116,6 +120,8 @@ def build_index(
     )
     if for_training and not index.rows_of("train"):
         raise _nothing_to_train_on(config, index)
+    if for_training and kind == "class":
+        _refuse_other_classes(config, index)
     if config.strict and any(problem.kind != "excluded" for problem in index.left_out):
         raise _refused(config, index)
     return index
@@ -179,9 +185,17 @@ def _conversion(images: Path) -> str:
         ".feather": "read_feather({!r})",
         ".orc": "read_orc({!r})",
     }
-    if images.suffix.lower() in (".txt", ".data", ".dat", "") and images.is_file():
-        return f"; if it is a table with a header, call it {printable(images.stem)}.csv"
+    if images.suffix.lower() in (".txt", ".lst", ".data", ".dat", "") and images.is_file():
+        return (
+            "; if it is a table with the header path,label above its lines, call it "
+            f"{printable(images.stem)}.csv"
+        )
     read = readers.get(images.suffix.lower())
+    ending = images.suffix.lower()
+    if read is None and ending in ARCHIVES:
+        return "; unpack it first"
+    if read is None and ending in Image.registered_extensions():
+        return "; to predict one image: headstart predict MODEL IMAGE"
     if read is None:
         return ""
     call = f"pandas.{read.format(images.name)}.to_csv({images.stem + '.csv'!r}, index=False)"
@@ -255,6 +269,7 @@ def _thin_splits(
     class_names: tuple[str, ...],
     config: DatasetConfig,
     kind: TargetKind,
+    drawn: bool,
 ) -> Iterable[Problem]:
     index = DatasetIndex(class_names, rows, kind=kind)
     counts = index.split_counts
@@ -275,7 +290,8 @@ def _thin_splits(
     for split, of_class in counts.items():
         missing = [name for name, number in zip(class_names, of_class, strict=True) if not number]
         if missing and split in warnings:
-            reason = f"no {split} image, {warnings[split]}; add images or change dataset.split_seed"
+            reason = f"no {split} image, {warnings[split]}; add images"
+            reason += " or change dataset.split_seed" if drawn else ""
             yield Problem(_some(missing), "few_images", reason, left_out=False)
 
 
@@ -314,14 +330,41 @@ def _no_usable_image(config: DatasetConfig, problems: list[Problem], advice: str
 
 
 def _too_few_classes(
-    config: DatasetConfig, class_names: tuple[str, ...], problems: list[Problem]
+    config: DatasetConfig,
+    listing: Listing,
+    class_names: tuple[str, ...],
+    problems: list[Problem],
 ) -> DatasetError:
     found = f"only the class {class_names[0]}" if class_names else "no class"
+    cure = "add images of another class"
+    place = listing.class_places[class_names[0]] if class_names else ""
+    folder = config.images.expanduser() / place
+    if folder.is_dir() and has_folders(Place(folder.name, str(folder), place)):
+        inner = printable(str(config.images / place))
+        cure = f"if the classes are the folders inside it, give {inner} as the path; else {cure}"
     return DatasetError(
         "at least two classes with usable images are needed",
         f"{config.images}: {found}{_told(problems)}",
-        "add images of another class",
+        cure,
     )
+
+
+def _refuse_other_classes(config: DatasetConfig, index: DatasetIndex) -> None:
+    """Refuse a held-out split that has none of the classes that are trained on."""
+    counts = index.split_counts
+    trained = {label for label, number in enumerate(counts["train"]) if number}
+    for split in ("val", "test"):
+        there = {label for label, number in enumerate(counts.get(split, ())) if number}
+        if not there or there & trained:
+            continue
+        of_split = _some([index.class_names[label] for label in sorted(there)])
+        of_train = _some([index.class_names[label] for label in sorted(trained)])
+        raise DatasetError(
+            "a held-out split has none of the classes that are trained on",
+            f"{config.images}: {split} has {printable(of_split)}, train has {printable(of_train)}",
+            f"name the classes of {split} as those of train, with the images of each in a folder "
+            f"of its own; or leave {split} out (dataset.split_names, with ignore)",
+        )
 
 
 def _nothing_to_train_on(config: DatasetConfig, index: DatasetIndex) -> DatasetError:

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from headstart.tasks.dataset.problems import Problem
 
-_MISSING = {"nan", "none", "null", "na", "n/a", "<na>", "nat", "undefined", "?", "-"}
-"""How tools write that there is no value, in lower case."""
+_MISSING = {
+    *("nan", "none", "null", "na", "n/a", "<na>", "nat", "undefined", "?", "-"),
+    *("unlabeled", "unlabelled", "_unlabeled", "no_label", "no label", "unsup", "todo"),
+}
+"""How tools write that there is no value or no label, in lower case."""
 _MAX_WARNINGS = 20
 
 
@@ -90,7 +93,8 @@ def _likeness(name: str) -> str:
     if number is not None:
         return f"number {number!r}"
     text = unicodedata.normalize("NFKC", name).casefold()
-    return re.sub(r"[\s_\-\u200b-\u200f\ufeff]+", " ", text).strip()
+    # Windows drops dots and spaces at the end of a name.
+    return re.sub(r"[\s_\-\u200b-\u200f\ufeff]+", " ", text).strip(" .")
 
 
 def _number(name: str) -> float | None:

@@ -35,11 +35,12 @@ from PIL import (  # noqa: F401
 )
 
 from headstart.errors import DatasetError
-from headstart.tasks.dataset.decoder_notes import hearing, in_words
+from headstart.tasks.dataset.decoder_notes import hearing, in_words, note
+from headstart.tasks.dataset.signatures import what_else
 
 DECODER_VERSION = 1
 """Bump by hand when the same file gives other pixels; it is in the key of every view."""
-ACCEPTS_VERSION = 2
+ACCEPTS_VERSION = 3
 """Bump by hand when other files become decodable: what was refused before is looked at again."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
@@ -86,6 +87,11 @@ _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda pixels: np.rot90(pixels),
 }
 _TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _TIFF_WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
+_TIFF_SUBFILE, _REDUCED = 254, 1
+"""The tag, and its bit of a picture that is a smaller copy of another: what cameras' raw files
+begin with."""
+_DARK = 2**12
+"""16-bit pixels below this came from 12 bits or fewer, and are near black by their high byte."""
 
 
 class UndecodableImage(DatasetError):  # noqa: N818 - it says what the image is
@@ -160,7 +166,7 @@ def read_image(stream: BinaryIO, max_pixels: int) -> bytes:
         raise UndecodableImage("the file is empty (0 bytes)", "zero_byte")
     name = _format_of(prefix)
     if name is None:
-        raise UndecodableImage(NOT_AN_IMAGE, "not_an_image")  # spares reading a stray video
+        raise _stranger(prefix)  # spares reading a stray video
     num_bytes = os.fstat(stream.fileno()).st_size
     most = BYTES_A_PIXEL * max_pixels + SPARE_BYTES
     if num_bytes > most:
@@ -247,7 +253,7 @@ def _decode(data: bytes, max_pixels: int, use: Callable[[Pixels, str], Result]) 
         raise UndecodableImage("the file is empty (0 bytes)", "zero_byte")
     name = _format_of(data[:PREFIX_BYTES])
     if name is None:
-        raise UndecodableImage(NOT_AN_IMAGE, "not_an_image")
+        raise _stranger(data[:PREFIX_BYTES])
     with contextlib.ExitStack() as room:
         return use(_load(data, name, max_pixels, room), name)
 
@@ -264,6 +270,11 @@ def _load(data: bytes, name: str, max_pixels: int, room: contextlib.ExitStack) -
         if name == "PNG" and "MAX_TEXT" in text and (lighter := _without_texts(data)) != data:
             room.close()
             return _load(lighter, name, max_pixels, room)
+        if name == "AVIF" and b"hei" in data[8:64]:  # both say "mif1", a container
+            raise _stranger(data[:PREFIX_BYTES]) from None
+        if "unknown pixel mode" in text or "unknown data organization" in text:
+            reason = f"{name} of a pixel layout that is not read ({text}); save it as RGB"
+            raise UndecodableImage(reason, "pixel_type") from None
         if "truncated" in text.lower() or isinstance(error, EOFError):
             raise UndecodableImage(f"{name} file is cut short ({text})", "truncated") from None
         raise UndecodableImage(f"{name} file is damaged ({text})", "corrupt") from None
@@ -280,6 +291,8 @@ def _pixels_and_turn(
         image.load()
         _refuse_bomb(image.size, max_pixels)  # GIF frames may enlarge the canvas
         pixels = _rgb(image)
+        if getattr(image, "tag_v2", {}).get(_TIFF_SUBFILE, 0) & _REDUCED:
+            note(f"its first picture, {image.width} x {image.height}, is a thumbnail of another")
         try:
             # TIFF is turned by Pillow as it loads, and its tag is gone by now.
             turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
@@ -358,6 +371,11 @@ def _open(data: bytes, name: str) -> ImageFile.ImageFile:
     return image
 
 
+def _stranger(prefix: bytes) -> UndecodableImage:
+    words = what_else(prefix)
+    return UndecodableImage(NOT_AN_IMAGE + (f"; it is {words}" if words else ""), "not_an_image")
+
+
 def _refuse_bomb(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
@@ -406,6 +424,8 @@ def _gray16_to_rgb(image: ImageFile.ImageFile) -> Pixels:
     tags = getattr(image, "tag_v2", {})
     num_bits = int(tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0])  # 12-bit scans come unscaled
     high = (gray >> (num_bits - 8)).astype(np.uint8)
+    if num_bits == 16 and 0 < (most := int(gray.max(initial=0))) < _DARK:
+        note(f"its 16-bit pixels reach {most} of 65,535, so it is read as near black; scale them")
     if tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:  # Pillow inverts 8 bits, not 16
         high = 255 - high
     if isinstance(transparent := image.info.get("transparency"), int):

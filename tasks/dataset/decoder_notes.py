@@ -47,6 +47,11 @@ def in_words(notes: list[str]) -> str:
     return "; ".join(note[:MAX_NOTE_CHARS] for note in notes[:MAX_NOTES]) + more
 
 
+def note(text: str) -> None:
+    """Keep what headstart itself has to say of the file that this thread decodes."""
+    _hear(text)
+
+
 def _hear(text: str) -> bool:
     """Keep a line where this thread listens; say whether it does."""
     notes: list[str] | None = getattr(_heard, "notes", None)

@@ -191,10 +191,11 @@ class _Finder:
             meant = split_meant(line.split, self._split_names)
             if meant is None or meant == "ignore":
                 received = repr(line.split) if line.split else "empty, though other lines give one"
-                words = "the split is train, val or test, but here it is "
-                return _Fault("manifest_line", f"{words}{received} (dataset.split_names)")
+                words = f"the split is train, val or test, but here it is {received}"
+                cure = f'--set "dataset.split_names={{{line.split!r}: val}}" says what it is'
+                return _Fault("manifest_line", f"{words}; {cure}")
             split = meant
-            if line.split.casefold() not in EXACT and line.split not in self._split_names:
+            if line.split.casefold() not in {*EXACT, *map(str.casefold, self._split_names)}:
                 self._count(f"the split {line.split!r} is taken for {split}")
         path = line.path.strip() if self.suffix or self._prefix else line.path
         named = self._find(path.removeprefix(self._prefix) + self.suffix)
@@ -245,7 +246,15 @@ class _Finder:
 
     def _in_another_case(self, path: str) -> str | None:
         """Find the one file that is called so but for the case of letters, as Windows would."""
-        folder = (self._absolute / path).parent
+        found: list[str] = []
+        for part in path.split("/"):
+            names = self._names_in(self._absolute / "/".join(found)).get(part.casefold(), [])
+            if part != ".." and part not in names and len(names) != 1:
+                return None
+            found.append(part if part == ".." or part in names else names[0])
+        return "/".join(found)
+
+    def _names_in(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._names:
             names: dict[str, list[str]] = {}
             try:
@@ -254,8 +263,7 @@ class _Finder:
             except OSError:
                 pass  # the path leads nowhere, which is said already
             self._names[folder] = names
-        same = self._names[folder].get(posixpath.basename(path).casefold(), [])
-        return posixpath.join(posixpath.dirname(path), same[0]) if len(same) == 1 else None
+        return self._names[folder]
 
     def _relative(self, text: str) -> str | _Fault:
         """Give a path relative to the root in one spelling, unless it may not be used."""
@@ -290,6 +298,10 @@ def _spellings(raw: str) -> Iterator[tuple[str, str]]:
     for form in ("NFC", "NFD"):
         if (other := unicodedata.normalize(form, text)) != text:
             yield other, "names were found in another of Unicode's forms"
+    if text.startswith("/") and not Path(text).exists():
+        yield text.lstrip("/"), "paths that begin with a slash were read from the folder on"
+    if (other := urllib.parse.unquote(text)) != text and "\0" not in other:
+        yield other, "%20 and its like in paths were read as the characters that they stand for"
 
 
 def _hint(raw: str) -> str:

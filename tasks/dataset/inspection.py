@@ -97,7 +97,7 @@ def inspect_files(
         if isinstance(look, str) and not verdict.flaw:
             inspection.images.append(InspectedImage(listed, look, verdict))
             if verdict.reason:
-                reason = f"used, though its decoder says: {verdict.reason}"
+                reason = f"used, though: {verdict.reason}"
                 inspection.problems.append(Problem(listed.path, "decoder_note", reason, False))
         else:
             problem = Problem(listed.path, verdict.flaw or "unreadable", verdict.reason)

@@ -46,8 +46,18 @@ _JUNK = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
     *("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "recycler", "lost+found"),
     *("system volume information", "__pycache__", "network trash folder", "temporary items"),
+    *("node_modules", "cvs"),
 }
-"""What systems and tools leave in a folder, in lower case; all that begins with a dot besides."""
+_JUNK_ENDINGS = (":zone.identifier", ":encryptable")
+"""What systems and tools leave in a folder, in lower case; all that begins with a dot besides. The
+endings are of Windows' streams, which became files when they were copied."""
+_OF_IMAGES = {"images", "image", "imgs", "img", "jpegimages", "jpg", "jpeg", "photos", "pictures"}
+_BESIDE_IMAGES = {
+    *("annotations", "annotation", "labels", "label", "masks", "mask", "trimaps", "xmls", "xml"),
+    *("segmentations", "segmentation", "segmentationclass", "groundtruth", "ground_truth", "gt"),
+    *("attributes", "parts", "boxes", "bboxes", "imagesets"),
+}
+"""Folders that data sets have beside a folder of images, for what belongs to each image."""
 _NUM_LOOKED_INTO = 6
 """Folders whose inner folders are looked at: of more, hardly any data set's are splits."""
 
@@ -78,7 +88,8 @@ class Layout(NamedTuple):
 
 def is_junk(name: str) -> bool:
     """Tell whether a name is hidden, or one that systems and tools leave in a folder."""
-    return name.startswith(".") or name.casefold() in _JUNK
+    lowered = name.casefold()
+    return name.startswith(".") or lowered in _JUNK or lowered.endswith(_JUNK_ENDINGS)
 
 
 def split_meant(name: str, given: Mapping[str, Meaning]) -> Meaning | None:
@@ -141,6 +152,33 @@ def decide_layout(root: Path, folders: Sequence[Place], config: DatasetConfig) -
         return Layout(splits, [], ignored, guessed)
     _refuse_doubtful(root, folders)
     return Layout([], list(folders), ignored, [])
+
+
+def refuse_parts(root: Path, folders: Sequence[Place]) -> None:
+    """Refuse folders of which one holds the images, and another what belongs to each image.
+
+    Args:
+        root: As the user named it.
+        folders: Those that would be classes side by side.
+
+    Raises:
+        DatasetError: Their names say so.
+    """
+    images = [place for place in folders if place.name.casefold() in _OF_IMAGES]
+    beside = [place for place in folders if place.name.casefold() in _BESIDE_IMAGES]
+    if not images or not beside:
+        return
+    first = images[0]
+    cure = "name the images and their classes in a manifest, a CSV file with the columns path and "
+    cure += "label; or --set dataset.layout=classes, where each of these folders is a class"
+    if has_folders(first):
+        inner = printable(str(root / first.path))
+        cure = f"if the classes are the folders inside it, give {inner} as the path; {cure}"
+    raise DatasetError(
+        "these folders are not a class each, but images and what belongs to them",
+        f"{root}: {some([place.path for place in [*images, *beside]])}",
+        cure,
+    )
 
 
 def has_folders(place: Place) -> bool:
@@ -206,6 +244,7 @@ def _refuse_doubtful(root: Path, folders: Sequence[Place]) -> None:
                 "root are the classes, move the splits above them, or make one of all splits with "
                 "--set dataset.layout=classes",
             )
+    refuse_parts(root, folders)
     if not 2 <= len(looked) == len(folders):
         return
     shared = set.intersection(*(names for _, names, _ in looked))

@@ -7,7 +7,7 @@ that lie beside the class folders.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -16,11 +16,21 @@ from headstart.config import DatasetConfig, Split, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import class_name, merged_names
 from headstart.tasks.dataset.decode import PREFIX_BYTES, looks_like_image
-from headstart.tasks.dataset.layout import Place, decide_layout, has_folders, is_junk, some
+from headstart.tasks.dataset.layout import (
+    Place,
+    decide_layout,
+    has_folders,
+    is_junk,
+    refuse_parts,
+    some,
+)
+from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES
 from headstart.tasks.dataset.own_outputs import own_output
 from headstart.tasks.dataset.problems import Problem, ProblemKind, printable, refuse_passing
 
 _MAX_PROBLEMS_SHOWN = 5
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+"""File name endings, in lower case, of what must be unpacked first."""
 
 
 class ListedImage(NamedTuple):
@@ -89,21 +99,38 @@ def list_folder(config: DatasetConfig, min_classes: int = 2) -> Listing:
     layout = decide_layout(root, folders, config)
     walk.listing.num_ignored += len(layout.ignored)
     walk.note_guesses(layout.guessed)
+    walk.note_same(layout.splits, config.split_names)
     walk.note_stray(files, "lies beside the class folders, so it has no class")
+    found: list[tuple[list[Place], Split | None]] = [(layout.classes, None)]
     for folder, split in layout.splits:
         classes, files = walk.entries(folder.file, folder.path)
         walk.note_stray(files, "lies in no class folder, so it has no class")
-        walk.list_classes(walk.without_own_outputs(classes), split)
-    walk.list_classes(layout.classes, None)
+        if not classes:
+            walk.note_empty(folder, split)
+        found.append((walk.without_own_outputs(classes), split))
+    everything = [(place.name, place.path) for places, _ in found for place in places]
+    walk.listing.problems += merged_names(everything)
+    for places, split_or_none in found:
+        if split_or_none is not None:
+            refuse_parts(root, places)
+        walk.list_classes(places, split_or_none)
     if len(walk.listing.class_places) < min_classes:
-        _refuse_too_few(root, walk, layout.classes)
+        _refuse_too_few(root, walk, layout.classes, min_classes)
     return walk.listing
 
 
-def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place]) -> NoReturn:
+def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place], min_classes: int) -> NoReturn:
     """Refuse a tree without classes, before any file is read."""
     classes = walk.listing.class_places
-    next_step = "make one sub-folder for each class, with the images of that class in it"
+    next_step = "make one sub-folder for each class, with the images of that class in it; or name "
+    next_step += "each image and its class in a CSV file with the columns path and label"
+    stray = [problem.path for problem in walk.listing.problems if problem.kind == "stray_file"]
+    endings = {path: Path(path).suffix.lower() for path in stray}
+    if tables := [path for path in stray if endings[path] in MANIFEST_SUFFIXES]:
+        next_step += f"; if {printable(tables[0])} is that, give it as the path"
+    if archives := [path for path in stray if endings[path] in ARCHIVES]:
+        name = printable(archives[0])
+        next_step = f"if the images are in archives ({name}), unpack these first; {next_step}"
     if len(folders) == 1 and has_folders(folders[0]):
         inner = printable(str(root / folders[0].name))
         next_step = f"if the classes are the folders inside it, give {inner} as the path"
@@ -111,9 +138,8 @@ def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place]) -> NoReturn
     num_files = walk.listing.num_files_seen
     found += f" ({num_files:,} {'file' if num_files == 1 else 'files'})"
     found += "".join(f"\n  {problem}" for problem in walk.listing.problems[:_MAX_PROBLEMS_SHOWN])
-    raise DatasetError(
-        "at least two class folders with images are needed", f"{root}: {found}", next_step
-    )
+    wanted = "two class folders" if min_classes > 1 else "one class folder"
+    raise DatasetError(f"at least {wanted} with images are needed", f"{root}: {found}", next_step)
 
 
 class _Walk:
@@ -127,7 +153,6 @@ class _Walk:
 
     def list_classes(self, folders: list[Place], split: Split | None) -> None:
         """List class folders that lie side by side."""
-        self.listing.problems += merged_names((folder.name, folder.path) for folder in folders)
         for folder in folders:
             self._list_class(folder, split)
 
@@ -140,6 +165,20 @@ class _Walk:
         for folder, split in guessed:
             reason = f"taken for the {split} split by its name; dataset.split_names says otherwise"
             self._report(folder.path, "split_name", reason, left_out=False)
+
+    def note_same(self, splits: list[tuple[Place, Split]], told: Collection[str]) -> None:
+        """Say which folders were taken for a split that another folder is, too."""
+        first: dict[Split, Place] = {}
+        for folder, split in splits:
+            other = first.setdefault(split, folder)
+            if other != folder and folder.name not in told:
+                reason = f"taken for the {split} split, as {printable(other.path)} is"
+                self._report(folder.path, "split_name", reason, left_out=False)
+
+    def note_empty(self, folder: Place, split: Split) -> None:
+        """Say that a split folder gives no split."""
+        reason = f"holds no class folder, so no {split} image comes from it"
+        self._report(folder.path, "split_name", reason, left_out=False)
 
     def _is_own(self, folder: Place, depth: int) -> bool:
         """Tell whether headstart wrote a folder, or all folders in it and no file lies there."""
@@ -232,7 +271,10 @@ class _Walk:
             self._report(path or ".", "unreadable", f"the folder cannot be read ({_why(error)})")
             return
         for entry in entries:
-            if is_junk(entry.name):
+            if entry.name.startswith(".") and entry.name.endswith(".icloud"):
+                place = f"{path}/{entry.name}" if path else entry.name
+                self._report(printable(place), "missing", "its content is in iCloud; download it")
+            elif is_junk(entry.name):
                 self.listing.num_ignored += 1
             else:
                 yield entry

@@ -48,7 +48,20 @@ _OTHER_NAMES = {
         *("tag", "tags", "genre", "genres", "findinglabels", "categories", "attributes"),
         *("y", "species", "breed", "diagnosis"),
     ),
-    "split": ("set", "subset", "partition", "phase", "usage", "fold", "dataset"),
+    "split": (
+        "set",
+        "subset",
+        "partition",
+        "phase",
+        "usage",
+        "fold",
+        "dataset",
+        "isvalid",
+        "isval",
+        "istest",
+        "istrain",
+        "train",
+    ),
 }
 """What others call these columns, without spaces and underscores; named in errors and warnings,
 never taken."""
@@ -340,6 +353,12 @@ def _find_columns(
         for column, name in told.items()
     }
     missing = [column for column in ("path", "label") if found[column] is None]
+    if not any(names):
+        raise DatasetError(
+            "the manifest is empty",
+            f"{file}: no header",
+            "write path,label into its first line, and an image with its class into each other",
+        )
     if missing:
         raise DatasetError(
             "the manifest lacks a column: it needs path and label, and may have split",

@@ -1,13 +1,13 @@
 """Judging an exported model on labelled images, without the store."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import DatasetConfig, EvaluationConfig, Split
+from headstart.config import Config, DatasetConfig, EvaluationConfig, Split, build_config
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index, dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
@@ -41,12 +41,20 @@ class Judgement(NamedTuple):
     groups: Mapping[str, Any]
 
 
-def judge(model: Path, images: Path) -> Judgement:
+class JudgedImages(Config):
+    """What `judge` can be told of the images."""
+
+    dataset: DatasetConfig
+
+
+def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judgement:
     """Compare a model's predictions with the labels of a folder or manifest.
 
     Args:
         model: A run's folder or an exported model.
         images: Labelled images, whatever split they are in.
+        settings: ``dataset.field=value`` strings: how they are read, where it is not as the
+            model's card says.
 
     Returns:
         The figures. The headline is about images that the model has never met, where there are
@@ -57,8 +65,9 @@ def judge(model: Path, images: Path) -> Judgement:
     """
     predictor = Predictor.load(model)
     names = predictor.card.class_names
-    told = {**predictor.card.columns, "images": images}
-    source = DatasetConfig(**told, val_fraction=0.0, test_fraction=0.0)
+    told = {**predictor.card.columns, "images": images, "val_fraction": 0.0, "test_fraction": 0.0}
+    as_trained = JudgedImages(dataset=DatasetConfig(**told))
+    source = build_config(JudgedImages, images, None, settings, base=as_trained).dataset
     with reporter().track_to("reading images", "files") as on_progress:
         index = build_index(source, None, on_progress, for_training=False)
     for line in index.summary_lines():
