@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,11 +32,9 @@ import tensorflow as tf
 
 from headstart.debug.callsites import is_users
 from headstart.debug.guard import harmless
+from headstart.debug.replay.flight import Flight, Snapshot
 from headstart.debug.replay.trust import seal
 from headstart.errors import RecordError
-
-if TYPE_CHECKING:
-    from headstart.debug.replay.recorder import FlightRecorder, Snapshot
 
 SCHEMA = 1
 """Version of the layout; a reader refuses any other."""
@@ -70,23 +68,24 @@ class Bundle:
         return int(self.facts["snapshot_step"])
 
 
-def write_bundle(recorder: "FlightRecorder", error: BaseException) -> Path:
+def write_bundle(folder: Path, flight: Flight, model: Any, error: BaseException) -> Path:
     """Write what a recorder holds as a crash bundle.
 
     Args:
-        recorder: The recorder of the failed run.
+        folder: Where bundles are written.
+        flight: What the recorder of the failed run holds.
+        model: The model that was trained.
         error: Why it failed.
 
     Returns:
-        The bundle's folder: ``crash-<step>`` under the recorder's.
+        The bundle's folder: ``crash-<step>`` under the one given.
 
     Raises:
         RecordError: The recorder holds no state from before the failure.
     """
-    flight, model = recorder.flight, recorder.model
-    snapshot = _last_good(recorder)
-    recorder.folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".crash-", dir=recorder.folder))
+    snapshot = _last_good(flight, model)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".crash-", dir=folder))
     facts: dict[str, Any] = {
         "schema": SCHEMA,
         "step": flight.step,
@@ -112,7 +111,7 @@ def write_bundle(recorder: "FlightRecorder", error: BaseException) -> Path:
     (aside / "bundle.json").write_text(text, encoding="utf-8")
     with harmless("the seal of the bundle"):  # without one, replaying it needs --trust
         seal(aside)
-    return _rename(aside, recorder.folder / f"crash-{flight.step:06d}")
+    return _rename(aside, folder / f"crash-{flight.step:06d}")
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -206,23 +205,22 @@ def without_paths(text: str) -> str:
     return _ABSOLUTE_PATH.sub("", text)
 
 
-def _last_good(recorder: "FlightRecorder") -> "Snapshot":
+def _last_good(flight: Flight, model: Any) -> Snapshot:
     """The latest snapshot before the failing step whose weights are still finite."""
-    model = recorder.model
     wanted = {id(v) for v in (*model.variables, *model.optimizer.variables)}
-    for snapshot in reversed(recorder.flight.snapshots):
+    for snapshot in reversed(flight.snapshots):
         whole = wanted <= set(map(id, snapshot.variables))
         floats = [value for value in snapshot.values if value.dtype.is_floating]
         if whole and all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in floats):
             return snapshot
     raise RecordError(
-        "The recorder needs a state from before the failure.",
-        f"{len(recorder.flight.snapshots)} snapshots, none whole and finite",
+        "the recorder holds no state from before the failure",
+        f"{len(flight.snapshots)} snapshots, none whole and finite",
         "take snapshots more often (every=1), or build the model before fit",
     )
 
 
-def _write_state(path: Path, snapshot: "Snapshot") -> list[dict[str, Any]]:
+def _write_state(path: Path, snapshot: Snapshot) -> list[dict[str, Any]]:
     arrays: dict[str, Any] = {}
     entries = []
     pairs = zip(snapshot.variables, snapshot.values, strict=True)
@@ -279,7 +277,7 @@ def _typed(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
     return array.view(tf.as_dtype(dtype).as_numpy_dtype)
 
 
-def _random_state(snapshot: "Snapshot") -> dict[str, Any]:
+def _random_state(snapshot: Snapshot) -> dict[str, Any]:
     numpy_random = dict(snapshot.numpy_random)
     state = {key: np.asarray(value).tolist() for key, value in numpy_random.pop("state").items()}
     version, words, gauss = snapshot.python_random

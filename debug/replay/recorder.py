@@ -13,8 +13,6 @@ the two, within ``max_bytes``.
 import logging
 import math
 import random
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.debug.guard import harmless
+from headstart.debug.replay.bundle import write_bundle
+from headstart.debug.replay.flight import Flight, Snapshot
 from headstart.debug.replay.taps import tap, untap
 
 SNAPSHOT_EVERY = 16
@@ -32,44 +32,6 @@ MAX_BYTES = 512 * 2**20
 """Most bytes of batches held; with larger ones snapshots come more often."""
 
 _log = logging.getLogger("headstart.debug")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The state of a training run before a step.
-
-    Args:
-        step: The step, counted from 0 since the recorder was armed.
-        variables: Weights, optimizer and metric state there was.
-        values: Their values, as immutable tensors.
-        python_random: State of Python's random module.
-        numpy_random: State of NumPy's legacy generator.
-        tf_generator: State of TensorFlow's global generator, int64.
-    """
-
-    step: int
-    variables: tuple[Any, ...]
-    values: tuple[Any, ...]
-    python_random: tuple[Any, ...]
-    numpy_random: dict[str, Any]
-    tf_generator: Any
-
-
-@dataclass
-class Flight:
-    """What a recorder holds.
-
-    Args:
-        snapshots: The last two, older first.
-        batches: Step and batch, oldest first.
-        losses: Logged loss by step.
-        step: The last step begun.
-    """
-
-    snapshots: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=2))
-    batches: deque[tuple[int, Any]] = field(default_factory=deque)
-    losses: dict[int, float] = field(default_factory=dict)
-    step: int = -1
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -194,10 +156,8 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _write(self, error: BaseException) -> None:
         """Write the bundle; what goes wrong there never hides the error itself."""
-        from headstart.debug.replay.bundle import write_bundle
-
         try:
-            self.bundle = write_bundle(self, error)
+            self.bundle = write_bundle(self.folder, self.flight, self.model, error)
             _log.warning("crash bundle: %s", self.bundle)
         except Exception as problem:
             _log.warning("no crash bundle could be written: %r", problem)

@@ -5,19 +5,19 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from headstart.errors import DamagedShardError
+from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.row_index import RowId, Shard, locate
 
 if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
 
-    from headstart.tasks.store.records import RowCollection
 
 RESIDENT_BYTES = 2**30
 """Rows of up to this many bytes are read into memory at once; more are read from the files'
@@ -31,12 +31,26 @@ _hashed: dict[Path, tuple[object, ...]] = {}
 and export open the same ones, gigabytes of them."""
 
 
+class Rows(Protocol):
+    """What a reader asks of the collection that it reads."""
+
+    kind: str
+    store: Store
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    row_bytes: int
+
+    def set_aside(self, path: Path) -> None:
+        """Take a damaged shard out of use."""
+
+    def set_damaged_aside(self) -> Sequence[str]:
+        """Take every damaged shard out of use."""
+
+
 class RowReader:
     """Random access to chosen rows of a collection; made by `RowCollection.select`."""
 
-    def __init__(
-        self, collection: "RowCollection", row_ids: Sequence[RowId], shards: Sequence[Shard]
-    ) -> None:
+    def __init__(self, collection: Rows, row_ids: Sequence[RowId], shards: Sequence[Shard]) -> None:
         self.row_ids = list(row_ids)
         self.shape = collection.shape
         self.dtype = collection.dtype
@@ -94,7 +108,7 @@ class RowReader:
         return rows.view(self.dtype).reshape(len(positions), *self.shape)
 
 
-def _is_whole(collection: "RowCollection", shard: Shard) -> bool:
+def _is_whole(collection: Rows, shard: Shard) -> bool:
     """Hash a shard, unless this process has, and nothing was written into its file since."""
     path = collection.store.root / shard.entry.path
     known = _state(path, shard)
@@ -118,7 +132,7 @@ def _state(path: Path, shard: Shard) -> tuple[object, ...] | None:
 
 
 def _check_and_open(
-    collection: "RowCollection", shards: Sequence[Shard], numbers: set[int]
+    collection: Rows, shards: Sequence[Shard], numbers: set[int]
 ) -> "_lru_cache_wrapper[npt.NDArray[np.uint8]]":
     """Hash shards, and return what opens one by its number, a few of them at once."""
     root = collection.store.root
