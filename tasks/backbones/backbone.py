@@ -18,9 +18,9 @@ from headstart.config import BackboneConfig
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.builders import build_backbone, build_imagenet_classifier
 from headstart.tasks.backbones.copying import adapted_normalisations, copy_weights
+from headstart.tasks.backbones.cut_names import find_cut
 from headstart.tasks.backbones.cuts import TOP, Cut, find_cuts
 from headstart.tasks.backbones.files import load_backbone_file
-from headstart.tasks.backbones.known import find_cut
 from headstart.tasks.backbones.layer_graph import read_layer_graph
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.backbones.table import BACKBONES, PreprocessingMode

@@ -7,20 +7,19 @@ TensorFlow, Keras and the package of weights, Keras's own settings, and the code
 """
 
 import contextlib
-import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from headstart.config import BackboneConfig
-from headstart.errors import BackboneError
 from headstart.tasks.backbones.content import content_digest
+from headstart.tasks.backbones.cut_names import find_cut
 from headstart.tasks.store.fingerprint import bytes_digest, digest
 from headstart.tasks.store.remembered import remember, remembered
 from headstart.tasks.store.versions import arithmetic_versions, version_of
@@ -112,43 +111,6 @@ class KnownBackbone:
         )
         remember(_KIND, self._about, facts.model_dump_json())
         return facts
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def layer(self) -> str: ...
-
-
-AnyCut = TypeVar("AnyCut", bound=_Named)
-
-
-def find_cut(backbone: str, cuts: Sequence[AnyCut], name: str) -> AnyCut:
-    """Find a cut by name.
-
-    Args:
-        backbone: Name of the backbone, for the message.
-        cuts: Its cuts, from input to output.
-        name: "top", or the name of a layer after which it can be cut.
-
-    Returns:
-        The cut; the last layer's own name also means the top.
-
-    Raises:
-        BackboneError: There is no such cut; the message has the closest names.
-    """
-    for cut in reversed(cuts):
-        if name in (cut.name, cut.layer):
-            return cut
-    names = [cut.name for cut in cuts]
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[-3:]
-    raise BackboneError(
-        f"{backbone} has no such cut: a cut is a layer that all paths from input to output pass "
-        "through",
-        f"{name!r}; did you mean {' or '.join(close)}?",
-        f"`headstart cuts {backbone}` lists all {len(names)}",
-    )
 
 
 def decides(config: BackboneConfig, image_size: int | None) -> dict[str, Any]:
