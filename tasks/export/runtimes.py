@@ -1,8 +1,6 @@
 """Exported models ready to compute, each in its own engine; only those of TensorFlow import it."""
 
 import contextlib
-import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -23,6 +21,7 @@ from headstart.tasks.export.model_files import (
     read_card,
     read_keras,
 )
+from headstart.tasks.running.tensorflow import stderr_without
 from headstart.tasks.store.files import without_wildcards
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -191,22 +190,9 @@ def _open_litert(path: Path, by_tensorflow: bool) -> Any:
     return interpreter
 
 
-@contextlib.contextmanager
-def without_info_lines() -> Iterator[None]:
+def without_info_lines() -> contextlib.AbstractContextManager[None]:
     """Keep LiteRT's C++ from telling on file descriptor 2 what it chose and was told."""
-    with open(os.memfd_create("litert"), "w+b") as aside:  # noqa: PTH123
-        sys.stderr.flush()
-        real = os.dup(2)
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(real, 2)
-            os.close(real)
-            aside.seek(0)
-            for line in aside.read().decode(errors="replace").splitlines():
-                if not line.startswith(NOISE):
-                    print(line, file=sys.stderr)
+    return stderr_without(lambda line: line.startswith(NOISE))
 
 
 _LITERT: dict[str, Callable[[Path], Network]] = {

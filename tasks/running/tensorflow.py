@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -37,8 +37,19 @@ def quiet_tensorflow(*, begun: bool = False) -> Iterator[None]:
     if CUDA_DEVICE.exists() or ("tensorflow" in sys.modules and not begun):
         yield
         return
+    with stderr_without(lambda line: not line.strip() or bool(NOISE.match(line))):
+        yield
+
+
+@contextlib.contextmanager
+def stderr_without(is_noise: Callable[[str], bool]) -> Iterator[None]:
+    """Hold back what C++ writes to file descriptor 2, and write what is not noise afterwards.
+
+    Args:
+        is_noise: Says of a line whether it is left out.
+    """
     # In memory: there may be no folder for temporary files.
-    with open(os.memfd_create("tensorflow"), "w+b") as aside:  # noqa: PTH123
+    with open(os.memfd_create("stderr"), "w+b") as aside:  # noqa: PTH123
         sys.stderr.flush()
         real = os.dup(2)
         os.dup2(aside.fileno(), 2)
@@ -50,7 +61,7 @@ def quiet_tensorflow(*, begun: bool = False) -> Iterator[None]:
             os.close(real)
             aside.seek(0)
             for line in aside.read().decode(errors="replace").splitlines():
-                if line.strip() and not NOISE.match(line):
+                if not is_noise(line):
                     print(line, file=sys.stderr)
 
 
