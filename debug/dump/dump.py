@@ -57,7 +57,12 @@ class Recording:
         self._origins = OriginRecorder(folder)
         self._origins.start()
         self._writer = tf.debugging.experimental.enable_dump_debug_info(
-            str(folder), tensor_debug_mode=mode, circular_buffer_size=events, op_regex=op_regex
+            str(folder),
+            tensor_debug_mode=mode,
+            circular_buffer_size=events,
+            op_regex=op_regex,
+            # A TF1 variable is a reference to its buffer: what tfdbg puts in its place is none.
+            tensor_dtypes=lambda dtype: dtype == dtype.base_dtype,
         )
         self._instrument_threads()
         if events == NO_BUFFER:

@@ -76,7 +76,15 @@ def diagnose_dump(dump: Dump, max_roots: int = MAX_ROOTS) -> list[Diagnosis]:
     """
     finder = _RootFinder(dump)
     roots = [root for root in finder.roots() if root.reaches]
-    roots.sort(key=lambda root: (root.window, root.op.key[0] != EAGER, root.op.created))
+    # A session's runs are no calls of functions: only the time tells one from the next.
+    in_time = not dump.function_calls
+    roots.sort(
+        key=lambda root: (
+            root.window,
+            root.op.key[0] != EAGER,
+            root.event.order if in_time else root.op.created,
+        )
+    )
     diagnoses: list[Diagnosis] = []
     for root in roots:
         confidence = FIRST_CONFIDENCE - len(diagnoses) * LESS_CONFIDENCE

@@ -25,7 +25,7 @@ def diagnose_no_gradient(target: Any, site: CallSite | None) -> Diagnosis:
         The diagnosis, at the op that breaks the chain where the graph shows one.
     """
     op = _breaking_op(target)
-    line = (_user_line(op) if op is not None else None) or site
+    line = (user_line(op) if op is not None else None) or site
     what = f"{op.type} ({op.name}) has no gradient" if op is not None else (
         "the loss does not depend on them by differentiable ops recorded on the tape"
     )  # fmt: skip
@@ -73,7 +73,8 @@ def _casts_to_integers(op: Any) -> bool:
     )
 
 
-def _user_line(op: Any) -> CallSite | None:
+def user_line(op: Any) -> CallSite | None:
+    """Return the user's innermost line that made an op; None where there is none."""
     for frame in reversed(op.traceback):
         if is_users(frame.filename):
             return CallSite(frame.filename, frame.lineno)

@@ -24,6 +24,7 @@ from headstart.debug.preflight.facts import MAX_ROWS, Facts, facts_of, pick_rows
 from headstart.debug.preflight.labels import label_format, label_range
 from headstart.debug.preflight.objectives import optimizer_of, single_loss
 from headstart.debug.preflight.outputs import check_outputs
+from headstart.debug.preflight.own_losses import wrong_sign
 from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.training import stale_trainable_flags, untouched_normalization
 from headstart.debug.preflight.verdict import Level, Verdict, inputs_tell_targets, verdict_of
@@ -110,6 +111,7 @@ def _judged(
     if facts is None:
         return [*found, *symptoms], "unknown"
     found += _structure(facts)
+    found += _guarded(wrong_sign, facts, trace)
     if is_broken and not trace.losses:  # the first step raised: that says more than a heuristic
         found = [one if one.symptom in SHAPES else
                  replace(one, confidence=min(one.confidence, 0.85)) for one in found]  # fmt: skip

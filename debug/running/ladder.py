@@ -34,7 +34,8 @@ SURE = 0.8
 """Confidence of a cause to which what nobody else explains is put down."""
 OVERFLOW_CONFIDENCE = 0.4
 """Of an op that overflowed because the training diverged: the divergence is the cause."""
-GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high")
+GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high",
+                   "loss-falls-without-end")  # fmt: skip
 DOMAIN_OPS = (
     "Log",
     "Log1p",
@@ -232,6 +233,7 @@ CAUSES = {
     "vanishing-gradient": ("unscaled-input", "saturating-activations"),
     "saturated-units": ("unscaled-input", "constant-initialisation"),
     "dead-units": ("unscaled-input", "learning-rate-too-high"),
+    "loss-falls-without-end": ("loss-with-wrong-sign", "labels-out-of-range"),
     "loss-not-falling": ("nothing-trainable", "no-gradient", "unscaled-input"),
     "class-collapse": ("unscaled-input", "learning-rate-too-high"),
     "shape-mismatch": ("missing-flatten", "label-format", "one-unit-for-classes"),
@@ -242,8 +244,8 @@ CAUSES = {
 CONSEQUENCES = (
     "accuracy-at-chance", "class-collapse", "class-imbalance", "dead-units", "divergence",
     "exploding-gradient", "inf", "learning-rate-too-high", "learning-rate-too-low",
-    "loss-not-falling", "nan", "no-better-than-constant", "oscillation", "saturated-units",
-    "undertrained", "vanishing-gradient",
+    "loss-falls-without-end", "loss-not-falling", "nan", "no-better-than-constant", "oscillation",
+    "saturated-units", "undertrained", "vanishing-gradient",
 )  # fmt: skip
 """What is seen of a training; other symptoms say what was done to it."""
 

@@ -1,14 +1,17 @@
 """Rules about training in TF1 sessions: what was minimised, by which optimizer, fed with what."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
-from headstart.debug.symptoms.loss import divergence, is_stuck
+from headstart.debug.symptoms.loss import divergence, falls_without_end, is_stuck
+from headstart.debug.symptoms.restarts import Restarts
 from headstart.debug.symptoms.trace import TrainingTrace
 
 LARGE = 100.0
@@ -26,8 +29,10 @@ class OwnSessions:
         self.optimizer_site: CallSite | None = None
         self._optimizer: Any = None
         self._graph: Any = None
+        self._loss: Any = None
         self._fed: tuple[str, float, float] | None = None
         self._fed_at: CallSite | None = None
+        self._restarts = Restarts()
 
     def on_minimize(self, optimizer: Any, loss: Any) -> None:
         """Note what an optimizer of TF1's is to minimise.
@@ -37,14 +42,18 @@ class OwnSessions:
             loss: The tensor.
         """
         self._optimizer, self.optimizer_site = optimizer, calling_site()
+        self._loss = loss
         self.loss_name, self._graph = str(getattr(loss, "name", "")), getattr(loss, "graph", None)
 
-    def on_run(self, feed: Any) -> None:
-        """Note what a session was fed, as long as nothing large was.
+    def on_run(self, graph: Any, fetches: Any, feed: Any) -> None:
+        """Note what a session ran, and what it was fed, as long as nothing large was.
 
         Args:
+            graph: Its graph.
+            fetches: What was fetched.
             feed: The ``feed_dict``.
         """
+        self._restarts.on_run(graph, fetches, feed)
         if not isinstance(feed, dict) or self._fed is not None or not self.loss_name:
             return
         for tensor, value in feed.items():
@@ -67,8 +76,15 @@ class OwnSessions:
             The findings: causes of a loss that grew, or never fell.
         """
         trace = TrainingTrace(losses=histories.get(self.loss_name, []))
-        if not self.loss_name or not (is_broken or divergence(trace) or is_stuck(trace)):
-            return []
+        endless = falls_without_end(trace)
+        if endless:
+            site = user_line(self._loss.op)
+            return [replace(one, file=site.file, line=site.line).with_source() if site else one
+                    for one in endless]  # fmt: skip
+        restarts = self._restarts.diagnoses()
+        goes_badly = is_broken or divergence(trace) or is_stuck(trace)
+        if restarts or not self.loss_name or not goes_badly:
+            return restarts
         return [*self._unscaled(), *self._rate(), *self._alike()]
 
     def _unscaled(self) -> list[Diagnosis]:

@@ -7,7 +7,7 @@ last batch, the loss object and the settings, which is all that the rules need. 
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from headstart.debug.preflight.objectives import OWN_LOSS, OWN_OPTIMIZER
 from headstart.debug.running.fits import at_layer, number_of
 from headstart.debug.symptoms.loss import divergence, loss_not_falling
 from headstart.debug.symptoms.trace import TrainingTrace
+from headstart.debug.symptoms.variables import storage_of
 
 MAX_CALLS = 32
 """Latest calls of models that are remembered."""
@@ -44,6 +45,8 @@ class Seen:
         y: The last targets.
         places: In a traced step: places of input and targets among the arguments.
         function: Identity of that step.
+        changed: Identities of what holds the variables that an optimizer was given.
+        applied_at: The user's line that gave them.
     """
 
     model: Any
@@ -51,6 +54,8 @@ class Seen:
     y: Any = None
     places: tuple[int, int] | None = None
     function: int | None = None
+    changed: set[int] = field(default_factory=set)
+    applied_at: CallSite | None = None
 
     def keep(self, x: Any, y: Any) -> None:
         """Keep a batch, unless it is a short last one.
@@ -83,7 +88,7 @@ class OwnTraining:
         """
         self._calls.append((model, x, output))
         seen = self._seen.get(number_of(model))
-        if seen is not None and hasattr(x, "numpy"):
+        if seen is not None and _is_at_hand(x):
             seen.keep(x, None)
 
     def on_loss(self, loss: Any, y: Any, y_pred: Any) -> None:
@@ -100,17 +105,20 @@ class OwnTraining:
         model, x = made[-1]
         vars(model).setdefault(OWN_LOSS, loss)
         seen = self._seen_of(model)
-        if hasattr(x, "numpy") and not _is_symbolic(y):
+        if _is_at_hand(x) and not _is_symbolic(y):
             seen.keep(x, y)
         else:
             seen.places = (_place(x), _place(y))
 
-    def on_apply(self, optimizer: Any, variables: Sequence[Any]) -> None:
+    def on_apply(
+        self, optimizer: Any, variables: Sequence[Any], applied_at: CallSite | None = None
+    ) -> None:
         """Note a step of an optimizer.
 
         Args:
             optimizer: The optimizer.
             variables: What it changes.
+            applied_at: The user's line that calls it.
         """
         self.optimizer_site = vars(optimizer).get(SITE) or self.optimizer_site
         if not variables:
@@ -119,7 +127,9 @@ class OwnTraining:
             if any(variable is variables[0] for variable in model.trainable_variables):
                 vars(model)[OWN_OPTIMIZER] = optimizer
                 seen = self._seen_of(model)
-                if hasattr(x, "numpy"):
+                seen.applied_at = seen.applied_at or applied_at
+                seen.changed |= {id(storage_of(variable)) for variable in variables}
+                if _is_at_hand(x):
                     seen.keep(x, None)
                 elif seen.places is None:
                     seen.places = (_place(x), -1)
@@ -176,7 +186,7 @@ class OwnTraining:
             The findings.
         """
         seen = [one for number, one in self._seen.items() if number not in fitted]
-        losses = _losses_of(histories) if len(seen) == 1 else []
+        losses = losses_of(histories) if len(seen) == 1 else []
         found: list[Diagnosis] = []
         for one in seen:
             with harmless("the rules about own training loops"):
@@ -193,19 +203,63 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
     curve = [*divergence(trace), *loss_not_falling(trace)]
     x, y = (None if part is None else np.asarray(part) for part in (seen.x, seen.y))
     judged = judge_fit(seen.model, {}, trace, [(x, y)], curve, is_broken)
-    return [
+    goes_badly = judged.level in ("nothing", "little") or bool(curve)
+    told = _left_out(seen, goes_badly)
+    return told + [
         replace(one, severity="advice") if one.symptom in UNSURE else one
         for one in (at_layer(found, seen.model) for found in judged.found)
         if not (is_broken and one.symptom == "divergence")  # the watch tells it itself
     ]
 
 
-def _losses_of(histories: dict[str, list[float]]) -> list[float]:
-    """Return the losses of the loop: those differentiated, else those of the busiest function."""
+def _left_out(seen: Seen, goes_badly: bool) -> list[Diagnosis]:
+    """Find layers that are trainable and still as they were made: no optimizer was given them.
+
+    A layer that was trained elsewhere, or loaded, has biases; those of a new one are 0.
+    """
+    left = [
+        layer
+        for layer in seen.model._flatten_layers(include_self=False)
+        if layer.trainable and getattr(layer, "bias", None) is not None
+        if id(storage_of(layer.kernel)) not in seen.changed and not layer.bias.numpy().any()
+    ]
+    if not left or not seen.changed:
+        return []
+    names = ", ".join(str(layer.path) for layer in left[:3])
+    site = seen.applied_at
+    return [
+        Diagnosis(
+            symptom="variables-left-out",
+            cause=f"{len(left)} trainable layers ({names}) still have the random weights that they "
+            "were made with: the optimizer is given only some of the model's variables, so that "
+            "these are never updated.",
+            file=site.file if site else None,
+            line=site.line if site else None,
+            phase="optimizer",
+            severity="error" if goes_badly else "advice",
+            confidence=0.9,
+            suggestions=(
+                "take gradients of model.trainable_variables and apply them all",
+                "where these layers are meant to stay: layer.trainable = False",
+            ),
+        ).with_source()
+    ]
+
+
+def losses_of(histories: dict[str, list[float]]) -> list[float]:
+    """Return the losses of a loop: those differentiated, else those of the busiest function.
+
+    Args:
+        histories: Losses by the name of what gave them.
+    """
     if "loss" in histories:
         return histories["loss"]
     firsts = [history for name, history in histories.items() if "[" not in name or "[0]" in name]
     return max(firsts, key=len, default=[])
+
+
+def _is_at_hand(value: Any) -> bool:
+    return hasattr(value, "numpy") or isinstance(value, np.ndarray)
 
 
 def _is_symbolic(value: Any) -> bool:

@@ -7,14 +7,12 @@ differentiates, in the variables at the end.
 """
 
 import functools
-import gc
 import inspect
 import math
-import warnings
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,53 +27,22 @@ from headstart.debug.internals import private
 from headstart.debug.preflight.fit_data import Judged, judge_fit
 from headstart.debug.running.fits import at_layer, is_clean, number_of, of_fits
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
-from headstart.debug.running.own_training import OwnTraining, watch_models
+from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
+from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_callback
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.graph_rules import check_graph
+from headstart.debug.symptoms.loss import falls_without_end
 from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
 from headstart.debug.symptoms.retraces import RetraceCounter
+from headstart.debug.symptoms.trace import TrainingTrace
 
 MAX_HISTORY = 10_000
 DIVERGENCE_FACTOR = 1e3
 """Growth of the loss before it ended in NaN or Inf from which on the cause is divergence."""
-GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high")
-MIN_SKIPPED_STEPS = 4
-"""Steps skipped by loss scaling from the first on, after which something is broken."""
-MAX_CHECKED_ELEMENTS = 1 << 24
-"""Larger variables are not checked at the end."""
-
-
-class FaultSeen(BaseException):
-    """Ends the program once the sign was seen; a BaseException, so that it is not swallowed."""
-
-
-@dataclass(frozen=True)
-class Sign:
-    """The first sign of a numerical fault.
-
-    Args:
-        where: ``loss``, ``metric``, ``result``, ``gradient`` or ``variable``.
-        name: The metric's, function's or variable's name.
-        value: The value, such as ``nan``.
-        step: Training step, counted from 0 over all epochs; None where not known.
-        batch: Batch within its epoch; None where not known.
-        file: The user's line that was running.
-        line: Its number.
-    """
-
-    where: str
-    name: str
-    value: str
-    step: int | None = None
-    batch: int | None = None
-    file: str | None = None
-    line: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every field as JSON values."""
-        return asdict(self)
+GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high",
+                   "loss-falls-without-end")  # fmt: skip
 
 
 class Watch:
@@ -151,14 +118,15 @@ class Watch:
 
     def _on_apply(self, optimizer: Any, gradients: Any, variables: Any) -> None:
         self._loops.on_apply(optimizer, gradients, variables)
-        self._own.on_apply(optimizer, variables or getattr(optimizer, "_trainable_variables", ()))
+        changed = variables or getattr(optimizer, "_trainable_variables", ())
+        self._own.on_apply(optimizer, changed, self._loops.applied_at)
 
     def finish(self) -> None:
         """Look at the variables; call it once the program has ended without an exception."""
         if self._is_search_sign and any(is_clean(fit) for fit in self._fits.values()):
             self.sign = None  # one of several trainings was tried and left, NaN weights and all
         elif self.sign is None:
-            name = next(_bad_variables(), None)
+            name = next(bad_variables(), None)
             if name is not None:
                 self.sign = Sign("variable", name, "nan", step=None)
 
@@ -174,6 +142,8 @@ class Watch:
             found += of_fits(list(self._fits.values()))
             is_broken = self.sign is not None
             found += self._own.diagnoses(self.losses, set(self._fits), is_broken)
+            with harmless("the rules about the losses of own loops"):
+                found += self._endless()
             with harmless("the rules about sessions"):
                 found += self._sessions.diagnoses(self.losses, is_broken)
         if self._retraces is not None:
@@ -202,6 +172,16 @@ class Watch:
             model.stop_training = True
             return
         raise FaultSeen(sign.name)
+
+    def _endless(self) -> list[Diagnosis]:
+        """Find a loss of an own loop that falls without end; two that train each other may."""
+        if watched.fits or self._loops.num_optimizers > 1:
+            return []
+        site = self._loops.loss_site
+        return [
+            replace(one, file=site.file, line=site.line).with_source() if site else one
+            for one in falls_without_end(TrainingTrace(losses=losses_of(self.losses)))
+        ]
 
     def _divergence(self) -> list[Diagnosis]:
         for name, losses in self.losses.items():
@@ -308,7 +288,8 @@ class Watch:
             result = run(session, fetches, *args, **kwargs)
             with harmless("the watch over sessions"):
                 watch._loops.on_session_run(session)
-                watch._sessions.on_run(args[0] if args else kwargs.get("feed_dict"))
+                feed = args[0] if args else kwargs.get("feed_dict")
+                watch._sessions.on_run(session.graph, fetches, feed)
                 watch._check_fetched(fetches, result)
             return result
 
@@ -385,7 +366,7 @@ class Watch:
         self._fits[number] = Judged(placed, judged.level)
 
     def _callbacks_for(self, model: Any, name: str) -> list[Any]:
-        callbacks: list[Any] = [_sign_callback(self)]
+        callbacks: list[Any] = [sign_callback(self)]
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None:
             inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -420,76 +401,3 @@ class Watch:
             return result
 
         return run
-
-
-def _sign_callback(watch: Watch) -> Any:
-    """Return a Keras callback that looks at every log for the first sign."""
-    import keras
-
-    class SignCallback(keras.callbacks.Callback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.step = -1
-
-        def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-            with harmless("the watch over Keras"):
-                if _never_updated(self.model, self.step + 1):
-                    watch.note(Sign("gradient", "every gradient", "inf", self.step), self.model)
-
-        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-            self.step += 1
-            watched.note("steps")
-            with harmless("the watch over Keras"):
-                self._look(batch, logs or {})
-
-        def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-            with harmless("the watch over Keras"):
-                self._look(batch, logs or {})
-
-        def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-            with harmless("the watch over predict"):
-                for output in keras.tree.flatten((logs or {}).get("outputs")):
-                    values = np.asarray(output)
-                    if values.dtype.kind == "f" and not np.isfinite(values).all():
-                        watch.note(Sign("result", "predict", "nan", batch=batch), self.model)
-
-        def _look(self, batch: int, logs: dict[str, Any]) -> None:
-            for name, value in logs.items():
-                if np.size(value) != 1:
-                    continue
-                number = float(np.asarray(value).reshape(()))
-                watched.note_metric(name, number)
-                if name == "loss":
-                    watch.losses["loss"].append(number)
-                if not math.isfinite(number):
-                    where = "loss" if "loss" in name else "metric"
-                    step = self.step if self.step >= 0 else None
-                    watch.note(Sign(where, name, str(number), step, batch), self.model)
-
-    return SignCallback()
-
-
-def _never_updated(model: Any, num_steps: int) -> bool:
-    """Tell whether loss scaling skipped every step: no gradient was ever finite."""
-    inner = getattr(getattr(model, "optimizer", None), "inner_optimizer", None)
-    return (
-        inner is not None and num_steps >= MIN_SKIPPED_STEPS and int(inner.iterations.numpy()) == 0
-    )
-
-
-def _bad_variables() -> Iterator[str]:
-    """Yield the names of living variables that hold NaN or Inf."""
-    variable_class = private("ResourceVariable")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # isinstance wakes deprecated properties of strangers
-        variables = [item for item in gc.get_objects() if isinstance(item, variable_class)]
-    for variable in variables:
-        try:
-            if not variable.dtype.is_floating or variable.shape.num_elements() is None:
-                continue
-            if variable.shape.num_elements() > MAX_CHECKED_ELEMENTS:
-                continue
-            if not np.isfinite(variable.numpy().astype(np.float32)).all():
-                yield str(variable.name)
-        except (NotImplementedError, RuntimeError, ValueError):  # made in a graph, or never set
-            continue

@@ -45,6 +45,7 @@ TRAIN_STEP = "one_step_on_data"
 Rule = Callable[[TrainingTrace], list[Diagnosis]]
 RULES: tuple[Rule, ...] = (
     rules_loss.divergence,
+    rules_loss.falls_without_end,
     rules_loss.oscillation,
     rules_loss.overfitting,
     rules_loss.loss_not_falling,

@@ -38,6 +38,13 @@ MIN_ACCURACY_GAP = 0.1
 """Training accuracy minus validation accuracy from which on the gap counts."""
 WIDE_ACCURACY_GAP = 0.3
 """... and from which on it is memorising, wherever the validation loss goes."""
+STEADY = 0.8
+"""Fall of the last quarter over that of the one before from which on a loss does not slow down."""
+HUGE_FALL = 10.0
+"""Times its first size below 0 at which a loss left the numbers: it had no lower end."""
+MIN_ENDLESS_FALL = 3.0
+"""Fall of a loss, in its own units, before it may be called endless: more than ln(20), what a
+classifier can lose."""
 
 
 def is_stuck(trace: TrainingTrace) -> bool:
@@ -131,6 +138,46 @@ def divergence(trace: TrainingTrace) -> list[Diagnosis]:
             evidence={"first_loss": trace.first_loss, "peak_loss": peak},
         )
     ]
+
+
+def falls_without_end(trace: TrainingTrace) -> list[Diagnosis]:
+    """Say that the loss went below 0 and falls ever on.
+
+    What has a lower end falls more slowly all the time; what has none is not to be minimised.
+    """
+    losses = trace.finite_losses
+    if not losses or losses[-1] >= 0.0:
+        return []
+    has_ended = len(losses) < len(trace.losses)
+    if not _falls_steadily(losses) and not (
+        has_ended and losses[-1] < -HUGE_FALL * max(1.0, abs(losses[0]))
+    ):
+        return []
+    return [
+        Diagnosis(
+            symptom="loss-falls-without-end",
+            cause=f"The loss is negative and falls without end (from {trace.first_loss:.4g} to "
+            f"{losses[-1]:.4g}, as fast at the end as before): its sign is wrong, most likely. A "
+            "log-likelihood or a score that should be maximised is minimised instead.",
+            step=len(losses) - 1,
+            phase="loss",
+            confidence=0.95,
+            suggestions=(
+                "minimise the negative: loss = -tf.reduce_mean(log_likelihood)",
+                "look for a term without a lower bound (a log of something that may reach 0)",
+            ),
+            evidence={"first_loss": trace.first_loss, "last_loss": losses[-1]},
+        )
+    ]
+
+
+def _falls_steadily(losses: Sequence[float]) -> bool:
+    if len(losses) < MIN_STEPS:
+        return False
+    first, second, third, last = _windows(losses, 4)
+    fall = first - last
+    is_steady = third - last >= STEADY * max(second - third, fall / 4.0)
+    return first > second > third > last and is_steady and fall >= MIN_ENDLESS_FALL
 
 
 def oscillation(trace: TrainingTrace) -> list[Diagnosis]:

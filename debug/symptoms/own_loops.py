@@ -8,7 +8,6 @@ import contextlib
 import functools
 import gc
 import sys
-from collections import Counter
 from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
@@ -19,13 +18,11 @@ from headstart.debug.callsites import CallSite, calling_site, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
+from headstart.debug.symptoms.variables import MIN_STEPS, TrainedVariables, name_of, storage_of
+from headstart.debug.syntax import origin_of_argument
 
-MIN_STEPS = 10
-"""Gradients taken before weights that never moved, or an optimizer made anew, mean something."""
 MIN_GROWING_RUNS = 10
 """Runs of a session in a row before each of which its graph had grown."""
-MAX_ELEMENTS = 1 << 20
-MAX_VARIABLES = 100
 
 Scalars = dict[str, float]
 
@@ -35,13 +32,14 @@ class OwnLoops:
 
     def __init__(self) -> None:
         self.num_steps = 0
-        self._first: dict[int, tuple[Any, np.ndarray[Any, Any]]] = {}
+        self.variables = TrainedVariables()
         self._source_of: dict[int, tuple[Any, Any]] = {}
+        self.applied_at: CallSite | None = None
         self._gradient_site: CallSite | None = None
         self._has_traced_gradient = False
         self._training: set[int] = set()
-        self._taken: Counter[int] = Counter()
         self._num_applied = 0
+        self._known: set[int] = set()
         self._optimizers: dict[int, tuple[Any, int]] = {}
         self._captured: dict[int, tuple[Any, int, Scalars]] = {}
         self._versions: dict[int, tuple[Any, int, int]] = {}
@@ -62,10 +60,7 @@ class OwnLoops:
             return
         self._gradient_site = self._gradient_site or _tracing_site()
         self._source_of = {id(grad): (grad, var) for var, grad in pairs if grad is not None}
-        for variable, gradient in pairs:
-            if gradient is not None:
-                self._remember(variable)
-                self._taken[id(variable)] += 1
+        self.variables.on_gradient(pairs, self._gradient_site)
         if tf.executing_eagerly():
             self.num_steps += 1
         else:
@@ -82,6 +77,10 @@ class OwnLoops:
         import tensorflow as tf
 
         self._num_applied += 1
+        self._known.add(id(optimizer))
+        self.applied_at = self.applied_at or _tracing_site()
+        changed = variables or getattr(optimizer, "_trainable_variables", ())
+        self.variables.on_apply(changed, self.applied_at)
         if tf.executing_eagerly():  # a trace is made once, however many steps follow
             known, steps = self._optimizers.get(id(optimizer), (optimizer, 0))
             self._optimizers[id(optimizer)] = (known, steps + 1)
@@ -91,7 +90,7 @@ class OwnLoops:
             source = self._source_of.get(id(gradient))
             if source is None or "wrong" in self._found:
                 continue
-            if _storage(source[1]) is not _storage(variable):
+            if storage_of(source[1]) is not storage_of(variable):
                 self._found["wrong"] = _wrong_variable(source[1], variable)
 
     def on_call(self, function: Any) -> None:
@@ -122,6 +121,16 @@ class OwnLoops:
             self._found["grows"] = _growing_graph(version, calling_site())
 
     @property
+    def num_optimizers(self) -> int:
+        """How many optimizers took steps; those made anew at each step count as one."""
+        return 1 if "fresh" in self._found else len(self._known)
+
+    @property
+    def loss_site(self) -> CallSite | None:
+        """The user's line that makes the loss, or the one that asks for its gradients."""
+        return origin_of_argument(self._gradient_site, "gradient") or self._gradient_site
+
+    @property
     def graphs(self) -> list[Any]:
         """The graphs that sessions ran."""
         return [graph for graph, _, _ in self._versions.values()]
@@ -130,31 +139,16 @@ class OwnLoops:
         """Return what was found; call it when the program has ended."""
         found = list(self._found.values())
         if self.num_steps >= MIN_STEPS:
-            found += self._never_moved()
+            found += self._variables()
             if not found:
                 found += _untouched_normalization()
         return found
 
-    def _remember(self, variable: Any) -> None:
-        import tensorflow as tf
-
-        if id(variable) in self._first or len(self._first) >= MAX_VARIABLES:
-            return
-        if not hasattr(variable, "assign"):
-            return
-        try:
-            with tf.init_scope():
-                if int(np.prod(variable.shape)) <= MAX_ELEMENTS:
-                    self._first[id(variable)] = (variable, np.array(variable.numpy()))
-        except Exception:  # made in a graph that is being traced: it has no value yet
-            return
-
-    def _never_moved(self) -> list[Diagnosis]:
-        if not self._training and max(self._taken.values(), default=0) < MIN_STEPS:
+    def _variables(self) -> list[Diagnosis]:
+        if not self._training and self.variables.most_taken < MIN_STEPS:
             return []  # a gradient by something new each time is no training
-        values = [(np.asarray(var.numpy()), first) for var, first in self._first.values()]
-        if not values or any(not np.array_equal(now, first) for now, first in values):
-            return []
+        if self.variables.have_moved:
+            return self.variables.diagnoses(self._gradient_site)
         site = self._gradient_site
         what = (
             "apply is called, but changes nothing (a learning rate of 0, or gradients that are 0)"
@@ -173,7 +167,7 @@ class OwnLoops:
                 suggestions=(
                     "optimizer.apply_gradients(zip(gradients, model.trainable_variables))",
                 ),
-                evidence={"steps": self.num_steps, "variables": len(values)},
+                evidence={"steps": self.num_steps},
             ).with_source()
         ]
 
@@ -242,12 +236,6 @@ def watch_optimizers(tell: Callable[[Any, Any, Any], None], is_in_keras: Any) ->
         return apply(optimizer, grads, trainable_variables)
 
     home.apply = apply_and_tell
-
-
-def _storage(variable: Any) -> Any:
-    """Return what holds a variable's values: Keras wraps TensorFlow's."""
-    inner = getattr(variable, "_value", None)
-    return variable if inner is None else inner
 
 
 def _tracing_site() -> CallSite | None:
@@ -337,8 +325,7 @@ def _line_of_read(function: Any, name: str) -> int | None:
 
 def _wrong_variable(source: Any, variable: Any) -> Diagnosis:
     site = calling_site()
-    names = [str(getattr(one, "path", None) or getattr(one, "name", "?")) for one in
-             (source, variable)]  # fmt: skip
+    names = [name_of(source), name_of(variable)]
     return Diagnosis(
         symptom="wrong-variables",
         cause=f"The gradient of variable {names[0]!r} is applied to variable {names[1]!r}: "

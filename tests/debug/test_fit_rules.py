@@ -13,7 +13,8 @@ from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.settings import odd_settings
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
 from headstart.debug.running.fits import of_fits
-from headstart.debug.running.watch import FaultSeen, Sign, Watch
+from headstart.debug.running.signs import FaultSeen, Sign
+from headstart.debug.running.watch import Watch
 from headstart.debug.symptoms.graph_rules import check_graph, is_row_against_column
 from headstart.debug.symptoms.own_loops import OwnLoops
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from headstart.debug.callsites import CallSite
 from headstart.debug.dump.origins import SITE
 from headstart.debug.running.own_sessions import OwnSessions
-from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, _losses_of
+from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of
 
 ROWS = 32
 X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
@@ -89,9 +89,9 @@ def test_a_short_last_batch_does_not_stand_for_the_others():
     assert len(next(iter(own._seen.values())).x) == ROWS
 
 
-def test_the_losses_of_a_loop_are_those_it_differentiates_else_the_first_result_of_its_step():
-    assert _losses_of({"step": [1.0] * 9, "loss": [2.0]}) == [2.0]
-    assert _losses_of({"step[0]": [1.0] * 9, "step[1]": [3.0] * 9, "test": [2.0]}) == [1.0] * 9
+def test_thelosses_of_a_loop_are_those_it_differentiates_else_the_first_result_of_its_step():
+    assert losses_of({"step": [1.0] * 9, "loss": [2.0]}) == [2.0]
+    assert losses_of({"step[0]": [1.0] * 9, "step[1]": [3.0] * 9, "test": [2.0]}) == [1.0] * 9
 
 
 def session_of(initial, optimizer, fed):
@@ -103,7 +103,7 @@ def session_of(initial, optimizer, fed):
         second = v1.get_variable("second", initializer=initial([3, 2]))
         loss = tf.reduce_mean((x @ first @ second) ** 2)
         sessions.on_minimize(optimizer(v1.train), loss)
-        sessions.on_run({x: fed})
+        sessions.on_run(loss.graph, loss, {x: fed})
     return sessions, {sessions.loss_name: [1.0] * 60}
 
 

@@ -53,6 +53,12 @@ def test_the_op_with_healthy_inputs_is_the_root():
     assert found.outputs_health[0].num_nan == 1
 
 
+def test_of_two_runs_of_a_session_the_first_is_blamed():
+    builder = DumpBuilder().op("matmul", "MatMul", bad="nan", line=1, runs=2)
+    builder.op("log", "Log", bad="inf", line=2)
+    assert lines(builder) == [2, 1]
+
+
 def test_a_nan_made_of_an_inf_is_blamed_on_the_inf():
     builder = DumpBuilder().op("exp", "Exp", bad="inf", line=1)
     builder.op("ratio", "RealDiv", ["exp"], bad="nan", line=2)

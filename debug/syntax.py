@@ -1,0 +1,298 @@
+"""What the text of a program says around a line: where a value comes from, which loop holds what.
+
+Running shows that something happened; only the text shows what it was meant for, and the line to
+change. Every function returns None, or nothing, where the text cannot be read.
+"""
+
+import ast
+import functools
+import linecache
+from collections.abc import Iterator
+from typing import Any
+
+from headstart.debug.callsites import CallSite
+
+_LOOPS = (ast.For, ast.While, ast.AsyncFor)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_ONCE_ONLY = ("zip", "map", "filter", "iter", "as_numpy_iterator")
+"""Callables whose results can be gone through once."""
+_PASSING_ON = ("enumerate", "tqdm", "iter", "zip", "map", "trange")
+"""Callables that go through what they are given."""
+
+
+@functools.lru_cache(maxsize=8)
+def tree_of(file: str) -> ast.Module | None:
+    """Return the syntax tree of a file; None where it cannot be read or parsed."""
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return None
+
+
+def origin_of_argument(site: CallSite | None, function: str) -> CallSite | None:
+    """Find the line that makes the first argument of a call.
+
+    Args:
+        site: A line of the call.
+        function: Last part of the callee's name, such as ``gradient``.
+
+    Returns:
+        The last assignment above it to the variable that is handed over; where that calls a
+        function of the same file, what this returns.
+    """
+    tree = None if site is None else tree_of(site.file)
+    if site is None or tree is None:
+        return None
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if not call.lineno <= site.line <= (call.end_lineno or 0) or callee(call) != function:
+            continue
+        argument = call.args[0] if call.args else None
+        if isinstance(argument, ast.Name):
+            return _assignment_of(tree, site, argument.id)
+    return None
+
+
+def _assignment_of(tree: ast.Module, site: CallSite, name: str) -> CallSite | None:
+    above = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AugAssign)
+        and node.lineno <= site.line
+        and any(isinstance(target, ast.Name) and target.id == name for target in targets_of(node))
+    ]
+    if not above:
+        return None
+    last = max(above, key=lambda node: node.lineno)
+    if isinstance(last.value, ast.Call):
+        returned = return_of(tree, callee(last.value))
+        if returned is not None:
+            return CallSite(site.file, returned)
+    return CallSite(site.file, last.lineno)
+
+
+def return_of(tree: ast.Module, function: str) -> int | None:
+    """Return the line of the last ``return`` of a function of a program; None for another's."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            lines = [one.lineno for one in ast.walk(node) if isinstance(one, ast.Return)]
+            return max(lines, default=None)
+    return None
+
+
+def callee(call: ast.Call) -> str:
+    """Return the last part of the name of what a call calls; empty where it has none."""
+    function = call.func
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def targets_of(node: Any) -> list[ast.expr]:
+    """Return what a statement assigns to, tuples taken apart."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [
+        part
+        for target in targets
+        for part in (target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
+    ]
+
+
+def is_in_inner_loop(file: str, outer_line: int, inner_line: int) -> bool:
+    """Tell whether a line stands in a loop beside another line, within the loop around both.
+
+    Args:
+        file: The program.
+        outer_line: A line in some loop.
+        inner_line: The line that may stand in a further loop, inside that one.
+    """
+    tree = tree_of(file)
+    around = loops_around(tree, outer_line) if tree is not None else []
+    if not around:
+        return False
+    return len(loops_around(around[-1], inner_line)) > 1
+
+
+def loops_around(tree: ast.AST, line: int) -> list[Any]:
+    """Return the loops that hold a line in their body, the outermost first."""
+    found = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, _LOOPS) and node.body[0].lineno <= line <= (node.end_lineno or 0)
+    ]
+    return sorted(found, key=lambda node: node.lineno)
+
+
+def spent_iterators(file: str) -> Iterator[tuple[int, str, str]]:
+    """Find what can be gone through once, is made before a loop and gone through in each turn.
+
+    Args:
+        file: The program.
+
+    Yields:
+        Line that makes it, its name, and what it is.
+    """
+    tree = tree_of(file)
+    if tree is None:
+        return
+    generators = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and _yields(node) and not _is_endless(node)
+    }
+    for outer in (node for node in ast.walk(tree) if isinstance(node, _LOOPS)):
+        for inner in _loops_within(outer):
+            name = _gone_through(inner)
+            if not name or _leaves_early(inner) or _is_assigned_within(outer, name):
+                continue
+            made = _made_once(tree, outer, name, generators)
+            if made is not None:
+                yield made[0], name, made[1]
+
+
+def _loops_within(outer: ast.AST) -> Iterator[ast.For]:
+    for node in ast.walk(outer):
+        if isinstance(node, ast.For) and node is not outer:
+            yield node
+
+
+def _gone_through(loop: ast.For) -> str:
+    over: ast.expr = loop.iter
+    while isinstance(over, ast.Call) and callee(over) in _PASSING_ON and over.args:
+        over = over.args[-1] if callee(over) == "map" else over.args[0]
+    return over.id if isinstance(over, ast.Name) else ""
+
+
+def _leaves_early(loop: ast.For) -> bool:
+    return any(isinstance(node, ast.Break | ast.Return) for node in ast.walk(loop))
+
+
+def _is_assigned_within(outer: ast.AST, name: str) -> bool:
+    return any(
+        isinstance(target, ast.Name) and target.id == name
+        for node in ast.walk(outer)
+        if isinstance(node, ast.Assign | ast.For | ast.AnnAssign | ast.NamedExpr)
+        for target in targets_of(node)
+    )
+
+
+def _made_once(
+    tree: ast.Module, outer: Any, name: str, generators: set[str]
+) -> tuple[int, str] | None:
+    made = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and node.lineno < outer.lineno
+        and any(isinstance(target, ast.Name) and target.id == name for target in targets_of(node))
+    ]
+    last = max(made, key=lambda node: node.lineno, default=None)
+    if last is None or _scope_of(tree, last.lineno) is not _scope_of(tree, outer.lineno):
+        return None
+    if isinstance(last.value, ast.GeneratorExp):
+        return last.lineno, "a generator"
+    if not isinstance(last.value, ast.Call):
+        return None
+    called = callee(last.value)
+    if called in generators and isinstance(last.value.func, ast.Name):
+        return last.lineno, f"a generator, made by {called}()"
+    is_plain = isinstance(last.value.func, ast.Name) or called == "as_numpy_iterator"
+    return (last.lineno, f"an iterator, made by {called}()") if (
+        called in _ONCE_ONLY and is_plain
+    ) else None  # fmt: skip
+
+
+def _scope_of(tree: ast.Module, line: int) -> ast.AST:
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, _SCOPES) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return max(around, key=lambda node: node.lineno, default=tree)
+
+
+def _yields(function: ast.FunctionDef) -> bool:
+    return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(function))
+
+
+def _is_endless(function: ast.FunctionDef) -> bool:
+    return any(
+        isinstance(node, ast.While)
+        and isinstance(node.test, ast.Constant)
+        and bool(node.test.value)
+        for node in ast.walk(function)
+    )
+
+
+_CUTTING = ("numpy", "stop_gradient", "array", "asarray", "item", "argmax", "round", "tolist")
+"""Calls behind which no gradient is known."""
+
+
+def made_outside_tape(site: CallSite) -> list[tuple[int, ast.Call]]:
+    """Find what is computed before a tape begins to record, and used while it does.
+
+    Args:
+        site: The line that asks the tape for a gradient.
+
+    Returns:
+        Line and call of each such value, as far as it is made in the same turn of the loop.
+    """
+    tree = tree_of(site.file)
+    block = None if tree is None else _tape_above(tree, site.line)
+    if tree is None or block is None:
+        return []
+    loops = loops_around(tree, block.lineno)
+    around: Any = loops[-1] if loops else _scope_of(tree, block.lineno)
+    start = getattr(around, "lineno", 0)
+    used = {node.id for node in ast.walk(block) if isinstance(node, ast.Name)}
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and start <= node.lineno < block.lineno
+        and isinstance(node.value, ast.Call)
+        and any(isinstance(target, ast.Name) and target.id in used for target in targets_of(node))
+    ]
+
+
+def cuts_under_tape(site: CallSite) -> list[int]:
+    """Find calls that take a value out of TensorFlow, or stop its gradient, while a tape records.
+
+    Args:
+        site: The line that asks the tape for a gradient.
+
+    Returns:
+        Their lines: in the tape's block, in what it calls by name, and in every ``call``.
+    """
+    tree = tree_of(site.file)
+    block = None if tree is None else _tape_above(tree, site.line)
+    if tree is None or block is None:
+        return []
+    called = {callee(node) for node in ast.walk(block) if isinstance(node, ast.Call)}
+    places: list[ast.AST] = [block]
+    places += [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name in {*called, "call", "__call__"}
+    ]
+    return sorted(
+        {
+            node.lineno
+            for place in places
+            for node in ast.walk(place)
+            if isinstance(node, ast.Call) and callee(node) in _CUTTING
+        }
+    )
+
+
+def _tape_above(tree: ast.Module, line: int) -> ast.With | None:
+    blocks = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        and node.lineno <= line
+        and any(
+            isinstance(item.context_expr, ast.Call) and callee(item.context_expr) == "GradientTape"
+            for item in node.items
+        )
+    ]
+    return max(blocks, key=lambda node: node.lineno, default=None)

@@ -1,0 +1,140 @@
+"""What loops of one's own make of losses, gradients and variables."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from headstart.debug.preflight.facts import facts_of
+from headstart.debug.preflight.own_losses import wrong_sign
+from headstart.debug.running.own_training import OwnTraining
+from headstart.debug.symptoms.loss import falls_without_end
+from headstart.debug.symptoms.own_loops import OwnLoops
+from headstart.debug.symptoms.restarts import Restarts
+from headstart.debug.symptoms.trace import TrainingTrace
+
+ROWS = 64
+X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
+BITS = (X[:, :1] > 0).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("losses", "is_endless"),
+    [
+        ([-0.05 * step for step in range(200)], True),
+        ([-(1.02**step) for step in range(200)], True),
+        ([-7.6, -9.0, -300.0, -2.8e6, float("-inf")], True),
+        ([3.0 - 5.0 * (1.0 - 0.97**step) for step in range(200)], False),  # a flow: it slows down
+        ([-0.9 + 0.9 * 0.97**step for step in range(200)], False),  # a cosine
+        ([2.3 - 0.01 * step for step in range(200)], False),
+        ([(-1) ** step * step for step in range(200)], False),
+    ],
+)
+def test_only_a_loss_without_a_lower_end_falls_without_end(losses, is_endless):
+    assert bool(falls_without_end(TrainingTrace(losses=losses))) is is_endless
+
+
+def likelihood(y_true, y_pred):
+    y_pred = tf.clip_by_value(y_pred, 1e-6, 1 - 1e-6)
+    return tf.reduce_mean(y_true * tf.math.log(y_pred) + (1 - y_true) * tf.math.log(1 - y_pred))
+
+
+def negative_likelihood(y_true, y_pred):
+    return -likelihood(y_true, y_pred)
+
+
+def placeholder_loss(y_true, y_pred):
+    return -tf.reduce_mean(y_pred)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "expected"),
+    [
+        (likelihood, BITS, ["loss-with-wrong-sign"]),
+        (negative_likelihood, BITS, []),
+        (placeholder_loss, np.zeros_like(BITS), []),
+        (lambda y, p: -tf.reduce_mean((y - p) ** 2), BITS, ["loss-with-wrong-sign"]),
+    ],
+)
+def test_a_loss_that_grows_nearer_to_the_targets_has_the_wrong_sign(loss, targets, expected):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile(loss=loss)
+    model.layers[0].set_weights([np.float32([[-9], [0], [0], [0]]), np.float32([0])])
+    trace = TrainingTrace(losses=[-0.7, -1.0, -3.0])
+    found = wrong_sign(facts_of(model, X, targets), trace)
+    assert [one.symptom for one in found] == expected
+    assert wrong_sign(facts_of(model, X, targets), TrainingTrace(losses=[0.7, 0.5, 0.3])) == []
+
+
+def looped(loss_of, given_to_optimizer, num_steps=12):
+    """Tell of a loop over two variables as the watch does."""
+    loops, weights = OwnLoops(), [tf.Variable([1.0], name="a"), tf.Variable([2.0], name="b")]
+    for _ in range(num_steps):
+        with tf.GradientTape() as tape:
+            loss = loss_of(*weights)
+        gradients = tape.gradient(loss, weights)
+        loops.on_gradient(weights, gradients)
+        pairs = [(grad, var) for grad, var in zip(gradients, weights, strict=True)
+                 if grad is not None and var.name[0] in given_to_optimizer]  # fmt: skip
+        loops.on_apply("optimizer", *zip(*pairs, strict=True))
+        for grad, var in pairs:
+            var.assign_sub(0.1 * grad)
+    return [(found.symptom, found.severity) for found in loops.diagnoses()]
+
+
+@pytest.mark.parametrize(
+    ("loss_of", "given", "expected"),
+    [
+        (lambda a, b: a * b, "ab", []),
+        (lambda a, b: a * b, "b", [("gradients-partly-applied", "error")]),
+        (lambda a, b: a.numpy() * b, "ab", [("missing-gradient", "error")]),
+        (lambda a, b: a * b.numpy(), "ab", [("missing-gradient", "warning")]),
+    ],
+)
+def test_variables_that_a_loop_leaves_out_are_found(loss_of, given, expected):
+    assert looped(loss_of, given) == expected
+
+
+def trained_model(changed, is_frozen=False):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
+    model.layers[0].trainable = not is_frozen
+    own, loss = OwnTraining(), keras.losses.BinaryCrossentropy(from_logits=True)
+    with tf.GradientTape():
+        output = model(X)
+        own.on_call(model, X, output)
+        loss(BITS, output)
+        own.on_loss(loss, BITS, output)
+    own.on_apply(keras.optimizers.SGD(), changed(model))
+    found = own.diagnoses({"loss": [0.7] * 60}, set(), is_broken=False)
+    return [one for one in found if one.symptom == "variables-left-out"]
+
+
+def test_trainable_layers_that_no_optimizer_was_given_are_found():
+    (found,) = trained_model(lambda model: model.layers[-1].trainable_variables)
+    assert "dense" in found.cause
+    assert trained_model(lambda model: model.trainable_variables) == []
+    assert trained_model(lambda model: model.layers[-1].variables, is_frozen=True) == []
+
+
+def restarts_of(num_restarts, num_epochs, num_batches=4):
+    restarts, v1 = Restarts(), tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.float32, [None, 4])
+        weights = v1.get_variable("w", [4, 1], initializer=v1.zeros_initializer())
+        loss = tf.reduce_mean((x @ weights - 1.0) ** 2)
+        step = v1.train.GradientDescentOptimizer(0.1).minimize(loss)
+        first = v1.global_variables_initializer()
+        for _ in range(num_restarts):
+            restarts.on_run(graph, first, None)
+            for _ in range(num_epochs):
+                for start in range(0, num_batches * 8, 8):
+                    restarts.on_run(graph, [step, loss], {x: X[start : start + 8]})
+                    restarts.on_run(graph, loss, {x: X})
+        return [found.symptom for found in restarts.diagnoses()]
+
+
+def test_an_initialiser_in_the_loop_over_epochs_is_told_from_one_for_each_fold():
+    assert restarts_of(num_restarts=5, num_epochs=1) == ["variables-set-back"]
+    assert restarts_of(num_restarts=5, num_epochs=2) == []
+    assert restarts_of(num_restarts=1, num_epochs=1) == []

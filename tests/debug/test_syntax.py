@@ -1,0 +1,84 @@
+"""What the text of a program tells: where values come from, what can be gone through once."""
+
+from textwrap import dedent
+
+import pytest
+
+from headstart.debug.callsites import CallSite
+from headstart.debug.syntax import (
+    cuts_under_tape,
+    made_outside_tape,
+    origin_of_argument,
+    spent_iterators,
+)
+
+LOOP = """\
+    def score(batch):
+        picked = log_prob(batch)
+        return mean(picked)
+
+    for batch in data:
+        hidden = encoder(batch)
+        with tf.GradientTape() as tape:
+            loss = score(head(hidden))
+        grads = tape.gradient(loss, variables)
+"""
+
+
+def written(tmp_path, text):
+    file = tmp_path / "train.py"
+    file.write_text(dedent(text))
+    return str(file)
+
+
+def test_a_loss_is_followed_to_where_it_is_returned(tmp_path):
+    site = CallSite(written(tmp_path, LOOP), 9)
+    assert origin_of_argument(site, "gradient") == CallSite(site.file, 3)
+
+
+def test_what_is_made_before_the_tape_is_told_from_what_is_made_under_it(tmp_path):
+    site = CallSite(written(tmp_path, LOOP), 9)
+    assert [line for line, _ in made_outside_tape(site)] == [6]
+    assert cuts_under_tape(site) == []
+
+
+def test_a_value_that_leaves_tensorflow_under_the_tape_is_found(tmp_path):
+    text = LOOP.replace("mean(picked)", "mean(picked.numpy())")
+    assert cuts_under_tape(CallSite(written(tmp_path, text), 9)) == [3]
+
+
+def looped(made, inner="for x in rows:\n            step(x)"):
+    return f"""\
+    def batches():
+        for i in range(9):
+            yield i
+    def endless():
+        while True:
+            yield 1
+
+    rows = {made}
+    for epoch in range(5):
+        {inner}
+    """
+
+
+@pytest.mark.parametrize(
+    "made", ["batches()", "zip(a, b)", "(x for x in a)", "iter(ds)", "ds.as_numpy_iterator()"]
+)
+def test_what_can_be_gone_through_once_is_spent_after_the_first_epoch(tmp_path, made):
+    assert [line for line, _, _ in spent_iterators(written(tmp_path, looped(made)))] == [8]
+
+
+@pytest.mark.parametrize(
+    ("made", "inner"),
+    [
+        ("list(zip(a, b))", "for x in rows:\n            step(x)"),
+        ("endless()", "for x in rows:\n            step(x)"),
+        ("ds.batch(3)", "for x in rows:\n            step(x)"),
+        ("batches()", "for x in rows:\n            break"),
+        ("batches()", "rows = batches()\n        for x in rows:\n            step(x)"),
+        ("batches()", "x = next(rows)"),
+    ],
+)
+def test_what_can_be_gone_through_again_is_passed_over(tmp_path, made, inner):
+    assert list(spent_iterators(written(tmp_path, looped(made, inner)))) == []
