@@ -186,10 +186,11 @@ class HeadConfig(Config):
         tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_length=64)
     ] = (256,)
     """Units of each hidden layer of an mlp."""
-    solver: Literal["minibatch", "lbfgs"] = "minibatch"
-    """minibatch: epochs of small steps, as everything below says. lbfgs: a linear head's optimum
-    itself, at the weight penalty that cross-validation on the training images chooses; only
-    class_weights and seed are read then, and the val split decides nothing."""
+    solver: Literal["minibatch", "lbfgs", "ridge"] = "minibatch"
+    """minibatch: epochs of small steps, as everything below says. lbfgs: the optimum itself of a
+    linear head for classes or labels, ridge: of one for numbers, at the weight penalty that
+    cross-validation on the training images chooses; only class_weights and seed are read then, and
+    the val split decides nothing but thresholds and intervals."""
     epochs: Epochs = 25
     """Most epochs trained; early stopping may end sooner."""
     batch_size: BatchSize = 128
@@ -221,16 +222,18 @@ class HeadConfig(Config):
     """Epochs without a better validation loss before training stops; 0 never stops early.
     The best epoch's weights are restored either way."""
     seed: Seed = 0
-    """Seed of initial weights, shuffling and dropout; with lbfgs, of the folds."""
+    """Seed of initial weights, shuffling and dropout; with a solver, of the folds."""
 
     @model_validator(mode="after")
     def _solve_what_can_be_solved(self) -> "HeadConfig":
         if not self.is_trained and self.class_weights != "none":
             raise ValueError(f"a {self.kind} head knows no class_weights")
-        if self.solver == "lbfgs" and self.kind != "linear":
-            raise ValueError(f"solver lbfgs is for linear heads, not for kind {self.kind}")
-        if self.solver == "lbfgs" and self.label_smoothing:
-            raise ValueError("solver lbfgs knows no label_smoothing")
+        if self.solver != "minibatch" and self.kind != "linear":
+            raise ValueError(f"solver {self.solver} is for linear heads, not for kind {self.kind}")
+        if self.solver != "minibatch" and self.label_smoothing:
+            raise ValueError(f"solver {self.solver} knows no label_smoothing")
+        if self.solver == "ridge" and self.number_loss != "mse":
+            raise ValueError("solver ridge minimises squared errors: it knows no number_loss")
         return self
 
     @property

@@ -1,12 +1,11 @@
-"""A linear head by L-BFGS: the minimum itself, at the weight penalty that cross-validation takes.
+"""A linear head by a solver: the minimum itself, at the weight penalty that cross-validation takes.
 
-No learning rate, no epochs: multinomial logistic regression is convex. Each penalty is judged on
+No learning rate, no epochs: logistic and ridge regression are convex. Each penalty is judged on
 training images that were held out from it, so the val split chooses nothing and its figures are
 honest.
 """
 
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,27 @@ from headstart.config import HeadConfig
 from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.bottlenecks.rows import LabelledRows
-from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.head.folds import stratified_folds
-from headstart.tasks.head.training import TrainedHead, build_head, predict_logits
+from headstart.tasks.head.judging import one_epoch
+from headstart.tasks.head.solvers import (
+    COMPARED_ITERATIONS,
+    DEFAULT_PENALTY,
+    MAX_ITERATIONS,
+    NUM_FOLDS,
+    PENALTIES,
+    fit_logistic,
+    logistic_model,
+    solve_labels,
+    solve_numbers,
+)
+from headstart.tasks.head.training import TrainedHead, build_head, decide
 from headstart.tasks.progress import reporter
 
-PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-"""Weight penalties that are tried, strong to weak: what is minimised is the mean cross-entropy of
-the images, in nats, + penalty / 2 * the squared weights of the scaled features."""
-NUM_FOLDS = 4
-MAX_ITERATIONS = 200
-"""Of the last solution; those that only compare penalties stop at `COMPARED_ITERATIONS`, each
-starting from the one before."""
-COMPARED_ITERATIONS = 40
 MAX_BYTES = 4 * 2**30
-"""Of float32 features, which have to be in memory."""
+"""Of float32 features, which have to be in memory; ridge regression needs four times as much."""
+
+TINY_SHARE = 1e-6
+"""Of a feature's mean: its deviation below that is float32's rounding."""
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
@@ -62,16 +67,18 @@ def solve_head(
     """
     started_s = time.perf_counter()
     train.target.check(train.labels, None if val is None else val.labels, num_classes)
-    features, labels, images = _stacked(train)
+    if train.kind != "class":
+        return _solve_others(train, val, config, num_classes, log_dir)
+    features, labels, images = _stacked(train, config)
     mean, scale = features.mean(axis=0), _scale(features)
     features = (features - mean) / scale
     folds = _folds(train.labels, config.seed)
     losses = _compare(features, labels, folds[images], config) if folds is not None else {}
-    penalty = min(losses, key=lambda one: losses[one]) if losses else 1.0
+    penalty = min(losses, key=lambda one: losses[one]) if losses else DEFAULT_PENALTY
     for one, loss in losses.items():
         reporter().note(f"     penalty {one:<7g} cross-validated loss {loss:.4f}")
-    model = _model(config, MAX_ITERATIONS)
-    _fit(model, features, labels, penalty)
+    model = logistic_model(config, MAX_ITERATIONS)
+    fit_logistic(model, features, labels, penalty)
     head = build_head(
         config.model_copy(update={"dropout": 0.0}), train.readers[0].shape, num_classes
     )
@@ -80,7 +87,7 @@ def solve_head(
         kernel, bias = np.hstack([-kernel, kernel]) / 2, np.array([-bias[0], bias[0]]) / 2
     kernel = kernel / scale[:, None]
     head.get_layer("logits").set_weights([kernel, bias - mean @ kernel])
-    figures = _judge(head, train, val, started_s)
+    figures = one_epoch(head, train, val, started_s)
     _write_curve(log_dir, losses)
     reporter().note(
         f"     penalty {penalty:g} of {len(PENALTIES)} by {NUM_FOLDS}-fold cross-validation"
@@ -88,6 +95,40 @@ def solve_head(
         else f"     penalty {penalty:g}: a class has one image, too few to compare penalties by"
     )
     return TrainedHead(head, (figures,), 1, stopped_early=False, penalty=penalty)
+
+
+def _solve_others(
+    train: LabelledRows,
+    val: LabelledRows | None,
+    config: HeadConfig,
+    num_outputs: int,
+    log_dir: Path,
+) -> TrainedHead:
+    """Find the linear head of labels or numbers."""
+    started_s = time.perf_counter()
+    features, targets, images = _stacked(train, config)
+    fit = train.target.fit(train.labels)
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    varies = deviation > TINY_SHARE * np.abs(mean)  # else it is the mean's rounding alone
+    deviation = np.where(varies, deviation, 1.0).astype(np.float32)
+    if train.kind == "number":
+        standard = (targets - np.array(fit.offset)) / np.array(fit.scale)
+        features = (features - mean) / deviation
+        kernel, bias, penalty = solve_numbers(features, standard, images, config)
+        kernel /= deviation[:, None]
+    else:
+        scales = (_scale(features), deviation)
+        kernel, bias, penalty = solve_labels(features - mean, scales, targets, images, config)
+    plain = config.model_copy(update={"dropout": 0.0})
+    head = build_head(plain, train.readers[0].shape, num_outputs)
+    head.get_layer("logits").set_weights([kernel, bias - mean @ kernel])
+    val = val if val is not None and len(val) else None
+    figures = one_epoch(head, train, val, started_s, fit)
+    _write_curve(log_dir, {})
+    word = "median penalty of the labels" if train.kind == "labels" else "penalty"
+    reporter().note(f"     {word} {penalty:.3g}, by cross-validation on the training images")
+    fit = decide(head, val, fit, config)
+    return TrainedHead(head, (figures,), 1, stopped_early=False, penalty=penalty, fit=fit)
 
 
 def _scale(features: Features) -> Features:
@@ -108,13 +149,17 @@ def _scale(features: Features) -> Features:
     return scale
 
 
-def _stacked(train: LabelledRows) -> tuple[Features, Labels, npt.NDArray[np.int64]]:
-    """Return the features of all views, their labels, and the images that they are of."""
+def _stacked(
+    train: LabelledRows, config: HeadConfig
+) -> tuple[Features, npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Return the features of all views, their targets, and the images that they are of."""
     views = range(1, train.num_augmented + 1) if train.num_augmented else range(1)
     num_bytes = 4 * len(train) * len(views) * train.shape[-1]
-    if num_bytes > MAX_BYTES:
+    max_bytes = MAX_BYTES // 4 if train.kind == "number" else MAX_BYTES
+    if num_bytes > max_bytes:
         raise TrainingError(
-            f"head.solver=lbfgs needs all features in memory, {MAX_BYTES / 2**30:g} GiB at most",
+            f"head.solver={config.solver} needs all features in memory, "
+            f"{max_bytes / 2**30:g} GiB at most",
             f"{len(train):,} images of {len(views)} views: {num_bytes / 2**30:.1f} GiB",
             "take fewer views, or --set head.solver=minibatch",
         )
@@ -149,50 +194,14 @@ def _compare(
             held_out = folds == fold
             if not held_out.any():
                 continue
-            model = _model(config, COMPARED_ITERATIONS)
+            model = logistic_model(config, COMPARED_ITERATIONS)
             kept, kept_labels = features[~held_out], labels[~held_out]
             for penalty in PENALTIES:
-                _fit(model, kept, kept_labels, penalty)
+                fit_logistic(model, kept, kept_labels, penalty)
                 logs = model.predict_log_proba(features[held_out])
                 sums[penalty] -= float(logs[np.arange(len(logs)), labels[held_out]].sum())
                 advance(1)
     return {penalty: total / len(labels) for penalty, total in sums.items()}
-
-
-def _model(config: HeadConfig, max_iterations: int) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    weight = "balanced" if config.class_weights == "balanced" else None
-    return LogisticRegression(class_weight=weight, max_iter=max_iterations, warm_start=True)
-
-
-def _fit(model: Any, features: Features, labels: Labels, penalty: float) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-
-    model.C = 1.0 / (penalty * len(features))
-    with warnings.catch_warnings():  # steps are limited on purpose
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(features, labels)
-
-
-def _judge(
-    head: Any, train: LabelledRows, val: LabelledRows | None, started_s: float
-) -> EpochFigures:
-    train_loss, train_accuracy = _figures(head, train)
-    val_loss, val_accuracy = _figures(head, val) if val is not None and len(val) else (None, None)
-    duration_s = time.perf_counter() - started_s
-    pace = len(train) / duration_s
-    return EpochFigures(
-        1, train_loss, train_accuracy, val_loss, val_accuracy, 0.0, duration_s, pace
-    )
-
-
-def _figures(head: Any, rows: LabelledRows) -> tuple[float, float]:
-    logits = predict_logits(head, rows).astype(np.float64)
-    right = float((logits.argmax(axis=1) == rows.labels).mean())
-    logits -= logits.max(axis=1, keepdims=True)
-    sums = np.log(np.exp(logits).sum(axis=1))
-    return float((sums - logits[np.arange(len(logits)), rows.labels]).mean()), right
 
 
 def _write_curve(log_dir: Path, losses: dict[float, float]) -> None:

@@ -4,8 +4,14 @@ from typing import Any
 
 from headstart.config import HeadConfig, TuningConfig
 
-SOLVED_BY = {"solver", "class_weights", "seed"}
-"""The fields that a solver reads."""
+
+def _read_by_others(config: HeadConfig) -> set[str] | None:
+    """Return the fields that a head reads which has no epochs; None of one that has."""
+    if config.solver == "lbfgs":
+        return {"kind", "solver", "class_weights", "seed"}
+    if config.solver == "ridge":
+        return {"kind", "solver", "seed"}
+    return {"nearest_mean": {"kind"}, "knn": {"kind", "num_neighbors"}}.get(config.kind)
 
 
 def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[str, Any]:
@@ -19,16 +25,10 @@ def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[
         JSON values; those of equal optimizers are equal.
     """
     if isinstance(config, HeadConfig):
-        if config.solver == "lbfgs":
-            return {
-                "kind": config.kind,
-                "scaling": "pareto",
-                **config.model_dump(mode="json", include=SOLVED_BY),
-            }
-        if config.kind == "nearest_mean":
-            return {"kind": config.kind}
-        if config.kind == "knn":
-            return config.model_dump(mode="json", include={"kind", "num_neighbors"})
+        if (read := _read_by_others(config)) is not None:
+            of_labels = {"min_precision"} - set(unused) if config.min_precision else set()
+            scaling = {"scaling": "pareto"} if config.solver == "lbfgs" else {}
+            return {**scaling, **config.model_dump(mode="json", include=read | of_labels)}
         unused = (*unused, "solver", "num_neighbors")  # as before there were others
     if config.optimizer != "sgd":
         unused = (*unused, "momentum")

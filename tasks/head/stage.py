@@ -33,11 +33,11 @@ class HeadManifest(Manifest):
     best_epoch: int
     stopped_early: bool
     has_val: bool
-    """Whether validation images chose the epoch that is kept."""
+    """Whether validation images chose the epoch that is kept, or thresholds of a solved head."""
     kind: str = ""
     """Of a head that was not trained."""
     penalty: float | None = None
-    """Of the squared weights, where a solver chose it by cross-validation."""
+    """Of the squared weights, where a solver chose it by cross-validation; of labels the median."""
     fit: Fit = NO_FIT
 
 
@@ -72,7 +72,7 @@ def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: P
         return keep_training(
             folder, made, num_classes, num_rows, log_dir, has_val, kind=config.kind
         )
-    if config.solver == "lbfgs":
+    if config.solver != "minibatch":
         return _solve_head(folder, rows, config, len(features.class_names), log_dir)
     tail = features.network.tail(features.start) if config.kind == "tail" else None
     num_classes = len(features.class_names)
@@ -83,14 +83,14 @@ def _train_head(folder: Path, features: Features, config: HeadConfig, log_dir: P
 
 
 def _check_kind(features: Features, config: HeadConfig) -> None:
-    """Refuse heads that only know classes."""
+    """Refuse heads that do not know this kind of target."""
     kind = features.target.kind
-    told = f"head.kind={config.kind}" if not config.is_trained else "head.solver=lbfgs"
-    if kind != "class" and (not config.is_trained or config.solver == "lbfgs"):
+    fitting = "ridge" if kind == "number" else "lbfgs"
+    if config.solver not in ("minibatch", fitting):
         raise TrainingError(
-            f"{told} makes heads of classes alone",
+            f"head.solver={config.solver} is not for such targets",
             f"dataset.target is {kind}",
-            "leave it out: head.kind linear, mlp and tail learn every kind of target",
+            f"choose --set head.solver={fitting}",
         )
 
 
@@ -105,8 +105,9 @@ def _solve_head(
 
     solved = solve_head(rows["train"], rows.get("val"), config, num_classes, log_dir)
     num_rows = len(rows["train"])
+    chosen_by_val = rows["train"].kind == "labels" and "val" in rows  # the labels' thresholds
     return keep_training(
-        folder, solved, num_classes, num_rows, log_dir, has_val=False, penalty=solved.penalty
+        folder, solved, num_classes, num_rows, log_dir, chosen_by_val, penalty=solved.penalty
     )
 
 
@@ -160,7 +161,7 @@ def _describe_head(head: HeadManifest) -> str:
     best = head.history[head.best_epoch - 1]
     place = f"epoch {head.best_epoch} of {len(head.history)}"
     if head.penalty is not None:
-        place = f"L-BFGS, penalty {head.penalty:g}"
+        place = f"{'ridge' if head.fit.scale else 'L-BFGS'}, penalty {head.penalty:.3g}"
     if head.kind:
         place = f"{head.kind}, nothing to train"
     return f"{place}{told_figure(best)}"
