@@ -22,7 +22,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
-from headstart.tasks.finetuning.page import Page, markdown_page, write_page
+from headstart.tasks.finetuning.page import Page, markdown_page, write_study_page
 from headstart.tasks.finetuning.studies import Line, compare_trials, cuts_of, summarise
 from headstart.tasks.finetuning.study_page import compare_page
 from headstart.tasks.finetuning.training import require_validation
@@ -195,7 +195,7 @@ def finish_study(
     started_s: float,
 ) -> StudySummary:
     """Write a study's page and summary, and leave both in the Prefect UI."""
-    path = write_page(folder / REPORT, page, outcomes)
+    path = write_study_page(folder / REPORT, page, outcomes)
     summary = StudySummary(
         run_dir=str(folder),
         report=str(path),

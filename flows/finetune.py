@@ -37,7 +37,7 @@ from headstart.tasks.finetuning.ladder import (
     untried_end,
 )
 from headstart.tasks.finetuning.ladder_page import ladder_page
-from headstart.tasks.finetuning.page import markdown_page, write_page
+from headstart.tasks.finetuning.page import markdown_page, write_study_page
 from headstart.tasks.finetuning.stage import rung as train_rung
 from headstart.tasks.finetuning.training import require_validation
 from headstart.tasks.head.stage import HeadManifest
@@ -129,7 +129,7 @@ def _tell_rungs(
 ) -> FinetuneSummary:
     """Write the page of the rungs, and add them to the run's summary."""
     page = ladder_page(f"Ladder · {title}", climbed, num_val, summary.seconds)
-    path = write_page(folder / LADDER_PAGE, page)
+    path = write_study_page(folder / LADDER_PAGE, page)
     whole = FinetuneSummary(**summary.model_dump(), ladder=str(path), rungs=tuple(climbed))
     write_json(folder / RUN_FILE, whole.model_dump(mode="json"))
     if FlowRunContext.get() is not None:

@@ -34,7 +34,7 @@ from headstart.tasks.ranking.report import RankSummary, markdown, write_ranking
 from headstart.tasks.ranking.sources import IMAGENET, REFERENCE, list_sources, seed_registry
 from headstart.tasks.ranking.stage import stage as scores_stage
 from headstart.tasks.ranking.throughput import stage as pace_stage
-from headstart.tasks.ranking.verdict import Candidate, SourceLine, best_first, judge
+from headstart.tasks.ranking.verdict import Candidate, SourceLine, best_first, draw_verdict
 from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import (
     RUN_FILE,
@@ -78,7 +78,7 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
         sources = _compare_sources(config, dataset, names, candidates)
         ranked = tuple(outcomes)
         baseline = _baseline(config, dataset, candidates, judged)
-    verdict = judge(judged, candidates, sources, ranked, baseline)
+    verdict = draw_verdict(judged, candidates, sources, ranked, baseline)
     title = f"Ranking for {config.dataset.images.resolve().name}"
     page, table = write_ranking(folder, title, verdict, outcomes)
     summary = RankSummary(

@@ -36,7 +36,7 @@ from headstart.tasks.runs.run_folder import (
     finish_run,
     tensorboard_command,
 )
-from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, compare
+from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, against_plain_views
 from headstart.tasks.scratch.run import HARD_FOLDER, make_scratch_report
 from headstart.tasks.scratch.schedule import stage as make_schedule
 from headstart.tasks.scratch.stage import training as train
@@ -96,7 +96,8 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
                 plain = train(pixels, plain_views, schedule, network, training_config, log_dir)
             plain_images = TestImages(pixels, network, flip_test=False)
             judged = evaluation_stage(plain_images, plain, config.evaluation)
-            pictures.append(compare(folder, pixels, (training, evaluation), (plain, judged)))
+            both = (training, evaluation), (plain, judged)
+            pictures.append(against_plain_views(folder, pixels, *both))
             reporter().note(f"     {pictures[-1].text} {pictures[-1].path}")
     report = make_scratch_report(
         folder,

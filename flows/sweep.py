@@ -25,7 +25,7 @@ from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
-from headstart.tasks.finetuning.page import markdown_page, write_page
+from headstart.tasks.finetuning.page import markdown_page, write_study_page
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.stage import collect_outcomes
@@ -101,7 +101,7 @@ def _run(config: SweepConfig, folder: Path) -> SweepSummary:
     summary = finish_run(folder, report, swept, evaluation, export, outcomes, started_s)
     publish("sweep", report, summary)
     about = sweep_page(f"Sweep · {report.title}", swept)
-    page = write_page(folder / SWEEP_PAGE, about)
+    page = write_study_page(folder / SWEEP_PAGE, about)
     if FlowRunContext.get() is not None:
         create_markdown_artifact(markdown_page(about), key="sweep-heads", description=about.title)
     rows = [{**line.settings, **line.model_dump()} for line in swept.swept]

@@ -269,7 +269,7 @@ def print_removed(
 
 def _short(name: str) -> str:
     """Fit a class's name beside figures: on one line, with its middle left out if it is long."""
-    from headstart.tasks.dataset.problems import printable
+    from headstart.tasks.dataset.printable import printable
 
     text = printable(name)
     if cell_len(text) <= MAX_NAME_CELLS:

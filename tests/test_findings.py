@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from headstart.config import EvaluationConfig
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.evaluation.findings import (
     DatasetSummary,
     Report,
     headline_split,
     percent,
-    printable,
     weakest_first,
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
@@ -79,7 +79,7 @@ def test_percentages_never_round_to_perfection(share: float | None, text: str) -
     ("text", "written"),
     [
         ("plain rosé 蒲公英 👩‍🌾", "plain rosé 蒲公英 👩‍🌾"),
-        ("a\nb\x00", "a\\x0ab\\x00"),
+        ("a\nb\x00", "a\\nb\\x00"),
         ("caf\udce9", "caf\\xe9"),
         ("\ud800", "\\ud800"),
         ("gpj.\u202eexe", "gpj.\\u202eexe"),

@@ -36,8 +36,8 @@ from headstart.tasks.finetuning.network import (
     hold_statistics,
     stock_layers,
 )
-from headstart.tasks.finetuning.page import Page, Section, markdown_page, write_page
-from headstart.tasks.finetuning.rungs import choose_cuts, spread_cuts
+from headstart.tasks.finetuning.page import Page, Section, markdown_page, write_study_page
+from headstart.tasks.finetuning.rungs import plan_rungs, spread_cuts
 from headstart.tasks.finetuning.studies import Line, block_cut, headline, order_sentence
 from headstart.tasks.finetuning.training import BestEpoch, require_validation, train_network
 from headstart.tasks.finetuning.trial import Trial, build_network, intervals_of_means, step_flops
@@ -365,8 +365,8 @@ def behind(extractor: Any, network: Network) -> Network:
 class TestRungs:
     def test_the_default_backbone_is_cut_at_the_ends_of_blocks(self) -> None:
         lite = load_backbone(BackboneConfig(weights="random"))
-        assert choose_cuts(lite, 2) == ["block6d_add", "block6b_add"]
-        assert choose_cuts(lite, 10)[:2] == ["block6d_add", "block6b_add"]  # up to a half
+        assert plan_rungs(lite, 2) == ["block6d_add", "block6b_add"]
+        assert plan_rungs(lite, 10)[:2] == ["block6d_add", "block6b_add"]  # up to a half
         spread = spread_cuts(lite, 5)
         assert spread[-1] == "top"
         order = [cut.name for cut in lite.cuts]
@@ -576,7 +576,7 @@ class TestPages:
     def test_text_is_escaped(self, tmp_path: Path) -> None:
         row = {"Strategy": "<script>", "n": "1"}
         page = Page("a & b", "x | y", ["<note>"], [Section("Figures", rows=[row])])
-        text = write_page(tmp_path / "page.html", page).read_text()
+        text = write_study_page(tmp_path / "page.html", page).read_text()
         assert "<script>" not in text
         assert "&lt;script&gt;" in text
         assert "\\<script\\>" in markdown_page(page)

@@ -18,7 +18,7 @@ from headstart.tasks.preview.plan import (
     Plan,
     plan,
 )
-from headstart.tasks.preview.why import StageReason, explain
+from headstart.tasks.preview.why import StageReason, explain_misses
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.garbage import Criteria, collect_garbage
 from tests.pipeline import NUM_IMAGES, SIDE, Pipeline, add_images, computed, statuses
@@ -41,7 +41,7 @@ def planned(pipeline: Pipeline, *settings: str) -> Plan:
 
 def explained(pipeline: Pipeline, *settings: str) -> dict[str, StageReason]:
     with use_store(pipeline.store):
-        answers = explain(pipeline.config(*settings))
+        answers = explain_misses(pipeline.config(*settings))
     assert [answer.name for answer in answers] == STAGES
     return {answer.name: answer for answer in answers}
 

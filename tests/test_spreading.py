@@ -86,7 +86,7 @@ def digests(store: Store) -> dict[str, str]:
             (path,) = (store.root / "manifests" / name).glob("*.json")
             manifest = store.read_manifest(name, path.stem, model)
             assert manifest is not None
-            found[name] = manifest.content_digest
+            found[name] = manifest.files_digest
     return found
 
 

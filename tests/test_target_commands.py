@@ -102,7 +102,7 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
     from headstart.tasks.explanation.subject import load_subject
     from headstart.tasks.export.judging import judge
     from headstart.tasks.preview.plan import plan
-    from headstart.tasks.preview.why import explain
+    from headstart.tasks.preview.why import explain_misses
     from headstart.tasks.store.artifacts import use_store
 
     more = ("head.epochs=20", "dataset.val_fraction=0.4", "head.learning_rate=0.3")
@@ -144,7 +144,7 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
     with use_store(pipeline.store):
         config = pipeline.config(*more, *NUMBERS, images=manifest)
         assert {line.status for line in plan(config).stages} == {"hit"}
-        assert {reason.status for reason in explain(config)} == {"hit"}
+        assert {reason.status for reason in explain_misses(config)} == {"hit"}
 
 
 def test_a_ladder_goes_down_for_numbers_too(manifest: Path, pipeline: Pipeline) -> None:

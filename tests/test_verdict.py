@@ -11,7 +11,7 @@ from headstart.tasks.backbones.backbone import Backbone, load_backbone
 from headstart.tasks.backbones.natural_cuts import natural_cuts
 from headstart.tasks.ranking.candidates import backbones_at_hand, choose_cuts, parse_cuts
 from headstart.tasks.ranking.stage import SCORES
-from headstart.tasks.ranking.verdict import Candidate, Verdict, judge
+from headstart.tasks.ranking.verdict import Candidate, Verdict, draw_verdict
 from headstart.tasks.running.stage import Outcome
 
 
@@ -40,7 +40,7 @@ def verdict(*candidates: Candidate, baseline: tuple[float, float] | None = None)
         Outcome(name="bottlenecks", status="hit", seconds=1.0, seconds_saved=9.0, made_s=10.0),
         Outcome(name="head", status="miss", seconds=4.0, made_s=4.0),
     ]
-    return judge("test", candidates, [], outcomes, baseline)
+    return draw_verdict("test", candidates, [], outcomes, baseline)
 
 
 def test_the_pick_is_the_most_accurate_and_of_equals_the_cheapest() -> None:
@@ -80,7 +80,7 @@ def test_what_was_in_the_store_already_is_estimated_and_said() -> None:
             Outcome(name="views", status="miss", made_s=3.0, share_computed=share)
             for share in shares
         ]
-        return judge("test", [candidate("a", 0.9)], [], outcomes, None)
+        return draw_verdict("test", [candidate("a", 0.9)], [], outcomes, None)
 
     scaled = ranked(1.0, 0.1)
     assert scaled.ranking_s == pytest.approx(3.0 + 30.0)

@@ -28,7 +28,7 @@ from headstart.debug.symptoms import loss as rules_loss
 from headstart.debug.symptoms import machine as rules_machine
 from headstart.debug.symptoms import network as rules_network
 from headstart.debug.symptoms.activity_probe import count, probe
-from headstart.debug.symptoms.retraces import RetraceCounter, explain
+from headstart.debug.symptoms.retraces import RetraceCounter, explain_retraces
 from headstart.debug.symptoms.trace import TrainingTrace
 
 SAMPLE_EVERY = 20
@@ -74,7 +74,7 @@ _OPTIMIZER_SYMPTOMS = ("learning-rate-too-high", "learning-rate-too-low", "diver
 _log = logging.getLogger("headstart.debug")
 
 
-def judge(trace: TrainingTrace) -> list[Diagnosis]:
+def find_symptoms(trace: TrainingTrace) -> list[Diagnosis]:
     """Apply every rule to the record of a run.
 
     Args:
@@ -144,7 +144,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         """The findings that hold now, most likely first, of every ``fit`` it was given to."""
         now: list[Diagnosis] = []
         with self._harmless():
-            now += (self._located(found) for found in judge(self.trace))
+            now += (self._located(found) for found in find_symptoms(self.trace))
         return ranked([*self._earlier, *now])
 
     @property
@@ -242,7 +242,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
                 self._look()
             traces = self._retraces.of(TRAIN_STEP)
             self.trace.num_retraces = len({trace.arguments for trace in traces} or {()}) - 1
-            self.trace.retrace_causes = explain(traces)
+            self.trace.retrace_causes = explain_retraces(traces)
             if self.logs and _is_power_of_two(len(self.trace.epochs)):  # judging takes all of it
                 self._say()
 

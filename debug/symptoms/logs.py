@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.symptoms.callback import judge
+from headstart.debug.symptoms.callback import find_symptoms
 from headstart.debug.symptoms.trace import TrainingTrace
 from headstart.errors import RecordError
 
@@ -38,7 +38,7 @@ def diagnose_logs(log_dir: Path) -> list[Diagnosis]:
             "train with keras.callbacks.TensorBoard(log_dir, update_freq='batch')",
         )
     trace = TrainingTrace(losses=train[tag], epochs=_epochs(log_dir, train), has_finished=True)
-    return judge(trace)
+    return find_symptoms(trace)
 
 
 def _epochs(log_dir: Path, train: dict[str, list[float]]) -> list[dict[str, float]]:

@@ -95,7 +95,7 @@ def _is_tensorflows_own() -> bool:
     return False
 
 
-def explain(traces: list[Trace]) -> tuple[str, ...]:
+def explain_retraces(traces: list[Trace]) -> tuple[str, ...]:
     """Say what made each trace after the first necessary.
 
     Args:
@@ -115,7 +115,7 @@ def explain(traces: list[Trace]) -> tuple[str, ...]:
 
 
 def _storm(traces: list[Trace]) -> Diagnosis:
-    causes = explain(traces)
+    causes = explain_retraces(traces)
     site = traces[-1].site
     return Diagnosis(
         symptom="retracing",

@@ -48,7 +48,7 @@ def explain(
     from headstart.tasks.running.tensorflow import import_tensorflow
 
     import_tensorflow()
-    from headstart.tasks.dataset.problems import printable
+    from headstart.tasks.dataset.printable import printable
     from headstart.tasks.explanation.explain import SHEET_FILE, explain_images
     from headstart.tasks.explanation.subject import load_subject
     from headstart.tasks.progress import use_reporter

@@ -51,7 +51,7 @@ def search(
     config = build_config(TransferConfig, images, None, tuple(settings or ()), overrides)
     import_tensorflow()
     from headstart.flows.search import run
-    from headstart.tasks.dataset.problems import printable
+    from headstart.tasks.dataset.printable import printable
     from headstart.tasks.progress import use_reporter
     from headstart.tasks.searching.found import write_sheet
 
@@ -76,7 +76,7 @@ def search(
 
 
 def _records(found: dict[str, Any]) -> list[dict[str, Any]]:
-    from headstart.tasks.dataset.problems import printable
+    from headstart.tasks.dataset.printable import printable
 
     return [
         {

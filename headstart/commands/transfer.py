@@ -157,9 +157,9 @@ def why(
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
 
     def work() -> Any:
-        from headstart.tasks.preview.why import explain
+        from headstart.tasks.preview.why import explain_misses
 
-        return explain(run_config)
+        return explain_misses(run_config)
 
     reasons = in_store(store, work, computes=False)
     if as_json:

@@ -13,7 +13,7 @@ from headstart.tasks.bottlenecks.choosing import Choice, Pass, choose_engine
 from headstart.tasks.bottlenecks.extraction import freeze, run_pass
 from headstart.tasks.bottlenecks.parity import Sample, check_parity
 from headstart.tasks.bottlenecks.pieces import (
-    Source,
+    ViewsToExtract,
     cut_into_pieces,
     extract_piece,
     find_sources,
@@ -104,7 +104,7 @@ def _choose(
     network: Backbone,
     cuts: Sequence[str],
     pooled: bool,
-    sources: Sequence[Source],
+    sources: Sequence[ViewsToExtract],
     config: BottleneckConfig,
 ) -> Choice:
     first, num_rows = sources[0], sum(len(source.row_ids) for source in sources)

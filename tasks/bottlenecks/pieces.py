@@ -24,7 +24,7 @@ from headstart.tasks.views.recipes import augmented_collection, plain_collection
 _loading = threading.Lock()
 
 
-class Source(NamedTuple):
+class ViewsToExtract(NamedTuple):
     """Views that must go through the backbone.
 
     Attributes:
@@ -77,7 +77,7 @@ def find_sources(
     cuts: Sequence[CutCollections],
     missing: Mapping[RowCollection, Sequence[RowId]],
     num_images: int,
-) -> list[Source]:
+) -> list[ViewsToExtract]:
     """Pair the views that must go through the backbone with the cuts that lack them.
 
     Args:
@@ -108,12 +108,12 @@ def find_sources(
         ]
         rows = sorted(frozenset().union(*(target.rows for target in targets)))
         if rows:
-            sources.append(Source(number, collection, rows, targets))
+            sources.append(ViewsToExtract(number, collection, rows, targets))
     return sources
 
 
 def cut_into_pieces(
-    sources: Sequence[Source],
+    sources: Sequence[ViewsToExtract],
     store: Store,
     views: ViewsConfig,
     backbone: BackboneConfig,

@@ -22,7 +22,8 @@ from headstart.tasks.dataset.index import DatasetIndex, ImageRow, natural_key
 from headstart.tasks.dataset.inspection import InspectedImage, inspect_files
 from headstart.tasks.dataset.layout import Place, has_folders
 from headstart.tasks.dataset.listing import ARCHIVES, ListedImage, Listing, list_folder
-from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, printable, refuse_passing
+from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, refuse_passing
 from headstart.tasks.dataset.splits import resolve_duplicates, split_images, split_position
 from headstart.tasks.dataset.stratifying import stratify_images
 

@@ -13,7 +13,7 @@ from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.codecs import codecs_digest
 from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
-from headstart.tasks.dataset.pixel_source import Images, Labels, Source, folder_config
+from headstart.tasks.dataset.pixel_source import Images, Labels, PixelSource, folder_config
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter
 from headstart.tasks.store.fingerprint import bytes_digest
@@ -30,7 +30,9 @@ def decoding() -> dict[str, Any]:
     }
 
 
-def folder_source(config: ScratchDatasetConfig, dataset: DatasetManifest, folder: Path) -> Source:
+def folder_source(
+    config: ScratchDatasetConfig, dataset: DatasetManifest, folder: Path
+) -> PixelSource:
     """Decode and resize the images of a folder into arrays on disk.
 
     Args:
@@ -58,7 +60,7 @@ def folder_source(config: ScratchDatasetConfig, dataset: DatasetManifest, folder
         return np.load(folder / f"{split}.npy", mmap_mode="r"), labels[split]
 
     name = Path(config.images).resolve().name
-    return Source(name, (), read, index.class_names)
+    return PixelSource(name, (), read, index.class_names)
 
 
 def _rows_by_split(index: DatasetIndex) -> dict[str, tuple[ImageRow, ...]]:

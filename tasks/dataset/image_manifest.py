@@ -29,7 +29,8 @@ from headstart.tasks.dataset.manifest_table import (
     read_table,
 )
 from headstart.tasks.dataset.missing_files import advise
-from headstart.tasks.dataset.problems import Problem, ProblemKind, printable, refuse_passing
+from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.problems import Problem, ProblemKind, refuse_passing
 
 __all__ = ["MANIFEST_SUFFIXES", "list_manifest"]
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from headstart.config import SPLITS, Split, TargetKind
 from headstart.errors import DatasetError
-from headstart.tasks.dataset.problems import KIND_WORDS, PROBLEM_KINDS, Problem, printable
+from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.problems import KIND_WORDS, PROBLEM_KINDS, Problem
 
 SCHEMA_VERSION = 1
 """Bump by hand when the JSON changes shape."""

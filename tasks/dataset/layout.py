@@ -15,7 +15,8 @@ import yaml
 
 from headstart.config import SPLITS, DatasetConfig, Split
 from headstart.errors import DatasetError
-from headstart.tasks.dataset.problems import printable, refuse_passing
+from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.problems import refuse_passing
 
 Meaning = Split | Literal["ignore"]
 

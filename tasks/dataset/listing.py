@@ -26,7 +26,8 @@ from headstart.tasks.dataset.layout import (
 )
 from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES
 from headstart.tasks.dataset.own_outputs import own_output
-from headstart.tasks.dataset.problems import Problem, ProblemKind, printable, refuse_passing
+from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.problems import Problem, ProblemKind, refuse_passing
 
 _MAX_PROBLEMS_SHOWN = 5
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import class_name
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 
 DEFAULT_SEPARATOR = ";"
 MAX_NUMBER = 1e30

@@ -22,7 +22,8 @@ from headstart.tasks.dataset.manifest_targets import (
     check_separator,
     choose_columns,
 )
-from headstart.tasks.dataset.problems import printable, refuse_passing
+from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.problems import refuse_passing
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 MANIFEST_SUFFIXES = (".csv", ".tsv", *PARQUET_SUFFIXES)

@@ -21,7 +21,7 @@ from headstart.tasks.dataset.manifest_cells import (
     list_reader,
     number_reader,
 )
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 
 LABELS_COLUMN = "labels"
 MAX_DECIMAL_CLASSES = 20

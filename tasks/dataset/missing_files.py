@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 
 _MAX_ASKED = 50
 """Missing images that are looked for; what is true of them is true of the others."""

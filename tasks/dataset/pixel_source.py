@@ -22,7 +22,7 @@ Labels = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Source:
+class PixelSource:
     """A data set's files, found.
 
     Attributes:
@@ -49,7 +49,7 @@ def is_image_folder(config: ScratchDatasetConfig) -> bool:
     return folder.is_dir() and not formats
 
 
-def open_source(config: ScratchDatasetConfig) -> Source:
+def open_source(config: ScratchDatasetConfig) -> PixelSource:
     """Find the files of a named data set, or of a folder in one of their formats.
 
     Args:
@@ -81,17 +81,17 @@ def open_source(config: ScratchDatasetConfig) -> Source:
     )
 
 
-def _idx_source(name: str, folder: Path, class_names: tuple[str, ...], flips: bool) -> Source:
+def _idx_source(name: str, folder: Path, class_names: tuple[str, ...], flips: bool) -> PixelSource:
     pairs: dict[str, IdxPair] = find_idx(folder) or {}
     files = tuple(path for pair in pairs.values() for path in pair)
-    return Source(name, files, lambda split: read_idx_pair(pairs[split]), class_names, flips)
+    return PixelSource(name, files, lambda split: read_idx_pair(pairs[split]), class_names, flips)
 
 
-def _cifar_source(name: str, folder: Path) -> Source:
+def _cifar_source(name: str, folder: Path) -> PixelSource:
     layout = LAYOUTS[name]
     place = find_cifar(folder, layout) or folder
     files = tuple(place / file for names in layout.files.values() for file in names)
-    return Source(
+    return PixelSource(
         name,
         (*files, place / layout.names_file),
         lambda split: read_cifar(place, layout, split),

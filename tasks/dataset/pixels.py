@@ -15,7 +15,7 @@ import numpy as np
 from headstart.config import ScratchDatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.folder_pixels import decoding, folder_source
-from headstart.tasks.dataset.pixel_source import Images, Labels, Source, open_source
+from headstart.tasks.dataset.pixel_source import Images, Labels, PixelSource, open_source
 from headstart.tasks.dataset.stage import DatasetManifest
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, artefact
@@ -138,7 +138,7 @@ def _number_names(labels: Labels) -> tuple[str, ...]:
     return tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1))
 
 
-def _check(source: Source, splits: dict[str, tuple[Images, Labels]], num_classes: int) -> None:
+def _check(source: PixelSource, splits: dict[str, tuple[Images, Labels]], num_classes: int) -> None:
     shapes = {split: images.shape[1:] for split, (images, _) in splits.items()}
     if len(set(shapes.values())) > 1:
         sizes = (f"{split} {' x '.join(map(str, shape))}" for split, shape in shapes.items())

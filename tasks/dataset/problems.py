@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import Flaw
+from headstart.tasks.dataset.printable import printable
 
 ProblemKind = Literal[
     Flaw,
@@ -111,17 +112,3 @@ def refuse_passing(error: OSError, path: str) -> None:
             f"{printable(path)}: {error.strerror}",
             "run the command again; what fails each time, mend or take out of the folder",
         ) from error
-
-
-def printable(text: str) -> str:
-    """Make a file name fit for one line of a terminal.
-
-    Args:
-        text: Any text, surrogate escapes of undecodable bytes included.
-
-    Returns:
-        The text with bytes that are not UTF-8 and control characters as backslash escapes.
-    """
-    raw = text.encode("utf-8", "surrogateescape")
-    decoded = raw.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)

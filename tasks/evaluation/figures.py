@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.tasks.evaluation.findings import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.evaluation.metrics import SplitMetrics
 from headstart.tasks.head.epochs import EpochFigures
 

@@ -4,7 +4,6 @@ No rendering and nothing heavy here: ``advice.py`` says what follows from it, ``
 draws it and ``report.py`` writes it.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,8 +17,6 @@ from headstart.tasks.targets.target import NO_FIT, Fit
 
 UNDEFINED = "–"  # noqa: RUF001 - a dash, as tables write it
 """Stands for a figure that cannot be computed."""
-
-_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -143,30 +140,6 @@ class Report:
     """What the training found out about the targets."""
     worst: Sequence[Mapping[str, Any]] = ()
     """In place of ``hard_images`` where targets are no classes; each with its "file"."""
-
-
-def printable(text: str) -> str:
-    """Escape what cannot be written as UTF-8 or would disturb the line it stands in.
-
-    Args:
-        text: A class name or path, maybe with undecodable bytes (lone surrogates, as
-            `os.fsdecode` leaves them), control characters or bidirectional overrides.
-
-    Returns:
-        The same text with those characters as backslash escapes.
-    """
-    if text.isprintable():  # none of those is, and an embedded picture is long
-        return text
-    return "".join(_escaped(character) for character in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode's mark of an undecodable byte
-        return f"\\x{code - 0xDC00:02x}"
-    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS:
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-    return character
 
 
 def percent(share: float | None) -> str:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import decode_image
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.evaluation import figures
 from headstart.tasks.evaluation.advice import caveats, next_steps
 from headstart.tasks.evaluation.figures import confusion_excerpt, curves_svg, reliability_svg
@@ -28,7 +29,6 @@ from headstart.tasks.evaluation.findings import (
     Report,
     headline_split,
     percent,
-    printable,
     weakest_first,
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.tasks.evaluation.findings import percent, printable
+from headstart.tasks.dataset.printable import printable
+from headstart.tasks.evaluation.findings import percent
 
 if TYPE_CHECKING:
     from jinja2 import Environment

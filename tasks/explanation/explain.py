@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from headstart.errors import ConfigError, DatasetError
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.explanation.grad_cam import Method, choose_layer, heatmaps
 from headstart.tasks.explanation.overlay import overlay
 from headstart.tasks.explanation.subject import Subject

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.config import TargetKind
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.targets.labels import DEFAULT_THRESHOLD
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, TextIO, get_args
 
 from headstart.errors import ConfigError, DatasetError
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.export.answers import ANSWERS, Answers
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.predict import Predictor

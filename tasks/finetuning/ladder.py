@@ -11,7 +11,7 @@ from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
 from headstart.tasks.evaluation.findings import UNDEFINED, percent
 from headstart.tasks.evaluation.paired import mcnemar_p
-from headstart.tasks.finetuning.rungs import check_cuts, choose_cuts
+from headstart.tasks.finetuning.rungs import check_cuts, plan_rungs
 from headstart.tasks.finetuning.stage import RungManifest
 from headstart.tasks.head.epochs import EpochFigures, written
 from headstart.tasks.head.stage import HeadManifest
@@ -93,7 +93,7 @@ def plan_cuts(network: Backbone, config: FinetuneConfig) -> tuple[str, ...]:
         )
     if config.ladder.cuts is not None:
         return tuple(check_cuts(network, config.ladder.cuts, above))
-    return tuple(choose_cuts(network, config.ladder.num_rungs, above))
+    return tuple(plan_rungs(network, config.ladder.num_rungs, above))
 
 
 def first_rung(head: HeadManifest, head_cut: str, kind: str) -> Rung:

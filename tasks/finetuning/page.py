@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from headstart.tasks.evaluation.findings import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.running.stage import Outcome
 from headstart.tasks.runs.pages import write_page as render_page
@@ -69,7 +69,7 @@ class Page:
     created: datetime = field(default_factory=lambda: datetime.now().astimezone())
 
 
-def write_page(path: Path, page: Page, stages: Sequence[Outcome] = ()) -> Path:
+def write_study_page(path: Path, page: Page, stages: Sequence[Outcome] = ()) -> Path:
     """Write a page, replacing an earlier one in a single step.
 
     Args:

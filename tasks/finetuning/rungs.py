@@ -17,7 +17,7 @@ BYTES_WEIGHT = 0.25
 a block, where activations are several times as large, loses to the block's end."""
 
 
-def choose_cuts(backbone: Backbone, num_rungs: int, above: str = TOP) -> list[str]:
+def plan_rungs(backbone: Backbone, num_rungs: int, above: str = TOP) -> list[str]:
     """Choose cuts by the arithmetic behind them and by the size of what they store.
 
     Args:

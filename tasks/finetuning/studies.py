@@ -14,7 +14,7 @@ from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
 from headstart.tasks.evaluation.findings import percent
 from headstart.tasks.finetuning.network import falling
-from headstart.tasks.finetuning.rungs import choose_cuts, spread_cuts
+from headstart.tasks.finetuning.rungs import plan_rungs, spread_cuts
 from headstart.tasks.finetuning.trial import Trial, TrialManifest, intervals_of_means
 
 FROZEN, FINETUNED = "frozen", "fine-tuned"
@@ -57,7 +57,7 @@ def block_cut(network: Backbone, config: CompareConfig) -> str:
         BackboneError: There is no such cut.
     """
     wanted = config.block_cut
-    chosen = choose_cuts(network, 1) if wanted is None else [network.resolve_cut(wanted).name]
+    chosen = plan_rungs(network, 1) if wanted is None else [network.resolve_cut(wanted).name]
     if chosen in ([], [TOP]):
         raise ConfigError(
             "there is no last block to train: it is what lies behind a cut before the top",
@@ -98,7 +98,7 @@ def compare_trials(network: Backbone, config: CompareConfig) -> list[tuple[Trial
             block = block_cut(network, config)
             trials.append((Trial(name=name, starts=(block,), factors=tuple(rates[:2])), tuning))
         else:
-            inner = choose_cuts(network, 1)
+            inner = plan_rungs(network, 1)
             starts = (*inner, PIXELS)
             factors = tuple(rates[: 1 + len(starts)])
             trials.append((Trial(name=name, starts=starts, factors=factors), tuning))

@@ -8,7 +8,7 @@ from headstart.config import SPLITS, HeadConfig, Split
 from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset.index import DatasetIndex
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.stage import HeadManifest
 

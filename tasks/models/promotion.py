@@ -66,7 +66,7 @@ class Comparison:
         )
 
 
-def compare(
+def compare_with_model_in_use(
     name: str, run: Path, source: DatasetConfig, index: DatasetIndex, min_gain: float
 ) -> Comparison:
     """Judge a run's model and the one in use on the same images, held out from the new one.
@@ -182,7 +182,7 @@ def promote_if_better(
         ConfigError: Nothing can be compared.
     """
     with _promoting(name):
-        comparison = compare(name, run, source, index, min_gain)
+        comparison = compare_with_model_in_use(name, run, source, index, min_gain)
         if not comparison.is_better:
             return None, comparison
         registry, before = Registry(current_store()), comparison.accuracy_in_use

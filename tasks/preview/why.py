@@ -38,7 +38,7 @@ class StageReason:
         return asdict(self)
 
 
-def explain(config: TransferConfig) -> list[StageReason]:
+def explain_misses(config: TransferConfig) -> list[StageReason]:
     """Say for each stage of a run whether it would hit, and if not, which fields changed.
 
     Args:

@@ -89,7 +89,7 @@ class Verdict(BaseModel):
         return self.uncached_s - self.ranking_s
 
 
-def judge(
+def draw_verdict(
     judged: str,
     candidates: Sequence[Candidate],
     sources: Sequence[SourceLine],

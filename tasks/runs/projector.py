@@ -13,7 +13,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.dataset.index import ImageRow
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.stage import index_of
 
 THUMBNAIL_SIDE = 48

@@ -24,7 +24,7 @@ from headstart.errors import ConfigError, DatasetError, HeadstartError, RecordEr
 from headstart.tasks.bottlenecks.rows import known_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.evaluation.findings import (
     Command,
     DatasetSummary,

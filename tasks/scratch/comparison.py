@@ -26,7 +26,7 @@ RESNET9_LAYER = "layer2_relu"
 the last maps of all are 3 x 3."""
 
 
-def compare(
+def against_plain_views(
     folder: Path,
     pixels: PixelsManifest,
     augmented: tuple[TrainingManifest, EvaluationManifest],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import decode_image
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.export.image_files import read_image_file
 from headstart.tasks.views.contact_sheet import Tile, contact_sheet
 

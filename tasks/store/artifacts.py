@@ -116,7 +116,7 @@ class Manifest(BaseModel):
     """Seconds it took to make: what a hit saves."""
 
     @property
-    def content_digest(self) -> str:
+    def files_digest(self) -> str:
         """SHA-256 of what was made, whenever, wherever and by however many workers."""
         # An index repeats what its shard holds, and its shard's modification time.
         files = [[entry.path, entry.sha256] for entry in self.files if not _is_index(entry.path)]

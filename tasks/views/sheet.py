@@ -22,7 +22,7 @@ from headstart.config import (
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
-from headstart.tasks.dataset.problems import printable
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.store.remembered import remember, remembered
 from headstart.tasks.views.contact_sheet import TILE_SIDE, Tile, contact_sheet
 from headstart.tasks.views.recipes import augmented_recipe

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from headstart.debug.symptoms.retraces import RetraceCounter, explain
+from headstart.debug.symptoms.retraces import RetraceCounter, explain_retraces
 
 
 def test_changed_shape_dtype_and_value_are_told_apart():
@@ -15,7 +15,7 @@ def test_changed_shape_dtype_and_value_are_told_apart():
         scaled(tf.ones([3]), 1)
         scaled(tf.ones([3], tf.float64), 1)
         scaled(tf.ones([3]), 2)
-    reasons = explain(counter.of("scaled"))
+    reasons = explain_retraces(counter.of("scaled"))
     assert len(reasons) == 3
     assert any("'x' was float32 [2] and is float32 [3]" in reason for reason in reasons)
     assert any("'x' was float32 [3] and is float64 [3]" in reason for reason in reasons)

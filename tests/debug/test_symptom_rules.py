@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from headstart.debug.symptoms.callback import SymptomRules, judge
+from headstart.debug.symptoms.callback import SymptomRules, find_symptoms
 from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.trace import LayerActivity, Probe, StepSample, TrainingTrace
 
@@ -16,7 +16,7 @@ SPARSE = "sparse_categorical_crossentropy"
 
 
 def symptoms(trace):
-    return [found.symptom for found in judge(trace)]
+    return [found.symptom for found in find_symptoms(trace)]
 
 
 def sample(step=0, gradients=(1e-2, 1e-2, 1e-2), ratio=1e-3, has_gradient=(True, True, True)):
@@ -125,7 +125,7 @@ def test_turned_validation_loss_is_overfitting():
 )
 def test_silent_and_saturated_layers_are_named(activation, dead, saturated, expected):
     seen = Probe(99, 64, (LayerActivity("net/hidden", activation, dead, saturated),))
-    found = judge(run_of(FLAT, probes=[seen]))[0]
+    found = find_symptoms(run_of(FLAT, probes=[seen]))[0]
     assert (found.symptom, found.layer) == (expected, "net/hidden")
     assert symptoms(run_of(FALLING, probes=[seen])) == []
 
@@ -159,7 +159,7 @@ def test_retraces_and_memory_growth_are_reported():
 
 def test_variable_without_gradient_is_named():
     trace = run_of(FALLING, samples=[sample(has_gradient=(False, True, True))])
-    found = judge(trace)
+    found = find_symptoms(trace)
     assert [(d.symptom, d.layer) for d in found] == [("missing-gradient", "net/first")]
 
 
