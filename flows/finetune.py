@@ -118,7 +118,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
         export = export_stage(BehindBackbone(features), kept, config.export)
     write_seen(folder, index)
     report = make_report(folder, config, index, kept, evaluation, outcomes)
-    write_judged(folder, evaluation, index.class_names, index)
+    write_judged(folder, evaluation, index.class_names, index, kept.fit)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
     publish("finetune", report, summary)
     return _tell_rungs(folder, report.title, climbed, index.split_sizes["val"], summary)

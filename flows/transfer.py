@@ -88,7 +88,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
         export = export_stage(BehindBackbone(features), head, config.export)
     write_seen(folder, index_of(dataset))
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
-    write_judged(folder, evaluation, index_of(dataset).class_names, index_of(dataset))
+    write_judged(folder, evaluation, index_of(dataset).class_names, index_of(dataset), head.fit)
     summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)
     if config.show.num_projected:
         write_projector(log_dir, features, config.show.num_projected)

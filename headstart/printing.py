@@ -299,7 +299,8 @@ def print_bench(console: Console, made: "Bench") -> None:
     table = Table("file", "engine", box=None, header_style="bold", pad_edge=False)
     sizes = sorted(made.figures[0].images_per_s, key=int)
     columns = ["p50 ms", "p99 ms", *(f"images/s at {size}" for size in sizes)]
-    for title in (*columns, "start-up s", "file MB", "memory MB", "accuracy"):
+    metric = made.figures[0].metric
+    for title in (*columns, "start-up s", "file MB", "memory MB", metric):
         table.add_column(title, justify="right")
     for one in made.figures:
         table.add_row(
@@ -311,13 +312,13 @@ def print_bench(console: Console, made: "Bench") -> None:
             f"{one.start_up_s:.1f}",
             f"{one.size_bytes / 1e6:.1f}",
             f"{one.peak_memory_bytes / 1e6:,.0f}",
-            "-" if one.accuracy is None else f"{one.accuracy:.4f}",
+            one.judged_text,
         )
     # Eleven columns: a narrow terminal breaks the lines, rather than that figures are cut off.
     Console(file=console.file, width=max(console.width, BENCH_WIDTH)).print(table)
     lines = [f"  {name} could not be run: {reason}" for name, reason in made.failed.items()]
     if made.split:
-        lines.append(f"  accuracy on {made.figures[0].num_images:,} {made.split} images")
+        lines.append(f"  {metric} on {made.figures[0].num_images:,} {made.split} images")
     if made.missing:
         lines.append(f"  not exported: {', '.join(made.missing)} (--set export.formats=[...])")
     for line in ("", *lines, f"  plot  {made.plot}", f"  {made.advice}"):

@@ -170,15 +170,18 @@ class Run:
     def _repr_html_(self) -> str:
         """Show accuracy, curves and the confusion matrix where a notebook shows the run."""
         from headstart.tasks.evaluation.figures import confusion_png, curves_png
+        from headstart.tasks.evaluation.judges import judge_of
         from headstart.tasks.evaluation.metrics import SplitMetrics
         from headstart.tasks.head.epochs import EpochFigures
 
         parts = [f"<b>{html.escape(self.run_dir.name)}</b>"]
         for split, figures in self.metrics.items():
-            parts.append(f"{html.escape(split)} accuracy {figures['accuracy']:.1%}")
+            judge = judge_of(figures)
+            share = f"accuracy {figures['accuracy']:.1%}" if judge.main == "accuracy" else None
+            parts.append(html.escape(f"{split} {share or judge.line(figures)}"))
         history = [EpochFigures(**epoch) for epoch in self._read("history.json")]
         pictures = [curves_png(history)]
-        if self.metrics:
+        if self.metrics and "accuracy" in self.metrics[self.split]:
             figures = SplitMetrics.model_validate(self._figures(self.split))
             pictures.append(confusion_png(figures))
         for picture in pictures:

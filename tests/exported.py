@@ -11,6 +11,7 @@ from headstart.tasks.export.file_names import QUANTISED, Format
 from headstart.tasks.export.joining import join
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.writing import export_model
+from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.views.augment import plain_view
 from headstart.tasks.views.recipes import Resize
 
@@ -78,5 +79,7 @@ def export_tiny(
     card = ModelCard(
         class_names=CLASS_NAMES, image_size=size, resize=resize, backbone="tiny", **fields
     )
-    export_model(join(tiny_extractor(size), tiny_head(), size, resize), formats, folder, card)
+    answer = TARGETS[card.target].answer_layer(card.fit, TARGETS[card.target].answer_name)
+    joined = join(tiny_extractor(size), tiny_head(), size, resize, answer=answer)
+    export_model(joined, formats, folder, card)
     return card

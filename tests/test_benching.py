@@ -44,6 +44,26 @@ def test_the_fastest_that_loses_no_accuracy_is_advised() -> None:
     assert "accuracy not measured" in unknown
 
 
+def test_labels_and_numbers_are_advised_by_their_own_figures() -> None:
+    def told(metric: str, *values: float) -> str:
+        return advise(
+            [
+                figures(f"engine{place}", 1.0 + place, None, 100).model_copy(
+                    update={"metric": metric, "value": value}
+                )
+                for place, value in enumerate(values)
+            ]
+        )
+
+    assert "by engine1: 2.0 ms" in told("MAE", 5.2, 5.0)  # the quicker one errs by 4 % more
+    assert "MAE 5.02 where the best has 5" in told("MAE", 5.02, 5.0)
+    assert "by engine1" in told("mAP", 0.80, 0.82)
+    assert "mAP 0.8190 where the best has 0.8200" in told("mAP", 0.819, 0.82)
+    assert "MAE not measured" in advise(
+        [figures("one", 1.0, None, 1).model_copy(update={"metric": "MAE"})]
+    )
+
+
 def test_a_run_is_measured_in_each_engine_that_reads_its_files(finished: Pipeline) -> None:
     summary = finished.run("export.formats=[onnx]")
     folder = Path(summary.run_dir)

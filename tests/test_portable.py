@@ -17,6 +17,7 @@ from headstart.errors import ExportError
 from headstart.tasks.export.model_files import ModelCard, read_card
 from headstart.tasks.export.portable import matrix_views
 from headstart.tasks.export.runtimes import load_network
+from headstart.tasks.targets.target import Fit
 from headstart.tasks.views.augment import plain_view
 from headstart.tasks.views.pillow_view import pillow_view, resized
 from headstart.tasks.views.recipes import Resize
@@ -89,6 +90,21 @@ def test_files_can_take_views_alone(tmp_path: Path) -> None:
     wanted = tf.nn.softmax(pipeline_logits(tiny_extractor(), tiny_head(), list(views)))
     for name in ("model.onnx", "model.xml"):
         np.testing.assert_allclose(load_network(tmp_path / name)[1](views), wanted, atol=1e-4)
+
+
+def test_answers_that_are_numbers_are_called_so_in_every_format(tmp_path: Path) -> None:
+    fit = Fit(offset=(1e9, 0.0, 5.0, -3.0), scale=(1e8, 1.0, 2.0, 1e-3))
+    formats = ("saved_model", "onnx", "openvino", "litert")
+    export_tiny(tmp_path, formats, input="views", target="number", fit=fit)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [output.name for output in session.get_outputs()] == ["logits", "numbers"]
+    signatures = tf.saved_model.load(tmp_path / "saved_model").signatures
+    assert signatures["serving_views"].structured_outputs.keys() == {"logits", "numbers"}
+    view = image_of(SIZE, SIZE)
+    wanted = pipeline_logits(tiny_extractor(), tiny_head(), [view]) * fit.scale + fit.offset
+    for name in ("model.keras", "saved_model", "model.onnx", "model.xml", "model.tflite"):
+        answer = load_network(tmp_path / name)[1](view[np.newaxis])
+        np.testing.assert_allclose(answer, wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_other_programs_find_the_class_names_in_the_metadata(run: Path) -> None:

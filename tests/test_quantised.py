@@ -1,6 +1,7 @@
 """LiteRT files of fewer bits: their size, their proof and what they cost."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from headstart.errors import ExportError
 from headstart.tasks.export.joining import join
 from headstart.tasks.export.litert import write_litert
 from headstart.tasks.export.model_files import freeze
-from tests.exported import SIZE, tiny_extractor, tiny_head
+from headstart.tasks.export.quantised import HeldOut, judge_quantised
+from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.target import NO_FIT, Fit
+from tests.exported import SIZE, export_tiny, image_of, tiny_extractor, tiny_head
 from tests.pipeline import Pipeline
 
 
@@ -39,6 +43,39 @@ def test_quantised_files_are_judged_on_val_and_the_loss_is_in_the_report(
     collect_garbage(finished.store, Criteria(views=True))
     again = finished.run(settings, "export.num_calibration_images=6")
     assert again.stages[-1].status == "miss"
+
+
+@pytest.mark.parametrize("kind", ["labels", "number"])
+def test_files_for_labels_and_numbers_are_judged_by_their_own_figures(
+    tmp_path: Path, kind: Any
+) -> None:
+    fit = Fit(offset=(100.0, 0.0, 5.0, -3.0), scale=(10.0, 1.0, 2.0, 0.5))
+    card = export_tiny(tmp_path, ("litert_float16",), target=kind,
+                       fit=fit if kind == "number" else NO_FIT)  # fmt: skip
+    views = np.stack([image_of(SIZE, SIZE, seed) for seed in range(9)])
+    rows = tiny_extractor()(views.astype(np.float32)).numpy()
+    logits = tiny_head()(rows, training=False).numpy()
+    truth = TARGETS[kind].answers(logits, card.fit)
+    noise = np.random.default_rng(0).normal(size=truth.shape)
+    targets = truth + noise * fit.scale if kind == "number" else (logits + noise > 0).astype(int)
+    held_out = HeldOut("val", views, rows, targets)
+    loss = judge_quantised(tmp_path, "litert_float16", tiny_head(), held_out, card)
+    assert loss is not None
+    assert loss.metric == {"labels": "mAP", "number": "MAE"}[kind]
+    assert loss.accuracy == pytest.approx(loss.float_accuracy, rel=0.05)
+    assert abs(loss.lost) < 0.05
+    assert loss.lost_in_words.endswith("% of error" if kind == "number" else "points")
+    nothing = HeldOut("val", views, rows, np.zeros((9, 4), int))
+    if kind == "labels":
+        assert judge_quantised(tmp_path, "litert_float16", tiny_head(), nothing, card) is None
+
+
+def test_numbers_too_large_for_halves_are_refused(tmp_path: Path) -> None:
+    for offset, scale in ((1e9, 1e8), (1001.3, 1.0)):
+        fit = Fit(offset=(offset,) * 4, scale=(scale,) * 4)
+        with pytest.raises(ExportError, match="litert_float16 cannot hold") as caught:
+            export_tiny(tmp_path, ("litert_float16",), target="number", fit=fit)
+        assert "export.formats" in (caught.value.next_step or "")
 
 
 def test_integers_need_views_to_be_calibrated_with(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from headstart.config import (
     build_config,
 )
 from headstart.errors import ConfigError
+from headstart.tasks.runs.comparing import compare_runs
+from headstart.tasks.runs.overview import find_run
 from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.targets.support import WHY_NOT, refuse_unsupported
 from tests.pipeline import COLOURS, LADDER, QUICK, SIDE, Pipeline, statuses
@@ -95,6 +97,28 @@ def test_flows_that_are_of_classes_alone_refuse_before_they_compute(
     assert pipeline.num_passed() == 0
 
 
+def check_runs_are_told(pipeline: Pipeline, labels: Any, numbers: Any) -> None:
+    """Look at what a list of runs, a notebook and a bench would show of both."""
+    from headstart.results import Run
+    from headstart.tasks.benching.bench import open_held_out
+    from headstart.tasks.export.model_files import read_card
+
+    for summary, name, figure in (
+        (labels, "mAP", "mean_average_precision"),
+        (numbers, "MAE", "mae"),
+    ):
+        folder, test = Path(summary.run_dir), summary.metrics["test"]
+        line = find_run(pipeline.store.root, summary.run_dir)
+        assert line.accuracy is None
+        assert (line.metric, line.value) == (name, test[figure])
+        assert line.accuracy_text.startswith(f"test {name} {test[figure]:.4g} (")
+        assert f"test {name} " in Run.load(folder)._repr_html_()
+        held_out = open_held_out(folder, read_card(folder / "model.keras"), 1000)
+        with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+            assert held_out.labels is not None
+            np.testing.assert_allclose(held_out.labels, arrays["test_labels"], rtol=1e-6)
+
+
 def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
     manifest: Path, pipeline: Pipeline
 ) -> None:
@@ -128,6 +152,14 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
         assert getattr(judged.groups["test"], figure) == pytest.approx(
             summary.metrics["test"][figure], rel=1e-3
         )
+
+    check_runs_are_told(pipeline, labels, numbers)
+    again = pipeline.run(*more, *NUMBERS, "head.solver=ridge", images=manifest)
+    made = compare_runs(*(find_run(pipeline.store.root, one.run_dir) for one in (numbers, again)))
+    assert made.nearer is not None
+    assert 0 < sum(made.nearer) <= made.num_common
+    assert "nearer to the truth" in made.verdict
+    assert {"mae", "r2"} <= {figure for _, figure, *_ in made.figures}
 
     picture = manifest.parent / "00.png"
     said = Run.load(labels.run_dir).predict(picture)

@@ -1,6 +1,8 @@
 """The child process of a bench: one exported file in one engine, one JSON object on stdout.
 
-    python -m headstart.tasks.benching.child MODEL ENGINE VIEWS SECONDS
+    python -m headstart.tasks.benching.child MODEL ENGINE VIEWS SECONDS ANSWERS
+
+The answers to the views are written to ANSWERS, an .npy file.
 
 A process of its own, so that each pays its own imports, and memory of one is not counted for the
 next.
@@ -25,7 +27,7 @@ MIN_CALLS = 5
 
 def main(arguments: Sequence[str]) -> None:
     """Do what the command line says."""
-    model, engine, views_file, seconds = arguments
+    model, engine, views_file, seconds, answers_file = arguments
     views = np.load(views_file)
     path, kind = locate(Path(model))
     network = ENGINES[kind][engine](path)
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         str(size): size / float(np.mean(_time(lambda: network(batch), float(seconds)))),
     }
     answers = [network(views[start : start + size]) for start in range(0, len(views), size)]
-    told["labels"] = np.concatenate(answers).argmax(axis=1).tolist()
+    np.save(answers_file, np.concatenate(answers))
     told["peak_memory_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps(told))
 

@@ -12,12 +12,13 @@ from headstart.errors import ExportError
 from headstart.tasks.backbones.chaining import apply, with_free_names
 from headstart.tasks.views.recipes import Resize
 
-IMAGE, VIEW, BOTTLENECK, LOGITS, PROBABILITIES = (
+IMAGE, VIEW, BOTTLENECK, LOGITS, PROBABILITIES, NUMBERS = (
     "image",
     "view",
     "bottleneck",
     "logits",
     "probabilities",
+    "numbers",
 )
 """Names of the layers between the parts of a joined model; its own layers never take them."""
 
@@ -60,7 +61,7 @@ def join(
         ExportError: The head does not take what the extractor gives.
     """
     _check_fit(extractor, head)
-    taken = {IMAGE, RESIZED, VIEW, BOTTLENECK, LOGITS, PROBABILITIES}
+    taken = {IMAGE, RESIZED, VIEW, BOTTLENECK, LOGITS, PROBABILITIES, NUMBERS}
     parts: tuple[tuple[keras.Model, set[str]], ...] = (
         (_view(image_size, resize), {RESIZED, VIEW}),
         (extractor, set()),

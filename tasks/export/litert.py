@@ -14,7 +14,11 @@ from headstart.tasks.export.runtimes import without_info_lines
 
 
 def write_litert(
-    kind: Format, network: Any, path: Path, calibration: NDArray[np.uint8] | None = None
+    kind: Format,
+    network: Any,
+    path: Path,
+    calibration: NDArray[np.uint8] | None = None,
+    answer_name: str = PROBABILITIES,
 ) -> None:
     """Write a .tflite file that takes one view.
 
@@ -24,6 +28,7 @@ def write_litert(
         path: The file.
         calibration: Views uint8 [n, image_size, image_size, 3] whose activations give the integers
             their ranges; for litert_int8 alone.
+        answer_name: What the answer is called.
 
     Raises:
         ExportError: LiteRT does not know an operation of the model, or nothing was given to
@@ -35,7 +40,7 @@ def write_litert(
 
     def answer(views: Any) -> dict[str, Any]:
         logits, probabilities = network(views)
-        return {LOGITS: logits, PROBABILITIES: probabilities}
+        return {LOGITS: logits, answer_name: probabilities}
 
     module.serve = tf.function(answer, input_signature=[spec], autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(

@@ -13,9 +13,10 @@ import tensorflow as tf
 from headstart.errors import BackboneError, ExportError
 from headstart.tasks.backbones.converting import to_onnx
 from headstart.tasks.backbones.frozen_graph import fold_variables
-from headstart.tasks.export.joining import LOGITS, PROBABILITIES
+from headstart.tasks.export.joining import LOGITS
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.runtimes import needs_package
+from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.views.recipes import Resize
 
 BATCH = "batch"
@@ -44,7 +45,7 @@ def write_onnx(card: ModelCard, network: Any, path: Path) -> None:
             error.received,
             error.next_step or "leave onnx and openvino out of export.formats",
         ) from error
-    path.write_bytes(_with_names(data, [card.input], [LOGITS, PROBABILITIES]))
+    path.write_bytes(_with_names(data, [card.input], [LOGITS, TARGETS[card.target].answer_name]))
 
 
 def write_openvino(card: ModelCard, network: Any, path: Path) -> None:

@@ -14,9 +14,9 @@ from headstart.config import TargetKind
 from headstart.errors import ExportError
 from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.export.file_names import FILE_NAMES, QUANTISED, Format
-from headstart.tasks.export.joining import PROBABILITIES, VIEW
+from headstart.tasks.export.joining import VIEW
 from headstart.tasks.export.model_files import ModelCard, read_keras
-from headstart.tasks.export.runtimes import load_network
+from headstart.tasks.export.runtimes import answer_of, load_network
 from headstart.tasks.export.writing import decode_in_graph
 from headstart.tasks.store.files import without_wildcards
 from headstart.tasks.targets.choice import TARGETS
@@ -182,11 +182,11 @@ def _ask_saved_model(
 
     def ask_bytes() -> _Answer:
         answers = loaded.signatures["serving_bytes"](tf.constant([encoded[row] for row in alike]))
-        return _Answer("serving_bytes", alike, answers[PROBABILITIES].numpy())
+        return _Answer("serving_bytes", alike, answer_of(answers).numpy())
 
     def ask_images() -> _Answer:
         serve = loaded.signatures["serving_default"]
-        rows = [serve(tf.constant(images[row][np.newaxis]))[PROBABILITIES] for row in others]
+        rows = [answer_of(serve(tf.constant(images[row][np.newaxis]))) for row in others]
         return _Answer("serving_default", others, np.concatenate(rows))
 
     # TensorFlow optimises each signature's graph at its first call, on one core: two at a time.

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
@@ -26,6 +26,8 @@ from headstart.tasks.store.files import without_wildcards
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Views uint8 [N, image_size, image_size, 3] to probabilities float32 [N, num_classes]."""
+ANSWER_NAMES = ("probabilities", "numbers")
+"""What the answer among a model's outputs is called."""
 NOISE = ("INFO:", "fully_quantize:")
 """How lines of LiteRT's begin that ask for no action."""
 LITERT_PACKAGE = "ai_edge_litert"
@@ -105,6 +107,11 @@ def locate(path: Path) -> tuple[Path, Format]:
     raise ExportError(problem, f"{path}: a folder with none of {names}", "check the path")
 
 
+def answer_of(outputs: Mapping[str, Any]) -> Any:
+    """Return a model's answer among its outputs; one of numbers calls it otherwise."""
+    return next(outputs[name] for name in ANSWER_NAMES if name in outputs)
+
+
 def _load_saved_model(path: Path) -> Network:
     import tensorflow as tf
 
@@ -114,7 +121,7 @@ def _load_saved_model(path: Path) -> Network:
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
         # Looked up each time: a signature alone does not keep what it computes with alive.
         signature = loaded.signatures["serving_views"]
-        probabilities: NDArray[np.float32] = signature(tf.constant(views))["probabilities"].numpy()
+        probabilities: NDArray[np.float32] = answer_of(signature(tf.constant(views))).numpy()
         return probabilities
 
     return network
@@ -141,9 +148,10 @@ def _load_onnx(path: Path) -> Network:
         str(path), providers=[name for name in wanted if name in there]
     )
     name = session.get_inputs()[0].name
+    answer = answer_of({output.name: output.name for output in session.get_outputs()})
 
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        probabilities: NDArray[np.float32] = session.run(["probabilities"], {name: views})[0]
+        probabilities: NDArray[np.float32] = session.run([answer], {name: views})[0]
         return probabilities
 
     return network
@@ -155,7 +163,7 @@ def _load_openvino(path: Path) -> Network:
     # float32, where some processors would take bfloat16 for faster: the labels are proven with it.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(path), "CPU", exact)
-    output = compiled.output("probabilities")
+    output = answer_of({name: output for output in compiled.outputs for name in output.names})
 
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.array(compiled(views)[output])  # a copy: the engine writes into its own again
@@ -168,7 +176,7 @@ def _load_litert(path: Path, by_tensorflow: bool = False) -> Network:
     runner = interpreter.get_signature_runner()
 
     def network(views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        rows = [runner(views=view[np.newaxis])["probabilities"] for view in views]
+        rows = [answer_of(runner(views=view[np.newaxis])) for view in views]
         return np.concatenate(rows)
 
     return network

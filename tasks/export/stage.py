@@ -109,6 +109,8 @@ class BehindBackbone:
         }
         if self.features.target.kind != "class":
             fields["columns"] = columns_of(self.features.source)
+        if self.features.target.kind == "number":
+            fields["answer"] = self.features.target.answer_name
         return fields
 
     def card(self, fit: Fit) -> ModelCard:
@@ -130,12 +132,12 @@ class BehindBackbone:
 
     def join(self, network: Any, fit: Fit) -> Any:
         """Put the backbone before the network."""
-        from headstart.tasks.export.joining import PROBABILITIES, join
+        from headstart.tasks.export.joining import join
 
         features, backbone = self.features, self.features.network
         extractor = extractor_to(backbone, features.start)
         size, resize = backbone.image_size, features.views.resize
-        answer = features.target.answer_layer(fit, PROBABILITIES)
+        answer = features.target.answer_layer(fit, features.target.answer_name)
         return join(extractor, network, size, resize, features.dtype, answer)
 
     def proof(self, count: int) -> tuple[list[bytes], Any]:
@@ -161,13 +163,13 @@ class BehindBackbone:
         index = index_of(self.features.dataset)
         splits: tuple[Split, ...] = ("val", "test")
         split = next((one for one in splits if index.rows_of(one)), None)
-        if split is None or self.features.target.kind != "class":
+        if split is None:
             return None
         rows = index.rows_of(split)
         picked = [rows[place] for place in _spread(len(rows), count)]
         digests = [row.digest for row in picked]
         plain = self.features.collections.plain.select(plain_rows(digests))
-        labels = np.array([row.label for row in picked])
+        labels = self.features.target.to_array(picked, len(self.features.class_names))
         return HeldOut(split, self._views(digests), plain.gather(range(len(picked))), labels)
 
     def _views(self, digests: Sequence[str]) -> Any:
@@ -245,19 +247,20 @@ def _export(folder: Path, exported: Exported, trained: HeadManifest, config: Exp
         ),
         "proofs": {kind: proof._asdict() for kind, proof in proofs.items()},
         "proven_against": exported.proven_against,
-        "losses": _losses(folder, exported, network, formats),
+        "losses": _losses(folder, exported, network, formats, card),
     }
     return Made(count, count, fields=told)
 
 
 def _losses(
-    folder: Path, exported: Exported, network: Any, formats: Sequence[Format]
+    folder: Path, exported: Exported, network: Any, formats: Sequence[Format], card: ModelCard
 ) -> dict[str, Loss]:
     quantised = [kind for kind in formats if kind in QUANTISED]
     held_out = exported.held_out(MAX_JUDGED) if quantised else None
     if held_out is None:
         return {}
-    return {kind: judge_quantised(folder, kind, network, held_out) for kind in quantised}
+    judged = {kind: judge_quantised(folder, kind, network, held_out, card) for kind in quantised}
+    return {kind: loss for kind, loss in judged.items() if loss is not None}
 
 
 def _describe(made: ExportManifest) -> str:
@@ -265,9 +268,7 @@ def _describe(made: ExportManifest) -> str:
     return (
         f"{', '.join(made.formats)}, whose predictions are within {made.largest_difference:.1g} "
         f"of {against}"
-        + "".join(
-            f"; {kind} loses {100 * loss.lost:.2f} points" for kind, loss in made.losses.items()
-        )
+        + "".join(f"; {kind} loses {loss.lost_in_words}" for kind, loss in made.losses.items())
     )
 
 

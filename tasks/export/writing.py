@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import ExportError
 from headstart.tasks.export.file_names import FILE_NAMES, Format
-from headstart.tasks.export.joining import LOGITS, PROBABILITIES, VIEW
+from headstart.tasks.export.joining import LOGITS, VIEW
 from headstart.tasks.export.litert import write_litert
 from headstart.tasks.export.model_files import (
     ModelCard,
@@ -23,11 +23,14 @@ from headstart.tasks.export.model_files import (
     write_card,
 )
 from headstart.tasks.export.portable import write_onnx, write_openvino
+from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.views.augment import plain_view
 
 LABELS_NAME, CARD_NAME = "labels.txt", "model.json"
 """Files written beside the models: class names, one a line, and the card."""
 
+MAX_OFF_IN_HALVES = 0.01
+"""Share of a number's deviation that float16 may move its answer by."""
 _CHECKED_SHAPES = ((31, 57, 3), (90, 40, 3))
 """Of the images that the resizing of a .keras file is checked with: one lies, one stands."""
 
@@ -46,7 +49,7 @@ def export_model(
 
     The other formats are made from the .keras file as it reads back. The SavedModel holds the
     weights as constants: it is for serving; to train on, load the .keras file. Its signatures,
-    each giving "probabilities" and "logits":
+    each giving "probabilities" (of numbers "numbers") and "logits":
 
     - ``serving_default``: ``images`` uint8 [N, H, W, 3] of any size;
     - ``serving_bytes``: ``encoded`` string [N], files in JPEG, PNG, GIF (first frame) or BMP, of
@@ -94,8 +97,11 @@ def export_model(
             written.append(folder / FILE_NAMES[kind])
             write(card, network, written[-1])
         for kind in litert:
+            if kind == "litert_float16":
+                _check_halves(card)
             written.append(folder / FILE_NAMES[kind])
-            write_litert(kind, network, written[-1], calibration)
+            name = TARGETS[card.target].answer_name
+            write_litert(kind, network, written[-1], calibration, name)
     for path in written:
         write_card(path, card)
     (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -154,17 +160,21 @@ def _write_saved_model(card: ModelCard, network: Any, path: Path) -> None:
     bytes_spec = tf.TensorSpec([None], tf.string, name="encoded")
     one_view = tf.TensorSpec(view_spec.shape[1:], tf.uint8)
 
+    def answer(views: Any) -> dict[str, Any]:
+        logits, answers = network(views)
+        return {LOGITS: logits, TARGETS[card.target].answer_name: answers}
+
     def serve_views(views: Any) -> Any:
-        return _answer(network, views)
+        return answer(views)
 
     def serve_images(images: Any) -> Any:
         views = tf.map_fn(make_view, images, fn_output_signature=one_view)
-        return _answer(network, views)
+        return answer(views)
 
     def serve_bytes(encoded: Any) -> Any:
         # One by one: images of different sizes make no batch before they are views.
         views = tf.map_fn(decode_view, encoded, fn_output_signature=one_view)
-        return _answer(network, views)
+        return answer(views)
 
     signatures = {
         "serving_default": _function(serve_images, image_spec),
@@ -186,9 +196,21 @@ def _function(call: Callable[[Any], Any], spec: tf.TensorSpec) -> Any:
     return tf.function(call, input_signature=[spec], autograph=False)
 
 
-def _answer(network: Any, views: Any) -> dict[str, Any]:
-    logits, probabilities = network(views)
-    return {LOGITS: logits, PROBABILITIES: probabilities}
+def _check_halves(card: ModelCard) -> None:
+    """Refuse numbers whose mean and deviation float16 cannot hold: all constants are halved."""
+    for name, mean, deviation in zip(
+        card.class_names, card.fit.offset, card.fit.scale, strict=False
+    ):
+        halves = [float(np.float16(value)) for value in np.clip((mean, deviation), -65504, 65504)]
+        off = abs(halves[0] - mean) + abs(halves[1] - deviation)
+        if off > MAX_OFF_IN_HALVES * deviation:
+            raise ExportError(
+                "litert_float16 cannot hold numbers of this size",
+                f"{name}: {mean:g}, give or take {deviation:g}, in float16 {halves[0]:g} and "
+                f"{halves[1]:g}",
+                "leave litert_float16 out of export.formats, or take another unit and subtract a "
+                "constant in the manifest",
+            )
 
 
 def _check_size(model: keras.Model) -> None:

@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from headstart.tasks.evaluation.paired import mcnemar_p
 from headstart.tasks.runs.config_file import CONFIG_FILE
-from headstart.tasks.runs.judged_images import read_judged
+from headstart.tasks.runs.judged_images import read_judged, read_numbers
 from headstart.tasks.runs.overview import RunLine
 from headstart.tasks.runs.run_folder import RUN_FILE
 from headstart.tasks.store.fingerprint import changed_fields
@@ -16,7 +17,10 @@ from headstart.tasks.store.sealing import read_sealed
 
 SIGNIFICANT_P = 0.05
 """The usual level."""
-FIGURES = ("accuracy", "macro_f1", "loss", "ece", "num_images")
+FIGURES = (
+    *("accuracy", "macro_f1", "mean_average_precision", "f1_micro", "f1_macro", "hamming_loss"),
+    *("subset_accuracy", "mae", "rmse", "r2", "loss", "ece", "num_images"),
+)
 """Figures of a split that are laid side by side."""
 WITHOUT_EFFECT = ("spread", "show")
 """Sections of a configuration that say who computes, not what."""
@@ -46,6 +50,8 @@ class RunComparison:
         num_common: Held-out images that both were judged on.
         changed: Those of them that one has right and the other wrong, first the newly wrong.
         p_value: McNemar's, two-sided; None where no image is common.
+        nearer: Of numbers, the common images of which the first is nearer to the truth, and those
+            of which the second is; the p-value is then of the sign test.
     """
 
     first: RunLine
@@ -55,6 +61,7 @@ class RunComparison:
     num_common: int
     changed: tuple[ChangedImage, ...]
     p_value: float | None
+    nearer: tuple[int, int] | None = None
 
     @property
     def num_fixed(self) -> int:
@@ -66,6 +73,8 @@ class RunComparison:
         """What follows, in a sentence."""
         if self.p_value is None:
             return "no image was held out in both, so the runs cannot be compared image by image"
+        if self.nearer is not None:
+            return self._verdict_of_numbers(self.nearer, self.p_value)
         num_broken = len(self.changed) - self.num_fixed
         change = (
             f"of {self.num_common:,} images that both held out, the second has {self.num_fixed:,} "
@@ -76,9 +85,20 @@ class RunComparison:
         better = "second" if self.num_fixed > num_broken else "first"
         return f"the {better} is better: {change}"
 
+    def _verdict_of_numbers(self, nearer: tuple[int, int], p_value: float) -> str:
+        change = (
+            f"of {self.num_common:,} images that both held out, the second is nearer to the truth "
+            f"on {nearer[1]:,} and farther on {nearer[0]:,} (sign test's p = {p_value:.2g})"
+        )
+        if p_value > SIGNIFICANT_P:
+            return f"no clear difference: {change}"
+        return f"the {'second' if nearer[1] > nearer[0] else 'first'} is better: {change}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON data."""
+        numbers = {"nearer": list(self.nearer)} if self.nearer is not None else {}
         return {
+            **numbers,
             "first": self.first.to_dict(),
             "second": self.second.to_dict(),
             "settings": [dict(zip(("field", *_SIDES), one, strict=True)) for one in self.settings],
@@ -109,6 +129,8 @@ def compare_runs(first: RunLine, second: RunLine) -> RunComparison:
     """
     one, other = (read_judged(Path(run.folder)) for run in (first, second))
     common = sorted(one.keys() & other.keys())
+    if common and _is_of_numbers(first):
+        return _compare_numbers(first, second, [(one[key], other[key]) for key in common])
     changed = [
         ChangedImage(
             other[key]["path"],
@@ -132,6 +154,35 @@ def compare_runs(first: RunLine, second: RunLine) -> RunComparison:
         len(common),
         tuple(sorted(changed, key=lambda image: (image.second == image.label, image.path))),
         mcnemar_p(num_fixed, len(changed) - num_fixed) if common else None,
+    )
+
+
+def _is_of_numbers(run: RunLine) -> bool:
+    return any("mae" in figures for figures in _metrics(run).values())
+
+
+def _compare_numbers(
+    first: RunLine, second: RunLine, pairs: list[tuple[dict[str, str], dict[str, str]]]
+) -> RunComparison:
+    """Compare two runs on numbers by which of them is nearer to the truth."""
+    truth = np.array([read_numbers(one["label"]) for one, _ in pairs])
+    errors = [
+        np.abs(np.array([read_numbers(pair[side]["predicted"]) for pair in pairs]) - truth)
+        for side in (0, 1)
+    ]
+    # Numbers of several units: each error is a share of what that number varies by.
+    spread = np.where(truth.std(axis=0) > 0, truth.std(axis=0), 1.0)
+    means = [(one / spread).mean(axis=1) for one in errors]
+    nearer = int((means[0] < means[1]).sum()), int((means[1] < means[0]).sum())
+    return RunComparison(
+        first,
+        second,
+        tuple(changed_fields(_settings(first), _settings(second))),
+        tuple(_figures(_metrics(first), _metrics(second))),
+        len(pairs),
+        (),
+        mcnemar_p(nearer[1], nearer[0]),
+        nearer,
     )
 
 

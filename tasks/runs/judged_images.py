@@ -1,18 +1,23 @@
 """What a run said of each held-out image: a CSV file in its folder, and its comparison."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from headstart.config import Split
+from headstart.config import Split, TargetKind
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.store.artifacts import artefact
+from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.labels import DEFAULT_THRESHOLD
+from headstart.tasks.targets.target import NO_FIT, Fit
 
 PREDICTIONS_FILE = "predictions.csv"
+SEPARATOR = ";"
+"""Between labels, and between numbers."""
 COLUMNS = ("split", "path", "digest", "label", "predicted", "probability")
 
 
@@ -21,15 +26,18 @@ def write_judged(
     evaluation: EvaluationManifest,
     class_names: Sequence[str],
     index: DatasetIndex | None,
+    fit: Fit = NO_FIT,
 ) -> None:
-    """Write each held-out image, its class and what was predicted, split by split.
+    """Write each held-out image, its target and what was predicted, split by split.
 
     Args:
         folder: Of the run.
         evaluation: Manifest of the stage.
         class_names: In the order of the logits.
         index: The data set, for paths and digests; numbers stand for both where it has no files.
+        fit: What was found out about the targets.
     """
+    kind: TargetKind = index.kind if index else "class"
     with (
         np.load(artefact(evaluation, "predictions.npz"), allow_pickle=False) as arrays,
         (folder / PREDICTIONS_FILE).open("w", encoding="utf-8", newline="", errors="replace") as to,
@@ -37,18 +45,43 @@ def write_judged(
         writer = csv.writer(to, lineterminator="\n")
         writer.writerow(COLUMNS)
         for split in evaluation.metrics:
-            logits, labels = arrays[f"{split}_logits"], arrays[f"{split}_labels"]
+            outputs, targets = arrays[f"{split}_logits"], arrays[f"{split}_labels"]
             rows = index.rows_of(cast(Split, split)) if index else ()
-            if labels.ndim != 1 or logits.ndim != 2 or len(rows) not in (0, len(labels)):
-                continue  # not one class an image
-            shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-            chosen = logits.argmax(axis=1)
-            shares = shifted.max(axis=1) / shifted.sum(axis=1)
-            for number, (label, one, share) in enumerate(zip(labels, chosen, shares, strict=True)):
+            if outputs.ndim != 2 or len(rows) not in (0, len(targets)):
+                continue
+            for number, told in enumerate(_in_words(kind, outputs, targets, class_names, fit)):
                 known = (rows[number].path, rows[number].digest) if rows else (f"{number}", "")
-                writer.writerow(
-                    (split, *known, class_names[label], class_names[one], f"{share:.4f}")
-                )
+                writer.writerow((split, *known, *told))
+
+
+def _in_words(
+    kind: TargetKind, outputs: Any, targets: Any, names: Sequence[str], fit: Fit
+) -> Iterator[tuple[str, str, str]]:
+    """Yield of each image its target, what was predicted, and the probability of a class."""
+    answers = TARGETS[kind].answers(outputs, fit)
+    if kind == "class":
+        for row, label in zip(answers, targets, strict=True):
+            yield names[label], names[row.argmax()], f"{row.max():.4f}"
+    elif kind == "labels":
+        said = answers >= np.array(fit.thresholds or DEFAULT_THRESHOLD)
+        for row, true in zip(said, targets > 0, strict=True):
+            yield _named(names, true), _named(names, row), ""
+    else:
+        for row, true in zip(answers, targets, strict=True):
+            yield _written(true), _written(row), ""
+
+
+def _named(names: Sequence[str], having: Any) -> str:
+    return SEPARATOR.join(name for name, has in zip(names, having, strict=True) if has)
+
+
+def _written(numbers: Any) -> str:
+    return SEPARATOR.join(f"{number:.9g}" for number in numbers)
+
+
+def read_numbers(text: str) -> list[float]:
+    """Read the numbers of a row's target or prediction."""
+    return [float(part) for part in text.split(SEPARATOR)]
 
 
 def read_judged(folder: Path) -> dict[tuple[str, str], dict[str, str]]:

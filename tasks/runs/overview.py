@@ -12,6 +12,7 @@ import yaml
 from headstart.config import CONFIG_OF
 from headstart.errors import ConfigError
 from headstart.tasks.evaluation.findings import percent
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.runs.config_file import CONFIG_FILE
 from headstart.tasks.runs.run_folder import ELSEWHERE_FILE, FAILED_FILE, RUN_FILE, RUNS_FOLDER
 from headstart.tasks.store.sealing import read_sealed
@@ -35,6 +36,9 @@ class RunLine:
         split: The split that the accuracy is of; None where there is none.
         accuracy: In [0, 1].
         accuracy_interval: Its interval of confidence.
+        metric: What the run is known by where it has no classes: mAP of labels, MAE of numbers.
+        value: Of that, on the split.
+        value_interval: Its interval of confidence.
         seconds: Duration; None where the run is not finished.
         when: End of a finished run, else the beginning, in local time.
         report: File name of its page; None where there is none.
@@ -57,10 +61,19 @@ class RunLine:
     report: str | None
     status: str
     reason: str
+    metric: str | None = None
+    value: float | None = None
+    value_interval: tuple[float, float] | None = None
 
     @property
     def accuracy_text(self) -> str:
-        """The accuracy with its interval."""
+        """The accuracy with its interval, or what else the run is known by."""
+        if self.metric is not None and self.value is not None:
+            text = f"{self.split} {self.metric} {self.value:.4g}"
+            if self.value_interval is None:
+                return text
+            least, most = self.value_interval
+            return f"{text} ({least:.4g} to {most:.4g})"
         if self.accuracy is None:
             return ""
         text = f"{self.split} {percent(self.accuracy)}"
@@ -191,15 +204,25 @@ def _describe(config: dict[str, Any], command: str) -> dict[str, Any]:
 
 
 def _judged(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the accuracy that a run is judged by: of test where there is one, else of val."""
+    """Return what a run is judged by: of test where there is one, else of val."""
     metrics = fields.get("metrics")
     for split in ("test", "val"):
         figures = metrics.get(split) if isinstance(metrics, dict) else None
-        if isinstance(figures, dict) and isinstance(figures.get("accuracy"), float):
-            interval = figures.get("accuracy_interval")
-            return {
-                "split": split,
-                "accuracy": figures["accuracy"],
-                "accuracy_interval": tuple(interval) if interval else None,
-            }
+        if not isinstance(figures, dict):
+            continue
+        judge = next((one for one in JUDGES.values() if one.main in figures), None)
+        if judge is None or not isinstance(figures[judge.main], float):
+            continue
+        interval = figures.get(f"{judge.main}_interval")
+        told = figures[judge.main], tuple(interval) if interval else None
+        if judge.main == "accuracy":
+            return {"split": split, "accuracy": told[0], "accuracy_interval": told[1]}
+        return {
+            "split": split,
+            "accuracy": None,
+            "accuracy_interval": None,
+            "metric": judge.main_name,
+            "value": told[0],
+            "value_interval": told[1],
+        }
     return {"split": None, "accuracy": None, "accuracy_interval": None}

@@ -430,7 +430,12 @@ def _format_lines(export: ExportManifest) -> tuple[FormatLine, ...]:
     lines = []
     for name, proof in export.proofs.items():
         loss = export.losses.get(name)
-        judged = f"{loss.accuracy:.4f} on {loss.num_images:,} {loss.split} images" if loss else ""
+        figure = "" if loss is None or loss.metric == "accuracy" else f"{loss.metric} "
+        judged = (
+            f"{figure}{loss.accuracy:.4f} on {loss.num_images:,} {loss.split} images"
+            if loss
+            else ""
+        )
         lost = loss.lost if loss else None
         told = (proof.largest_difference, proof.num_same_labels, proof.num_images)
         lines.append(FormatLine(name, *told, judged, lost))

@@ -122,7 +122,7 @@ def _sections(folder: Path, report: Report) -> list[Section]:
     for shown in report.pictures:
         uri = data_uri(shown.path.read_bytes(), "image/png")
         sections.append(Section(shown.title, pictures=[Picture(uri, shown.text)]))
-    return [*sections, *_data(report)]
+    return [*sections, *_files(report), *_data(report)]
 
 
 def _split_rows(report: Report) -> list[Row]:
@@ -250,6 +250,22 @@ def _number_caption(report: Report) -> Callable[[Mapping[str, Any]], str]:
         )
 
     return caption
+
+
+def _files(report: Report) -> list[Section]:
+    if not report.formats:
+        return []
+    unit = "%" if report.kind == "number" else "points"
+    rows = [
+        {
+            "Format": one.name,
+            "Largest difference": f"{one.difference:.1g}",
+            "Judged": one.judged,
+            f"Lost, {unit}": "" if one.lost is None else f"{100 * one.lost:.2f}",
+        }
+        for one in report.formats
+    ]
+    return [Section("Exported files", "Held against the pipeline's own answers.", rows)]
 
 
 def _data(report: Report) -> list[Section]:

@@ -23,6 +23,7 @@ class Numbers(Target):
     metric = "mae"
     unread = ("label_smoothing", "class_weights", "min_precision")
     own_settings = ("number_loss",)
+    answer_name = "numbers"
 
     def to_array(self, rows: Sequence[Any], num_outputs: int) -> Array:
         """Gather the numbers."""

@@ -50,6 +50,8 @@ class Target(ABC):
     unread: ClassVar[tuple[str, ...]]
     """Fields of `HeadConfig` that decide nothing of this kind, and so are in no key."""
 
+    answer_name: ClassVar[str] = "probabilities"
+    """What an exported model calls its answer."""
     own_settings: ClassVar[tuple[str, ...]] = ()
     """Fields of `HeadConfig` that are read of this kind alone."""
 
