@@ -19,10 +19,9 @@ from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.backbones.classic import check_image_shape
 from headstart.tasks.dataset.index import DatasetIndex
-from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
+from headstart.tasks.dataset.pixels import index_images
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import index_of
-from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.findings import PictureFile
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
@@ -71,7 +70,7 @@ def scratch(
 def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     source, network, training_config = config.dataset, config.network, config.training
     with collect_outcomes() as outcomes:
-        dataset = dataset_stage(folder_config(source)) if is_image_folder(source) else None
+        dataset = index_images(source)
         index = None if dataset is None else index_of(dataset)
         _tell_left_out(index, folder)
         pixels = make_pixels(source, dataset)

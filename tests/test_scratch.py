@@ -22,8 +22,13 @@ from headstart.cli import app
 from headstart.config import ScratchConfig, build_config
 from headstart.errors import BackboneError, ConfigError, DatasetError, TrainingError
 from headstart.flows.diagnosis import Watch, watching
-from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
-from headstart.tasks.dataset.pixels import channel_statistics, open_images, open_labels
+from headstart.tasks.dataset.pixel_source import folder_config, has_image_files
+from headstart.tasks.dataset.pixels import (
+    channel_statistics,
+    index_images,
+    open_images,
+    open_labels,
+)
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.report import data_uri
@@ -249,7 +254,7 @@ def test_a_folder_of_images_is_resized_and_split(tmp_path: Path, store: Store) -
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).resize((30, 30)).save(path)
     source = config(tmp_path / "images", "dataset.image_size=8").dataset
-    assert is_image_folder(source)
+    assert has_image_files(source)
     pixels = make_pixels(source, dataset_stage(folder_config(source)))
     assert pixels.image_shape == (8, 8, 3)
     assert pixels.class_names == ("class 0", "class 1", "class 2")
@@ -327,6 +332,36 @@ def test_validation_images_are_trained_on_or_tested_on(
         "test": test,
     }
     assert len(open_labels(pixels, "train")) == len(open_images(pixels, "train")) == train
+
+
+def test_splits_of_other_names_and_manifests_are_read_as_train_reads_them(
+    tmp_path: Path, store: Store
+) -> None:
+    images = write_split_folder(tmp_path / "images", {"lernen": 4, "holdout": 2})
+    names = "dataset.split_names={lernen: train, holdout: test}"
+    pixels = make_pixels(source := config(images, names).dataset, index_images(source))
+    counts = {split: sum(of_class) for split, of_class in pixels.counts.items()}
+    assert counts == {"train": 12, "test": 6}
+
+    rows = [f"{path.relative_to(images)},{path.parent.name},{path.parts[-3]}"
+            for path in sorted(images.rglob("*.png"))]  # fmt: skip
+    (tmp_path / "table.csv").write_text("\n".join(["file,what,part", *rows]))
+    columns = ("dataset.path_column=file", "dataset.label_column=what", "dataset.split_column=part")
+    source = config(tmp_path / "table.csv", names, f"dataset.root={images}", *columns).dataset
+    assert make_pixels(source, index_images(source)).key == pixels.key
+
+
+def test_how_image_files_are_read_says_nothing_of_other_formats(data: Path, store: Store) -> None:
+    with pytest.raises(DatasetError, match=r"dataset\.layout: only for image files"):
+        make_pixels(config(data, "dataset.layout=classes").dataset, None)
+
+
+def test_a_table_of_numbers_is_refused_for_classes(tmp_path: Path, store: Store) -> None:
+    images = write_split_folder(tmp_path / "images", {"train": 1})
+    rows = [f"{path.relative_to(tmp_path)},a;b" for path in images.rglob("*.png")]
+    (tmp_path / "table.csv").write_text("\n".join(["path,labels", *rows]))
+    with pytest.raises(ConfigError, match="headstart scratch"):
+        index_images(config(tmp_path / "table.csv").dataset)
 
 
 def test_a_folder_without_images_to_test_on_says_how_to_bring_some(

@@ -51,6 +51,7 @@ from headstart.config.transfer import (
     ExportConfig,
     HeadConfig,
     Precision,
+    ReadingConfig,
     TransferConfig,
     ViewsConfig,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "PromotionConfig",
     "RandomResizedCrop",
     "RankConfig",
+    "ReadingConfig",
     "RetrainConfig",
     "Rotation",
     "ScoringConfig",

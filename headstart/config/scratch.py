@@ -5,22 +5,22 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from headstart.config.base import Config, LearningRate, Momentum, NamedPath, Seed
-from headstart.config.transfer import EvaluationConfig, ExportConfig
+from headstart.config.transfer import EvaluationConfig, ExportConfig, ReadingConfig
 
 
-class ScratchDatasetConfig(Config):
+class ScratchDatasetConfig(ReadingConfig):
     """Which images and labels."""
 
     images: str = Field(min_length=1)
-    """fashion-mnist, mnist, cifar10, cifar100, or a folder: of images, one sub-folder a class, or
-    of a data set's own files (IDX or CIFAR's binary version)."""
+    """fashion-mnist, mnist, cifar10, cifar100; a folder: of images, one sub-folder a class, or of a
+    data set's own files (IDX or CIFAR's binary version); or a manifest of images."""
     data: NamedPath | None = None
     """Folder with a copy of the named data set's files; looked for and downloaded where not
     given."""
     image_size: int = Field(32, ge=8, le=512)
-    """Side in pixels that the images of a folder are resized to; data sets keep their own."""
+    """Side in pixels that image files are resized to; data sets keep their own."""
     test_fraction: float = Field(0.15, gt=0.0, lt=1.0)
-    """Share of a folder's images held out for testing where it has no test split of its own."""
+    """Share of image files held out for testing where they have no test split of their own."""
     split_seed: Seed = 0
     """Seed of that split."""
 

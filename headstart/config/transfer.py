@@ -1,5 +1,6 @@
 """The stages of a transfer run, one model each."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -33,12 +34,11 @@ CellTexts = CellText | tuple[CellText, ...]
 ColumnName = Annotated[str, BeforeValidator(_as_cell), Field(min_length=1)]
 
 
-class DatasetConfig(Config):
-    """Which images, which labels, which split."""
+class ReadingConfig(Config):
+    """How a folder of image files is read, or a manifest that names them."""
 
-    images: NamedPath
-    """A folder with one sub-folder a class (optionally under train/, val/, test/), or a CSV or
-    Parquet manifest with the columns path, label and, if wanted, split."""
+    images: Path | str
+    """Where they are."""
     layout: Literal["auto", "classes"] = "auto"
     """classes: each folder in the root is a class, whatever its name. auto: split folders are
     known by their names, and a tree that may be read in two ways is refused."""
@@ -57,6 +57,16 @@ class DatasetConfig(Config):
     """What a manifest writes at the beginning of paths and is not there here, such as data/raw/."""
     label_column: str | None = Field(None, min_length=1)
     """Column of a manifest with the labels; label where not given."""
+    split_column: str | None = Field(None, min_length=1)
+    """Column of a manifest with the splits; split, if there is one, where not given."""
+
+
+class DatasetConfig(ReadingConfig):
+    """Which images, which labels, which split."""
+
+    images: NamedPath
+    """A folder with one sub-folder a class (optionally under train/, val/, test/), or a CSV or
+    Parquet manifest with the columns path, label and, if wanted, split."""
     target: TargetKind | None = None
     """What is learned of an image: its class, any number of labels, or numbers. Where not given,
     a manifest's columns say it: label is a class, labels are labels; dataset.label_columns are
@@ -83,8 +93,6 @@ class DatasetConfig(Config):
     repeated_paths: Literal["refuse", "merge"] = "refuse"
     """Of an image on several lines with different labels: refuse leaves it out; merge gives it
     the labels of all, for manifests with one label a line."""
-    split_column: str | None = Field(None, min_length=1)
-    """Column of a manifest with the splits; split, if there is one, where not given."""
     val_fraction: float = Field(0.15, ge=0.0, lt=1.0)
     """Share of the images held out for validation where the data has no val split of its own."""
     test_fraction: float = Field(0.15, ge=0.0, lt=1.0)

@@ -1,4 +1,4 @@
-"""A folder of image files as arrays of one size."""
+"""Image files as arrays of one size."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +33,10 @@ def decoding() -> dict[str, Any]:
 def folder_source(
     config: ScratchDatasetConfig, dataset: DatasetManifest, folder: Path
 ) -> PixelSource:
-    """Decode and resize the images of a folder into arrays on disk.
+    """Decode and resize image files into arrays on disk.
 
     Args:
-        config: Which folder, and the side of the images in pixels.
+        config: Which folder or manifest, and the side of the images in pixels.
         dataset: Its index.
         folder: Where ``train.npy`` and ``test.npy`` are written, image by image, so that the set
             need not fit into memory.
@@ -59,7 +59,8 @@ def folder_source(
     def read(split: str) -> tuple[Images, Labels]:
         return np.load(folder / f"{split}.npy", mmap_mode="r"), labels[split]
 
-    name = Path(config.images).resolve().name
+    images = Path(config.images).resolve()
+    name = images.name if images.is_dir() else images.stem
     return PixelSource(name, (), read, index.class_names)
 
 

@@ -1,7 +1,7 @@
-"""Where a data set's pixels come from: its own files, or a folder of images.
+"""Where a data set's pixels come from: its own files, or image files.
 
-MNIST's and CIFAR's formats are read at once; a folder of image files goes through the data set's
-index first, which lists what cannot be used.
+MNIST's and CIFAR's formats are read at once; image files, of a folder or a manifest, go through
+the data set's index first, which lists what cannot be used.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import DatasetConfig, ScratchDatasetConfig
+from headstart.config import DatasetConfig, ReadingConfig, ScratchDatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.cifar import LAYOUTS, find_cifar, read_cifar, read_class_names
 from headstart.tasks.dataset.idx import IdxPair, find_idx, read_idx_pair
+from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES
 from headstart.tasks.dataset.sources import SOURCES, locate
 
+_READING = set(ReadingConfig.model_fields) - {"images"}
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
 
@@ -40,11 +42,13 @@ class PixelSource:
     flips: bool = True
 
 
-def is_image_folder(config: ScratchDatasetConfig) -> bool:
-    """Say whether a data set is a folder of image files, rather than of files in its own format."""
+def has_image_files(config: ScratchDatasetConfig) -> bool:
+    """Say whether a data set is image files, rather than files in a format of its own."""
     if config.images in SOURCES:
         return False
     folder = Path(config.images).expanduser()
+    if folder.suffix.lower() in MANIFEST_SUFFIXES and not folder.is_dir():
+        return True
     formats = find_idx(folder) or any(find_cifar(folder, layout) for layout in LAYOUTS.values())
     return folder.is_dir() and not formats
 
@@ -61,6 +65,7 @@ def open_source(config: ScratchDatasetConfig) -> PixelSource:
     Raises:
         DatasetError: There is no such name or folder, or the files are not all there.
     """
+    _refuse_reading(config)
     named = SOURCES.get(config.images)
     if named is not None:
         folder = locate(named, config.data)
@@ -75,7 +80,7 @@ def open_source(config: ScratchDatasetConfig) -> PixelSource:
         if find_cifar(folder, layout) is not None:
             return _cifar_source(name, folder)
     raise DatasetError(
-        f"unknown data set: expected {', '.join(SOURCES)}, or a folder",
+        f"unknown data set: expected {', '.join(SOURCES)}, a folder, or a manifest",
         f"{config.images!r}",
         "check the name or the path",
     )
@@ -100,10 +105,10 @@ def _cifar_source(name: str, folder: Path) -> PixelSource:
 
 
 def folder_config(config: ScratchDatasetConfig) -> DatasetConfig:
-    """Return how a folder of image files is indexed: all that is not test is trained on.
+    """Return how image files are indexed: all that is not test is trained on.
 
     Args:
-        config: Which folder.
+        config: Which folder or manifest.
 
     Returns:
         The configuration of its index.
@@ -117,7 +122,19 @@ def folder_config(config: ScratchDatasetConfig) -> DatasetConfig:
         val_fraction=0.0,
         test_fraction=config.test_fraction,
         split_seed=config.split_seed,
+        **{name: getattr(config, name) for name in _READING},
     )
+
+
+def _refuse_reading(config: ScratchDatasetConfig) -> None:
+    fields = ReadingConfig.model_fields
+    told = [name for name in sorted(_READING) if getattr(config, name) != fields[name].default]
+    if told:
+        raise DatasetError(
+            f"{', '.join(f'dataset.{name}' for name in told)}: only for image files",
+            f"{config.images}, a data set in a format of its own",
+            "leave it out",
+        )
 
 
 def _refuse_data(config: ScratchDatasetConfig) -> None:

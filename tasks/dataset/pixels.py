@@ -15,11 +15,20 @@ import numpy as np
 from headstart.config import ScratchDatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.folder_pixels import decoding, folder_source
-from headstart.tasks.dataset.pixel_source import Images, Labels, PixelSource, open_source
+from headstart.tasks.dataset.pixel_source import (
+    Images,
+    Labels,
+    PixelSource,
+    folder_config,
+    has_image_files,
+    open_source,
+)
 from headstart.tasks.dataset.stage import DatasetManifest
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, artefact
 from headstart.tasks.store.fingerprint import file_digest
+from headstart.tasks.targets.support import refuse_unsupported
 
 SPLITS = ("train", "test")
 CHUNK_PIXELS = 2**22
@@ -42,6 +51,22 @@ class PixelsManifest(Manifest):
     """Whether a mirror image is as good as the image."""
     pixels_digest: str
     """Of the training images and their order; labels do not matter."""
+
+
+def index_images(config: ScratchDatasetConfig) -> DatasetManifest | None:
+    """Index a data set of image files; None for one in a format of its own.
+
+    Args:
+        config: Which data set.
+
+    Raises:
+        ConfigError: A manifest has targets that are no classes.
+    """
+    if not has_image_files(config):
+        return None
+    dataset = dataset_stage(folder_config(config))
+    refuse_unsupported("scratch", dataset.kind)
+    return dataset
 
 
 def _pixels_key(config: ScratchDatasetConfig, index: DatasetManifest | None) -> dict[str, Any]:

@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.config import ScratchConfig
-from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
-from headstart.tasks.dataset.pixels import open_labels
+from headstart.tasks.dataset.pixels import index_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
-from headstart.tasks.dataset.stage import stage as make_index
 from headstart.tasks.scratch.batches import training_batches
 from headstart.tasks.scratch.lr_range import range_test, write_curve
 from headstart.tasks.scratch.network import build_network, choose_policy
@@ -27,8 +25,7 @@ def find_learning_rate(config: ScratchConfig, num_steps: int, folder: Path) -> d
         JSON data: suggested, broke_away, picture, run_dir, and the curve's rates and losses.
     """
     source, training = config.dataset, config.training
-    index = make_index(folder_config(source)) if is_image_folder(source) else None
-    pixels = make_pixels(source, index)
+    pixels = make_pixels(source, index_images(source))
     views = make_views(pixels, config.views, 1)
     width = 1.0 if config.network.width == "auto" else config.network.width
     policy = choose_policy(training.mixed_precision)

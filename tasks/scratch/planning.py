@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from headstart.config import ScratchConfig
 from headstart.tasks.backbones.classic import check_image_shape
-from headstart.tasks.dataset.pixel_source import folder_config, is_image_folder
+from headstart.tasks.dataset.pixels import index_images
 from headstart.tasks.dataset.pixels import stage as make_pixels
-from headstart.tasks.dataset.stage import stage as make_index
 from headstart.tasks.scratch.schedule import stage as make_schedule
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.views.epoch_stage import DISK_RESERVE_BYTES, layout_of, missing_views
@@ -63,8 +62,7 @@ def plan_scratch(config: ScratchConfig) -> ScratchPlan:
         The plan.
     """
     source = config.dataset
-    index = make_index(folder_config(source)) if is_image_folder(source) else None
-    pixels = make_pixels(source, index)
+    pixels = make_pixels(source, index_images(source))
     check_image_shape(config.network.name, pixels.image_shape)
     schedule = make_schedule(pixels, config.network, config.training)
     num_views = config.views.num_views or schedule.num_views

@@ -41,13 +41,10 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
     "compare": {"labels": _SEEDS, "number": _SEEDS},
     "transferability": {"labels": _SEEDS, "number": _SEEDS},
     "scratch": {
-        "labels": "it reads folders of classes and the files of named data sets, no manifests",
-        "number": "it reads folders of classes and the files of named data sets, no manifests",
+        "labels": "its networks are of classes",
+        "number": "its networks are of classes",
     },
-    "lr-find": {
-        "labels": "it reads folders of classes and the files of named data sets, no manifests",
-        "number": "it reads folders of classes and the files of named data sets, no manifests",
-    },
+    "lr-find": {},
     "explain": {"number": "its heatmaps show what speaks for a class or a label"},
     "sweep": {
         "labels": "its heads, trained side by side, are of classes",
