@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from headstart.config import ScratchTrainingConfig
 from headstart.errors import ConfigError
+from headstart.tasks.head.lr_range import suggest
 from headstart.tasks.scratch import budget, clock
 from headstart.tasks.scratch.budget import WANTED_EPOCHS, choose
 from headstart.tasks.scratch.clock import BudgetClock, StepClock
-from headstart.tasks.scratch.lr_range import suggest
 from headstart.tasks.scratch.one_cycle import CycledSGD, CyclePoint, cycle_point
 
 CONFIG = ScratchTrainingConfig(learning_rate=0.4, warmup=0.25, max_momentum=0.95, min_momentum=0.85)

@@ -1,7 +1,7 @@
-"""Commands about training from scratch: scratch, lr-find."""
+"""Commands about training from scratch, and about learning rates: scratch, lr-find."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -85,6 +85,10 @@ def scratch(
 @app.command("lr-find", no_args_is_help=True)
 def lr_find(
     data_set: DataSet = None,
+    command: Annotated[
+        Literal["train", "finetune", "scratch"],
+        typer.Option("--for", help="The command whose learning rate is wanted."),
+    ] = "scratch",
     data: DataFolder = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -96,13 +100,20 @@ def lr_find(
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find a learning rate for `scratch`: raise it step by step until the loss breaks away."""
-    run_config = _load(data_set, data, config, settings, False, None, None, width)
+    """Find a learning rate: raise it step by step until the loss breaks away.
+
+    For `train` and `finetune` with the settings of these, on cached bottlenecks.
+    """
+    run_config = (
+        _load(data_set, data, config, settings, False, None, None, width)
+        if command == "scratch"
+        else _load_transfer(command, data_set, data, config, settings, width)
+    )
 
     def work() -> Any:
+        from headstart.flows.lr_find import find_learning_rate
+        from headstart.tasks.head.lr_range import holds_curve
         from headstart.tasks.runs.run_folder import make_result_folder
-        from headstart.tasks.scratch.lr_find import find_learning_rate
-        from headstart.tasks.scratch.lr_range import holds_curve
         from headstart.tasks.store.artifacts import current_store
 
         title = f"{Path(run_config.dataset.images).resolve().name}-lr-find"
@@ -114,13 +125,34 @@ def lr_find(
         print_json(found)
         return
     console = plain_console()
-    suggested = f"--set training.learning_rate={found['suggested']:g}"
-    console.print(f"suggested peak: {found['suggested']:g}   {suggested}", highlight=False)
+    suggested = f"--set {found['setting']}={found['suggested']:g}"
+    console.print(f"suggested: {found['suggested']:g}   {suggested}", highlight=False)
     if not found["broke_away"]:
         console.print("the loss never broke away: a higher rate may do as well", highlight=False)
     for name in ("picture", "run_dir"):
         text = f"{name:<9} {found[name]}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _load_transfer(
+    command: str,
+    images: str | None,
+    data: Path | None,
+    file: Path | None,
+    settings: list[str] | None,
+    width: str | None,
+) -> Any:
+    from headstart.config import FinetuneConfig, TransferConfig, build_config
+    from headstart.errors import ConfigError
+
+    if data is not None or width is not None:
+        raise ConfigError(
+            "--data and --width are of networks from scratch",
+            f"--for {command}",
+            "leave them out",
+        )
+    model = FinetuneConfig if command == "finetune" else TransferConfig
+    return build_config(model, images, file, settings or ())
 
 
 def _load(

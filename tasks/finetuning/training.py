@@ -22,6 +22,7 @@ from headstart.tasks.head.loss_guard import LossGuard, explain_broken_loss
 from headstart.tasks.head.training import TrainedHead, decide
 from headstart.tasks.head.training_log import EpochLog
 from headstart.tasks.running import devices
+from headstart.tasks.targets.target import Fit, Target
 
 
 class BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -92,16 +93,10 @@ def train_network(
     settings = head.model_copy(
         update={"batch_size": tuning.batch_size, "learning_rate": tuning.learning_rate}
     )
-    copy = hold_statistics if tuning.batch_norm == "inference" else stock_layers
+    num_steps = tuning.epochs * -(-len(train) // tuning.batch_size)
+    rate = warm_up_then_cosine(tuning.learning_rate, num_steps, tuning.warm_up_share)
     with devices.strategy().scope():  # with several GPUs, each has a copy
-        model = copy(network.model)
-        seed_dropout(model, head.seed)
-        model.compile(
-            optimizer=_optimizer(Network(model, network.groups), factors, tuning, len(train)),
-            loss=target.loss(settings),
-            metrics=[target.make_metric(fit)],
-            jit_compile=False,
-        )
+        model = compile_network(network, factors, rate, target, fit, tuning, settings)
     batches = TrainingBatches(train, settings, num_classes, fit)
     guard, best = LossGuard(), BestEpoch(tuning.patience)
     with contextlib.closing(
@@ -141,16 +136,45 @@ def require_validation(splits: Mapping[Any, Any]) -> None:
         )
 
 
-def _optimizer(
-    network: Network, factors: Sequence[float], tuning: TuningConfig, num_images: int
-) -> keras.optimizers.Optimizer:
-    num_steps = tuning.epochs * -(-num_images // tuning.batch_size)
-    return make_group_optimizer(
+def compile_network(
+    network: Network,
+    factors: Sequence[float],
+    rate: Any,
+    target: Target,
+    fit: Fit,
+    tuning: TuningConfig,
+    head: HeadConfig,
+) -> keras.Model:
+    """Copy a network, and compile the copy for training.
+
+    Args:
+        network: What to train.
+        factors: Of the learning rate, one a group of the network.
+        rate: Of the head: a number or a schedule.
+        target: What is learned.
+        fit: What is known of the targets.
+        tuning: Optimizer, clipping, batch normalisation.
+        head: Its loss and seed.
+
+    Returns:
+        The copy.
+    """
+    copy = hold_statistics if tuning.batch_norm == "inference" else stock_layers
+    model = copy(network.model)
+    seed_dropout(model, head.seed)
+    optimizer = make_group_optimizer(
         tuning.optimizer,
-        warm_up_then_cosine(tuning.learning_rate, num_steps, tuning.warm_up_share),
-        network.rates(factors),
-        network.model.trainable_variables,
+        rate,
+        Network(model, network.groups).rates(factors),
+        model.trainable_variables,
         tuning.weight_decay,
         tuning.momentum,
         tuning.clip_norm,
     )
+    model.compile(
+        optimizer=optimizer,
+        loss=target.loss(head),
+        metrics=[target.make_metric(fit)],
+        jit_compile=False,
+    )
+    return model

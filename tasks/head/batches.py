@@ -4,7 +4,8 @@ The order of the images depends on the seed and the epoch alone. Rows in memory 
 from files therefore train the same model.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -117,6 +118,12 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
         """Turn to the epoch's view and order; Keras opens the dataset after this."""
         self.order = epoch_order(len(self.rows), self._seed, epoch)
         self.view = epoch_view(epoch, self.rows.num_augmented)
+
+    def endless(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the batches of one epoch after another."""
+        for epoch in itertools.count():
+            self.on_epoch_begin(epoch)
+            yield from self.dataset
 
 
 def evaluation_batches(rows: LabelledRows, num_classes: int, fit: Fit = NO_FIT) -> tf.data.Dataset:

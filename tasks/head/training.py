@@ -158,7 +158,7 @@ def train_head(
     epochs = last_epoch or config.epochs
     whole_epochs = not callbacks and tail is None and is_in_memory(train, val)
     one_by_one = bool(callbacks or watchers) or tail is not None
-    _compile(head, config, len(train), target, fit, one_by_one=one_by_one)
+    compile_head(head, config, len(train), target, fit, one_by_one=one_by_one)
     _make_variables(head, num_classes)
     batches = TrainingBatches(train, config, num_classes, fit)
     guard = LossGuard()
@@ -278,7 +278,7 @@ def _seed_dropout(head: keras.Model, seed: int) -> None:
             generator.state.assign([_derive_seed(seed, 3, index), 0])
 
 
-def _compile(
+def compile_head(
     head: keras.Model,
     config: HeadConfig,
     num_images: int,
@@ -287,6 +287,16 @@ def _compile(
     *,
     one_by_one: bool,
 ) -> None:
+    """Compile a head for training.
+
+    Args:
+        head: From `build_head`.
+        config: Optimizer and schedule.
+        num_images: That it is trained on.
+        target: What is learned.
+        fit: What is known of the targets.
+        one_by_one: Make each step by a call from Python.
+    """
     num_steps = config.epochs * -(-num_images // config.batch_size)
     head.compile(
         optimizer=make_optimizer(config, num_steps, head.trainable_variables),

@@ -1,4 +1,4 @@
-"""What `headstart lr-find` does: data, one view, a range test, a picture."""
+"""A range test for training from scratch: data, one view, a curve."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,15 @@ from typing import Any
 from headstart.config import ScratchConfig
 from headstart.tasks.dataset.pixels import index_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
+from headstart.tasks.head.lr_range import range_test, told, trainer
 from headstart.tasks.scratch.batches import training_batches
-from headstart.tasks.scratch.lr_range import range_test, write_curve
 from headstart.tasks.scratch.network import build_network, choose_policy
+from headstart.tasks.scratch.training import compile_network
 from headstart.tasks.views.epoch_stage import layout_of
 from headstart.tasks.views.epoch_stage import stage as make_views
 
 
-def find_learning_rate(config: ScratchConfig, num_steps: int, folder: Path) -> dict[str, Any]:
+def find_scratch_rate(config: ScratchConfig, num_steps: int, folder: Path) -> dict[str, Any]:
     """Run a range test and write its curve.
 
     Args:
@@ -22,7 +23,8 @@ def find_learning_rate(config: ScratchConfig, num_steps: int, folder: Path) -> d
         folder: For the results.
 
     Returns:
-        JSON data: suggested, broke_away, picture, run_dir, and the curve's rates and losses.
+        JSON data: setting, suggested, broke_away, picture, run_dir, and the curve's rates and
+        losses.
     """
     source, training = config.dataset, config.training
     pixels = make_pixels(source, index_images(source))
@@ -39,12 +41,7 @@ def find_learning_rate(config: ScratchConfig, num_steps: int, folder: Path) -> d
         training.label_smoothing,
         training.seed,
     )
-    found = range_test(model, batches, training, num_steps)
-    return {
-        "suggested": found.suggested,
-        "broke_away": found.broke_away,
-        "picture": str(write_curve(folder, found)),
-        "run_dir": str(folder),
-        "rates": list(found.rates),
-        "losses": list(found.losses),
-    }
+    optimizer = compile_network(model, training)
+    optimizer.momentum.assign(training.min_momentum)  # the one at the peak
+    found = range_test(trainer(model, optimizer, batches), num_steps)
+    return told(folder, found, "training.learning_rate")

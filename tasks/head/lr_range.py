@@ -7,30 +7,28 @@ https://arxiv.org/abs/1506.01186; with an exponential rise and a smoothed loss a
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from headstart.config import ScratchTrainingConfig
 from headstart.errors import TrainingError
 from headstart.tasks.progress import reporter
-from headstart.tasks.scratch.training import compile_network
 
 PICTURE_NAME = "range_test.png"
 LOG_NAME = "tensorboard"
-LOW, HIGH = 1e-4, 10.0
-"""Rates that are passed through."""
+RATES, ADAM_RATES = (1e-4, 10.0), (1e-5, 1.0)
+"""Lowest and highest rate that is passed through; Adam's steps are normalised, and so larger."""
 SMOOTHING = 0.95
 """Weight of the past in the smoothed loss, at each step (bias-corrected)."""
 BREAK_AWAY = 3.0
 """The test ends where the smoothed loss is this many times its lowest."""
-FALLING_SHARE = 0.25
+PEAK_SHARE, HELD_SHARE = 0.25, 0.1
 """The suggestion is where the loss is lowest times this: the lowest loss itself is on the brink.
-A rule of thumb: a peak that is held for a few steps may be higher than a constant rate, for which a
-tenth is usual."""
+Rules of thumb: a peak that a cycle reaches for a few steps may be higher than a rate that is held,
+for which a tenth is usual."""
 NEARLY_ALL = 0.9
 """Share of the loss's fall by which a rate has shown that it trains. Where the loss never breaks
 away, as with batch normalisation, whose layers forgive any scale, its lowest place is on a long
@@ -43,7 +41,7 @@ class RangeTest(NamedTuple):
     Attributes:
         rates: Learning rate of each step, rising.
         losses: Smoothed loss after it.
-        suggested: A peak for the one-cycle schedule.
+        suggested: A learning rate.
         broke_away: Whether the loss broke away before the highest rate.
     """
 
@@ -53,16 +51,37 @@ class RangeTest(NamedTuple):
     broke_away: bool
 
 
-def range_test(
-    model: Any, batches: tf.data.Dataset, config: ScratchTrainingConfig, num_steps: int
-) -> RangeTest:
-    """Train with a rising rate; the model's weights are spoilt by it.
+def trainer(model: Any, optimizer: Any, batches: Iterable[Any]) -> Callable[[float], float]:
+    """Return what makes one training step at a rate, and gives its loss.
 
     Args:
-        model: From `headstart.tasks.scratch.network.build_network`.
-        batches: Endless, of training images.
-        config: Momentum (the one at the peak), weight decay and smoothing are taken from it.
+        model: A compiled model; its weights are spoilt by it.
+        optimizer: The model's own, whose learning rate is a number.
+        batches: Endless: what `train_on_batch` takes.
+    """
+    following = iter(batches)
+
+    def step(rate: float) -> float:
+        optimizer.learning_rate.assign(rate)
+        model.reset_metrics()  # else Keras's loss is the mean since the first step
+        return float(model.train_on_batch(*next(following))[0])
+
+    return step
+
+
+def range_test(
+    step: Callable[[float], float],
+    num_steps: int,
+    rates_between: tuple[float, float] = RATES,
+    share: float = PEAK_SHARE,
+) -> RangeTest:
+    """Train with a rising rate.
+
+    Args:
+        step: From `trainer`.
         num_steps: Steps from the lowest to the highest rate.
+        rates_between: Those two.
+        share: Of the rate at which the loss is lowest, that is suggested.
 
     Returns:
         The curve and a suggestion.
@@ -70,14 +89,11 @@ def range_test(
     Raises:
         TrainingError: The loss was not a finite number at the first steps already.
     """
-    optimizer = compile_network(model, config)
-    optimizer.momentum.assign(config.min_momentum)
     rates: list[float] = []
     losses: list[float] = []
     broke_away = False
     with reporter().track("range test", num_steps, "steps") as advance:
-        smoothed = _smoothed(model, optimizer, batches, num_steps)
-        for rate, loss in smoothed:
+        for rate, loss in _smoothed(step, num_steps, rates_between):
             if not math.isfinite(loss) or (losses and loss > BREAK_AWAY * min(losses)):
                 broke_away = True
                 break
@@ -87,26 +103,29 @@ def range_test(
     if len(rates) < 2:
         raise TrainingError(
             "the loss is not a finite number even at the lowest learning rates",
-            f"it was not at {LOW:g}",
+            f"it was not at {rates_between[0]:g}",
             "look at the data, or with `headstart debug`",
         )
-    suggested = suggest(rates, losses, broke_away)
+    suggested = suggest(rates, losses, broke_away, share)
     return RangeTest(tuple(rates), tuple(losses), suggested, broke_away)
 
 
-def suggest(rates: list[float], losses: list[float], broke_away: bool) -> float:
-    """Suggest a peak: a share of the rate at which the smoothed loss is lowest, or less.
+def suggest(
+    rates: list[float], losses: list[float], broke_away: bool, share: float = PEAK_SHARE
+) -> float:
+    """Suggest a rate: a share of that at which the smoothed loss is lowest, or less.
 
     Args:
         rates: Rising learning rates.
         losses: Smoothed loss at each.
         broke_away: Whether the loss broke away in the end.
+        share: Of that rate.
 
     Returns:
         A learning rate, rounded to two digits.
     """
     lowest = int(np.argmin(losses))
-    rate = FALLING_SHARE * rates[lowest]
+    rate = share * rates[lowest]
     if not broke_away:
         enough = losses[0] - NEARLY_ALL * (losses[0] - losses[lowest])
         rate = min(rate, rates[int(np.argmax(np.array(losses) <= enough))])
@@ -132,7 +151,7 @@ def write_curve(folder: Path, test: RangeTest) -> Path:
     axes.plot(test.rates, test.losses)
     axes.axvline(test.suggested, linestyle="--", color="tab:orange")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
-    axes.set_title(f"suggested peak {test.suggested:g}")
+    axes.set_title(f"suggested {test.suggested:g}")
     path = folder / PICTURE_NAME
     figure.savefig(path, dpi=120)
     shutil.rmtree(folder / LOG_NAME, ignore_errors=True)
@@ -146,6 +165,25 @@ def write_curve(folder: Path, test: RangeTest) -> Path:
     return path
 
 
+def told(folder: Path, test: RangeTest, setting: str) -> dict[str, Any]:
+    """Write the curve, and give the result as JSON data.
+
+    Args:
+        folder: Of the results.
+        test: What was seen.
+        setting: The configuration's field that the suggestion is for.
+    """
+    return {
+        "setting": setting,
+        "suggested": test.suggested,
+        "broke_away": test.broke_away,
+        "picture": str(write_curve(folder, test)),
+        "run_dir": str(folder),
+        "rates": list(test.rates),
+        "losses": list(test.losses),
+    }
+
+
 def holds_curve(folder: Path) -> bool:
     """Say whether a folder holds what `write_curve` writes, and nothing else."""
     names = {path.name for path in folder.iterdir()}
@@ -155,13 +193,11 @@ def holds_curve(folder: Path) -> bool:
 
 
 def _smoothed(
-    model: Any, optimizer: Any, batches: tf.data.Dataset, num_steps: int
+    step: Callable[[float], float], num_steps: int, rates_between: tuple[float, float]
 ) -> Iterator[tuple[float, float]]:
+    low, high = rates_between
     mean = 0.0
-    for step, (images, targets) in enumerate(batches.take(num_steps)):
-        rate = LOW * (HIGH / LOW) ** (step / max(1, num_steps - 1))
-        optimizer.learning_rate.assign(rate)
-        model.reset_metrics()  # else Keras's loss is the mean since the first step
-        loss = float(model.train_on_batch(images, targets)[0])
-        mean = SMOOTHING * mean + (1.0 - SMOOTHING) * loss
-        yield rate, mean / (1.0 - SMOOTHING ** (step + 1))
+    for number in range(num_steps):
+        rate = low * (high / low) ** (number / max(1, num_steps - 1))
+        mean = SMOOTHING * mean + (1.0 - SMOOTHING) * step(rate)
+        yield rate, mean / (1.0 - SMOOTHING ** (number + 1))
