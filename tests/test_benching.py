@@ -96,10 +96,12 @@ def test_the_table_cuts_no_figure_off_in_a_narrow_terminal() -> None:
         advice="deploy it",
     )
     print_bench(Console(file=shown, width=40), made)
-    header, row = (line.split() for line in shown.getvalue().splitlines()[:2])
-    assert header[:4] == ["file", "engine", "p50", "ms"]
+    rows = [
+        line.split() for line in shown.getvalue().splitlines() if line.startswith("model.onnx ")
+    ]
+    assert all(row[:2] == ["model.onnx", "onnxruntime"] for row in rows)
     figures_told = "12.35 12.35 81.0 1,234.5 1.0 2.0 0 0.9000"
-    assert row == ["model.onnx", "onnxruntime", *figures_told.split()]
+    assert [figure for row in rows for figure in row[2:]] == figures_told.split()
     assert "model.xml by openvino could not be run: exit code 1" in shown.getvalue()
     assert shown.getvalue().rstrip().endswith("deploy it")
 

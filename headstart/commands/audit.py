@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from headstart.commands.options import (
     AsJson,
@@ -20,6 +19,7 @@ from headstart.commands.options import (
     StoreFolder,
     run_and_show,
 )
+from headstart.tables import print_table
 
 if TYPE_CHECKING:
     from headstart.tasks.auditing.report import AuditSummary
@@ -52,12 +52,9 @@ def print_audit(console: Console, summary: "AuditSummary") -> None:
     """Print how many findings of each kind there are, and where they can be looked at."""
     from headstart.tasks.auditing.findings import KINDS, TITLES
 
-    table = Table("finding", box=None, header_style="bold", pad_edge=False)
-    table.add_column("images", justify="right")
-    for kind in KINDS:
-        table.add_row(TITLES[kind], f"{summary.metrics['counts'][kind]:,}")
+    rows = [(TITLES[kind], f"{summary.metrics['counts'][kind]:,}") for kind in KINDS]
     console.print()
-    console.print(table)
+    print_table(console, ("finding", "images"), rows, ("images",))
     lines = (
         "",
         f"  report   {summary.report}",

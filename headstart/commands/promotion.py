@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from headstart.commands.options import (
     AsJson,
@@ -22,6 +21,7 @@ from headstart.commands.options import (
     run_and_show,
 )
 from headstart.errors import HeadstartError
+from headstart.tables import print_table
 from headstart.tasks.progress import plain_console
 
 app = typer.Typer()
@@ -108,23 +108,25 @@ def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({name: entry.model_dump(mode="json") for name, entry in entries.items()})
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "Model", "Promoted", "Accuracy", "Accuracy before", "Run"):
-        table.add_column(title)
+    rows = [
+        (
+            "→" if one.number == entry.current else "",
+            f"{name}@{one.number}",
+            f"{one.promoted.astimezone():%Y-%m-%d %H:%M}",
+            f"{_share(one.accuracy)} {one.split or ''}",
+            "forced" if one.forced else _share(one.accuracy_before),
+        )
+        for name, entry in entries.items()
+        for one in entry.versions
+    ]
+    if not rows:
+        print("no model was promoted yet: `headstart promote RUN`")
+        return
+    titles = ("", "Model", "Promoted", "Accuracy", "before")
+    print_table(plain_console(), titles, rows, ("Promoted",), num_keys=2)
     for name, entry in entries.items():
         for one in entry.versions:
-            table.add_row(
-                "→" if one.number == entry.current else "",
-                f"{name}@{one.number}",
-                f"{one.promoted.astimezone():%Y-%m-%d %H:%M}",
-                f"{_share(one.accuracy)} {one.split or ''}",
-                "forced" if one.forced else _share(one.accuracy_before),
-                one.run,
-            )
-    if table.row_count:
-        plain_console(soft_wrap=True).print(table, markup=False)
-    else:
-        print("no model was promoted yet: `headstart promote RUN`")
+            print(f"{name}@{one.number} is of {one.run}")
 
 
 def _share(accuracy: float | None) -> str:

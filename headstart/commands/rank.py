@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from headstart.commands.options import (
     AsJson,
@@ -22,15 +21,13 @@ from headstart.commands.options import (
     print_json,
     run_and_show,
 )
+from headstart.tables import print_table
 from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
     from headstart.tasks.ranking.report import RankSummary
 
 app = typer.Typer()
-TABLE_WIDTH = 130
-"""Characters a line of the table; where the terminal has fewer, they wrap rather than vanish."""
-
 sources = typer.Typer(
     help="Register trained models as sources, for `headstart rank` to compare.",
     no_args_is_help=True,
@@ -138,12 +135,12 @@ def sources_ls(store: StoreFolder = None, as_json: AsJson = False) -> None:
         fields = [one.model_dump(mode="json", exclude={"mean_features"}) for one in found]
         print_json({"sources": fields})
         return
-    table = Table("name", "backbone", "images", "classes", "added", box=None, pad_edge=False)
-    for one in found:
-        table.add_row(
-            one.name, one.backbone, f"{one.num_images:,}", f"{one.num_classes:,}", one.added[:10]
-        )
-    plain_console().print(table)
+    rows = [
+        (one.name, one.backbone, f"{one.num_images:,}", f"{one.num_classes:,}", one.added[:10])
+        for one in found
+    ]
+    titles = ("name", "backbone", "images", "classes", "added")
+    print_table(plain_console(), titles, rows, ("images", "classes"))
 
 
 def print_ranking(console: Console, summary: "RankSummary") -> None:
@@ -151,18 +148,17 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
     from headstart.tasks.ranking.report import TITLES
 
     verdict: dict[str, Any] = summary.metrics
-    table = Table("backbone", "cut", box=None, header_style="bold", pad_edge=False)
-    for title in ("accuracy", *TITLES.values()):
-        table.add_column(title, justify="right", no_wrap=True)
+    rows = []
     shown = shown_names([one["backbone"] for one in verdict["candidates"]])
     for one in verdict["candidates"]:
         scores = [_figure(one["scores"][name]) for name in TITLES]
-        table.add_row(shown[one["backbone"]], one["cut"], f"{one['accuracy']:.4f}", *scores)
+        rows.append((shown[one["backbone"]], one["cut"], f"{one['accuracy']:.4f}", *scores))
     taus = [_figure(verdict["agreement"][name]) for name in TITLES]
-    table.add_row("weighted τ", "", "", *taus, style="bold")
+    rows.append(("weighted τ", "", "", *taus))
     console.print()
-    wide = plain_console(file=console.file, width=max(console.width, TABLE_WIDTH))
-    wide.print(table)
+    figures = ("accuracy", *TITLES.values())
+    titles = ("backbone", "cut", *figures)
+    print_table(console, titles, rows, figures, num_keys=2, bold_rows=(len(rows) - 1,))
     for line in ranking_lines(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -1,12 +1,12 @@
 """Commands about finished runs: runs, runs compare."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
 from headstart.errors import ConfigError
+from headstart.tables import print_table
 from headstart.tasks.progress import plain_console
 
 if TYPE_CHECKING:
@@ -82,17 +82,11 @@ def compare(
 def _print_runs(lines: "list[tuple[int, RunLine]]") -> None:
     console = plain_console()
     wide = console.width >= WIDE
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    left_out = set() if wide else {"run"} if console.width >= NARROW else {"run", "cut", "s"}
     shown = [_cells(number, line, wide) for number, line in lines]
-    left_out = {"run"} if console.width >= NARROW else {"run", "cut", "s"}
-    for title in (title for title in shown[0] if wide or title not in left_out):
-        right, fixed = title in ("#", "s"), title in ("#", "s", "when")
-        justify: Literal["right", "left"] = "right" if right else "left"
-        fold: Literal["ellipsis", "fold"] = "ellipsis" if title == "accuracy" else "fold"
-        table.add_column(title, justify=justify, no_wrap=fixed, overflow=fold)
-    for cells in shown:
-        table.add_row(*(text for title, text in cells.items() if wide or title not in left_out))
-    console.print(table)
+    titles = [title for title in shown[0] if title not in left_out]
+    rows = [[cells[title] for title in titles] for cells in shown]
+    print_table(console, titles, rows, ("#", "s"))
     for number, line in lines:
         if line.reason:
             console.print(f"{number}: {line.reason}", soft_wrap=True)
@@ -138,11 +132,9 @@ def _print_pairs(title: str, rows: list[tuple[str, Any, Any]]) -> None:
     if not rows:
         print(f"no {title} differs\n")
         return
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in (title, "first", "second"):
-        table.add_column(column, overflow="fold")
-    for name, old, new in rows:
-        cells = (f"{one:.4g}" if isinstance(one, float) else short(one) for one in (old, new))
-        table.add_row(name, *cells)
-    plain_console().print(table)
+    told = [
+        (name, *(f"{one:.4g}" if isinstance(one, float) else short(one) for one in (old, new)))
+        for name, old, new in rows
+    ]
+    print_table(plain_console(), (title, "first", "second"), told)
     print()

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from headstart.addresses import past_the_proxy
 from headstart.commands.options import AsJson, StoreFolder, open_store, print_json
@@ -94,12 +92,8 @@ def up(
 
 
 def _print_pages(console: Console, pages: dict[str, str]) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, url in pages.items():
-        table.add_row(name, url)
-    console.print(table)
+    for name, url in pages.items():  # each on a line of its own, to be copied
+        console.print(f"{name:<12} {url}", soft_wrap=True)
 
 
 def _check(root: Path, pool: str, as_json: bool) -> None:
@@ -116,10 +110,10 @@ def _check(root: Path, pool: str, as_json: bool) -> None:
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
-        table = Table(box=None, pad_edge=False, show_header=False)
+        console = plain_console()
         for finding in findings:
-            sign = Text("ok", "green") if finding.is_well else Text("missing", "bold red")
-            table.add_row(sign, finding.what, finding.detail)
-        plain_console(soft_wrap=True).print(table)
+            style = "green" if finding.is_well else "bold red"
+            console.print("ok      " if finding.is_well else "missing ", style=style, end="")
+            console.print(f"{finding.what:<12} {finding.detail}", soft_wrap=True)
     if not all(finding.is_well for finding in findings):
         raise typer.Exit(code=ServiceError.exit_code)

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from headstart.commands.options import (
     AsJson,
@@ -17,14 +16,12 @@ from headstart.commands.options import (
     StoreFolder,
     run_and_show,
 )
-from headstart.tasks.progress import plain_console
+from headstart.tables import print_table
 
 if TYPE_CHECKING:
     from headstart.tasks.surveying.survey import SurveySummary
 
 app = typer.Typer()
-TABLE_WIDTH = 120
-"""Characters a line of the table; where the terminal has fewer, they wrap rather than vanish."""
 
 
 @app.command()
@@ -57,8 +54,7 @@ def survey(
 
 def print_survey(console: Console, summary: "SurveySummary") -> None:
     """Print a line for each backbone, the cheapest first."""
-    table = Table("backbone", box=None, header_style="bold", pad_edge=False)
-    columns = (
+    figures = (
         "params, M",
         "GFLOPs",
         "depth",
@@ -67,13 +63,11 @@ def print_survey(console: Console, summary: "SurveySummary") -> None:
         "kB top",
         "images/s",
         "MB used",
+        "accuracy",
     )
-    for title in (*columns, "accuracy"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for one in sorted(summary.metrics["backbones"], key=lambda one: one["anatomy"]["flops"]):
-        table.add_row(*_row(one))
+    cheapest = sorted(summary.metrics["backbones"], key=lambda one: one["anatomy"]["flops"])
     console.print()
-    plain_console(file=console.file, width=max(console.width, TABLE_WIDTH)).print(table)
+    print_table(console, ("backbone", *figures), [_row(one) for one in cheapest], figures)
     lines = (
         "",
         "  MB of float32 activations an image, computed: alive at once forward, and all for "

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from headstart.commands.options import (
     AsJson,
@@ -23,6 +22,7 @@ from headstart.commands.options import (
     run_and_show,
     show_run,
 )
+from headstart.tables import print_table
 
 app = typer.Typer()
 NUM_SHOWN = 10
@@ -113,15 +113,16 @@ def print_heads(console: Console, summary: Any) -> None:
     from headstart.tasks.sweeping.page import best_first
 
     fields = list(summary.heads[0].settings)
-    table = Table("head", *fields, box=None, header_style="bold", pad_edge=False)
-    for title in ("held-out loss", "accuracy", "epoch"):
-        table.add_column(title, justify="right")
+    rows = []
     for line in best_first(summary.heads)[:NUM_SHOWN]:
         loss = "-" if line.loss is None else f"{line.loss:.4f}"
         figures = (loss, percent(line.accuracy), f"{line.best_epoch} of {line.num_epochs}")
-        table.add_row(str(line.number), *map(str, line.settings.values()), *figures)
+        told = (f"{one:.4g}" if isinstance(one, float) else str(one)
+                for one in line.settings.values())  # fmt: skip
+        rows.append((str(line.number), *told, *figures))
+    titles = ("held-out loss", "accuracy", "epoch")
     console.print()
-    console.print(table)
+    print_table(console, ("head", *fields, *titles), rows, titles)
     more = len(summary.heads) - NUM_SHOWN
     if more > 0:
         console.print(f"  and {more} more", highlight=False)
