@@ -38,6 +38,7 @@ from headstart.tasks.runs.run_folder import (
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, against_plain_views
 from headstart.tasks.scratch.run import HARD_FOLDER, make_scratch_report
 from headstart.tasks.scratch.schedule import stage as make_schedule
+from headstart.tasks.scratch.sheet import draw_views
 from headstart.tasks.scratch.stage import training as train
 from headstart.tasks.scratch.subject import TestImages
 from headstart.tasks.views.epoch_stage import stage as make_views
@@ -87,7 +88,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         images = TestImages(pixels, network, flip_test)
         evaluation = evaluation_stage(images, training, config.evaluation)
         export = export_stage(images, training, config.export)
-        pictures: list[PictureFile] = []
+        pictures: list[PictureFile] = [draw_views(folder, pixels, config.views, num_views)]
         if config.compare:
             plain_views = make_views(pixels, PLAIN_VIEWS, 1)
             log_dir = folder / PLAIN_LOG_FOLDER

@@ -92,6 +92,11 @@ def test_it_learns_and_says_so(finished: tuple[Path, RunSummary]) -> None:
     folder = Path(summary.run_dir)
     assert (folder / "config.yaml").exists()
     assert len(list((folder / "hard").rglob("*.png"))) == 2
+    with Image.open(folder / "views.jpg") as sheet:
+        assert sheet.size[0] > 5 * 192  # an original and four views beside each other
+    page = Path(summary.report).read_text()
+    assert data_uri((folder / "views.jpg").read_bytes(), "image/jpeg") in page
+    assert "What the network is shown" in page
     assert list((folder / "tensorboard").rglob("*tfevents*"))
 
 

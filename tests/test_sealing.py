@@ -12,6 +12,8 @@ FIELDS = {"accuracy": 0.927, "name": "é", "none": float("nan"), "list": [1, {"x
 def test_what_was_sealed_comes_back_and_older_data_is_taken_as_it_is() -> None:
     assert unseal(json.loads(sealed_text({"a": 1}))) == {"a": 1}
     assert unseal({"a": 1}) == {"a": 1}
+    splits = {"val": 1, "test": {"b": 2, "a": 3}}
+    assert json.dumps(unseal(json.loads(sealed_text(splits)))) == json.dumps(splits)
     assert unseal(seal(seal({"a": 1}))) == {"a": 1}
 
 

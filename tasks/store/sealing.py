@@ -47,8 +47,11 @@ def unseal(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def sealed_text(fields: dict[str, Any]) -> str:
-    """Write JSON data with its checksum, as every JSON file that headstart keeps has it."""
-    return json.dumps(seal(fields), indent=1, sort_keys=True) + "\n"
+    """Write JSON data with its checksum, as every JSON file that headstart keeps has it.
+
+    Its order stays: what is read back is told as it was when it was made.
+    """
+    return json.dumps(seal(fields), indent=1) + "\n"
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
