@@ -22,12 +22,11 @@ from headstart.tasks.backbones.content import content_digest
 from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
-from headstart.tasks.models.promotion import check_classes, promote_if_better
+from headstart.tasks.models.promotion import Gain, check_classes, check_metric, promote_if_better
 from headstart.tasks.models.registry import Attempt, Registry, default_name, without_keras_file
 from headstart.tasks.progress import reporter
 from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.store.fingerprint import digest
-from headstart.tasks.targets.support import refuse_unsupported
 
 
 class RetrainSummary(BaseModel):
@@ -67,7 +66,7 @@ def retrain(
     with on_store(store, config) as current:
         registry = Registry(current)
         index = index_of(dataset_stage(config.dataset))
-        refuse_unsupported("retrain", index.kind)
+        check_metric(config.promotion.metric, index)
         state = {
             "dataset": digest([index.images_digest, index.labels_digest]),
             "config": digest(_settings(config)),
@@ -81,7 +80,7 @@ def retrain(
             check_classes(name, index)
             run = transfer.fn(config.training(), store, out)
             folder = Path(run.run_dir)
-            gain = config.promotion.min_gain
+            gain = Gain(config.promotion.min_gain, config.promotion.metric)
             version, comparison = promote_if_better(name, folder, config.dataset, index, gain)
             decision = "promoted" if version else "kept"
             reason = comparison.describe()

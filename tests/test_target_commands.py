@@ -84,12 +84,11 @@ def test_flows_that_are_of_classes_alone_refuse_before_they_compute(
     from headstart.flows.audit import audit
     from headstart.flows.compare import compare
     from headstart.flows.rank import rank
-    from headstart.flows.retrain import retrain
     from headstart.flows.transferability import transferability
 
     flows = (
         (audit, AuditConfig), (compare, CompareConfig), (rank, RankConfig),
-        (retrain, RetrainConfig), (transferability, TransferabilityConfig),
+        (transferability, TransferabilityConfig),
     )  # fmt: skip
     for flow, model in flows:
         with pytest.raises(ConfigError, match="does not take targets"):
@@ -177,6 +176,40 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
         config = pipeline.config(*more, *NUMBERS, images=manifest)
         assert {line.status for line in plan(config).stages} == {"hit"}
         assert {reason.status for reason in explain_misses(config)} == {"hit"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "metric"),
+    [((), "mean_average_precision"), ((*NUMBERS, "promotion.metric=rmse"), "rmse")],
+    ids=["labels", "number"],
+)
+def test_what_is_better_is_promoted_by_the_figure_that_decides(
+    manifest: Path, pipeline: Pipeline, settings: tuple[str, ...], metric: str
+) -> None:
+    from headstart.flows.retrain import retrain
+    from headstart.tasks.models.registry import Registry
+
+    def run(*more: str) -> Any:
+        told = (*QUICK, "dataset.val_fraction=0.4", f"backbone.name={pipeline.backbone}")
+        config = build_config(RetrainConfig, manifest, settings=(*told, *settings, *more))
+        return retrain.fn(config, pipeline.store.root)
+
+    poor = ("head.epochs=1", "head.learning_rate=1e-6")
+    good = ("head.solver=ridge",) if metric == "rmse" else ("head.learning_rate=0.3",)
+    assert run(*poor).decision == "promoted"
+    better = run(*good)
+    assert better.decision == "promoted", better.reason
+    assert f"{metric} " in better.reason
+    worse = run(*poor)
+    assert (worse.decision, worse.in_use) == ("kept", better.in_use)
+    in_use = Registry(pipeline.store).entry("manifest").in_use
+    assert in_use is not None
+    assert (in_use.metric, in_use.accuracy) == (metric, None)
+    assert in_use.value == pytest.approx(better.run.metrics["test"][metric], rel=1e-3)
+    assert in_use.value_before is not None
+    with pytest.raises(ConfigError, match="no such figure") as caught:
+        run("promotion.metric=accuracy")
+    assert metric in (caught.value.next_step or "")
 
 
 def test_a_ladder_goes_down_for_numbers_too(manifest: Path, pipeline: Pipeline) -> None:

@@ -68,9 +68,14 @@ def promote(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Smallest gain in accuracy that counts: 0.01 is one percentage point.",
+            help="Smallest gain that counts: 0.01 is one percentage point of accuracy, or 1 % of "
+            "an error.",
         ),
     ] = 0.0,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What decides: accuracy, mean_average_precision, f1_micro, mae, r2, …"),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="Promote without comparing.")
     ] = False,
@@ -87,7 +92,7 @@ def promote(
 
         check_run(folder)
         chosen = name or default_name(dataset_of(folder).images)
-        return chosen, *promote_run(folder, chosen, min_gain=min_gain, force=force)
+        return chosen, *promote_run(folder, chosen, min_gain=min_gain, force=force, metric=metric)
 
     chosen, version, reason = in_store(store, work)
     if as_json:
@@ -113,8 +118,8 @@ def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
             "→" if one.number == entry.current else "",
             f"{name}@{one.number}",
             f"{one.promoted.astimezone():%Y-%m-%d %H:%M}",
-            f"{_share(one.accuracy)} {one.split or ''}",
-            "forced" if one.forced else _share(one.accuracy_before),
+            f"{_figure(one.metric, one.accuracy, one.value)} {one.split or ''}",
+            "forced" if one.forced else _figure(one.metric, one.accuracy_before, one.value_before),
         )
         for name, entry in entries.items()
         for one in entry.versions
@@ -122,12 +127,16 @@ def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
     if not rows:
         print("no model was promoted yet: `headstart promote RUN`")
         return
-    titles = ("", "Model", "Promoted", "Accuracy", "before")
+    judged = {one.metric for entry in entries.values() for one in entry.versions}
+    heading = "Accuracy" if judged == {"accuracy"} else "Judged by"
+    titles = ("", "Model", "Promoted", heading, "before")
     print_table(plain_console(), titles, rows, ("Promoted",), num_keys=2)
     for name, entry in entries.items():
         for one in entry.versions:
             print(f"{name}@{one.number} is of {one.run}")
 
 
-def _share(accuracy: float | None) -> str:
+def _figure(metric: str, accuracy: float | None, value: float | None) -> str:
+    if metric != "accuracy":
+        return "" if value is None else f"{metric} {value:.4g}"
     return "" if accuracy is None else f"{100 * accuracy:.2f} %"

@@ -13,7 +13,12 @@ class PromotionConfig(Config):
     """Under which the model is used (`headstart predict NAME@current`); the data set's own name
     where not given."""
     min_gain: float = Field(0.0, ge=0.0, lt=1.0)
-    """By how much the accuracy on the same held-out images must be higher, as a share."""
+    """By how much the figure on the same held-out images must be better: a share of 1 to add to
+    accuracies, average precisions, F1 and R², the share of an error that must go."""
+    metric: str | None = None
+    """The figure that decides: accuracy, macro_f1 or loss of classes; mean_average_precision,
+    f1_micro, f1_macro, subset_accuracy, hamming_loss or loss of labels; mae, rmse,
+    median_absolute_error or r2 of numbers. The first of these where not given."""
 
 
 class RetrainConfig(TransferConfig):

@@ -35,6 +35,8 @@ class Judge(ABC):
     higher_is_better: ClassVar[bool]
     shown: ClassVar[tuple[str, ...]]
     """Figures of a run's summary."""
+    comparable: ClassVar[tuple[str, ...]]
+    """Figures that may decide between two models, the main one first."""
 
     @abstractmethod
     def evaluate(
@@ -71,6 +73,7 @@ class _ClassJudge(Judge):
         *("accuracy", "accuracy_interval", "interval_confidence", "top_k", "loss", "macro_f1"),
         *("ece", "num_images"),
     )
+    comparable = ("accuracy", "macro_f1", "loss")
 
     def evaluate(
         self,
@@ -100,6 +103,10 @@ class _LabelJudge(Judge):
     shown = _with_intervals(
         "mean_average_precision", "f1_micro", "f1_macro", "hamming_loss", "subset_accuracy"
     )
+    comparable = (
+        *("mean_average_precision", "f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"),
+        "loss",
+    )
 
     def evaluate(
         self,
@@ -125,6 +132,7 @@ class _NumberJudge(Judge):
     main, main_name = "mae", "MAE"
     higher_is_better = False
     shown = (*_with_intervals("mae", "rmse", "r2", "median_absolute_error"), "constant_mae")
+    comparable = ("mae", "rmse", "median_absolute_error", "r2")
 
     def evaluate(
         self,
@@ -151,6 +159,9 @@ class _NumberJudge(Judge):
         constant = self.write(figures["constant_mae"])
         return f"MAE {self.write(figures['mae'])} (the training mean's {constant})"
 
+
+LESS_IS_BETTER = ("loss", "hamming_loss", "mae", "rmse", "median_absolute_error")
+"""Figures of which the smaller is the better."""
 
 JUDGES: dict[TargetKind, Judge] = {
     "class": _ClassJudge(),

@@ -12,11 +12,11 @@ from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index, dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.evaluation.judges import JUDGES
-from headstart.tasks.evaluation.metrics import evaluate
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.export.seen_images import seen_splits
 from headstart.tasks.progress import reporter
 from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.target import Fit
 
 TINY = 1e-30
 """Keeps the logarithm of a probability that underflowed to 0 finite."""
@@ -117,21 +117,17 @@ def _predict_rows(
     if card.target == "class":
         labels = [index.class_names[row.label] for row in index.rows]
         return _predict_files(predictor, paths, labels, names)
-    answers = np.zeros((len(paths), len(names)))
-    with reporter().track("predicting", len(paths), "images") as advance:
-        stream: Iterator[Any] = predictor.stream(paths, _refuse, top_k=len(names))
-        for row, prediction in enumerate(stream):
-            said = prediction.values if card.target == "number" else dict(prediction.top)
-            answers[row] = [said[name] for name in names]
-            advance(1)
+    answers = _answers(predictor, paths, names)
     targets = TARGETS[card.target].to_array(index.rows, len(index.class_names))
     wanted = np.zeros((len(paths), len(names)), targets.dtype)
     wanted[:, [names.index(name) for name in index.class_names]] = targets
     return TARGETS[card.target].outputs(answers, card.fit), wanted
 
 
-def judge_split(model: Path, source: DatasetConfig, index: DatasetIndex, split: Split) -> float:
-    """Say how often a model is right on one split of a data set.
+def judge_split(
+    model: Path, source: DatasetConfig, index: DatasetIndex, split: Split, metric: str | None = None
+) -> float:
+    """Say how good a model is on one split of a data set.
 
     Args:
         model: A run's folder or an exported model, maybe of another data set or an earlier state
@@ -139,19 +135,68 @@ def judge_split(model: Path, source: DatasetConfig, index: DatasetIndex, split: 
         source: Where the images are.
         index: The data set.
         split: Which of its splits.
+        metric: One of `headstart.tasks.evaluation.judges.Judge.comparable`; the first where not
+            given.
 
     Returns:
-        The accuracy, in [0, 1]; images of a class that the model does not know count as wrong.
+        That figure; images of a class that the model does not know count as wrong, and a label
+        that it does not know is never said.
+
+    Raises:
+        DatasetError: These images have no such figure.
     """
     predictor = Predictor.load(model)
     rows = index.rows_of(split)
-    labels = [index.class_names[row.label] for row in rows]
-    names = tuple(dict.fromkeys((*predictor.card.class_names, *index.class_names)))
+    card, judge, target = predictor.card, JUDGES[index.kind], TARGETS[index.kind]
+    metric = metric or judge.comparable[0]
     paths = [dataset_root(source) / row.path for row in rows]
-    logits, wanted = _predict_files(predictor, paths, labels, names)
-    accuracy = evaluate(logits, wanted, names, EvaluationConfig()).accuracy
-    assert accuracy is not None  # a split that exists has images
-    return accuracy
+    names, fit = index.class_names, card.fit
+    if index.kind == "class":
+        names = tuple(dict.fromkeys((*card.class_names, *names)))
+        labels = [index.class_names[row.label] for row in rows]
+        outputs, wanted = _predict_files(predictor, paths, labels, names)
+    else:
+        places = [card.class_names.index(name) if name in card.class_names else None
+                  for name in names]  # fmt: skip
+        fit = _fit_for(card.fit, places)
+        answers = _answers(predictor, paths, names)
+        outputs = target.outputs(answers, fit).astype(np.float32)
+        wanted = target.to_array(rows, len(names))
+    value = getattr(judge.evaluate(outputs, wanted, names, fit, EvaluationConfig()), metric)
+    if value is None:
+        raise DatasetError(
+            f"these images have no {metric}",
+            f"the {len(rows):,} {split} images of {source.images}",
+            f"choose another of {', '.join(judge.comparable)} (promotion.metric)",
+        )
+    return float(value)
+
+
+def _answers(
+    predictor: Predictor, paths: Sequence[Path], names: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """Return what a model says of labels or numbers; 0 for those that it does not know."""
+    answers = np.zeros((len(paths), len(names)))
+    count = len(predictor.card.class_names)
+    with reporter().track("predicting", len(paths), "images") as advance:
+        stream: Iterator[Any] = predictor.stream(paths, _refuse, top_k=count)
+        for row, prediction in enumerate(stream):
+            is_number = predictor.card.target == "number"
+            said = prediction.values if is_number else dict(prediction.top)
+            answers[row] = [said.get(name, 0.0) for name in names]
+            advance(1)
+    return answers
+
+
+def _fit_for(fit: Fit, places: Sequence[int | None]) -> Fit:
+    """Put what a training found out about its targets into another order."""
+    unknown = {"offset": 0.0, "scale": 1.0, "thresholds": 0.5, "radius": 0.0}
+    told = {
+        name: tuple(unknown[name] if place is None else values[place] for place in places)
+        for name in unknown
+        if (values := getattr(fit, name))
+    }
+    return Fit(**told)
 
 
 def _predict_files(

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from headstart.config import DatasetConfig, FinetuneConfig, Split, build_config
 from headstart.errors import ConfigError
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.judges import JUDGES, LESS_IS_BETTER, judge_of
 from headstart.tasks.export.judging import judge_split
 from headstart.tasks.export.model_files import read_card
 from headstart.tasks.models.registry import MODEL_FILE, Registry, Version, check_name, check_run
@@ -18,12 +19,23 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.runs.run_folder import RUN_FILE
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.sealing import read_sealed
-from headstart.tasks.targets.support import refuse_unsupported
 
 _SPLITTING = ("val_fraction", "test_fraction", "split_seed", "exclude")
 """Fields of a data set's configuration that decide which images are held out."""
 _MAX_SHOWN = 5
 """Classes that an error names."""
+
+
+class Gain(NamedTuple):
+    """What makes a model better than another.
+
+    Attributes:
+        min_gain: By how much, see `Comparison`.
+        metric: Of which figure; None for the one that such models are known by.
+    """
+
+    min_gain: float = 0.0
+    metric: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,41 +45,55 @@ class Comparison:
     Attributes:
         split: The split that both were judged on.
         num_images: Images in it.
-        accuracy: Of the new model, in [0, 1].
-        accuracy_in_use: Of the model in use; None where there is none.
-        min_gain: By how much the new one must be better.
+        value: Of the new model.
+        value_in_use: Of the model in use; None where there is none.
+        min_gain: By how much the new one must be better; of an error, the share of it that must
+            go.
         doubt: Why the model in use may have been trained on some of the images, as a clause;
             empty where its configuration does not say so.
+        metric: What both were judged by.
     """
 
     split: Split
     num_images: int
-    accuracy: float
-    accuracy_in_use: float | None
+    value: float
+    value_in_use: float | None
     min_gain: float
     doubt: str = ""
+    metric: str = "accuracy"
 
     @property
     def is_better(self) -> bool:
         """Whether the new model may replace the one in use."""
-        return self.accuracy_in_use is None or self.accuracy > self.accuracy_in_use + self.min_gain
+        before = self.value_in_use
+        if before is None:
+            return True
+        if self.metric in LESS_IS_BETTER:
+            return self.value < before * (1.0 - self.min_gain)
+        return self.value > before + self.min_gain
 
     def describe(self) -> str:
         """Say in a sentence what was compared and what follows."""
         images = f"{self.num_images:,} {self.split} images"
-        if self.accuracy_in_use is None:
-            return f"promoted as the first: {100 * self.accuracy:.2f} % on {images}"
+        if self.value_in_use is None:
+            return f"promoted as the first: {self._written(self.value)} on {images}"
         verdict = "promoted" if self.is_better else "not promoted"
-        needed = f", {100 * self.min_gain:.2f} % more were needed" if self.min_gain else ""
+        more = "less" if self.metric in LESS_IS_BETTER else "more"
+        needed = f", {100 * self.min_gain:.2f} % {more} were needed" if self.min_gain else ""
         return (
-            f"{verdict}: {100 * self.accuracy:.2f} % against {100 * self.accuracy_in_use:.2f} % "
+            f"{verdict}: {self._written(self.value)} against {self._written(self.value_in_use)} "
             f"of the model in use, on the same {images}{needed}"
             + (f"; {self.doubt}" if self.doubt else "")
         )
 
+    def _written(self, value: float) -> str:
+        if self.metric == "accuracy":
+            return f"{100 * value:.2f} %"
+        return f"{self.metric} {value:.4g}"
+
 
 def compare_with_model_in_use(
-    name: str, run: Path, source: DatasetConfig, index: DatasetIndex, min_gain: float
+    name: str, run: Path, source: DatasetConfig, index: DatasetIndex, gain: Gain
 ) -> Comparison:
     """Judge a run's model and the one in use on the same images, held out from the new one.
 
@@ -81,10 +107,10 @@ def compare_with_model_in_use(
         run: Folder of a finished run.
         source: Its data set.
         index: The data set as it is now.
-        min_gain: By how much the new model must be better.
+        gain: By what, and how much, the new model must be better.
 
     Returns:
-        Both accuracies.
+        Both figures.
 
     Raises:
         ConfigError: No images are held out, or the model in use is one of other classes.
@@ -98,14 +124,16 @@ def compare_with_model_in_use(
             "hold some out (dataset.test_fraction), or promote with --force",
         )
     check_classes(name, index)
+    metric = check_metric(gain.metric, index)
     in_use = Registry(current_store()).entry(name).in_use
     before, doubt = None, ""
     if in_use is not None:
         doubt = _doubt(_folder(in_use), source)
         reporter().note(f"judging version {in_use.number} of {name}, which is in use")
-        before = judge_split(_folder(in_use), source, index, split)
-    accuracy = judge_split(run, source, index, split)
-    return Comparison(split, len(index.rows_of(split)), accuracy, before, min_gain, doubt)
+        before = judge_split(_folder(in_use), source, index, split, metric)
+    value = judge_split(run, source, index, split, metric)
+    num_images = len(index.rows_of(split))
+    return Comparison(split, num_images, value, before, gain.min_gain, doubt, metric)
 
 
 def check_classes(name: str, index: DatasetIndex) -> None:
@@ -121,24 +149,62 @@ def check_classes(name: str, index: DatasetIndex) -> None:
     in_use = Registry(current_store()).entry(name).in_use
     if in_use is None:
         return
-    known = read_card(_folder(in_use) / MODEL_FILE).class_names
-    if not set(known) & set(index.class_names):
+    card = read_card(_folder(in_use) / MODEL_FILE)
+    if card.target != index.kind:
         raise ConfigError(
-            f"the model in use as {name} and the data set have no class in common",
+            f"the model in use as {name} is for another kind of targets than the data set",
+            f"{card.target} there, {index.kind} here",
+            "choose another name with --name or promotion.name; `headstart promote RUN --force` "
+            "replaces it all the same",
+        )
+    known = card.class_names
+    missing = set(index.class_names) - set(known) if index.kind == "number" else set()
+    if missing or not set(known) & set(index.class_names):
+        raise ConfigError(
+            f"the model in use as {name} and the data set "
+            f"{'do not have the same numbers' if missing else 'have no class in common'}",
             f"{_listed(known)} there, {_listed(index.class_names)} here",
             "choose another name with --name or promotion.name; `headstart promote RUN --force` "
             "replaces it all the same",
         )
 
 
-def promote(run: Path, name: str, *, min_gain: float = 0.0, force: bool = False) -> Any:
+def check_metric(metric: str | None, index: DatasetIndex) -> str:
+    """Name the figure that decides; refuse one that a data set's models do not have.
+
+    Args:
+        metric: Its name; None for the one that such models are known by.
+        index: The data set.
+
+    Raises:
+        ConfigError: There is no such figure.
+    """
+    known = JUDGES[index.kind].comparable
+    if metric is not None and metric not in known:
+        raise ConfigError(
+            "there is no such figure to decide by",
+            f"promotion.metric={metric}, and dataset.target is {index.kind}",
+            f"choose one of {', '.join(known)}",
+        )
+    return metric or known[0]
+
+
+def promote(
+    run: Path,
+    name: str,
+    *,
+    min_gain: float = 0.0,
+    force: bool = False,
+    metric: str | None = None,
+) -> Any:
     """Make a run's model the one in use, if it is better.
 
     Args:
         run: Folder of a finished run, or of an earlier version.
         name: Of the model.
-        min_gain: By how much its accuracy must be higher, in [0, 1].
+        min_gain: By how much it must be better, see `Comparison`.
         force: Do not compare.
+        metric: The figure that decides; the one that such models are known by where not given.
 
     Returns:
         (the new version or None where it was not promoted, a sentence that says why).
@@ -149,19 +215,20 @@ def promote(run: Path, name: str, *, min_gain: float = 0.0, force: bool = False)
     check_name(name)
     check_run(run)
     if force:
-        split, accuracy = _recorded(run)
+        split, value, known_by = _recorded(run)
         with _promoting(name):
-            version = Registry(current_store()).add(name, run, split, accuracy, None, True)
+            registry = Registry(current_store())
+            version = registry.add(name, run, split, value, None, True, known_by)
         return version, "promoted without comparing"
     source = dataset_of(run)
     index = index_of(dataset_stage(source))
-    refuse_unsupported("promote", index.kind)
-    version_or_none, comparison = promote_if_better(name, run, source, index, min_gain)
+    gain = Gain(min_gain, metric)
+    version_or_none, comparison = promote_if_better(name, run, source, index, gain)
     return version_or_none, comparison.describe()
 
 
 def promote_if_better(
-    name: str, run: Path, source: DatasetConfig, index: DatasetIndex, min_gain: float
+    name: str, run: Path, source: DatasetConfig, index: DatasetIndex, gain: Gain
 ) -> tuple[Version | None, Comparison]:
     """Compare a run's model with the one in use, and put it in that one's place if it is better.
 
@@ -173,7 +240,7 @@ def promote_if_better(
         run: Folder of a finished run.
         source: Its data set.
         index: The data set as it is now.
-        min_gain: By how much the new model must be better.
+        gain: By what, and how much, the new model must be better.
 
     Returns:
         (the new version or None where the model is not better, what `compare` says).
@@ -182,11 +249,12 @@ def promote_if_better(
         ConfigError: Nothing can be compared.
     """
     with _promoting(name):
-        comparison = compare_with_model_in_use(name, run, source, index, min_gain)
+        comparison = compare_with_model_in_use(name, run, source, index, gain)
         if not comparison.is_better:
             return None, comparison
-        registry, before = Registry(current_store()), comparison.accuracy_in_use
-        added = registry.add(name, run, comparison.split, comparison.accuracy, before, False)
+        registry, before = Registry(current_store()), comparison.value_in_use
+        told = comparison.split, comparison.value, before, False, comparison.metric
+        added = registry.add(name, run, *told)
     return added, comparison
 
 
@@ -229,19 +297,20 @@ def _folder(version: Version) -> Path:
     return Registry(current_store()).folder_of(version)
 
 
-def _recorded(run: Path) -> tuple[Split | None, float | None]:
+def _recorded(run: Path) -> tuple[Split | None, float | None, str]:
     """Return the figure that a run itself reports."""
     splits: tuple[Split, ...] = ("test", "val")
     try:
         metrics = read_sealed(run / RUN_FILE).get("metrics", {})
         for split in splits:
             if split in metrics:
-                share = metrics[split].get("accuracy")  # labels and numbers have none
-                return split, None if share is None else float(share)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                judge = judge_of(metrics[split])
+                value = metrics[split][judge.main]
+                return split, None if value is None else float(value), judge.main
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise ConfigError(
             f"the run's {RUN_FILE} is not one that headstart wrote",
             f"{run / RUN_FILE}: {error}",
             "give the folder of another run, or train again: what is computed is a hit",
         ) from None
-    return None, None
+    return None, None, "accuracy"

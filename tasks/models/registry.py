@@ -49,9 +49,15 @@ class Version(BaseModel):
     split: Split | None
     """The split that it was judged on; None where it was not."""
     accuracy: float | None
+    """There; None where the model was judged by another figure."""
     accuracy_before: float | None
     """Of the version it replaced, on the same images; None for the first and for a forced one."""
     forced: bool
+    metric: str = "accuracy"
+    """What it was judged by."""
+    value: float | None = None
+    """Of that figure, where it is another than the accuracy."""
+    value_before: float | None = None
 
 
 class Attempt(BaseModel):
@@ -125,9 +131,10 @@ class Registry:
         name: str,
         run: Path,
         split: Split | None,
-        accuracy: float | None,
-        accuracy_before: float | None,
+        value: float | None,
+        value_before: float | None,
         forced: bool,
+        metric: str = "accuracy",
     ) -> Version:
         """Copy a run's model and make it the one in use.
 
@@ -135,9 +142,10 @@ class Registry:
             name: Under which it is used.
             run: Folder of a finished run, or of an earlier version.
             split: The split that it was judged on, if it was.
-            accuracy: Its accuracy there, in [0, 1].
-            accuracy_before: That of the version in use so far, on the same images.
+            value: How good it is there.
+            value_before: How good the version in use so far is, on the same images.
             forced: Whether it was promoted without being better.
+            metric: The figure that these are of.
 
         Returns:
             The new version.
@@ -165,9 +173,12 @@ class Registry:
                 sha256=sha256,
                 promoted=datetime.now(UTC),
                 split=split,
-                accuracy=accuracy,
-                accuracy_before=accuracy_before,
+                accuracy=value if metric == "accuracy" else None,
+                accuracy_before=value_before if metric == "accuracy" else None,
                 forced=forced,
+                metric=metric,
+                value=None if metric == "accuracy" else value,
+                value_before=None if metric == "accuracy" else value_before,
             )
             update = {"current": number, "versions": (*entry.versions, version)}
             self._write({**entries, name: entry.model_copy(update=update)})

@@ -11,14 +11,13 @@ ALL: dict[TargetKind, str] = {}
 """A command that takes every kind of target, or never looks at them."""
 
 _SEEDS = "it compares shares of right answers over seeds"
-_PROMOTING = "which model is better is decided by the share of right answers"
 
 WHY_NOT: dict[str, dict[TargetKind, str]] = {
     **dict.fromkeys(
         (
             *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
             *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
-            *("search", "bench"),
+            *("search", "bench", "retrain", "promote"),
         ),
         ALL,
     ),
@@ -50,8 +49,6 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         "labels": "its heads, trained side by side, are of classes",
         "number": "its heads, trained side by side, are of classes",
     },
-    "retrain": {"labels": _PROMOTING, "number": _PROMOTING},
-    "promote": {"labels": f"{_PROMOTING}; --force", "number": f"{_PROMOTING}; --force"},
 }
 """By command, the kinds of targets that it does not take, each with the reason."""
 
