@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import os
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -38,11 +39,15 @@ class CallSite:
 
 
 def is_users(file: str) -> bool:
-    """Tell whether a source file is the user's: no library's, not Python's, not headstart's."""
+    """Tell whether a source file is the user's: no library's, not Python's, not headstart's.
+
+    Nor what pip wrote to start a command.
+    """
     standard = str(Path(ast.__file__).parent)
     return not (
         any(part in file for part in _NOT_THE_USERS)
         or file.startswith((*_own_folders(), standard))
+        or os.path.dirname(file) == sysconfig.get_path("scripts")  # noqa: PTH120
         or not file
     )
 

@@ -65,6 +65,8 @@ class Watch:
         from headstart.debug.symptoms.callback import worth_telling
 
         found = ranked([*self.preflight.diagnoses, *worth_telling(self.rules.diagnoses)])
+        if self.section:
+            found = [one for one in found if one.symptom not in OF_INPUTS]
         return [self._with_setting(diagnosis) for diagnosis in found]
 
     def _with_setting(self, found: Diagnosis) -> Diagnosis:
@@ -109,6 +111,9 @@ def watching(folder: Path, section: str = "", *, stops_on_nan: bool = True) -> I
     _tell(watch.diagnoses)
 
 
+OF_INPUTS = ("unscaled-input", "inputs-nearly-zero", "split-scale")
+"""Said of what goes into a stage's training: activations of a backbone, or views, which have the
+scale that they have. Nobody can change it, and a training that suffers from it shows more."""
 SETTING_OF = {
     "learning-rate-too-high": "learning_rate",
     "learning-rate-too-low": "learning_rate",

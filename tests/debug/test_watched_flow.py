@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sysconfig
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,6 +58,14 @@ def test_a_stages_finding_names_its_setting_and_no_line_of_headstarts() -> None:
     assert found.suggestions[-1] == "in this run that is --set tuning.learning_rate=…"
     assert not is_users(inspect.getfile(train_head))
     assert is_users(__file__)
+    assert not is_users(str(Path(sysconfig.get_path("scripts")) / "headstart"))
+
+
+def test_nobody_is_told_to_scale_what_a_stage_trains_on() -> None:
+    seen = Diagnosis(symptom="unscaled-input", cause="They are not scaled.", phase="data")
+    preflight, nothing = SimpleNamespace(diagnoses=[seen]), SimpleNamespace(diagnoses=[])
+    assert Watch(nothing, preflight, nothing, "head").diagnoses == []
+    assert Watch(nothing, preflight, nothing).diagnoses == [seen]
 
 
 @pytest.mark.parametrize(
