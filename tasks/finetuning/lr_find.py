@@ -7,7 +7,6 @@ from headstart.tasks.finetuning.training import compile_network
 from headstart.tasks.head.batches import TrainingBatches
 from headstart.tasks.head.lr_range import (
     ADAM_RATES,
-    HELD_SHARE,
     RATES,
     RangeTest,
     range_test,
@@ -52,5 +51,4 @@ def tuning_range_test(
         trainer(trained, trained.optimizer, batches),
         num_steps,
         RATES if tuning.optimizer == "sgd" else ADAM_RATES,
-        HELD_SHARE,
     )

@@ -6,8 +6,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.head.batches import TrainingBatches
 from headstart.tasks.head.lr_range import (
     ADAM_RATES,
-    HELD_SHARE,
-    PEAK_SHARE,
+    HALF,
     RATES,
     RangeTest,
     range_test,
@@ -21,7 +20,7 @@ def head_range_test(features: Features, config: HeadConfig, num_steps: int) -> R
 
     Args:
         features: Its bottlenecks, all of them cached.
-        config: Of the head; its schedule says how long the suggested rate is held.
+        config: Of the head; the rate of its schedule's peak is looked for.
         num_steps: Steps from the lowest to the highest rate.
 
     Returns:
@@ -46,5 +45,5 @@ def head_range_test(features: Features, config: HeadConfig, num_steps: int) -> R
         trainer(head, head.optimizer, batches),
         num_steps,
         RATES if config.optimizer == "sgd" else ADAM_RATES,
-        PEAK_SHARE if config.schedule == "one_cycle" else HELD_SHARE,
+        HALF,
     )

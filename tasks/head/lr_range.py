@@ -25,10 +25,12 @@ SMOOTHING = 0.95
 """Weight of the past in the smoothed loss, at each step (bias-corrected)."""
 BREAK_AWAY = 3.0
 """The test ends where the smoothed loss is this many times its lowest."""
-PEAK_SHARE, HELD_SHARE = 0.25, 0.1
+FALLING_SHARE = 0.25
 """The suggestion is where the loss is lowest times this: the lowest loss itself is on the brink.
-Rules of thumb: a peak that a cycle reaches for a few steps may be higher than a rate that is held,
-for which a tenth is usual."""
+A rule of thumb."""
+HALF = 0.5
+"""Share of the loss's fall at the rate that suits a new head: there it falls the fastest. A dense
+layer bears rates for a hundred steps that it does not bear for its whole training."""
 NEARLY_ALL = 0.9
 """Share of the loss's fall by which a rate has shown that it trains. Where the loss never breaks
 away, as with batch normalisation, whose layers forgive any scale, its lowest place is on a long
@@ -73,7 +75,7 @@ def range_test(
     step: Callable[[float], float],
     num_steps: int,
     rates_between: tuple[float, float] = RATES,
-    share: float = PEAK_SHARE,
+    fallen: float | None = None,
 ) -> RangeTest:
     """Train with a rising rate.
 
@@ -81,7 +83,7 @@ def range_test(
         step: From `trainer`.
         num_steps: Steps from the lowest to the highest rate.
         rates_between: Those two.
-        share: Of the rate at which the loss is lowest, that is suggested.
+        fallen: Share of the loss's fall beyond whose rate none is suggested.
 
     Returns:
         The curve and a suggestion.
@@ -106,12 +108,12 @@ def range_test(
             f"it was not at {rates_between[0]:g}",
             "look at the data, or with `headstart debug`",
         )
-    suggested = suggest(rates, losses, broke_away, share)
+    suggested = suggest(rates, losses, broke_away, fallen)
     return RangeTest(tuple(rates), tuple(losses), suggested, broke_away)
 
 
 def suggest(
-    rates: list[float], losses: list[float], broke_away: bool, share: float = PEAK_SHARE
+    rates: list[float], losses: list[float], broke_away: bool, fallen: float | None = None
 ) -> float:
     """Suggest a rate: a share of that at which the smoothed loss is lowest, or less.
 
@@ -119,15 +121,17 @@ def suggest(
         rates: Rising learning rates.
         losses: Smoothed loss at each.
         broke_away: Whether the loss broke away in the end.
-        share: Of that rate.
+        fallen: Share of the loss's fall beyond whose rate none is suggested.
 
     Returns:
         A learning rate, rounded to two digits.
     """
     lowest = int(np.argmin(losses))
-    rate = share * rates[lowest]
-    if not broke_away:
-        enough = losses[0] - NEARLY_ALL * (losses[0] - losses[lowest])
+    rate = FALLING_SHARE * rates[lowest]
+    if fallen is None and not broke_away:
+        fallen = NEARLY_ALL
+    if fallen is not None:
+        enough = losses[0] - fallen * (losses[0] - losses[lowest])
         rate = min(rate, rates[int(np.argmax(np.array(losses) <= enough))])
     return float(f"{rate:.2g}")
 
