@@ -1,5 +1,6 @@
 """headstart from Python, as a notebook uses it."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ import pytest
 from PIL import Image
 
 import headstart
+import headstart.debug
+from headstart.config import TransferConfig
 from headstart.errors import ConfigError
+from tests.documented import code_that_runs, documented
 from tests.pipeline import SIDE, Pipeline
 
 
@@ -98,8 +102,7 @@ def test_the_calls_of_the_documentation_ask_for_what_they_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The flows have tests of their own: what is asked of them is looked at here.
-    page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
-    code = page.split("```python\n")[2].partition("```")[0]
+    code = documented("python.md", 1)
     asked: dict[str, Any] = {}
     monkeypatch.setattr("headstart.api._run_of", lambda summary: summary)
     monkeypatch.setattr(
@@ -114,12 +117,42 @@ def test_the_calls_of_the_documentation_ask_for_what_they_say(
     assert {Path(one.dataset.images) for one in asked.values()} == {Path("images")}
 
 
-def test_each_public_name_is_used_in_the_documentation_or_a_notebook() -> None:
-    root = Path(__file__).parent.parent
-    pages = [*(root / "docs").glob("*.md"), *(root / "examples").glob("*.ipynb")]
-    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    names = set(headstart.__all__) - {"Run", "Bottlenecks", "__version__"}  # what those return
-    assert [name for name in names if f"headstart.{name}(" not in text] == []
+def test_a_run_does_what_the_documentation_says(
+    finished: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def tiny(model: Any, images: Any, config: Any, settings: Any, named: dict[str, Any]) -> Any:
+        assert (model, images) == (TransferConfig, "images/")
+        asked.append({name: value for name, value in named.items() if value is not None})
+        return finished.config()
+
+    monkeypatch.setattr("headstart.api._configure", tiny)
+    monkeypatch.setattr("headstart.tasks.benching.bench.bench", lambda *told: asked.append(told))
+    monkeypatch.setenv("HEADSTART_STORE", str(finished.store.root))
+    monkeypatch.chdir(tmp_path)
+    image = next((finished.images / "red").iterdir())
+    for name in ("x.jpg", "a.jpg", "b.jpg"):
+        shutil.copy(image, name)
+    names: dict[str, Any] = {}
+    exec(documented("python.md", 0), names)
+    wanted = {"backbone.name": "efficientnet_lite0", "head.epochs": 20, "views.num_augmented": 2}
+    assert asked == [wanted, (names["run"].run_dir, 200, 2.0), {}]
+    shutil.copy(image, "photo.jpg")
+    exec(documented("searching.md", 0), {"print": lambda *told: asked.append(told)})
+    assert asked[-1][2] in names["run"].class_names
+
+
+def test_each_public_name_is_used_by_code_of_the_documentation_that_runs() -> None:
+    code = code_that_runs()
+    names = {f"headstart.{name}(" for name in headstart.__all__}
+    names -= {f"headstart.{name}(" for name in ("Run", "Bottlenecks", "__version__")}  # returned
+    names |= {f"{name}(" for name in headstart.debug.__all__ if name != "Diagnosis"}
+    assert [name for name in sorted(names) if name not in code] == []
+    # What those return.
+    assert "run = headstart.load(" in code
+    assert "cached = headstart.bottlenecks(" in code
+    assert "list[Diagnosis]" in code
 
 
 # Keras says so of its own default wherever it is given a tf.data.Dataset.
@@ -127,8 +160,7 @@ def test_each_public_name_is_used_in_the_documentation_or_a_notebook() -> None:
 def test_the_loop_of_the_documentation_trains_on_cached_bottlenecks(
     finished: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "python.md").read_text(encoding="utf-8")
-    code = page.split("```python\n")[3].partition("```")[0]
+    code = documented("python.md", 2)
     asked: list[tuple[Any, ...]] = []
     original = headstart.bottlenecks
 

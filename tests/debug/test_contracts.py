@@ -1,8 +1,5 @@
 """Contracts hold eagerly, inside tf.function and in Keras layers."""
 
-import re
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from headstart.debug.contracts import (
     check_shape,
     contract,
 )
+from tests.documented import documented
 
 # TensorFlow's variables do not know NumPy 2's copy keyword yet; Keras copies them when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -116,8 +114,11 @@ def test_contract_on_a_layer_instance_keeps_the_model_savable(tmp_path):
 
 
 def test_the_examples_of_the_page_do_what_they_say(capsys):
-    page = Path(__file__).parents[2] / "docs" / "contracts.md"
     namespace = {}
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+    for block in (
+        documented("contracts.md", 0),
+        documented("contracts.md", 1),
+        documented("contracts.md", 2),
+    ):
         exec(block, namespace)
     assert "keys of scores must have shape [batch m width]" in capsys.readouterr().out

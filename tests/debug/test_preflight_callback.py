@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from headstart.debug.preflight.callback import Preflight
 from headstart.errors import TrainingError
+from tests.documented import documented
 
 SPARSE = "sparse_categorical_crossentropy"
 RNG = np.random.default_rng(0)
@@ -59,3 +60,12 @@ def test_sorted_labels_are_seen_in_the_first_steps():
     order = np.argsort(Y)
     _fit(preflight, x=X[order], y=Y[order])
     assert [found.symptom for found in preflight.diagnoses] == ["not-shuffled"]
+
+
+def test_the_callbacks_of_the_documentation_find_what_is_wrong(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(documented("debugging.md", 1), names)
+    assert "softmax" in capsys.readouterr().out
+    assert names["profiler"].summary.num_steps == 3
+    assert names["recorder"].bundle is None  # nothing failed
