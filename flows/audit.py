@@ -26,7 +26,6 @@ from headstart.tasks.running.stage import collect_outcomes
 from headstart.tasks.runs.run_folder import RUN_FILE, seconds_since
 from headstart.tasks.store.artifacts import artefact
 from headstart.tasks.store.files import write_json
-from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.stage import stage as views_stage
 
 
@@ -52,7 +51,6 @@ def _run(config: AuditConfig, folder: Path) -> AuditSummary:
     )  # fmt: skip
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(source)
-        refuse_unsupported("audit", dataset.kind)
         make_bottlenecks(dataset, source, views, backbone, cut)
         size = open_backbone(backbone, views.image_size).image_size
         pictures = pictures_stage.find(dataset, views, size)

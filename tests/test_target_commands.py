@@ -81,13 +81,12 @@ def test_what_is_not_taken_is_refused_in_one_line(command: str, kind: Any) -> No
 def test_flows_that_are_of_classes_alone_refuse_before_they_compute(
     manifest: Path, pipeline: Pipeline, settings: tuple[str, ...]
 ) -> None:
-    from headstart.flows.audit import audit
     from headstart.flows.compare import compare
     from headstart.flows.rank import rank
     from headstart.flows.transferability import transferability
 
     flows = (
-        (audit, AuditConfig), (compare, CompareConfig), (rank, RankConfig),
+        (compare, CompareConfig), (rank, RankConfig),
         (transferability, TransferabilityConfig),
     )  # fmt: skip
     for flow, model in flows:
@@ -210,6 +209,40 @@ def test_what_is_better_is_promoted_by_the_figure_that_decides(
     with pytest.raises(ConfigError, match="no such figure") as caught:
         run("promotion.metric=accuracy")
     assert metric in (caught.value.next_step or "")
+
+
+@pytest.mark.parametrize("kind", ["labels", "number"])
+def test_an_audit_finds_labels_and_numbers_that_were_changed(
+    manifest: Path, pipeline: Pipeline, kind: str
+) -> None:
+    from headstart.flows.audit import audit
+    from headstart.tasks.dataset.exclusion import read_exclusions
+
+    lines = manifest.read_text().splitlines()
+    name, labels, redness, size = lines[8].split(",")
+    changed = set(labels.split(";")) - {""} ^ {"red"}  # has the red patch and does not say so
+    numbers = f"{100 * float(redness):.1f},{size}"
+    lines[8] = ",".join((name, ";".join(sorted(changed)), numbers))
+    manifest.write_text("\n".join(lines))
+    settings = (*NUMBERS, "dataset.val_fraction=0.2") if kind == "number" else ()
+    told = (f"backbone.name={pipeline.backbone}", *settings)
+    summary = audit.fn(build_config(AuditConfig, manifest, settings=told), pipeline.store.root)
+    with Path(summary.findings).open(newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["kind"] == "label_error"]
+    assert found[0]["path"] == name
+    assert found[0]["exclude"] == "True"
+    word = "red" if kind == "labels" else "redness"
+    assert word in found[0]["detail"]
+    assert word in found[0]["suggested_label"]
+    assert name in Path(summary.exclude).read_text()
+    assert read_exclusions(Path(summary.exclude)) is not None
+    with Path(summary.labels).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == NUM_IMAGES
+    assert rows[0]["path"] == name
+    assert "nan" not in Path(summary.labels).read_text().casefold()
+    page = Path(summary.report).read_text()
+    assert found[0]["detail"].split(",")[0] in page
 
 
 def test_a_ladder_goes_down_for_numbers_too(manifest: Path, pipeline: Pipeline) -> None:

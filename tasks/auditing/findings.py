@@ -62,7 +62,8 @@ class Images:
     Attributes:
         rows: The first row of each distinct image.
         class_names: Of the data set.
-        labels: int32 [n].
+        labels: int32 [n]; 0 where images have no classes.
+        kind: Of the targets.
     """
 
     def __init__(self, index: DatasetIndex) -> None:
@@ -71,11 +72,21 @@ class Images:
             first.setdefault(row.digest, row)
         self.rows = [first[digest] for digest in index.digests]
         self.class_names = index.class_names
+        self.kind = index.kind
         self.labels: npt.NDArray[np.int32] = np.array([row.label for row in self.rows], np.int32)
 
     def __len__(self) -> int:
         """Return the number of distinct images."""
         return len(self.rows)
+
+    def told(self, row: ImageRow) -> str:
+        """Say what an image is labelled as."""
+        if self.kind == "class":
+            return self.class_names[row.label]
+        if self.kind == "labels":
+            return ", ".join(self.class_names[int(label)] for label in row.values) or "no label"
+        pairs = zip(self.class_names, row.values, strict=True)
+        return ", ".join(f"{name} {value:.6g}" for name, value in pairs)
 
     def finding(self, position: int, kind: Kind, score: float, detail: str) -> Finding:
         """Begin a finding about an image."""
@@ -85,7 +96,7 @@ class Images:
             path=row.path,
             digest=row.digest,
             split=row.split,
-            label=self.class_names[row.label],
+            label=self.told(row),
             score=round(float(score), 6),
             detail=detail,
         )
@@ -120,8 +131,8 @@ def duplicate_findings(images: Images, pairs: Sequence[Pair]) -> Iterator[Findin
         text = f"similarity {pair.similarity:.3f}, {pair.distance} of 64 bits differ"
         text += ", mirrored" if pair.is_mirrored else ""
         text += f"; the other is in {stays.split}" if is_leak else ""
-        if stays.label != goes.label:
-            text += f"; the other is labelled {images.class_names[stays.label]}"
+        if images.told(stays) != images.told(goes):
+            text += f"; the other is labelled {images.told(stays)}"
         if size_of[gone] > 2:
             text += f"; one of a group of {size_of[gone]}"
         kind: Kind = "leak" if is_leak else "near_duplicate"
@@ -150,6 +161,8 @@ def measured_findings(
 
 def class_findings(index: DatasetIndex, config: ChecksConfig) -> Iterator[Finding]:
     """Report the classes that have too few training images beside the largest."""
+    if index.kind == "number":
+        return
     counts = np.array(index.split_counts["train"], np.int64)
     for number, times in thin_classes(counts, config.max_imbalance):
         name = index.class_names[number]

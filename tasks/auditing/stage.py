@@ -17,9 +17,10 @@ from headstart.tasks.auditing.findings import (
     label_findings,
     measured_findings,
 )
-from headstart.tasks.auditing.labels import LabelQuality, judge_labels
+from headstart.tasks.auditing.labels import judge_labels
 from headstart.tasks.auditing.oddities import blur, isolation, robust_deviations, size_ratios
 from headstart.tasks.auditing.pictures import PicturesManifest, open_pictures
+from headstart.tasks.auditing.targets import Suspicions, judge_targets
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.bottlenecks.rows import LabelledRows
@@ -80,9 +81,17 @@ def _audit(
     looked = open_pictures(pictures)
     found: list[Finding] = []
     with reporter().track("auditing", NUM_CHECKS, "checks") as advance:
-        probabilities = probe_probabilities(values, images.labels, config.num_folds, config.seed)
-        quality = judge_labels(probabilities, images.labels)
-        found += label_findings(images, quality)
+        if images.kind == "class":
+            folds, seed = config.num_folds, config.seed
+            quality = judge_labels(
+                probe_probabilities(values, images.labels, folds, seed), images.labels
+            )
+            found += label_findings(images, quality)
+            suggested = [images.class_names[int(label)] for label in quality.suggested]
+            judged = Suspicions([], quality.margin, suggested, quality.is_error)
+        else:
+            judged = judge_targets(images, values, config)
+            found += judged.findings
         advance(1)
         splits = np.array([SPLITS.index(row.split) for row in images.rows])
         pairs = find_pairs(values, looked.hashes, looked.mirrored_hashes, config, splits)
@@ -99,7 +108,7 @@ def _audit(
         found += class_findings(index, config)
         advance(1)
     found.sort(key=lambda one: KINDS.index(one.kind))  # stable: the order within a kind stays
-    _write(folder, images, quality, found)
+    _write(folder, images, judged, found)
     counts = {kind: sum(one.kind == kind for one in found) for kind in KINDS}
     excluded = {one.digest for one in found if one.exclude}
     return Made(
@@ -130,11 +139,11 @@ def _picture_findings(
     ]  # fmt: skip
 
 
-def _write(folder: Path, images: Images, quality: LabelQuality, found: list[Finding]) -> None:
+def _write(folder: Path, images: Images, judged: Suspicions, found: list[Finding]) -> None:
     rows = [one.model_dump(mode="json") for one in found]
     (folder / "findings.json").write_text(json.dumps(rows), encoding="utf-8")
     write_csv(folder / FINDINGS, rows, tuple(Finding.model_fields))
-    write_csv(folder / LABELS, _label_rows(images, quality), _LABEL_COLUMNS)
+    write_csv(folder / LABELS, _label_rows(images, judged), _LABEL_COLUMNS)
     reasons: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row["exclude"]:
@@ -145,19 +154,19 @@ def _write(folder: Path, images: Images, quality: LabelQuality, found: list[Find
 _LABEL_COLUMNS = ("path", "digest", "split", "label", "suggested_label", "margin", "is_error")
 
 
-def _label_rows(images: Images, quality: LabelQuality) -> list[dict[str, Any]]:
+def _label_rows(images: Images, judged: Suspicions) -> list[dict[str, Any]]:
     """Lay out all images, the most suspicious label first."""
     return [
         {
             "path": images.rows[position].path,
             "digest": images.rows[position].digest,
             "split": images.rows[position].split,
-            "label": images.class_names[images.rows[position].label],
-            "suggested_label": images.class_names[int(quality.suggested[position])],
-            "margin": f"{quality.margin[position]:.6f}",
-            "is_error": bool(quality.is_error[position]),
+            "label": images.told(images.rows[position]),
+            "suggested_label": judged.suggested[position],
+            "margin": f"{judged.margin[position]:.6f}",
+            "is_error": bool(judged.is_error[position]),
         }
-        for position in np.argsort(quality.margin, kind="stable").tolist()
+        for position in np.argsort(judged.margin, kind="stable").tolist()
     ]
 
 

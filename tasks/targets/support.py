@@ -17,14 +17,10 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         (
             *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
             *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
-            *("search", "bench", "retrain", "promote"),
+            *("search", "bench", "retrain", "promote", "audit"),
         ),
         ALL,
     ),
-    "audit": {
-        "labels": "it looks for wrong classes by probabilities that exclude each other",
-        "number": "it looks for wrong classes by their probabilities",
-    },
     "rank": {
         "labels": "its scores and its measured accuracy are of classes",
         "number": "its scores and its measured accuracy are of classes",
