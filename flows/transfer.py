@@ -27,6 +27,7 @@ from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes, doubts, propose_few_shot
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.running.tensorflow import import_tensorflow
 from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.projector import write_projector
 from headstart.tasks.runs.run_folder import (
@@ -50,7 +51,7 @@ def __getattr__(name: str) -> Any:
 
 
 def run(config: TransferConfig, store: Path | None = None, out: Path | None = None) -> RunSummary:
-    """Train, evaluate and export a head on cached bottlenecks.
+    """Train, evaluate and export a head on cached bottlenecks; the best in ``config.budget``.
 
     Args:
         config: What to do.
@@ -65,6 +66,11 @@ def run(config: TransferConfig, store: Path | None = None, out: Path | None = No
 
 
 def _run(config: TransferConfig, folder: Path) -> RunSummary:
+    if config.budget.seconds is not None:
+        import_tensorflow()
+        from headstart.flows.budget import train_in_time
+
+        return train_in_time(config, folder)
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
         check_names(config.backbone, config.views.image_size, config.bottlenecks)

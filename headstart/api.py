@@ -28,6 +28,7 @@ def train(
     cut: str | None = None,
     views: int | None = None,
     epochs: int | None = None,
+    budget_s: float | None = None,
     config: TransferConfig | str | Path | None = None,
     settings: Iterable[str] | str = (),
     store: str | Path | None = None,
@@ -43,6 +44,7 @@ def train(
         cut: The layer whose outputs are cached and trained from.
         views: Number of augmented views of each image, besides the plain one.
         epochs: Maximum number of epochs.
+        budget_s: Find the best model in so many seconds; ``.tried`` says what was tried.
         config: A YAML file, or a configuration made in Python. All other arguments beat what it
             says.
         settings: "section.field=value" strings, or one, as ``--set`` takes them.
@@ -63,6 +65,7 @@ def train(
         "bottlenecks.cut": cut,
         "views.num_augmented": views,
         "head.epochs": epochs,
+        "budget.seconds": budget_s,
     }
     made = _configure(TransferConfig, images, config, settings, named)
     return _run_of(_flow("transfer", made, store, out, record, overwrite))

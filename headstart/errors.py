@@ -97,6 +97,12 @@ class TrainingError(HeadstartError):
     exit_code = 6
 
 
+class OutOfTimeError(HeadstartError):
+    """A piece of work was ended because the time that it was given is up."""
+
+    exit_code = 6
+
+
 class ExportError(HeadstartError):
     """A model could not be exported or loaded."""
 

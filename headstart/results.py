@@ -91,6 +91,11 @@ class Run:
         return as_table(self._read("top_losses.json"))
 
     @property
+    def tried(self) -> Any:
+        """What a training with a budget tried, in order (a DataFrame where pandas is installed)."""
+        return as_table(self._read("run.json").get("tried", []))
+
+    @property
     def split(self) -> str:
         """The split that the run is judged by: test where there is one, else val."""
         return "test" if "test" in self.metrics else "val"

@@ -46,14 +46,22 @@ class Reporter:
     Args:
         console: Where to write; standard error by default, so that results can be piped.
         stage_lines: Whether stages are told of, besides progress.
+        notes: Whether they may say anything else.
     """
 
-    def __init__(self, console: Console | None = None, *, stage_lines: bool = True) -> None:
+    def __init__(
+        self, console: Console | None = None, *, stage_lines: bool = True, notes: bool = True
+    ) -> None:
         self.console = console or plain_console(stderr=True)
         self._stage_lines = stage_lines
+        self._notes = notes
 
     def note(self, text: str) -> None:
         """Write a line for the reader."""
+        if self._notes:
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
         text = without_secrets(text)
         _tell_log(text)
         self._print(text)
@@ -171,7 +179,7 @@ class Reporter:
                 left_s = (total - done) * (now_s - started_s) / done
                 pace = _pace(done, now_s - started_s, unit)
                 told = f"{unit}{pace}, {left_s:,.0f} s left{tell()}"
-                self.note(f"     {title} {done:,}/{total:,} {told}")
+                self._tell(f"     {title} {done:,}/{total:,} {told}")
 
         return advance
 
@@ -229,6 +237,31 @@ def copy_progress_to(watch: Watch) -> Iterator[None]:
         yield
     finally:
         _watch.reset(token)
+
+
+@contextlib.contextmanager
+def ended_by(check: Callable[[], None]) -> Iterator[None]:
+    """Ask before every step of every loop inside a with block whether it may go on.
+
+    Args:
+        check: Raises what ends the loop; called from any thread.
+    """
+    outer = _watch.get()
+
+    @contextlib.contextmanager
+    def watch(title: str, total: int, unit: str) -> Iterator[Advance]:
+        with contextlib.ExitStack() as stack:
+            show = stack.enter_context(outer(title, total, unit)) if outer else None
+
+            def advance(count: int) -> None:
+                if show is not None:
+                    show(count)
+                check()
+
+            yield advance
+
+    with copy_progress_to(watch):
+        yield
 
 
 @contextlib.contextmanager

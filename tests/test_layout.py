@@ -28,6 +28,7 @@ PACKAGES = (
     "auditing",
     "finetuning",
     "sweeping",
+    "budgeting",
     "explanation",
     "searching",
     "benching",

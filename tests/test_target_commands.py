@@ -62,7 +62,7 @@ def manifest(tmp_path: Path) -> Path:
 
 def test_every_command_says_which_targets_it_takes() -> None:
     group: Any = typer.main.get_command(app)
-    assert set(group.commands) == set(WHY_NOT)
+    assert set(group.commands) == {name.partition(" ")[0] for name in WHY_NOT}
     for reasons in WHY_NOT.values():
         assert set(reasons) <= set(TARGETS) - {"class"}
 

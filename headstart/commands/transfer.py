@@ -38,6 +38,7 @@ NUM_PROJECTED = 1000
 NotProjected = Annotated[bool, typer.Option("--projector", hidden=True)]
 NotWritten = Annotated[Path | None, typer.Option("--out", hidden=True)]
 NotReplaced = Annotated[bool, typer.Option("--overwrite", hidden=True)]
+NotInTime = Annotated[float | None, typer.Option("--budget-s", hidden=True)]
 NotRecorded = Annotated[bool, typer.Option("--record", hidden=True)]
 
 
@@ -50,6 +51,14 @@ def train(
     cut: CutName = None,
     views: NumViews = None,
     epochs: Epochs = None,
+    budget_s: Annotated[
+        float | None,
+        typer.Option(
+            "--budget-s",
+            help="Find the best model in so many seconds: other heads, views, backbones, training "
+            "more than the head, averages.",
+        ),
+    ] = None,
     exclude: Exclude = None,
     runner: Runner = None,
     workers: Workers = None,
@@ -70,7 +79,7 @@ def train(
     """Train, evaluate and export a classifier."""
     spread = {"spread.runner": runner, "spread.num_workers": workers}
     shown = {"show.num_projected": NUM_PROJECTED if projector else None}
-    more = {**spread, **shown, "dataset.exclude": exclude}
+    more = {**spread, **shown, "dataset.exclude": exclude, "budget.seconds": budget_s}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
     _run(run_config, store, out, record, as_json, overwrite)
 
@@ -105,6 +114,7 @@ def plan(
     exclude: Exclude = None,
     runner: Runner = None,
     workers: Workers = None,
+    budget_s: NotInTime = None,
     projector: NotProjected = False,
     out: NotWritten = None,
     overwrite: NotReplaced = False,
@@ -114,7 +124,7 @@ def plan(
 ) -> None:
     """Say what `train` would compute, write and take, without doing it."""
     spread = {"spread.runner": runner, "spread.num_workers": workers}
-    more = {**spread, "dataset.exclude": exclude}
+    more = {**spread, "dataset.exclude": exclude, "budget.seconds": budget_s}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
 
     def work() -> Any:
@@ -129,6 +139,9 @@ def plan(
         from headstart.printing import print_plan
 
         print_plan(plain_console(), made)
+        if run_config.budget.seconds is not None:
+            told = "this is the head as configured; `train` says what it tries in the time after it"
+            plain_console().print(told)
     if not made.fits:
         raise typer.Exit(code=4)
 
@@ -145,6 +158,7 @@ def why(
     exclude: Exclude = None,
     runner: Runner = None,
     workers: Workers = None,
+    budget_s: NotInTime = None,
     projector: NotProjected = False,
     out: NotWritten = None,
     overwrite: NotReplaced = False,

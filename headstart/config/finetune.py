@@ -86,6 +86,7 @@ class FinetuneConfig(TransferConfig):
 
     @model_validator(mode="after")
     def _begin_with_a_trained_head(self) -> "FinetuneConfig":
+        self.budget.refuse("finetune")
         if not self.head.is_trained:
             raise ValueError(f"finetune goes on from a trained head, not from {self.head.kind}")
         return self

@@ -43,6 +43,7 @@ class SweepConfig(TransferConfig):
 
     @model_validator(mode="after")
     def _make_heads(self) -> "SweepConfig":
+        self.budget.refuse("sweep")
         if self.head.kind not in ("linear", "mlp") or self.head.solver != "minibatch":
             raise ValueError("a sweep trains linear and mlp heads by minibatch, all at once")
         swept_heads(self)

@@ -20,6 +20,7 @@ from headstart.config.base import (
     TargetKind,
     WeightDecay,
 )
+from headstart.config.budget import BudgetConfig
 from headstart.config.spread import SpreadConfig
 
 
@@ -308,3 +309,4 @@ class TransferConfig(Config):
     export: ExportConfig = ExportConfig()
     spread: SpreadConfig = SpreadConfig()
     show: ShowConfig = ShowConfig()
+    budget: BudgetConfig = BudgetConfig()

@@ -103,6 +103,21 @@ class FormatLine:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of a run's own, with a heading and a paragraph.
+
+    Attributes:
+        title: The heading.
+        text: What it shows.
+        rows: Each maps the columns' names to text.
+    """
+
+    title: str
+    text: str
+    rows: Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything on the page. Nothing in it is looked up when it is rendered but the pictures."""
 
@@ -138,6 +153,8 @@ class Report:
     """What was learned."""
     fit: Fit = NO_FIT
     """What the training found out about the targets."""
+    tables: Sequence[Table] = ()
+    """What a flow has to say besides."""
     worst: Sequence[Mapping[str, Any]] = ()
     """In place of ``hard_images`` where targets are no classes; each with its "file"."""
 

@@ -15,7 +15,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.finetuning.network import extend, falling, group_layers
-from headstart.tasks.finetuning.training import require_validation, train_network
+from headstart.tasks.finetuning.training import train_network
 from headstart.tasks.head.settings import settings_in_effect
 from headstart.tasks.head.stage import (
     TRAINED_ON,
@@ -77,30 +77,31 @@ def _train_rung(
     log_dir: Path,
 ) -> Made:
     rows = features.open(TRAINED_ON)
-    require_validation(rows)
+    val = rows.get("val")
     model, backbone = open_head(below), features.network
     fit = below.fit
-    before = _errors(model, features.at(below_start).open(("val",))["val"], fit)
+    before = _errors(model, features.at(below_start).open(("val",)).get("val"), fit)
     groups = below.groups if isinstance(below, RungManifest) else group_layers(model, backbone)
     network = extend(model, groups, backbone, features.start, below_start)
     trained = train_network(
         network,
         falling(len(network.groups), tuning.rate_decay),
         rows["train"],
-        rows["val"],
+        val,
         tuning,
         head,
         below.num_classes,
         log_dir,
         watchers(),
     )
-    after = _errors(trained.model, rows["val"], fit)
+    after = _errors(trained.model, val, fit)
     return keep_training(
         folder,
         trained,
         below.num_classes,
         len(rows["train"]),
         log_dir,
+        has_val=val is not None,
         start=features.start,
         groups=network.groups,
         num_trained=network.num_trained,
@@ -109,7 +110,9 @@ def _train_rung(
     )
 
 
-def _errors(model: Any, rows: LabelledRows, fit: Fit) -> npt.NDArray[np.float64]:
+def _errors(model: Any, rows: LabelledRows | None, fit: Fit) -> npt.NDArray[np.float64]:
+    if rows is None:
+        return np.zeros(0)
     return rows.target.errors(predict_logits(model, rows), rows.labels, fit)
 
 

@@ -61,7 +61,7 @@ def train_network(
     network: Network,
     factors: Sequence[float],
     train: LabelledRows,
-    val: LabelledRows,
+    val: LabelledRows | None,
     tuning: TuningConfig,
     head: HeadConfig,
     num_classes: int,
@@ -74,7 +74,8 @@ def train_network(
         network: What to train; its model is not changed.
         factors: Of the learning rate, one a group of the network.
         train: Rows at the network's start.
-        val: Rows whose plain views are evaluated after each epoch.
+        val: Rows whose plain views are evaluated after each epoch. Without any, all epochs are
+            trained and the last is kept.
         tuning: Rates, epochs, warm-up, clipping, batch normalisation.
         head: Its label smoothing, class weights and seed count here too.
         num_classes: Number of classes.
@@ -88,7 +89,7 @@ def train_network(
         TrainingError: The labels cannot be trained on, or a loss came out as NaN or infinity.
     """
     target = train.target
-    target.check(train.labels, val.labels, num_classes)
+    target.check(train.labels, None if val is None else val.labels, num_classes)
     fit = target.fit(train.labels)
     settings = head.model_copy(
         update={"batch_size": tuning.batch_size, "learning_rate": tuning.learning_rate}
@@ -100,13 +101,13 @@ def train_network(
     batches = TrainingBatches(train, settings, num_classes, fit)
     guard, best = LossGuard(), BestEpoch(tuning.patience)
     with contextlib.closing(
-        EpochLog(log_dir, len(train), has_val=True, metric=target.metric)
+        EpochLog(log_dir, len(train), has_val=val is not None, metric=target.metric)
     ) as log:
         model.fit(
             batches.dataset,
             epochs=tuning.epochs,
-            validation_data=evaluation_batches(val, num_classes, fit),
-            callbacks=[batches, *callbacks, log, guard, best],
+            validation_data=evaluation_batches(val, num_classes, fit) if val is not None else None,
+            callbacks=[batches, *callbacks, log, guard, *([best] if val is not None else [])],
             shuffle=False,
             verbose=0,
         )
@@ -115,7 +116,8 @@ def train_network(
     history = tuple(log.history)
     trained, stopped = stock_layers(model), len(history) < tuning.epochs
     fit = decide(trained, val, fit, settings)
-    return TrainedHead(trained, history, best.best_epoch, stopped, fit=fit)
+    best_epoch = best.best_epoch if val is not None else len(history)
+    return TrainedHead(trained, history, best_epoch, stopped, fit=fit)
 
 
 def require_validation(splits: Mapping[Any, Any]) -> None:

@@ -1,7 +1,7 @@
 """Which command does without which kind of target, and why: one line a command.
 
 Every command of the command line has its entry here, so that one that is added has to say it too
-(tests/test_target_commands.py).
+(tests/test_target_commands.py); an option that takes less than its command has one of its own.
 """
 
 from headstart.config import TargetKind
@@ -44,6 +44,10 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
     "sweep": {
         "labels": "its heads, trained side by side, are of classes",
         "number": "its heads, trained side by side, are of classes",
+    },
+    "train --budget-s": {
+        "labels": "what is best is decided by the share of right answers",
+        "number": "what is best is decided by the share of right answers",
     },
 }
 """By command, the kinds of targets that it does not take, each with the reason."""

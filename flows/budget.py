@@ -1,0 +1,330 @@
+"""A training that has a time: the best model that can be found in it, by the transfer flow.
+
+First the head as configured; then, while the time lasts, what is one step from the best so far, by
+expected gain a second. What chooses is a cross-validation over the training images, so that the
+val and test splits are looked at once, when all is decided. Every trial is made of stages, so that
+a run that was killed, or is given more time, goes on from what is finished.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from headstart.config import TransferConfig
+from headstart.config.budget import Attempt
+from headstart.errors import BackboneError, OutOfTimeError, TrainingError
+from headstart.flows.artifacts import publish
+from headstart.flows.context import flow_run_context
+from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
+from headstart.flows.diagnosis import watching_stages
+from headstart.flows.trials import Trials, quietly, seconds_a_view
+from headstart.tasks.bottlenecks.rows import check_names
+from headstart.tasks.budgeting.choosing import Candidate, Judged, next_candidate, ranking
+from headstart.tasks.budgeting.clock import Clock
+from headstart.tasks.budgeting.recipes import House, Recipe, describe, steps
+from headstart.tasks.budgeting.report import Tried, table, told
+from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.stage import stage as evaluation_stage
+from headstart.tasks.export.seen_images import write_seen
+from headstart.tasks.export.stage import BehindBackbone
+from headstart.tasks.export.stage import stage as export_stage
+from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.head.training_warnings import check_classes
+from headstart.tasks.progress import ended_by, reporter
+from headstart.tasks.ranking.candidates import backbones_at_hand
+from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.runs.judged_images import write_judged
+from headstart.tasks.runs.projector import write_projector
+from headstart.tasks.runs.run_folder import (
+    LEFT_OUT_FILE,
+    RUN_FILE,
+    RunSummary,
+    finish_run,
+    make_report,
+)
+from headstart.tasks.store.artifacts import current_store
+from headstart.tasks.store.files import write_json
+from headstart.tasks.targets.support import refuse_unsupported
+
+EXPORT_BY_HEAD = 2.0
+"""Seconds of an export by those of the configured head, until the store knows some."""
+MARGIN = 1.2
+"""Of what is kept for the end, by what it took the last time."""
+
+
+class BudgetSummary(RunSummary):
+    """What a training in a time came to; the object that ``--json`` prints."""
+
+    budget_s: float
+    chosen: str
+    """What the model is, in words."""
+    tried: tuple[Tried, ...]
+    """In order, and what was left out."""
+
+
+def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
+    """Find the best model in the time there is, evaluate and export it.
+
+    Args:
+        config: What to train on, and ``budget``: how long.
+        folder: Of the run.
+
+    Returns:
+        Where the results are, the figures, and what was tried.
+    """
+    clock = Clock(config.budget.seconds or math.inf)
+    started_s = time.monotonic()
+    found: list[dict[str, Any]] = []
+    with collect_outcomes() as outcomes, tempfile.TemporaryDirectory() as scratch:
+        check_names(config.backbone, config.views.image_size, config.bottlenecks)
+        dataset = dataset_stage(config.dataset)
+        refuse_unsupported("train --budget-s", dataset.kind)
+        index = index_of(dataset)
+        for line in index.summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
+            reporter().note(f"     {line}")
+        check_classes(index)
+        make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
+        with quietly():
+            trials = Trials(config, dataset, Path(scratch), seconds_a_view(outcomes))
+        with watching_stages(folder / "crash", found):
+            configured = trials.train(trials.configured, trials.whole)
+        trials.head_s = configured.duration_s
+        search = Search(config, trials, clock)
+        search.run()
+        recipe, kept = search.train_best(configured)
+        features = trials.judged(recipe)
+        evaluation = evaluation_stage(features, kept, config.evaluation)
+        export = export_stage(BehindBackbone(features), kept, config.export)
+    write_seen(folder, index)
+    report = make_report(folder, trials.told(recipe), index, kept, evaluation, outcomes)
+    lines = search.told(recipe)
+    tried = table(lines, clock.seconds, clock.spent_s, len(trials.folds))
+    report = replace(report, tables=(tried,), notes=(*report.notes, search.caveat(recipe)))
+    write_judged(folder, evaluation, index.class_names, index)
+    summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
+    if config.show.num_projected:
+        write_projector(folder / "tensorboard", features, config.show.num_projected)
+    publish("transfer", report, summary)
+    whole = BudgetSummary(
+        **summary.model_dump(),
+        budget_s=clock.seconds,
+        chosen=search.describe(recipe),
+        tried=lines,
+    )
+    write_json(folder / RUN_FILE, whole.model_dump(mode="json"))
+    if flow_run_context() is not None:
+        from prefect.artifacts import create_table_artifact
+
+        rows = [dict(row) for row in tried.rows]
+        create_table_artifact(rows, key="transfer-budget", description=tried.title)
+    return whole
+
+
+@dataclass
+class Search:
+    """The search for the best recipe.
+
+    Attributes:
+        config: Of the run.
+        trials: Make recipes.
+        clock: Counts down.
+        judged: What was judged, in order.
+        lines: What was tried and what came of it, in order.
+    """
+
+    config: TransferConfig
+    trials: Trials
+    clock: Clock
+    judged: list[Judged] = field(default_factory=list)
+    lines: list[tuple[Recipe, Tried]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Try what fits into the time, the most gain a second first."""
+        trials = self.trials
+        if not trials.folds:
+            self._try_nothing("no class has two training images: there is nothing to choose by")
+            return
+        with quietly():
+            cost = trials.cost(trials.configured)
+        if cost.trial_s + self.closing_s > self.clock.left_s:
+            self._try_nothing(
+                f"{max(0.0, self.clock.left_s):,.0f} s are left, too little to try anything: "
+                f"judging this alone takes about {cost.trial_s:,.0f} s"
+            )
+            return
+        self._try(trials.configured, "configured", None)
+        while self.judged:
+            best = ranking(self.judged)[0]
+            if best.accuracy == 1.0:
+                reporter().note("     no held-out image is wrong: there is nothing to gain")
+                break
+            candidates = self.candidates()
+            if len(self.lines) == 1:
+                self._tell_plan(candidates, best)
+            left_s, refit_s = self.clock.left_s, self._refit_s(best.recipe)
+            chosen = next_candidate(candidates, left_s, refit_s, self.closing_s)
+            if chosen is None:
+                self._leave_out(candidates, best)
+                reporter().note("     all that fits into the time was tried")
+                break
+            self._try(chosen.step.recipe, chosen.step.attempt, best, chosen)
+
+    @property
+    def closing_s(self) -> float:
+        """Seconds to keep for the evaluation, the export and the report."""
+        known = next(current_store().manifests("export"), None)
+        export_s = float(known["duration_s"]) if known else EXPORT_BY_HEAD * self.trials.head_s
+        return MARGIN * (export_s + self.trials.head_s)
+
+    def candidates(self) -> list[Candidate]:
+        """List what is one step from the best, and what each would take."""
+        ranked = tuple(one.recipe for one in ranking(self.judged))
+        tried = {recipe for recipe, _ in self.lines}
+        with quietly():
+            house = self._house(next(one for one in ranked if not one.members))
+            return [
+                Candidate(step, self.trials.cost(step.recipe))
+                for step in steps(ranked, house, tried)
+                if step.attempt in self.config.budget.attempts
+            ]
+
+    def _house(self, best: Recipe) -> House:
+        head = self.config.head
+        others: dict[Attempt, bool] = {
+            "solver": head.solver != "lbfgs",
+            "mlp": head.kind != "mlp",
+            "sweep": True,
+        }
+        return House(
+            heads=tuple(name for name, is_other in others.items() if is_other),
+            backbones=tuple(
+                name for name in backbones_at_hand() if name != self.config.backbone.name
+            ),
+            inner_cut=self.trials.inner_cut(best),
+            num_rungs=self.trials.num_rungs(best),
+            can_tune=head.kind in ("linear", "mlp"),
+        )
+
+    def _try(
+        self,
+        recipe: Recipe,
+        attempt: str,
+        best: Judged | None,
+        candidate: Candidate | None = None,
+    ) -> None:
+        """Try a recipe, and write what came of it."""
+        started_s = self.clock.now()
+        reserve_s = self.closing_s + (self._refit_s(best.recipe) if best else 0.0)
+        told: dict[str, Any] = {"what": self.describe(recipe), "attempt": attempt}
+        if candidate is not None and best is not None:
+            told["expected_gain"] = candidate.step.share * (1 - best.accuracy)
+            told["expected_s"] = candidate.cost.trial_s
+        judged = None
+        with quietly(self.clock.keep(reserve_s)) as outcomes:
+            try:
+                judged = self.trials.try_out(recipe)
+                told["outcome"] = "tried"
+            except OutOfTimeError:
+                told |= {"outcome": "stopped", "reason": "the time was up"}
+            except (TrainingError, BackboneError) as error:
+                told |= {"outcome": "failed", "reason": error.problem}
+        if judged is not None:
+            told |= {"accuracy": judged.accuracy, "num_judged": sum(judged.sizes)}
+            told["gain"] = None if best is None else judged.gain_over(best)
+            refit_s = self._refit_s(recipe)
+            if best is not None and refit_s + self.closing_s > self.clock.left_s:
+                reason = f"training it on all images would take {refit_s:,.0f} s"
+                told |= {"outcome": "left out", "reason": reason}
+            else:
+                self.judged.append(judged)
+        told["seconds"] = round(self.clock.now() - started_s, 3)
+        told["was_there"] = bool(outcomes) and all(one.status == "hit" for one in outcomes)
+        self._add(recipe, Tried(**told))
+
+    def _add(self, recipe: Recipe, line: Tried) -> None:
+        self.lines.append((recipe, line))
+        reporter().note(told(line, self.clock.left_s))
+
+    def _refit_s(self, recipe: Recipe) -> float:
+        with quietly():
+            return self.trials.cost(recipe).refit_s
+
+    def train_best(self, configured: HeadManifest) -> tuple[Recipe, HeadManifest]:
+        """Train the best on all training images; the configured head where there is no time.
+
+        Args:
+            configured: That head, which was trained already.
+
+        Returns:
+            What is kept, and its manifest.
+        """
+        trials = self.trials
+        best = ranking(self.judged)[0].recipe if self.judged else trials.configured
+        reporter().note(f"     the best is: {self.describe(best)}")
+        if best == trials.configured:
+            return best, configured
+        plain = self.config.views.model_copy(update={"num_augmented": 0})
+        try:
+            with ended_by(self.clock.keep(self.closing_s / MARGIN)):
+                trials.extract(best, trials.dataset, plain)
+                return best, trials.train(best, trials.whole)
+        except OutOfTimeError:
+            reporter().note("     no time is left to train it on all images: the head as it was")
+            reporter().note("     configured is kept; the same command goes on from here")
+            return trials.configured, configured
+
+    def describe(self, recipe: Recipe) -> str:
+        """Say what a recipe is."""
+        trials = self.trials
+        return describe(recipe, trials.configured, self.config.head.kind, trials.num_swept)
+
+    def told(self, kept: Recipe) -> tuple[Tried, ...]:
+        """List what was tried, with what is kept marked."""
+        return tuple(
+            line.model_copy(update={"outcome": "chosen"}) if recipe == kept else line
+            for recipe, line in self.lines
+        )
+
+    def caveat(self, kept: Recipe) -> str:
+        """Say in a sentence what the figures of val and test are of."""
+        return (
+            f"The model: {self.describe(kept)}, chosen among {max(1, len(self.judged))} by "
+            "training images that were held out. The val and test splits decided nothing, not "
+            "even an epoch."
+        )
+
+    def _try_nothing(self, reason: str) -> None:
+        first = self.trials.configured
+        line = Tried(
+            what=self.describe(first), attempt="configured", outcome="left out", reason=reason
+        )
+        self._add(first, line)
+
+    def _tell_plan(self, candidates: Sequence[Candidate], best: Judged) -> None:
+        refit_s = self._refit_s(best.recipe)
+        ordered = sorted(candidates, key=lambda one: -one.rate(refit_s))
+        reporter().note("     what may be tried now, by what it is expected to gain a second:")
+        for one in ordered:
+            gain = 100 * one.step.share * (1 - best.accuracy)
+            seconds = f"{one.cost.trial_s:,.0f} s + {one.cost.refit_s:,.0f} s if it is the best"
+            line = f"{self.describe(one.step.recipe)}: {gain:+.1f} points, {seconds}"
+            reporter().note(f"       {line}")
+
+    def _leave_out(self, candidates: Sequence[Candidate], best: Judged) -> None:
+        for one in candidates:
+            needed_s = one.needed_s(self._refit_s(best.recipe)) + self.closing_s
+            left_s = max(0.0, self.clock.left_s)
+            line = Tried(
+                what=self.describe(one.step.recipe),
+                attempt=one.step.attempt,
+                outcome="left out",
+                expected_gain=one.step.share * (1 - best.accuracy),
+                expected_s=one.cost.trial_s,
+                reason=f"{needed_s:,.0f} s with all that follows, of {left_s:,.0f} s left",
+            )
+            self._add(one.step.recipe, line)

@@ -1,0 +1,46 @@
+"""The time of a run that has so much and no more."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from headstart.errors import OutOfTimeError
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Counts a budget down from when it is made.
+
+    Attributes:
+        seconds: The budget.
+        now: Returns seconds.
+    """
+
+    seconds: float
+    now: Callable[[], float] = time.monotonic
+    _started_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        object.__setattr__(self, "_started_s", self.now())
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since it began."""
+        return self.now() - self._started_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left; below 0 where there are none."""
+        return self.seconds - self.spent_s
+
+    def keep(self, reserve_s: float) -> Callable[[], None]:
+        """Return a check that ends a piece of work once no more than a reserve is left."""
+
+        def check() -> None:
+            if self.left_s <= reserve_s:
+                raise OutOfTimeError(
+                    "the time is up", f"{self.spent_s:,.0f} s of {self.seconds:,.0f}"
+                )
+
+        return check

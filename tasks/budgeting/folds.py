@@ -1,0 +1,69 @@
+"""The stage that holds out a part of the training images, or all images but those.
+
+What it makes is a data set like any other, of which the part is the test split: heads, sweeps and
+rungs train on it and are evaluated as ever, and no image that judges them was trained on. Rows lie
+outside of data sets, so it costs an index.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.head.folds import stratified_folds
+from headstart.tasks.running.stage import Made, Stage
+
+
+def hold_out(index: DatasetIndex, number: int | None, num_folds: int, seed: int) -> DatasetIndex:
+    """Keep the training images alone, and make a part of them the test split.
+
+    Args:
+        index: Of classes.
+        number: Of the part, 0 for the first; None to hold out none.
+        num_folds: Number of parts.
+        seed: Of the draw.
+
+    Returns:
+        The index; the one image of a class is always trained on.
+    """
+    rows = [row for row in index.rows if row.split == "train"]
+    if number is not None:
+        label_of = {row.digest: row.label for row in rows}  # copies of an image stay together
+        names = sorted(label_of)
+        labels = np.array([label_of[name] for name in names])
+        folds = stratified_folds(labels, num_folds, seed)
+        several = np.bincount(labels)[labels] > 1
+        chosen = {names[place] for place in np.flatnonzero((folds == number) & several)}
+        rows = [row._replace(split="test") if row.digest in chosen else row for row in rows]
+    return replace(index, rows=tuple(rows), problems=())
+
+
+def _fold_key(
+    dataset: DatasetManifest, number: int | None, num_folds: int, seed: int
+) -> dict[str, Any]:
+    drawn = {} if number is None else {"number": number, "num_folds": num_folds, "seed": seed}
+    return {"dataset": dataset.key, **drawn}
+
+
+def _make_fold(
+    folder: Path, dataset: DatasetManifest, number: int | None, num_folds: int, seed: int
+) -> Made:
+    index = hold_out(index_of(dataset), number, num_folds, seed)
+    (folder / "index.json").write_text(index.to_json(), encoding="utf-8")
+    count = len(index.rows)
+    told = {
+        "class_names": index.class_names,
+        "kind": index.kind,
+        "images_digest": index.images_digest,
+        "labels_digest": index.labels_digest,
+        "headline": index.summary_lines()[0],
+    }
+    return Made(count, count, fields=told)
+
+
+stage = Stage(
+    "fold", 1, DatasetManifest, _make_fold, _fold_key, describe=lambda made: made.headline
+)
