@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headstart.config import TransferConfig
-from headstart.config.budget import Attempt
+from headstart.config import Attempt, TransferConfig
 from headstart.errors import BackboneError, OutOfTimeError, TrainingError
 from headstart.flows.artifacts import publish
 from headstart.flows.context import flow_run_context
@@ -101,7 +100,7 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
         evaluation = evaluation_stage(features, kept, config.evaluation)
         export = export_stage(BehindBackbone(features), kept, config.export)
     write_seen(folder, index)
-    report = make_report(folder, trials.told(recipe), index, kept, evaluation, outcomes)
+    report = make_report(folder, trials.told(recipe, kept), index, kept, evaluation, outcomes)
     lines = search.told(recipe)
     tried = table(lines, clock.seconds, clock.spent_s, len(trials.folds))
     report = replace(report, tables=(tried,), notes=(*report.notes, search.caveat(recipe)))
@@ -273,9 +272,11 @@ class Search:
             with ended_by(self.clock.keep(self.closing_s / MARGIN)):
                 trials.extract(best, trials.dataset, plain)
                 return best, trials.train(best, trials.whole)
-        except OutOfTimeError:
-            reporter().note("     no time is left to train it on all images: the head as it was")
-            reporter().note("     configured is kept; the same command goes on from here")
+        except (OutOfTimeError, TrainingError, BackboneError) as error:
+            reporter().note(
+                f"     training it on all images failed ({error.problem}): the configured head is "
+                "kept; the same command goes on from here"
+            )
             return trials.configured, configured
 
     def describe(self, recipe: Recipe) -> str:

@@ -42,6 +42,7 @@ from headstart.tasks.progress import Reporter, ended_by, reporter, use_reporter
 from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import cold_seconds
 from headstart.tasks.store.artifacts import artefact, current_store
+from headstart.tasks.sweeping.stage import SweepManifest
 from headstart.tasks.sweeping.stage import stage as sweep_stage
 
 FACTORS: dict[Head, float] = {"configured": 1.0, "solver": 1.5, "mlp": 2.0, "sweep": 5.0}
@@ -130,13 +131,24 @@ class Trials:
         """Heads of the grid."""
         return len(swept_heads(self.sweep))
 
-    def told(self, recipe: Recipe) -> TransferConfig:
-        """Return the configuration that a recipe stands for, as far as one can say it."""
+    def told(self, recipe: Recipe, kept: HeadManifest) -> TransferConfig:
+        """Return the configuration that a recipe stands for, as far as one can say it.
+
+        Args:
+            recipe: The recipe; of an average its first member is told.
+            kept: What was trained.
+        """
         first = recipe.members[0] if recipe.members else recipe
-        cut = self.config.bottlenecks.model_copy(update={"cut": first.cut})
-        changes = {"views": self.views_of(first), "backbone": self.backbone_of(first)}
-        more = {"bottlenecks": cut, "head": self.head_of(first)}
-        return self.config.model_copy(update={**changes, **more})
+        cut, head = {"cut": first.cut}, self.head_of(first)
+        if isinstance(kept, SweepManifest):
+            head = head.model_copy(update=kept.swept[kept.chosen - 1].settings)
+        changes = {
+            "views": self.views_of(first),
+            "backbone": self.backbone_of(first),
+            "bottlenecks": self.config.bottlenecks.model_copy(update=cut),
+            "head": head,
+        }
+        return self.config.model_copy(update=changes)
 
     def head_of(self, recipe: Recipe) -> HeadConfig:
         """Return the head of a recipe."""
@@ -274,6 +286,7 @@ class Trials:
         refit_s = 0.0
         if self.find(recipe, self.whole) is None:
             refit_s = fold_s * len(self.folds) / max(1, len(self.folds) - 1)
+            refit_s += self.cost(recipe.below).refit_s if recipe.rungs else 0.0
         plain = self.config.views.model_copy(update={"num_augmented": 0})
         rows_s = self._rows_s(recipe, self.whole, self.views_of(recipe))
         # Those of the held-out splits are made for what is chosen alone.

@@ -15,6 +15,7 @@ from headstart.config.augmentations import (
     Rotation,
 )
 from headstart.config.base import SPLITS, Config, Split, TargetKind
+from headstart.config.budget import Attempt, BudgetConfig
 from headstart.config.finetune import (
     CompareConfig,
     FinetuneConfig,
@@ -59,11 +60,13 @@ from headstart.config.transfer import (
 __all__ = [
     "CONFIG_OF",
     "SPLITS",
+    "Attempt",
     "AuditConfig",
     "Augmentation",
     "BackboneConfig",
     "BaselineConfig",
     "BottleneckConfig",
+    "BudgetConfig",
     "CandidatesConfig",
     "ChecksConfig",
     "ColorJitter",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from headstart.config.budget import Attempt
+from headstart.config import Attempt
 from headstart.tasks.backbones.cuts import TOP
 
 Head = Literal["configured", "solver", "mlp", "sweep"]

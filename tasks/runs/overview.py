@@ -195,11 +195,14 @@ def _command(config: dict[str, Any]) -> str:
 def _describe(config: dict[str, Any], command: str) -> dict[str, Any]:
     backbone = config.get("backbone", {}).get("name") or config.get("network", {}).get("name", "")
     trains = command in ("train", "retrain", "sweep", "finetune")
+    head = config["head"]["kind"] if command in ("train", "retrain") else command
+    if budget_s := (config.get("budget") or {}).get("seconds"):
+        head = f"best in {budget_s:g} s"
     return {
         "data": Path(config.get("dataset", {}).get("images") or "").name,
         "backbone": Path(backbone).name,
         "cut": config.get("bottlenecks", {}).get("cut", "") if trains else "",
-        "head": config["head"]["kind"] if command in ("train", "retrain") else command,
+        "head": head,
     }
 
 
