@@ -141,6 +141,7 @@ class Search:
     clock: Clock
     judged: list[Judged] = field(default_factory=list)
     lines: list[tuple[Recipe, Tried]] = field(default_factory=list)
+    _told_plan: bool = False
 
     def run(self) -> None:
         """Try what fits into the time, the most gain a second first."""
@@ -157,13 +158,14 @@ class Search:
             )
             return
         self._try(trials.configured, "configured", None)
+        self._replay()
         while self.judged:
             best = ranking(self.judged)[0]
             if best.accuracy == 1.0:
                 reporter().note("     no held-out image is wrong: there is nothing to gain")
                 break
             candidates = self.candidates()
-            if len(self.lines) == 1:
+            if not self._told_plan:
                 self._tell_plan(candidates, best)
             left_s, refit_s = self.clock.left_s, self._refit_s(best.recipe)
             chosen = next_candidate(candidates, left_s, refit_s, self.closing_s)
@@ -172,6 +174,20 @@ class Search:
                 reporter().note("     all that fits into the time was tried")
                 break
             self._try(chosen.step.recipe, chosen.step.attempt, best, chosen)
+
+    def _replay(self) -> None:
+        """Try first what earlier runs have tried, in their order: it is all in the store.
+
+        What is next depends on what trials take, which is never the same twice; without this a
+        second run could go another way, and come to less than the first.
+        """
+        for attempt, recipe in self.trials.remembered():
+            if attempt not in self.config.budget.attempts or not self.judged:
+                continue
+            with quietly():
+                is_there = self.trials.is_there(recipe)
+            if is_there:
+                self._try(recipe, attempt, ranking(self.judged)[0])
 
     @property
     def closing_s(self) -> float:
@@ -241,6 +257,7 @@ class Search:
                 told |= {"outcome": "left out", "reason": reason}
             else:
                 self.judged.append(judged)
+                self.trials.remember(attempt, recipe)
         told["seconds"] = round(self.clock.now() - started_s, 3)
         told["was_there"] = bool(outcomes) and all(one.status == "hit" for one in outcomes)
         self._add(recipe, Tried(**told))
@@ -307,6 +324,7 @@ class Search:
         self._add(first, line)
 
     def _tell_plan(self, candidates: Sequence[Candidate], best: Judged) -> None:
+        self._told_plan = True
         refit_s = self._refit_s(best.recipe)
         ordered = sorted(candidates, key=lambda one: -one.rate(refit_s))
         reporter().note("     what may be tried now, by what it is expected to gain a second:")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from headstart.config import (
     BackboneConfig,
@@ -42,6 +43,8 @@ from headstart.tasks.progress import Reporter, ended_by, reporter, use_reporter
 from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import cold_seconds
 from headstart.tasks.store.artifacts import artefact, current_store
+from headstart.tasks.store.remembered import remember, remembered
+from headstart.tasks.store.versions import arithmetic_versions
 from headstart.tasks.sweeping.stage import SweepManifest
 from headstart.tasks.sweeping.stage import stage as sweep_stage
 
@@ -52,6 +55,7 @@ TRAINING_SLOWDOWN = 1.7
 110 and 190 images/s were measured forward. Backward FLOPs are counted as such."""
 UNKNOWN_IMAGE_S = 0.02
 """Seconds to extract an image, where the store does not know what it took."""
+_TRIED = TypeAdapter(list[tuple[str, Recipe]])
 SEARCHING = {"num_bootstrap": 10, "num_top_losses": 0}
 """Of evaluations that only choose."""
 TUNING = TuningConfig(patience=0)
@@ -80,6 +84,8 @@ class Trials:
     head_s: float = 1.0
     _took: dict[Any, float] = field(default_factory=dict)
     _flops: dict[str, int] = field(default_factory=dict)
+    _known: dict[tuple[Recipe, str], bool] = field(default_factory=dict)
+    _missing: dict[Any, int] = field(default_factory=dict)
     _evaluations: dict[Recipe, list[EvaluationManifest]] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -180,6 +186,7 @@ class Trials:
         self, recipe: Recipe, dataset: DatasetManifest, views: ViewsConfig | None = None
     ) -> None:
         """Make the rows of a recipe, and of what it goes on from."""
+        self._missing.clear()
         for one in recipe.members or (recipe,):
             self._extract(one, dataset, views or self.views_of(one))
 
@@ -204,6 +211,7 @@ class Trials:
         made = self._make(recipe, dataset, lambda stage, *arguments: stage(*arguments))
         if made is None:
             raise AssertionError("a stage that is called returns a manifest")
+        self._known[recipe, dataset.key] = True
         return made
 
     def find(self, recipe: Recipe, dataset: DatasetManifest) -> HeadManifest | None:
@@ -277,14 +285,51 @@ class Trials:
             sizes.append(len(labels))
         return Judged(recipe, tuple(right), tuple(sizes))
 
+    def is_there(self, recipe: Recipe) -> bool:
+        """Say whether the store has all that judging a recipe takes."""
+        if recipe.members:
+            return all(member in self._evaluations for member in recipe.members)
+        return all(self._is_trained(recipe, fold) for fold in self.folds_of(recipe))
+
+    def _is_trained(self, recipe: Recipe, dataset: DatasetManifest) -> bool:
+        """Look a recipe up once: of many images the key alone takes long."""
+        place = recipe, dataset.key
+        if place not in self._known:
+            self._known[place] = self.find(recipe, dataset) is not None
+        return self._known[place]
+
+    def remembered(self) -> list[tuple[str, Recipe]]:
+        """List what earlier runs have tried of the same, in order: kind of step and recipe."""
+        text = remembered("budget", self._about())
+        try:
+            return _TRIED.validate_json(text or "[]")
+        except ValidationError:
+            return []
+
+    def remember(self, attempt: str, recipe: Recipe) -> None:
+        """Add a recipe to those that were tried."""
+        known = self.remembered()
+        if recipe not in [one for _, one in known]:
+            text = _TRIED.dump_json([*known, (attempt, recipe)]).decode()
+            remember("budget", self._about(), text)
+
+    def _about(self) -> dict[str, Any]:
+        told = self.config
+        return {
+            "dataset": self.dataset.key,
+            "folds": [fold.key for fold in self.folds],
+            "config": [told.views, told.backbone, told.bottlenecks, told.head],
+            **arithmetic_versions(),
+        }
+
     def cost(self, recipe: Recipe) -> Cost:
         """Estimate what it takes to try a recipe, and to train it on all images then."""
         if recipe.members:
             return Cost(0.0, sum(self.cost(member).refit_s for member in recipe.members))
         fold_s = self._fold_s(recipe)
-        missing = sum(self.find(recipe, fold) is None for fold in self.folds_of(recipe))
+        missing = sum(not self._is_trained(recipe, fold) for fold in self.folds_of(recipe))
         refit_s = 0.0
-        if self.find(recipe, self.whole) is None:
+        if not self._is_trained(recipe, self.whole):
             refit_s = fold_s * len(self.folds) / max(1, len(self.folds) - 1)
             refit_s += self.cost(recipe.below).refit_s if recipe.rungs else 0.0
         plain = self.config.views.model_copy(update={"num_augmented": 0})
@@ -315,13 +360,15 @@ class Trials:
         told = self.config.bottlenecks.model_copy(
             update={"cut": self.start_of(recipe), "extra_cuts": ()}
         )
-        cuts = bottleneck_collections(current_store(), network, views, told)
-        missing = sum(
-            len(collection.missing(rows))
-            for cut in cuts.values()
-            for collection, rows in wanted_rows(cut, index_of(dataset), views.num_augmented)
-        )
-        return missing * self._image_s(recipe)
+        place = recipe.backbone, told.cut, views.num_augmented, dataset.key
+        if place not in self._missing:
+            cuts = bottleneck_collections(current_store(), network, views, told)
+            self._missing[place] = sum(
+                len(collection.missing(rows))
+                for cut in cuts.values()
+                for collection, rows in wanted_rows(cut, index_of(dataset), views.num_augmented)
+            )
+        return self._missing[place] * self._image_s(recipe)
 
     def _image_s(self, recipe: Recipe) -> float:
         """Estimate the seconds of a view, by the arithmetic of the recipe's backbone."""

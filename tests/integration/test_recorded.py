@@ -139,6 +139,29 @@ def test_a_run_leaves_its_report_and_tables(finished: Pipeline) -> None:
     assert "bottlenecks" in left["transfer-stages"]
 
 
+def test_a_trial_that_the_time_ends_fails_its_task_and_not_the_run(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.flows import budget
+    from headstart.flows.trials import Trials
+    from headstart.tasks.budgeting.clock import Clock
+
+    seconds, original = [0.0], Trials.train
+
+    def train(trials: Trials, recipe: Any, dataset: Any) -> Any:
+        seconds[0] = 1e6 if recipe.head == "mlp" else 0.0
+        return original(trials, recipe, dataset)
+
+    monkeypatch.setattr(Trials, "train", train)
+    monkeypatch.setattr(budget, "Clock", lambda budget_s: Clock(budget_s, lambda: seconds[0]))
+    told = ("budget.seconds=10000", "budget.attempts=[mlp]", "budget.num_folds=2", "head.epochs=1")
+    state = record(finished, *told)
+    assert state.name == "Completed"
+    assert [one.outcome for one in state.result().tried] == ["chosen", "stopped"]
+    assert task_states(state)["head"] == "Failed"  # the last of them
+    assert "stopped: the time was up" in artifacts(state)["transfer-budget"]
+
+
 @pytest.mark.parametrize(
     ("training", "model", "settings", "left"),
     [
