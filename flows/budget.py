@@ -22,7 +22,7 @@ from headstart.flows.dataset_to_bottlenecks import make_bottlenecks
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.trials import Trials, quietly, seconds_a_view
 from headstart.tasks.bottlenecks.rows import check_names
-from headstart.tasks.budgeting.choosing import Candidate, Judged, next_candidate, ranking
+from headstart.tasks.budgeting.choosing import Candidate, Cost, Judged, next_candidate, ranking
 from headstart.tasks.budgeting.clock import Clock
 from headstart.tasks.budgeting.recipes import House, Recipe, describe, steps
 from headstart.tasks.budgeting.report import Tried, table, told
@@ -52,6 +52,8 @@ from headstart.tasks.targets.support import refuse_unsupported
 
 EXPORT_BY_HEAD = 2.0
 """Seconds of an export by those of the configured head, until the store knows some."""
+PATIENCE, LEAST_PATIENCE_S = 3.0, 10.0
+"""How many times what was expected a trial may take, and seconds more, before others come first."""
 MARGIN = 1.2
 """Of what is kept for the end, by what it took the last time."""
 
@@ -134,6 +136,8 @@ class Search:
         clock: Counts down.
         judged: What was judged, in order.
         lines: What was tried and what came of it, in order.
+        slow: What took much longer than expected and may be tried again, after what promises more
+            a second: the recipe, and the seconds that are expected now.
     """
 
     config: TransferConfig
@@ -141,6 +145,7 @@ class Search:
     clock: Clock
     judged: list[Judged] = field(default_factory=list)
     lines: list[tuple[Recipe, Tried]] = field(default_factory=list)
+    slow: dict[Recipe, float] = field(default_factory=dict)
     _told_plan: bool = False
 
     def run(self) -> None:
@@ -199,14 +204,19 @@ class Search:
     def candidates(self) -> list[Candidate]:
         """List what is one step from the best, and what each would take."""
         ranked = tuple(one.recipe for one in ranking(self.judged))
-        tried = {recipe for recipe, _ in self.lines}
+        judged = {one.recipe for one in self.judged}
+        tried = {recipe for recipe, _ in self.lines if recipe in judged or recipe not in self.slow}
         with quietly():
             house = self._house(next(one for one in ranked if not one.members))
             return [
-                Candidate(step, self.trials.cost(step.recipe))
+                Candidate(step, self._cost(step.recipe))
                 for step in steps(ranked, house, tried)
                 if step.attempt in self.config.budget.attempts
             ]
+
+    def _cost(self, recipe: Recipe) -> Cost:
+        cost = self.trials.cost(recipe)
+        return replace(cost, trial_s=max(cost.trial_s, self.slow.get(recipe, 0.0)))
 
     def _house(self, best: Recipe) -> House:
         head = self.config.head
@@ -239,13 +249,18 @@ class Search:
         if candidate is not None and best is not None:
             told["expected_gain"] = candidate.step.share * (1 - best.accuracy)
             told["expected_s"] = candidate.cost.trial_s
-        judged = None
-        with quietly(self.clock.keep(reserve_s)) as outcomes:
+        limit_s = math.inf
+        if candidate is not None:
+            limit_s = PATIENCE * candidate.cost.trial_s + LEAST_PATIENCE_S
+        self.slow.pop(recipe, None)
+        judged, is_slow = None, False
+        with quietly(self.clock.keep(reserve_s, limit_s)) as outcomes:
             try:
                 judged = self.trials.try_out(recipe)
                 told["outcome"] = "tried"
-            except OutOfTimeError:
-                told |= {"outcome": "stopped", "reason": "the time was up"}
+            except OutOfTimeError as error:
+                told |= {"outcome": "stopped", "reason": error.problem}
+                is_slow = self.clock.left_s > reserve_s
             except (TrainingError, BackboneError) as error:
                 told |= {"outcome": "failed", "reason": error.problem}
         if judged is not None:
@@ -258,7 +273,10 @@ class Search:
             else:
                 self.judged.append(judged)
                 self.trials.remember(attempt, recipe)
-        told["seconds"] = round(self.clock.now() - started_s, 3)
+        took_s = self.clock.now() - started_s
+        if is_slow:  # those parts of it that were done are in the store
+            self.slow[recipe] = 2 * took_s
+        told["seconds"] = round(took_s, 3)
         told["was_there"] = bool(outcomes) and all(one.status == "hit" for one in outcomes)
         self._add(recipe, Tried(**told))
 

@@ -35,7 +35,7 @@ from headstart.tasks.budgeting.recipes import Head, Recipe
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
-from headstart.tasks.finetuning.rungs import choose_cuts
+from headstart.tasks.finetuning.rungs import plan_rungs
 from headstart.tasks.finetuning.stage import rung as rung_stage
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.head.stage import stage as head_stage
@@ -112,12 +112,12 @@ class Trials:
         if not recipe.rungs:
             return recipe.cut
         network = open_backbone(self.backbone_of(recipe), self.config.views.image_size)
-        return choose_cuts(network, recipe.rungs)[recipe.rungs - 1]
+        return plan_rungs(network, recipe.rungs)[recipe.rungs - 1]
 
     def num_rungs(self, recipe: Recipe) -> int:
         """Return how many rungs may lie behind a recipe's head: two, or as many as there are."""
         network = open_backbone(self.backbone_of(recipe), self.config.views.image_size)
-        return len(choose_cuts(network, 2)) if recipe.cut == TOP else 0
+        return len(plan_rungs(network, 2)) if recipe.cut == TOP else 0
 
     def inner_cut(self, recipe: Recipe) -> str | None:
         """Return the last natural cut before the top."""

@@ -13,8 +13,14 @@ from typer.testing import CliRunner
 
 import headstart
 from headstart.cli import app
-from headstart.config import FinetuneConfig, HeadConfig, SweepConfig, build_config
-from headstart.errors import ConfigError, OutOfTimeError
+from headstart.config import (
+    FinetuneConfig,
+    HeadConfig,
+    SweepConfig,
+    TransferConfig,
+    build_config,
+)
+from headstart.errors import ConfigError, OutOfTimeError, TrainingError
 from headstart.flows import budget
 from headstart.flows.trials import Trials
 from headstart.tasks.budgeting.average import average_networks
@@ -24,7 +30,7 @@ from headstart.tasks.budgeting.folds import hold_out
 from headstart.tasks.budgeting.recipes import House, Recipe, Step, steps
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.head.training import build_head
-from headstart.tasks.progress import Reporter, ended_by
+from headstart.tasks.progress import Reporter, ended_by, reporter
 from tests.pipeline import QUICK, Pipeline
 
 FIRST = Recipe("net", "top")
@@ -151,16 +157,115 @@ def test_a_loop_ends_when_only_the_reserve_is_left() -> None:
         seconds[0] = 69.0
         advance(1)
         seconds[0] = 70.0
-        with pytest.raises(OutOfTimeError, match="the time is up"):
+        with pytest.raises(OutOfTimeError, match="the time was up"):
             advance(1)
     assert clock.left_s == 30.0
     assert clock.spent_s == 70.0
+    check = clock.keep(5.0, limit_s=10.0)
+    seconds[0] = 80.0
+    check()
+    seconds[0] = 81.0
+    with pytest.raises(OutOfTimeError, match="not done after 11 s"):
+        check()
 
 
 @pytest.mark.parametrize("model", [SweepConfig, FinetuneConfig])
 def test_a_budget_is_refused_where_it_is_not_read(model: Any) -> None:
     with pytest.raises(ConfigError, match=r"budget\.seconds is for `headstart train`"):
         build_config(model, "images", settings=["budget.seconds=60"])
+
+
+class Pretended:
+    """Recipes that take as long, and get as much right, as a test says.
+
+    Args:
+        seconds: The clock.
+        right: Images of 100 that are right, by the kind of head; None for a training that fails.
+        takes: Seconds of a trial, by the kind of head; 10 are expected.
+    """
+
+    configured, folds, num_swept, head_s = FIRST, ("one",), 32, 1.0
+
+    def __init__(
+        self, seconds: list[float], right: dict[str, int | None], takes: dict[str, float]
+    ) -> None:
+        self._seconds, self._right, self._takes = seconds, right, takes
+        self.tried: list[Recipe] = []
+
+    def inner_cut(self, recipe: Recipe) -> None: ...
+
+    def num_rungs(self, recipe: Recipe) -> int:
+        return 0
+
+    def cost(self, recipe: Recipe) -> Cost:
+        return Cost(10.0, 5.0 if recipe != FIRST else 0.0)
+
+    def is_there(self, recipe: Recipe) -> bool:
+        return False
+
+    def remembered(self) -> list[Any]:
+        return []
+
+    def remember(self, attempt: str, recipe: Recipe) -> None:
+        self.tried.append(recipe)
+
+    def try_out(self, recipe: Recipe) -> Judged:
+        left_s = self._takes.get(recipe.head, 1.0)
+        with reporter().track("training", 10**6, "seconds") as advance:
+            while left_s > 0:
+                step_s = min(7.0, left_s)
+                left_s -= step_s
+                self._seconds[0] += step_s
+                self._takes[recipe.head] = left_s  # what is done is in the store
+                advance(1)
+        if (right := self._right[recipe.head]) is None:
+            raise TrainingError("a bottleneck is not a finite number")
+        return Judged(recipe, (right,), (100,))
+
+
+def search(seconds: float, right: dict[str, int | None], **takes: float) -> Any:
+    told = ["budget.attempts=[solver, mlp, sweep]"]
+    now = [0.0]
+    trials: Any = Pretended(now, right, takes)
+    made = budget.Search(build_config(TransferConfig, "images", settings=told), trials,
+                         Clock(seconds, lambda: now[0]))  # fmt: skip
+    made.run()
+    return made
+
+
+def outcomes(made: Any) -> list[tuple[str, str]]:
+    return [(line.attempt, line.outcome) for _, line in made.lines]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_trial_that_fails_or_is_slow_lets_the_others_come_first() -> None:
+    right: dict[str, int | None] = {"configured": 90, "solver": 93, "mlp": None, "sweep": 92}
+    made = search(500.0, right, sweep=100.0)
+    assert outcomes(made) == [
+        ("configured", "tried"), ("sweep", "stopped"), ("mlp", "failed"), ("solver", "tried"),
+        ("sweep", "tried"),
+    ]  # fmt: skip
+    slow = made.lines[1][1]
+    assert slow.reason == "not done after 42 s"  # 3 times the 10 s that were expected, and 10
+    assert made.lines[4][1].expected_s == 84.0
+    assert ranking(made.judged)[0].recipe.head == "solver"
+
+
+@pytest.mark.usefixtures("store")
+def test_what_does_not_fit_any_more_is_left_out_with_what_it_would_take() -> None:
+    right: dict[str, int | None] = dict.fromkeys(("configured", "solver", "mlp", "sweep"), 90)
+    made = search(38.0, right, configured=10.0, sweep=10.0)
+    assert outcomes(made) == [
+        ("configured", "tried"), ("sweep", "tried"), ("solver", "left out"), ("mlp", "left out"),
+    ]  # fmt: skip
+    # Its trial, its training on all images, and what is kept for evaluation and export.
+    assert made.lines[2][1].reason == "19 s with all that follows, of 18 s left"
+    assert made.train_best("the head") == (FIRST, "the head")  # a tie is no reason to change
+
+
+@pytest.mark.usefixtures("store")
+def test_nothing_is_tried_where_nothing_is_wrong() -> None:
+    assert outcomes(search(500.0, {"configured": 100})) == [("configured", "tried")]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The time of a run that has so much and no more."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,13 +35,20 @@ class Clock:
         """Seconds that are left; below 0 where there are none."""
         return self.seconds - self.spent_s
 
-    def keep(self, reserve_s: float) -> Callable[[], None]:
-        """Return a check that ends a piece of work once no more than a reserve is left."""
+    def keep(self, reserve_s: float, limit_s: float = math.inf) -> Callable[[], None]:
+        """Return a check that ends a piece of work that begins now.
+
+        Args:
+            reserve_s: It raises OutOfTimeError once no more than this is left.
+            limit_s: And once the work has taken longer than this.
+        """
+        began_s = self.now()
 
         def check() -> None:
             if self.left_s <= reserve_s:
-                raise OutOfTimeError(
-                    "the time is up", f"{self.spent_s:,.0f} s of {self.seconds:,.0f}"
-                )
+                spent = f"{self.spent_s:,.0f} s of {self.seconds:,.0f}"
+                raise OutOfTimeError("the time was up", spent)
+            if self.now() - began_s > limit_s:
+                raise OutOfTimeError(f"not done after {self.now() - began_s:,.0f} s")
 
         return check
