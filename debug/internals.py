@@ -24,6 +24,8 @@ PRIVATE_NAMES: dict[str, str] = {
     "gradients_helper": "tensorflow.python.ops.gradients_util:_GradientsHelper",
     # tf.function's class, and what is told of each graph it traces.
     "Function": "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function",
+    # What goes through a data set eagerly.
+    "OwnedIterator": "tensorflow.python.data.ops.iterator_ops:OwnedIterator",
     "ResourceVariable": "tensorflow.python.ops.resource_variable_ops:BaseResourceVariable",
     # Callables told of every ConcreteFunction just traced.
     "trace_listeners": (

@@ -22,19 +22,22 @@ from headstart.debug.preflight import inputs as input_rules
 from headstart.debug.preflight import settings as setting_rules
 from headstart.debug.preflight.facts import MAX_ROWS, Facts, facts_of, pick_rows
 from headstart.debug.preflight.labels import label_format, label_range
+from headstart.debug.preflight.leaks import leaking_column
 from headstart.debug.preflight.objectives import optimizer_of, single_loss
-from headstart.debug.preflight.outputs import check_outputs
+from headstart.debug.preflight.outputs import check_outputs, one_class_seen
 from headstart.debug.preflight.own_losses import wrong_sign
+from headstart.debug.preflight.precision import half_precision
 from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.training import stale_trainable_flags, untouched_normalization
 from headstart.debug.preflight.verdict import Level, Verdict, inputs_tell_targets, verdict_of
+from headstart.debug.symptoms.batches import by_outcome
 from headstart.debug.symptoms.trace import TrainingTrace
 
 SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-for-classes",
           "text-labels", "label-out-of-range")  # fmt: skip
 """Findings that explain an exception of the step."""
 IN_SPITE = ("retrace-storm", "retraces", "input-bound", "memory-growth", "overfitting",
-            "missing-gradient")  # fmt: skip
+            "missing-gradient", "same-batch")  # fmt: skip
 """What the symptom rules may say of a training that came to something."""
 SCALABLE = 0.8
 """Share of the constant's loss that is gone in a training that scaling could not help much."""
@@ -112,6 +115,12 @@ def _judged(
         return [*found, *symptoms], "unknown"
     found += _structure(facts)
     found += _guarded(wrong_sign, facts, trace)
+    found += _guarded(leaking_column, facts)
+    found += _guarded(half_precision, facts, is_broken)
+    found += _guarded(one_class_seen, facts, trace)
+    found += _guarded(input_rules.too_few_rows, given, trace)
+    if not is_broken:
+        found += _guarded(input_rules.exchanged, given, trace)
     if is_broken and not trace.losses:  # the first step raised: that says more than a heuristic
         found = [one if one.symptom in SHAPES else
                  replace(one, confidence=min(one.confidence, 0.85)) for one in found]  # fmt: skip
@@ -130,9 +139,10 @@ def _tempered(found: Diagnosis, verdict: Verdict) -> Diagnosis | None:
     """Weigh what need not be a fault by what the training came to."""
     if found.evidence.get("is_certain", True):
         return found
-    if verdict.level == "well":
-        return None if verdict.best >= NEARLY_ALL else replace(found, severity="advice")
     is_minor = found.symptom in ("accuracy-on-regression", "accuracy-on-logits")
+    if verdict.level == "well":
+        is_told = is_minor or verdict.best < NEARLY_ALL
+        return replace(found, severity="advice") if is_told else None
     if verdict.level == "unknown" or is_minor:
         return replace(found, severity="warning")
     return found
@@ -231,7 +241,8 @@ def _joined(batches: list[Any]) -> Any:
 def _in_view_of(verdict: Verdict, symptoms: list[Diagnosis]) -> list[Diagnosis]:
     """Leave out what the symptom rules fear of a training that came to something."""
     if verdict.level == "well":
-        return [one for one in symptoms if one.symptom in IN_SPITE]
+        kept = [one for one in symptoms if one.symptom in IN_SPITE or "pure" in one.evidence]
+        return by_outcome(kept, verdict.level)
     return symptoms
 
 

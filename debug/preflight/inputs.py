@@ -1,11 +1,15 @@
 """Rules about the data of a training as a whole: scale of inputs and targets, order, splits."""
 
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array, Facts, numbers, pick_rows
+from headstart.debug.symptoms.trace import TrainingTrace
 
 LARGE = 100.0
 """Values that reach the first weights beyond this, of either sign, were not scaled."""
@@ -24,6 +28,13 @@ MISSING_SHARE = 0.5
 """Share of the held-out rows of classes that training never sees, from which on the split is at
 fault."""
 MAX_CLASSES = 1000
+MAX_RUN = 0.6
+"""Share of the steps asked for below which a training whose data ended was cut short."""
+FEWEST_STEPS, LARGE_BATCH = 10, 50
+"""Steps in all, and batch size over epochs, at which the two were exchanged."""
+MANY_EPOCHS = 10
+SMALL_EPOCH = 0.1
+"""Share of the batches up to which a training of fewer steps than batches is a mistake."""
 
 
 def unscaled_inputs(facts: Facts) -> list[Diagnosis]:
@@ -189,6 +200,107 @@ def split_order(targets: Any, validation_split: float) -> list[Diagnosis]:
             evidence={"missing": missing, "at": "fit"},
         )
     ]
+
+
+def too_few_rows(given: Mapping[str, Any], trace: TrainingTrace) -> list[Diagnosis]:
+    """Find a ``fit`` that never saw most of its data, or whose data ran out.
+
+    Args:
+        given: What ``fit`` was given, by name.
+        trace: The record of it.
+
+    Returns:
+        A finding, or none.
+    """
+    each, epochs = given.get("steps_per_epoch"), given.get("epochs") or 1
+    if not each or not trace.has_finished or not trace.epochs:
+        return []
+    taken, wanted = len(trace.losses), int(each) * int(epochs)
+    at_hand = _batches_at_hand(given)
+    cut = [later - before for before, later in
+           itertools.pairwise([*trace.epoch_starts, taken])]  # fmt: skip
+    if taken < MAX_RUN * wanted and epochs > 1 and min(cut) < each == max(cut):
+        return [
+            _of_rows(
+                "input-spent",
+                f"The data ran out after {taken} of {wanted} steps: they can be gone through once "
+                f"(a generator that ends, a data set without repeat), but {epochs} epochs of "
+                f"{each} steps are asked for. Later epochs have nothing to train on.",
+                0.94,
+                "let the generator go on for ever (while True), or .repeat() the data set",
+                "or leave out steps_per_epoch",
+            )
+        ]
+    if at_hand is None or wanted >= at_hand or each >= at_hand * SMALL_EPOCH:
+        return []
+    few = _of_rows(
+        "too-few-steps",
+        f"Training sees only {wanted} of the {at_hand} batches that there are: steps_per_epoch "
+        f"is {each}, so that {epochs} epochs are {wanted} steps and not {epochs} passes over "
+        "the data.",
+        0.9,
+        f"leave out steps_per_epoch, or set it to {at_hand} (rows // batch_size)",
+    )
+    if each == 1 and epochs >= MANY_EPOCHS:  # nobody means epochs of one step
+        few = replace(few, severity="warning", evidence={"at": "fit", "is_certain": True})
+    return [few]
+
+
+def exchanged(given: Mapping[str, Any], trace: TrainingTrace) -> list[Diagnosis]:
+    """Find epochs and batch size that were given in each other's place.
+
+    Args:
+        given: What ``fit`` was given, by name.
+        trace: The record of it.
+
+    Returns:
+        A finding, or none.
+    """
+    rows, size = numbers(given.get("x")), given.get("batch_size")
+    epochs, steps = given.get("epochs") or 1, len(trace.losses)
+    if rows is None or not size or steps > FEWEST_STEPS or size < LARGE_BATCH * epochs:
+        return []
+    if size < len(rows) / 3:
+        return []
+    return [
+        _of_rows(
+            "too-few-steps",
+            f"batch_size is {size} and epochs is {epochs}: with {len(rows)} rows that makes "
+            f"{steps} training steps in all, too few to learn anything. Were the two exchanged "
+            "(fit(x, y, batch_size, epochs))?",
+            0.9,
+            f"model.fit(x, y, batch_size=32, epochs={size if size <= 1000 else 100})",
+        )
+    ]
+
+
+def _batches_at_hand(given: Mapping[str, Any]) -> int | None:
+    """Return how many batches one pass over the data has; None where that is not known."""
+    x: Any = given.get("x")
+    if hasattr(x, "element_spec") and hasattr(x, "cardinality"):
+        for _ in range(20):
+            count = int(x.cardinality())
+            if count != -1:  # endless: what is repeated tells
+                return count if count > 0 else None
+            x = getattr(x, "_input_dataset", None)
+            if x is None:
+                return None
+        return None
+    if hasattr(x, "num_batches"):
+        return int(x.num_batches) if x.num_batches else None
+    rows = numbers(x)
+    return None if rows is None else -(-len(rows) // int(given.get("batch_size") or 32))
+
+
+def _of_rows(symptom: str, cause: str, confidence: float, *tries: str) -> Diagnosis:
+    return Diagnosis(
+        symptom=symptom,
+        cause=cause,
+        phase="data",
+        confidence=confidence,
+        suggestions=tries,
+        evidence={"at": "fit", "is_certain": False},
+    )
 
 
 def split_scale(x: Any, x_val: Any) -> list[Diagnosis]:

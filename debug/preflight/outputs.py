@@ -20,6 +20,7 @@ from headstart.debug.preflight.targets import (
     number_loss_for_classes,
     values_of,
 )
+from headstart.debug.symptoms.trace import TrainingTrace
 
 RANGES = {
     "sigmoid": (0.0, 1.0),
@@ -37,6 +38,8 @@ MAX_OUTSIDE = 0.01
 """Share of the targets that may lie outside: outliers of a scaler that saw other rows."""
 MIN_VARIED = 4
 """Answers of which one at least must not be 0."""
+SUM_TOLERANCE = 1e-3
+"""How far a sum of probabilities may be from 1."""
 MIN_ROWS = 64
 """Targets before "all are equal" means something."""
 CROSS_ENTROPIES = (
@@ -83,6 +86,34 @@ def check_outputs(facts: Facts) -> list[Diagnosis]:
         if cause:
             found.append(_diagnosis(row, cause, facts))
     return found
+
+
+def one_class_seen(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
+    """Find a stream of labels that are all one class, however many batches it gave.
+
+    Args:
+        facts: What is known of the training.
+        trace: The record of it, with the labels that were counted.
+
+    Returns:
+        A finding, or none; of arrays the table itself tells.
+    """
+    counts = trace.label_counts
+    if facts.is_complete or len(counts) != 1 or len(facts.inputs) > 1:
+        return []
+    label, rows = next(iter(counts.items()))
+    if rows < MIN_ROWS or len(trace.epochs) < 1:
+        return []
+    row = next(one for one in TABLE if one.symptom == "one-class-only")
+    return [_diagnosis(row, _all_alike(rows, f"{label}"), facts)]
+
+
+def _all_alike(num_rows: int, value: str) -> str:
+    return (
+        f"All {num_rows} targets looked at are the same: every label is {value}. With one class "
+        "only there is nothing to tell apart. Were they compared with a text that none of them is "
+        "(case, spaces), or cast to a whole number?"
+    )
 
 
 def _diagnosis(row: Row, cause: str, facts: Facts) -> Diagnosis:
@@ -158,6 +189,24 @@ def _binary_labels_outside(facts: Facts) -> str:
     return (
         f"binary_crossentropy takes targets from 0 to 1, but they go from {values.min():.4g} to "
         f"{values.max():.4g}: its loss falls without end below 0."
+    )
+
+
+def _softmax_over_rows(facts: Facts) -> str:
+    """A softmax whose sums of 1 go down the batch and not along the classes."""
+    y_pred = facts.y_pred
+    if y_pred is None or y_pred.ndim != 2 or len(y_pred) < MIN_VARIED:
+        return ""
+    values = y_pred.astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0.0 or not np.ptp(values) > 0.0:
+        return ""
+    down, along = values.sum(axis=0), values.sum(axis=1)
+    if np.abs(down - 1.0).max() > SUM_TOLERANCE or np.abs(along - 1.0).max() <= SUM_TOLERANCE:
+        return ""
+    return (
+        f"The softmax at the end is taken over the wrong axis: over the {len(values)} rows of the "
+        f"batch (axis=0) each output sums to 1, and not the {facts.units} outputs of a row. An "
+        "answer depends on the other rows that happen to be in its batch."
     )
 
 
@@ -337,11 +386,7 @@ def _one_value(facts: Facts) -> str:
     flat = y.reshape(len(y), -1)
     if (flat != flat[:1]).any():
         return ""
-    value = ", ".join(f"{number:g}" for number in flat[0][:4])
-    return (
-        f"All {len(y)} targets are the same: every label is {value}. With one class only there is "
-        "nothing to tell apart."
-    )
+    return _all_alike(len(y), ", ".join(f"{number:g}" for number in flat[0][:4]))
 
 
 def _sequence_for_one(facts: Facts) -> str:
@@ -380,6 +425,9 @@ TABLE: tuple[Row, ...] = (
     Row("one-unit-for-classes", _one_unit_for_classes, (
         "several classes: one unit for each class, softmax, and sparse_categorical_crossentropy",
         "yes or no: one unit with sigmoid, and binary_crossentropy"), confidence=0.98),
+    Row("softmax-over-rows", _softmax_over_rows, (
+        "take it over the classes, which is the default: softmax(logits, axis=-1)",),
+        confidence=0.98),
     Row("missing-flatten", _sequence_for_one, (
         "recurrent layers: leave return_sequences=False in the last one",
         "images: put Flatten() or GlobalAveragePooling2D() before the Dense layers"),
@@ -390,6 +438,7 @@ TABLE: tuple[Row, ...] = (
     Row("one-class-only", _one_value, (
         "look at the labels after each conversion: a cast to int cuts 0.9 to 0 "
         "(compare with a threshold first)",
+        "compare strings exactly as they are written: print(set(labels)) first",
         "look at how the rows were selected"), "data", 0.96),
     Row("logits-without-from-logits", _no_probabilities, (
         "end in softmax (one class of several), or sigmoid (yes or no, independent labels)",

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from headstart.debug.callsites import CallSite, calling_site, find_call
 from headstart.debug.diagnosis import Diagnosis, ranked
 from headstart.debug.preflight import data as preflight_data
@@ -21,6 +23,7 @@ from headstart.debug.preflight import inputs, settings
 from headstart.debug.preflight import labels as preflight_labels
 from headstart.debug.preflight import training as preflight_training
 from headstart.debug.preflight.facts import facts_of
+from headstart.debug.preflight.leaks import leaking_column
 from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.samples import Sample, restored, take_batches, take_sample
 
@@ -39,6 +42,16 @@ def outputs(sample: Sample) -> list[Diagnosis]:
     batch = sample.batches[0]
     found = check_outputs(facts_of(sample.model, batch.x, batch.y))
     return [one for one in found if one.evidence["is_certain"]]
+
+
+def leaks(sample: Sample) -> list[Diagnosis]:
+    """Find a column of the inputs that gives the target away."""
+    inputs_and_labels = [(batch.inputs, batch.y) for batch in sample.batches]
+    if any(len(arrays) != 1 or y is None for arrays, y in inputs_and_labels):
+        return []
+    x = np.concatenate([arrays[0] for arrays, _ in inputs_and_labels])
+    y = np.concatenate([np.asarray(y) for _, y in inputs_and_labels])
+    return leaking_column(facts_of(sample.model, x, y))
 
 
 def impossible_settings(sample: Sample) -> list[Diagnosis]:
@@ -107,7 +120,7 @@ def preflight(
     checks = list(CHECKS)
     if not (isinstance(data, tuple) if is_shuffled is None else is_shuffled):
         checks.append(preflight_data.order)
-    found = check_sample(sample, checks, limit_s)
+    found = check_sample(sample, checks, limit_s) + _run(leaks, sample)
     if validation_split and isinstance(data, tuple) and len(data) > 1:
         found += inputs.split_order(data[1], validation_split)
     if validation is not None:

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight import penalties
 from headstart.debug.preflight.facts import Facts, activation_of
 from headstart.debug.preflight.objectives import optimizer_of
+from headstart.debug.preflight.penalties import spread_of
 
 HUGE_RATE = {"sgd": 1.0, "adagrad": 1.0, "adadelta": 10.0}
 """Rates from which on they are too high, by optimizer."""
@@ -25,8 +27,6 @@ MAX_DROPOUT = 0.8
 MAX_EPSILON = 0.1
 MAX_DECAY = 0.1
 TINY_CLIP = 1e-3
-MAX_PENALTY_SHARE = 0.9
-"""Share of the loss that is a penalty on the weights from which on it is all that is trained."""
 DECAYED = 1e-3
 """Share of its first value below which a rate has died..."""
 EARLY = 0.5
@@ -117,7 +117,7 @@ def odd_settings(facts: Facts, rates: list[float]) -> list[Diagnosis]:
         *_initial_values(model),
         *_initial_scale(model),
         *_narrow(facts),
-        *_penalty(facts),
+        *penalties.too_strong(facts),
         *_linear_stack(facts),
         *_deep_sigmoids(facts),
     ]
@@ -308,10 +308,10 @@ def _initial_scale(model: Any) -> list[Diagnosis]:
         fan_out = int(kernel.shape[-1])
         fan_in = int(np.prod(kernel.shape[:-1]))
         usual = math.sqrt(2.0 / (fan_in + fan_out))
-        spread = _spread(getattr(layer, "kernel_initializer", None))
+        spread = spread_of(getattr(layer, "kernel_initializer", None))
         bias = math.nan
         if activation_of(layer) in ("relu", "relu6"):
-            bias = _spread(getattr(layer, "bias_initializer", None), is_constant=True)
+            bias = spread_of(getattr(layer, "bias_initializer", None), is_constant=True)
         if FEW_TIMES * usual > spread > usual / MANY_TIMES or math.isnan(spread):
             spread = math.nan
         if math.isnan(spread) and not bias <= -LARGE_BIAS:
@@ -337,20 +337,6 @@ def _initial_scale(model: Any) -> list[Diagnosis]:
     return []
 
 
-def _spread(initializer: Any, is_constant: bool = False) -> float:
-    """Return the standard deviation of what an initializer draws, or its constant; NaN else."""
-    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
-    name = type(initializer).__name__
-    if is_constant:
-        value = config.get("value")
-        return float(value) if name == "Constant" and isinstance(value, int | float) else math.nan
-    if name in ("RandomNormal", "TruncatedNormal"):
-        return float(config["stddev"])
-    if name == "RandomUniform":
-        return float(config["maxval"] - config["minval"]) / math.sqrt(12.0)
-    return math.nan
-
-
 def _narrow(facts: Facts) -> list[Diagnosis]:
     """Find a hidden layer that is too narrow to tell the classes apart."""
     dense = [use for use in facts.uses if use.kind == "Dense"]
@@ -358,6 +344,8 @@ def _narrow(facts: Facts) -> list[Diagnosis]:
     classes = facts.units if facts.objective.kind in ("sparse", "categorical") else 0
     for use in hidden:
         width = int(use.layer.units)
+        if len(use.output.shape) > 2:
+            continue  # a score for each step, such as an attention's
         if width == 1 or (width == 2 and classes > 5):
             return [
                 Diagnosis(
@@ -383,27 +371,6 @@ def _narrow(facts: Facts) -> list[Diagnosis]:
             severity="warning",
             confidence=0.6,
             suggestions=("give them more units: 16, 32 or 64",),
-        )
-    ]
-
-
-def _penalty(facts: Facts) -> list[Diagnosis]:
-    try:
-        penalty = float(sum(float(np.asarray(loss)) for loss in facts.model.losses))
-        data = float(np.mean(np.asarray(facts.loss(facts.y, facts.y_pred)))) if facts.loss else 0.0
-    except Exception:  # losses of another form
-        return []
-    if not penalty > 0.0 or not data > 0.0 or penalty / (penalty + data) < 0.5:
-        return []
-    return [
-        Diagnosis(
-            symptom="regularisation-too-strong",
-            cause=f"The penalty on the weights is {penalty / (penalty + data):.0%} of the loss "
-            f"({penalty:.3g} against {data:.3g} of the data): the regularizer (L1/L2) is too "
-            "strong and keeps the weights near 0.",
-            phase="model",
-            confidence=0.88,
-            suggestions=("divide the regularizer's factor by 10 to 100 (1e-4 is usual)",),
         )
     ]
 

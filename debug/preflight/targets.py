@@ -71,7 +71,8 @@ def accuracy_on_logits(facts: Facts) -> str:
 
 
 def _has_accuracy(facts: Facts) -> bool:
-    return any(str(getattr(one, "name", "")) in ("accuracy", "acc") for one in
+    return any("acc" in str(getattr(one, "name", "")).split("_") or
+               "accuracy" in str(getattr(one, "name", "")) for one in
                _metrics(facts.model))  # fmt: skip
 
 

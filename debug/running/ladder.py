@@ -236,6 +236,7 @@ CAUSES = {
     "loss-falls-without-end": ("loss-with-wrong-sign", "labels-out-of-range"),
     "loss-not-falling": ("nothing-trainable", "no-gradient", "unscaled-input"),
     "class-collapse": ("unscaled-input", "learning-rate-too-high"),
+    "dtype-mismatch": ("text-labels",),
     "shape-mismatch": ("missing-flatten", "label-format", "one-unit-for-classes"),
 }
 """Symptom -> what it follows from where both are found, the likeliest first."""

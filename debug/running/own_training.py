@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite
-from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.diagnosis import Diagnosis, Severity
 from headstart.debug.dump.origins import SITE
 from headstart.debug.guard import harmless
 from headstart.debug.preflight.fit_data import judge_fit
 from headstart.debug.preflight.objectives import OWN_LOSS, OWN_OPTIMIZER
+from headstart.debug.preflight.precision import loss_without_scale
 from headstart.debug.running.fits import at_layer, number_of
+from headstart.debug.symptoms.batches import Batches, by_outcome
 from headstart.debug.symptoms.loss import divergence, loss_not_falling
 from headstart.debug.symptoms.trace import TrainingTrace
 from headstart.debug.symptoms.variables import storage_of
@@ -47,6 +49,7 @@ class Seen:
         function: Identity of that step.
         changed: Identities of what holds the variables that an optimizer was given.
         applied_at: The user's line that gave them.
+        batches: What is known of its batches.
     """
 
     model: Any
@@ -56,6 +59,7 @@ class Seen:
     function: int | None = None
     changed: set[int] = field(default_factory=set)
     applied_at: CallSite | None = None
+    batches: Batches = field(default_factory=Batches)
 
     def keep(self, x: Any, y: Any) -> None:
         """Keep a batch, unless it is a short last one.
@@ -131,6 +135,7 @@ class OwnTraining:
                 seen.changed |= {id(storage_of(variable)) for variable in variables}
                 if _is_at_hand(x):
                     seen.keep(x, None)
+                    seen.batches.on_step(x, seen.y if x is seen.x else None, applied_at)
                 elif seen.places is None:
                     seen.places = (_place(x), -1)
                 return
@@ -154,6 +159,7 @@ class OwnTraining:
             x, y = (flat[place] if 0 <= place < len(flat) else None for place in seen.places)
             if x is not None:
                 seen.keep(x, y)
+                seen.batches.on_step(x, y, calling_site())
 
     def on_batch(self, model: Any, x: Any, y: Any) -> None:
         """Note a ``train_on_batch``.
@@ -163,7 +169,14 @@ class OwnTraining:
             x: Its input.
             y: The targets.
         """
-        self._seen_of(model).keep(x, y)
+        seen = self._seen_of(model)
+        seen.keep(x, y)
+        seen.batches.on_step(x, y, calling_site())
+
+    @property
+    def sites(self) -> list[CallSite]:
+        """The user's lines that train."""
+        return [one.batches.site for one in self._seen.values() if one.batches.site is not None]
 
     def _seen_of(self, model: Any) -> Seen:
         """Return what is known of a model. The program's own name for it ends with the program."""
@@ -204,12 +217,23 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
     x, y = (None if part is None else np.asarray(part) for part in (seen.x, seen.y))
     judged = judge_fit(seen.model, {}, trace, [(x, y)], curve, is_broken)
     goes_badly = judged.level in ("nothing", "little") or bool(curve)
-    told = _left_out(seen, goes_badly)
+    severity: Severity = "error" if goes_badly else "advice"
+    judged.found.extend(
+        _at(seen.applied_at, replace(one, severity=severity))
+        for one in loss_without_scale(seen.model)
+    )
+    told = _left_out(seen, goes_badly) + by_outcome(seen.batches.diagnoses(), judged.level)
     return told + [
         replace(one, severity="advice") if one.symptom in UNSURE else one
         for one in (at_layer(found, seen.model) for found in judged.found)
         if not (is_broken and one.symptom == "divergence")  # the watch tells it itself
     ]
+
+
+def _at(site: CallSite | None, found: Diagnosis) -> Diagnosis:
+    if site is None:
+        return found
+    return replace(found, file=site.file, line=site.line).with_source()
 
 
 def _left_out(seen: Seen, goes_badly: bool) -> list[Diagnosis]:

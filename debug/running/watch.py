@@ -30,10 +30,12 @@ from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
 from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_callback
 from headstart.debug.running.watched import watched
+from headstart.debug.symptoms.batches import fed_to_fit, spent_input, watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.loss import falls_without_end
+from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
 from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
 from headstart.debug.symptoms.retraces import RetraceCounter
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -66,6 +68,7 @@ class Watch:
         self._loops = OwnLoops()
         self._own = OwnTraining()
         self._sessions = OwnSessions()
+        self._metrics = MetricResets()
         self._takes_gradients = False
         self._fits: dict[int, Judged] = {}
         self._is_search_sign = False
@@ -82,6 +85,7 @@ class Watch:
             self._retraces.__enter__()
             watch_eager_broadcasts(self._found.append)
             watch_minimizers(self._sessions)
+            watch_iterators(lambda: self._in_keras)
 
     def _on_trace(self, made: Any) -> None:
         self._note_graph(made)
@@ -110,6 +114,7 @@ class Watch:
         if self.with_rules:
             watch_optimizers(self._on_apply, lambda: self._in_keras)
             watch_models(self._own, lambda: self._in_keras)
+            watch_metrics(self._metrics, lambda: self._in_keras)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
             setattr(trainer, name, self._with_callbacks(getattr(trainer, name), name))
@@ -144,6 +149,9 @@ class Watch:
             found += self._own.diagnoses(self.losses, set(self._fits), is_broken)
             with harmless("the rules about the losses of own loops"):
                 found += self._endless()
+            found += self._metrics.diagnoses()
+            with harmless("the rules about spent iterators"):
+                found += self._spent()
             with harmless("the rules about sessions"):
                 found += self._sessions.diagnoses(self.losses, is_broken)
         if self._retraces is not None:
@@ -182,6 +190,12 @@ class Watch:
             replace(one, file=site.file, line=site.line).with_source() if site else one
             for one in falls_without_end(TrainingTrace(losses=losses_of(self.losses)))
         ]
+
+    def _spent(self) -> list[Diagnosis]:
+        """Find iterators that have nothing to give after the first epoch of an own loop."""
+        sites = [self._loops.applied_at, *self._own.sites]
+        files = {site.file for site in sites if site is not None}
+        return [found for file in files for found in spent_input(file)]
 
     def _divergence(self) -> list[Diagnosis]:
         for name, losses in self.losses.items():
@@ -352,6 +366,9 @@ class Watch:
         from headstart.debug.symptoms.callback import worth_telling
 
         symptoms = worth_telling(rules.diagnoses) if rules is not None else []
+        if rules is not None:
+            with harmless("the rules about batches"):
+                symptoms += fed_to_fit(rules.fed, given)
         trace = rules.trace if rules is not None else None
         batches = rules.batches if rules is not None else []
         if self.log_dir is not None and trace is not None:

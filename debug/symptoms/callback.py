@@ -28,6 +28,7 @@ from headstart.debug.symptoms import loss as rules_loss
 from headstart.debug.symptoms import machine as rules_machine
 from headstart.debug.symptoms import network as rules_network
 from headstart.debug.symptoms.activity_probe import count, probe
+from headstart.debug.symptoms.batches import Batches
 from headstart.debug.symptoms.retraces import RetraceCounter, explain_retraces
 from headstart.debug.symptoms.trace import TrainingTrace
 
@@ -123,6 +124,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.keeps_batches = keeps_batches
+        self.fed = Batches()
         self.every = every
         self.logs = logs
         self.trace = TrainingTrace()
@@ -161,6 +163,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
             optimizer = self.model.optimizer  # None where it was compiled without
             resumed = optimizer is not None and int(np.asarray(optimizer.iterations)) > 0
             self.trace = TrainingTrace(is_resumed=resumed)
+            self.fed = Batches()
             self._last_probe = self._num_batches = 0
             self._wait_s = None
             self._curve = _StepLosses()
@@ -192,6 +195,8 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
                 self._read_sample(self._probe)
             self._wait_s += wait_s
             self._batches.append(batch)
+            if self.keeps_batches:
+                self._note_batch(batch)
             is_sampled = self._probe is not None and self._probe.is_sampled(self._iteration)
             self._due = self._due or bool(is_sampled)
             self._iteration += 1  # counted here: reading the variable takes longer than all else
@@ -270,6 +275,11 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         if seen is not None:
             self.trace.probes.append(seen)
             self.trace.num_classes = seen.num_classes
+
+    def _note_batch(self, batch: Any) -> None:
+        with harmless("the rules about batches"):
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            self.fed.on_step(x, y, self._site)
 
     def _count_labels(self, batch: Any) -> None:
         _, y, weights = keras.utils.unpack_x_y_sample_weight(batch)

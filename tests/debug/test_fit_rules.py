@@ -10,6 +10,7 @@ from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.fit_data import Judged, judge_fit
 from headstart.debug.preflight.inputs import split_order, split_scale
 from headstart.debug.preflight.outputs import check_outputs
+from headstart.debug.preflight.precision import half_precision
 from headstart.debug.preflight.settings import odd_settings
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
 from headstart.debug.running.fits import of_fits
@@ -72,6 +73,32 @@ ONE_HOT = np.eye(3, dtype="float32")[CLASSES]
 )
 def test_what_must_not_meet_is_named(activation, units, loss, y, symptom):
     assert symptoms_of(activation, units, loss, y)[0] == symptom
+
+
+def over_rows(logits):
+    return tf.nn.softmax(logits, axis=0)
+
+
+def test_a_softmax_over_the_rows_of_the_batch_is_named():
+    found = symptoms_of(over_rows, 3, "sparse_categorical_crossentropy", CLASSES)
+    assert found[0] == "softmax-over-rows"
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.02])
+def test_weights_that_a_penalty_has_shrunk_are_told_from_those_that_are_small_by_design(factor):
+    model = model_of(None, hidden=hidden())
+    model.build((None, 4))
+    model.set_weights([factor * value for value in model.get_weights()])
+    found = [one.symptom for one in odd_settings(facts_of(model, X, X[:, 0]), [])]
+    assert found == (["regularisation-too-strong"] if factor < 1.0 else [])
+
+
+def test_weights_in_half_precision_come_before_what_they_lead_to():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, dtype="float16")])
+    model.compile(loss="mse")
+    (broken,) = half_precision(facts_of(model, X, X[:, 0]), is_broken=True)
+    assert broken.evidence["is_certain"]
+    assert half_precision(facts_of(model_of(None), X, X[:, 0]), is_broken=True) == []
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,10 @@ def test_script_that_never_fits_is_an_error(tmp_path):
     script.write_text("print('nothing to do')\n")
     with pytest.raises(HeadstartError, match="must call fit"):
         at_first_fit(FirstFitSpec(str(script), (), "check", ""))
+
+
+def test_a_column_that_gives_the_target_away_is_found():
+    x = np.random.default_rng(1).normal(size=(256, 4)).astype(np.float32)
+    assert "target-leakage" not in _symptoms(_model(), (x, Y))
+    x[:, 2] = 5 * Y
+    assert "target-leakage" in _symptoms(_model(), (x, Y))

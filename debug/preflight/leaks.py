@@ -1,0 +1,108 @@
+"""A column of the inputs that gives the target away: it was made of the target, not measured."""
+
+import itertools
+
+import numpy as np
+
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.facts import Array, Facts
+from headstart.debug.preflight.targets import classes_in
+
+MIN_ROWS = 50
+MAX_COLUMNS = 1000
+MIN_CORRELATION = 0.995
+"""Correlation of one column with the target from which on it is the target, nearly."""
+OTHERS = 0.95
+"""... where no other column comes near: neighbours in a series all do."""
+CLEAR = 10.0
+"""Gap between two classes in one column, over its spread within them, from which on it was made
+of the class..."""
+OVERLAP = 1.0
+"""... where no other column has even this much."""
+
+
+def leaking_column(facts: Facts) -> list[Diagnosis]:
+    """Find a column that alone tells the target, as no other comes near to do.
+
+    Args:
+        facts: What is known of the training.
+
+    Returns:
+        A finding, or none.
+    """
+    y = facts.y
+    if y is None or len(facts.inputs) != 1 or len(y) < MIN_ROWS:
+        return []
+    x = facts.inputs[0]
+    if x.ndim != 2 or not 2 <= x.shape[1] <= MAX_COLUMNS or x.dtype.kind not in "fiub":
+        return []
+    x = x.astype(np.float64)
+    labels = _labels_of(y, facts.family)
+    if not np.isfinite(x).all() or len(x) != len(y):
+        return []
+    if labels is not None:
+        place, how = _by_class(x, labels)
+    else:
+        place, how = _by_number(x, y)
+    if place < 0:
+        return []
+    return [
+        Diagnosis(
+            symptom="target-leakage",
+            cause=f"Column {place} of the inputs gives the target away (leakage): {how}. The model "
+            "only has to copy it, and will be useless where it is not known.",
+            phase="data",
+            severity="warning",
+            confidence=0.9,
+            suggestions=(
+                "leave the target, and what is made from it, out of the inputs: "
+                "x = table.drop(columns=[target])",
+                "ask of each column whether it is known before the target is",
+            ),
+            evidence={"column": place, "at": "fit"},
+        )
+    ]
+
+
+def _labels_of(y: Array, family: str) -> Array | None:
+    """Return the class of each row; None where the targets are numbers."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        is_one_hot = np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
+        return np.asarray(y.argmax(axis=1)) if is_one_hot else None
+    if "crossentropy" in family or np.unique(y).size == 2:
+        return np.asarray(y.reshape(-1)) if y.size == len(y) and classes_in(y) else None
+    return None
+
+
+def _by_class(x: Array, labels: Array) -> tuple[int, str]:
+    classes = np.unique(labels)
+    if classes.size < 2 or min(int((labels == one).sum()) for one in classes) < 2:
+        return -1, ""
+    gaps = np.zeros(x.shape[1])
+    for column in range(x.shape[1]):
+        parts = sorted((x[labels == one, column] for one in classes), key=np.mean)
+        spread = max(float(part.std()) for part in parts)
+        between = min(
+            float(after.min() - before.max()) for before, after in itertools.pairwise(parts)
+        )
+        gaps[column] = between / max(spread, 1e-9) if between > 0.0 else 0.0
+    place = int(gaps.argmax())
+    others = np.delete(gaps, place)
+    if gaps[place] < CLEAR or others.max() > OVERLAP:
+        return -1, ""
+    return place, "it has a value, or a narrow range of values, of its own for each class"
+
+
+def _by_number(x: Array, y: Array) -> tuple[int, str]:
+    if y.size != len(y) or np.unique(y).size < 10:
+        return -1, ""
+    values = y.reshape(-1).astype(np.float64)
+    spreads = x.std(axis=0)
+    if values.std() < 1e-12 or (spreads > 1e-12).sum() < 2:
+        return -1, ""
+    centred = (x - x.mean(axis=0)) * ((values - values.mean()) / values.std())[:, None]
+    correlations = np.abs(centred.mean(axis=0) / np.maximum(spreads, 1e-12))
+    place = int(correlations.argmax())
+    if correlations[place] < MIN_CORRELATION or np.delete(correlations, place).max() > OTHERS:
+        return -1, ""
+    return place, f"its correlation with the target is {correlations[place]:.4f}"

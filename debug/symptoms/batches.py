@@ -1,0 +1,300 @@
+"""Rules about the batches that a training is fed: the same one over and over, one class each.
+
+Every training step tells of its batch; a few bytes of it are kept. They do not judge what is
+meant: a data set that is one batch, trained on as a whole, is no fault.
+"""
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.internals import private
+from headstart.debug.syntax import origin_of_argument, spent_iterators
+
+MAX_STEPS = 500
+"""Steps whose batches are looked at."""
+MIN_STEPS = 20
+"""Steps before what was fed means something."""
+MIN_MORE = 2.0
+"""Rows at hand over rows fed from which on a training leaves most of its data out."""
+MAX_ENDED = 0.1
+"""Share of the iterators that came to their end below which they are made anew in each step."""
+MIN_BATCHES = 12
+"""Batches with labels before their order is judged."""
+PURE = 0.6
+"""Part of the way from the mix that chance makes to batches of one class each from which on the
+data come sorted."""
+MAX_CHANGES = 0.3
+"""Changes from one class to the other, over batches, up to which two classes come one by one."""
+MAX_BY_CHANCE = 0.8
+"""Purity of batches that are mixed from which on one class is nearly all there is."""
+MIN_ROWS = 4
+"""Rows of a batch that can be of one class by more than chance."""
+
+
+class Batches:
+    """What is known of the batches of one training."""
+
+    def __init__(self) -> None:
+        self.site: CallSite | None = None
+        self.num_steps = 0
+        self.rows_at_hand = 0
+        self._rows_fed: dict[bytes, int] = {}
+        self._last: Any = None
+        self._num_new_objects = 0
+        self._num_labelled = 0
+        self._num_pure = 0
+        self._num_changes = 0
+        self._last_class: int | None = None
+        self._purity = 0.0
+        self._num_rows = 0
+        self._counts: Counter[int] = Counter()
+        self._are_rows_alike = False
+
+    def on_step(self, x: Any, y: Any = None, site: CallSite | None = None) -> None:
+        """Note the batch of a training step.
+
+        Args:
+            x: Its inputs.
+            y: Its targets, where they are known.
+            site: The user's line that trains on it.
+        """
+        if self.num_steps >= MAX_STEPS:
+            return
+        self.num_steps += 1
+        self.site = self.site or site
+        if isinstance(x, list | tuple):
+            x = x[0] if x else None
+        if isinstance(x, dict):
+            x = next(iter(x.values()), None)
+        if getattr(x, "ndim", None) is None or not x.ndim or not len(x):
+            return
+        if x is not self._last:
+            self._num_new_objects += 1
+        self._last = x
+        self._note_rows(x)
+        self._note_labels(y)
+
+    def note_rows_at_hand(self, num_rows: int) -> None:
+        """Note how many rows there are to train on.
+
+        Args:
+            num_rows: Their number.
+        """
+        self.rows_at_hand = max(self.rows_at_hand, num_rows)
+
+    @property
+    def rows_fed(self) -> int:
+        """Distinct rows that steps were fed, as far as batches tell."""
+        return sum(self._rows_fed.values())
+
+    def diagnoses(self) -> list[Diagnosis]:
+        """Return what was found; call it when the training has ended."""
+        return [*self._same_batch(), *self._one_class_each()]
+
+    def _note_rows(self, x: Any) -> None:
+        base = getattr(x, "base", None)
+        if isinstance(base, np.ndarray) and base.ndim == x.ndim and base.shape[1:] == x.shape[1:]:
+            self.note_rows_at_hand(len(base))  # a slice of all the data
+        ends = [np.asarray(x[:1]), np.asarray(x[-1:])]
+        self._rows_fed[b"".join(end.tobytes() for end in ends)] = len(x)
+        if len(self._rows_fed) == 1 and self.num_steps == 1:
+            every = np.asarray(x)
+            self._are_rows_alike = bool(len(every) > 1 and (every == every[:1]).all())
+
+    def _note_labels(self, y: Any) -> None:
+        if y is None or not hasattr(y, "shape") or len(y) < MIN_ROWS:
+            return
+        labels = np.asarray(y)
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            labels = labels.argmax(axis=1) if (labels.sum(axis=1) == 1).all() else labels[:, :0]
+        if labels.size != len(labels) or labels.dtype.kind not in "fiub":
+            return
+        labels = labels.reshape(-1)
+        if (labels != np.rint(labels)).any():
+            return
+        self._num_labelled += 1
+        shares = np.unique(labels, return_counts=True)[1] / len(labels)
+        self._purity += float((shares**2).sum())
+        self._num_rows += len(labels)
+        for label, rows in zip(*np.unique(labels, return_counts=True), strict=True):
+            self._counts[int(label)] += int(rows)
+        is_pure = bool((labels == labels[0]).all())
+        self._num_pure += is_pure
+        self._num_changes += is_pure and self._last_class != int(labels[0])
+        self._last_class = int(labels[0]) if is_pure else None
+
+    def _same_batch(self) -> list[Diagnosis]:
+        """Find steps that were all fed the same few rows, with more at hand."""
+        if self.num_steps < MIN_STEPS or self._are_rows_alike or not self._rows_fed:
+            return []
+        leaves_out = self.rows_at_hand >= MIN_MORE * self.rows_fed
+        is_made_anew = iterators.num_made >= MIN_STEPS and (
+            iterators.num_ended <= MAX_ENDED * iterators.num_made
+        )
+        # One object for every step is one batch by intention.
+        is_one = len(self._rows_fed) == 1 and self._num_new_objects >= MIN_STEPS
+        if not is_one or not (leaves_out or is_made_anew):
+            return []
+        site = iterators.site if is_made_anew else self.site
+        share = f" of {self.rows_at_hand}" if leaves_out else ""
+        return [
+            Diagnosis(
+                symptom="same-batch",
+                cause=f"All {self.num_steps} steps train on the same batch ({self.rows_fed} rows"
+                f"{share}): the rest of the data is never seen. Either the iterator is made anew "
+                "at each step and begins again (next(iter(dataset)) in the loop), or an index "
+                "does not reach the other rows.",
+                file=site.file if site else None,
+                line=site.line if site else None,
+                phase="data",
+                confidence=0.95,
+                suggestions=(
+                    "go through the data with one iterator: for x, y in dataset: ...",
+                    "or make it once before the loop: it = iter(dataset.repeat()); next(it)",
+                    "check the range of the loop over batches: len(x) // batch_size",
+                ),
+                evidence={"rows_fed": self.rows_fed, "rows_at_hand": self.rows_at_hand},
+            ).with_source()
+        ]
+
+    def _one_class_each(self) -> list[Diagnosis]:
+        """Find batches that each hold one class, of several."""
+        if self._num_labelled < MIN_BATCHES or len(self._counts) < 2:
+            return []
+        purity, rows = self._purity / self._num_labelled, self._num_rows / self._num_labelled
+        mixed = sum((count / self._num_rows) ** 2 for count in self._counts.values())
+        by_chance = mixed + (1.0 - mixed) / rows
+        if by_chance > MAX_BY_CHANCE or purity < by_chance + PURE * (1.0 - by_chance):
+            return []
+        if len(self._counts) == 2 and self._num_changes > MAX_CHANGES * self._num_labelled:
+            return []  # real and made-up rows in turn, as a GAN's critic is fed
+        return [
+            Diagnosis(
+                symptom="not-shuffled",
+                cause="The data come sorted by class (they are not shuffled): a batch is "
+                f"{math.sqrt(purity):.0%} one class, of {len(self._counts)} that there are. Each "
+                "step sees one class and forgets the others; a shuffle is missing, or its buffer "
+                "is far too small.",
+                file=self.site.file if self.site else None,
+                line=self.site.line if self.site else None,
+                phase="data",
+                confidence=0.92,
+                suggestions=(
+                    "shuffle before batching, with a buffer as large as the data: "
+                    "ds.shuffle(len(x)).batch(32)",
+                    "shuffle the rows (or the list of files) once before the data set is made",
+                ),
+                evidence={"pure": self._num_pure, "batches": self._num_labelled},
+            ).with_source()
+        ]
+
+
+def spent_input(file: str) -> list[Diagnosis]:
+    """Find what the loops of a program go through in every epoch, though it is spent after one.
+
+    Args:
+        file: The program.
+
+    Returns:
+        A finding for each.
+    """
+    return [
+        Diagnosis(
+            symptom="input-spent",
+            cause=f"{name!r} is {what} outside the loop over epochs: it can be gone through once. "
+            "From the second epoch on it is exhausted (spent) and gives no batch, so that nothing "
+            "is trained any more.",
+            file=file,
+            line=line,
+            phase="data",
+            confidence=0.95,
+            suggestions=(
+                "make it inside the loop over epochs",
+                "or use what can be gone through again: a list, or a tf.data.Dataset",
+            ),
+        ).with_source()
+        for line, name, what in sorted(set(spent_iterators(file)))
+    ]
+
+
+def fed_to_fit(fed: Batches, given: Mapping[str, Any]) -> list[Diagnosis]:
+    """Judge the batches of a ``fit``.
+
+    Args:
+        fed: What is known of them.
+        given: What ``fit`` was given, by name.
+    """
+    x: Any = given.get("x")
+    if hasattr(x, "__getitem__") and hasattr(x, "num_batches"):  # a PyDataset says how many
+        fed.note_rows_at_hand(len(x) * fed.rows_fed)
+    made = origin_of_argument(fed.site, "fit")
+    return [
+        replace(one, file=made.file, line=made.line, source_context=()).with_source()
+        if made is not None and one.symptom == "not-shuffled"
+        else one
+        for one in fed.diagnoses()
+    ]
+
+
+def by_outcome(found: list[Diagnosis], level: str) -> list[Diagnosis]:
+    """Weigh findings by what the training came to.
+
+    Args:
+        found: Findings about its batches.
+        level: ``well``, ``little``, ``nothing`` or ``unknown``.
+
+    Returns:
+        The findings; classes that come one by one are a warning where much was learnt.
+    """
+    return [
+        replace(one, severity="warning") if level == "well" and one.symptom == "not-shuffled"
+        else one for one in found
+    ]  # fmt: skip
+
+
+class _Iterators:
+    """Counts the iterators over data sets that the program itself makes, and those that end."""
+
+    def __init__(self) -> None:
+        self.num_made = 0
+        self.num_ended = 0
+        self.site: CallSite | None = None
+
+
+iterators = _Iterators()
+"""Of this process."""
+
+
+def watch_iterators(is_in_keras: Callable[[], Any]) -> None:
+    """Let iterators over ``tf.data`` tell when they begin and when they end.
+
+    Args:
+        is_in_keras: Returns whether one of Keras's loops is running: those are not counted.
+    """
+    kind = private("OwnedIterator")
+    begin, draw = kind.__init__, kind.__next__
+
+    @functools.wraps(begin)
+    def begin_and_tell(self: Any, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        if not is_in_keras():
+            iterators.num_made += 1
+            iterators.site = iterators.site or calling_site()
+
+    @functools.wraps(draw)
+    def draw_and_tell(self: Any) -> Any:
+        try:
+            return draw(self)
+        except StopIteration:
+            iterators.num_ended += 1
+            raise
+
+    kind.__init__, kind.__next__ = begin_and_tell, draw_and_tell
