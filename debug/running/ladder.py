@@ -23,7 +23,7 @@ from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis, ranked
 from headstart.debug.running.child import Outcome, RunSpec, Stage
 from headstart.debug.running.process import Ended, Launch, subprocess_launcher
-from headstart.debug.running.script import found_program
+from headstart.debug.running.script import found_program, notebook_in_words
 from headstart.debug.running.watched import in_words
 from headstart.errors import ConfigError
 
@@ -388,7 +388,7 @@ def run_script(
         is_module: Whether it is a module's name.
         limit_s: Seconds after which a run is stopped; what is known until then is told.
         hang_s: Seconds without a step after which the stacks of all threads are shown.
-        announce: Tells the user before the script is run again.
+        announce: Tells the user what a notebook is run as, and before a script is run again.
         log_dir: Where curves of each ``fit`` go, for TensorBoard; None writes none.
         keep_dump: A new or empty folder for the outcomes and the dump; None keeps nothing.
         dump_mode: Tensor mode of the dump.
@@ -403,6 +403,8 @@ def run_script(
         ConfigError: There is no such script, or the folder is not empty.
     """
     program = found_program(str(script), is_module)
+    if program.endswith(".ipynb") and not is_module:
+        announce(notebook_in_words(Path(program)))
     if keep_dump is not None and keep_dump.exists() and any(keep_dump.iterdir()):
         raise ConfigError(
             "A new or empty folder is expected: two dumps in one cannot be read.", str(keep_dump)

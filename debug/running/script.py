@@ -71,22 +71,46 @@ def run_program(target: str, arguments: tuple[str, ...] = (), is_module: bool = 
         runpy.run_path(target, run_name="__main__")
 
 
-def _run_notebook(path: Path) -> None:
-    """Run the code cells in one namespace; lines for IPython itself are left out."""
+def notebook_in_words(path: Path) -> str:
+    """Say what is run of a notebook.
+
+    Args:
+        path: The notebook.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    cells = _code_cells(path)
+    count = sum(line.lstrip().startswith(_MAGIC) for lines in cells for line in lines)
+    magics = f"; lines left out, since they are for IPython alone: {count}" if count else ""
+    return f"the code cells of this notebook ({len(cells)}) run as one script{magics}"
+
+
+def _code_cells(path: Path) -> list[list[str]]:
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError) as error:
+        return [
+            "".join(cell["source"]).splitlines(keepends=True)
+            for cell in cells
+            if cell.get("cell_type") == "code"
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            "A Jupyter notebook of version 4 is expected.", f"{path}: {error}"
+            "this is not a Jupyter notebook of version 4",
+            f"{path}: {type(error).__name__}: {error}",
+            "save it with Jupyter, or export it: jupyter nbconvert --to script",
         ) from None
+
+
+def _run_notebook(path: Path) -> None:
+    """Run the code cells in one namespace; lines for IPython itself are left out."""
     main = type(sys)("__main__")
     sys.modules["__main__"] = main
-    codes = ["".join(cell["source"]) for cell in cells if cell.get("cell_type") == "code"]
-    for number, code in enumerate(codes, start=1):
-        lines = [_without_magic(line) for line in code.splitlines(keepends=True)]
+    for number, written in enumerate(_code_cells(path), start=1):
+        lines = [_without_magic(line) for line in written]
         name = f"{path} cell {number}"
         # So that tracebacks, AutoGraph and a diagnosis can read the cell.
-        linecache.cache[name] = (len(code), None, lines, name)
+        linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
         exec(compile(ast.parse("".join(lines), name), name, "exec"), main.__dict__)
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from headstart.debug.running.script import notebook_in_words
+from headstart.errors import ConfigError
+
 sys.path.insert(0, str(Path(__file__).parent))
 from fault_programs import Zygotes
 
@@ -82,6 +85,14 @@ def test_the_code_cells_of_a_notebook_are_run(tmp_path):
     code, out, err = finish(start(notebook))
     assert code == 0, err
     assert "value 7" in out
+    assert "the code cells of this notebook (2) run as one script; lines left out" in err
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"cells": [1]}', '{"cells": [{"cell_type": "code"}]}'])
+def test_what_is_no_notebook_is_refused_in_words(tmp_path, text):
+    (tmp_path / "train.ipynb").write_text(text)
+    with pytest.raises(ConfigError, match="not a Jupyter notebook"):
+        notebook_in_words(tmp_path / "train.ipynb")
 
 
 def test_a_pool_of_threads_that_nobody_shut_down_does_not_keep_the_process(tmp_path):
