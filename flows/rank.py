@@ -7,10 +7,11 @@ pass, which writes all its cuts; scores, heads and evaluations then come from th
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from prefect import flow
 
-from headstart.config import BackboneConfig, RankConfig, Split
+from headstart.config import BackboneConfig, RankConfig, Split, TargetKind
 from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
@@ -43,8 +44,22 @@ from headstart.tasks.runs.run_folder import (
 )
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.files import write_json
-from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.stage import stage as views_stage
+
+
+class Measured(NamedTuple):
+    """What candidates are ranked by; higher is better."""
+
+    name: str
+    figure: str
+
+
+MEASURED: dict[TargetKind, Measured] = {
+    "class": Measured("accuracy", "accuracy"),
+    "labels": Measured("mAP", "mean_average_precision"),
+    "number": Measured("R²", "r2"),
+}
+"""By kind of targets."""
 
 
 @flow(name="rank", **TRAINING_FLOW)
@@ -67,7 +82,6 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
     names = tuple(dict.fromkeys(config.candidates.backbones or backbones_at_hand()))
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
-        refuse_unsupported("rank", dataset.kind)
         check_classes(index_of(dataset))
         judged = judged_split(index_of(dataset))
         candidates = [
@@ -78,7 +92,8 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
         sources = _compare_sources(config, dataset, names, candidates)
         ranked = tuple(outcomes)
         baseline = _baseline(config, dataset, candidates, judged)
-    verdict = draw_verdict(judged, candidates, sources, ranked, baseline)
+    metric = MEASURED[dataset.kind].name
+    verdict = draw_verdict(judged, candidates, sources, ranked, baseline, metric)
     title = f"Ranking for {config.dataset.images.resolve().name}"
     page, table = write_ranking(folder, title, verdict, outcomes)
     summary = RankSummary(
@@ -127,6 +142,7 @@ def _rank_backbone(
             log_dir = folder / "tensorboard" / title
             head = head_stage(features, config.head, log_dir)
         evaluation = evaluation_stage(features, head, config.evaluation)
+        measured, figures = MEASURED[dataset.kind], evaluation.metrics[judged]
         share = cut.flops_before / max(1, network.cuts[-1].flops_before)
         own_s = cold_seconds(outcomes[start:])
         yield Candidate(
@@ -136,8 +152,8 @@ def _rank_backbone(
             bytes_per_image=cut.bytes_per_image(config.bottlenecks.dtype),
             flops=cut.flops_before,
             scores=scores.scores,
-            accuracy=evaluation.metrics[judged]["accuracy"],
-            accuracy_interval=evaluation.metrics[judged]["accuracy_interval"],
+            accuracy=figures[measured.figure] or 0.0,
+            accuracy_interval=figures[f"{measured.figure}_interval"],
             epochs=len(head.history),
             cached_s=own_s,
             transfer_s=pass_s + cold_seconds(outcomes[start + 1 :]),
@@ -173,7 +189,7 @@ def _baseline(
     judged: Split,
 ) -> tuple[float, float] | None:
     """Train a small network from scratch for as long as the pick's transfer took, within limits."""
-    if not config.baseline.enabled:
+    if not config.baseline.enabled or dataset.kind != "class":  # it is a network for classes
         return None
     pick = best_first(candidates)[0]
     size = open_backbone(BackboneConfig(name=pick.backbone), config.views.image_size).image_size

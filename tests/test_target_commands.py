@@ -82,11 +82,10 @@ def test_flows_that_are_of_classes_alone_refuse_before_they_compute(
     manifest: Path, pipeline: Pipeline, settings: tuple[str, ...]
 ) -> None:
     from headstart.flows.compare import compare
-    from headstart.flows.rank import rank
     from headstart.flows.transferability import transferability
 
     flows = (
-        (compare, CompareConfig), (rank, RankConfig),
+        (compare, CompareConfig),
         (transferability, TransferabilityConfig),
     )  # fmt: skip
     for flow, model in flows:
@@ -243,6 +242,42 @@ def test_an_audit_finds_labels_and_numbers_that_were_changed(
     assert "nan" not in Path(summary.labels).read_text().casefold()
     page = Path(summary.report).read_text()
     assert found[0]["detail"].split(",")[0] in page
+
+
+@pytest.mark.parametrize(
+    ("settings", "metric", "figure"),
+    [((), "mAP", "mean_average_precision"), (NUMBERS, "R²", "r2")], ids=["labels", "number"],
+)  # fmt: skip
+def test_a_ranking_measures_labels_and_numbers(
+    manifest: Path, pipeline: Pipeline, settings: tuple[str, ...], metric: str, figure: str
+) -> None:
+    from headstart.commands.rank import ranking_lines
+    from headstart.flows.rank import rank
+
+    told = (*QUICK[:7], *settings, "candidates.cuts=[second, top]", "bottlenecks.num_parity_rows=2",
+            f"candidates.backbones=[{pipeline.backbone}]")  # fmt: skip
+    summary = rank.fn(build_config(RankConfig, manifest, settings=told), pipeline.store.root)
+    verdict = summary.metrics
+    assert (verdict["metric"], verdict["baseline_accuracy"]) == (metric, None)
+    assert len(verdict["candidates"]) == 2
+    for one in verdict["candidates"]:
+        scores = one["scores"]
+        assert all(isinstance(scores[name], float) for name in ("logme", "knn", "probe"))
+        assert scores["leep"] is scores["h_score"] is None
+        assert scores["probe"] <= 1.0
+    assert (
+        f"{metric} {verdict['candidates'][0]['accuracy']:.4f} on test" in ranking_lines(summary)[1]
+    )
+    assert metric in Path(summary.report).read_text()
+    assert "nan" not in json.dumps(verdict).casefold()
+
+
+def test_logme_of_columns_is_that_of_the_classes_they_stand_for() -> None:
+    from headstart.tasks.ranking.transferability import logme
+
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(40, 6)), rng.integers(0, 3, 40)
+    assert logme(features, np.eye(3)[labels]) == pytest.approx(logme(features, labels))
 
 
 def test_a_ladder_goes_down_for_numbers_too(manifest: Path, pipeline: Pipeline) -> None:

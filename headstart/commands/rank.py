@@ -156,7 +156,7 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
     taus = [_figure(verdict["agreement"][name]) for name in TITLES]
     rows.append(("weighted τ", "", "", *taus))
     console.print()
-    figures = ("accuracy", *TITLES.values())
+    figures = (verdict["metric"], *TITLES.values())
     titles = ("backbone", "cut", *figures)
     print_table(console, titles, rows, figures, num_keys=2, bold_rows=(len(rows) - 1,))
     for line in ranking_lines(summary):
@@ -182,8 +182,7 @@ def ranking_lines(summary: "RankSummary") -> list[str]:
     verdict = summary.metrics
     lines = [
         "",
-        f"  pick     {verdict['pick']}, {verdict['candidates'][0]['accuracy']:.1%} on "
-        f"{verdict['judged']}",
+        f"  pick     {verdict['pick']}, {_measured(verdict)} on {verdict['judged']}",
         f"  seconds  {verdict['ranking_s']:,.0f} for the ranking {verdict['ranked_from']}; "
         f"training all heads uncached would take about {verdict['uncached_s']:,.0f} "
         f"({verdict['seconds_saved']:,.0f} saved)",
@@ -201,6 +200,11 @@ def ranking_lines(summary: "RankSummary") -> list[str]:
         )
     lines += [f"  note     {warning}" for warning in verdict["warnings"]]
     return [*lines, f"  report   {summary.report}", f"  {summary.seconds:,.1f} s in all"]
+
+
+def _measured(verdict: dict[str, Any]) -> str:
+    best = verdict["candidates"][0]["accuracy"]
+    return f"{best:.1%}" if verdict["metric"] == "accuracy" else f"{verdict['metric']} {best:.4f}"
 
 
 def _figure(value: float | None) -> str:

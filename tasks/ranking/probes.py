@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headstart.tasks.evaluation.label_metrics import average_precision
 from headstart.tasks.head.folds import stratified_folds
+from headstart.tasks.head.solvers import RIDGE_PENALTIES
 
 Features = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
@@ -112,6 +114,54 @@ def nearest_mean_accuracy(features: Features, labels: Labels) -> float:
     own = (unit * others).sum(axis=1) / np.maximum(lengths, 1e-12)
     cosines[rows, labels] = np.where(lengths > 1e-9, own, -1.0)
     return float((cosines.argmax(axis=1) == labels).mean())
+
+
+def probe_labels(features: Features, targets: Labels, num_folds: int, seed: int) -> float:
+    """Return the mean average precision of linear probes that were trained on the other folds.
+
+    Args:
+        features: float [n, d].
+        targets: 0 and 1 [n, num_labels].
+        num_folds: Folds, at least 2.
+        seed: Of the folds.
+    """
+    shares = np.zeros(targets.shape)
+    for label in range(targets.shape[1]):
+        having = targets[:, label].astype(np.int64)
+        if having.min() < having.max():
+            shares[:, label] = probe_probabilities(features, having, num_folds, seed)[:, 1]
+    return mean_average_precision(shares, targets)
+
+
+def mean_average_precision(shares: npt.NDArray[Any], targets: Labels) -> float:
+    """Return the mean over the labels that some images have, not all; 0 where there are none."""
+    precisions = [
+        average_precision(shares[:, label], targets[:, label] > 0)
+        for label in range(targets.shape[1])
+        if 0 < targets[:, label].sum() < len(targets)
+    ]
+    return float(np.mean([one for one in precisions if one is not None] or [0.0]))
+
+
+def probe_numbers(features: Features, targets: Features, num_folds: int, seed: int) -> float:
+    """Return the R² of ridge regressions that were trained on the other folds."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = KFold(min(num_folds, len(targets)), shuffle=True, random_state=seed)
+    head = make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES))
+    said = cross_val_predict(head, features, targets, cv=folds).reshape(targets.shape)
+    return explained(said, targets)
+
+
+def explained(said: npt.NDArray[Any], targets: Features) -> float:
+    """Return R², the mean over the numbers that vary; 0 where none does."""
+    total = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+    left = ((said - targets) ** 2).sum(axis=0)
+    shares = 1.0 - left[total > 0] / total[total > 0]
+    return float(shares.mean()) if shares.size else 0.0
 
 
 CHUNK_ROWS = 1024

@@ -83,13 +83,13 @@ def markdown(verdict: Verdict) -> str:
     """Summarise a ranking in Markdown, for the Prefect UI."""
     lines = [
         f"**{verdict.pick}** is the most accurate of {len(verdict.candidates)} candidates "
-        f"({verdict.candidates[0].accuracy:.1%} on {verdict.judged}).",
+        f"({_measured(verdict)} on {verdict.judged}).",
         "",
         f"{verdict.ranking_s:,.0f} s for the ranking {verdict.ranked_from}; training all heads "
         f"uncached would take about {verdict.uncached_s:,.0f} s.",
         "",
         *(f"> {warning}\n" for warning in verdict.warnings),
-        "| candidate | accuracy | " + " | ".join(TITLES[name] for name in SCORES) + " |",
+        f"| candidate | {verdict.metric} | " + " | ".join(TITLES[name] for name in SCORES) + " |",
         "|---|---" + "|---" * len(SCORES) + "|",
     ]
     for one in verdict.candidates:
@@ -98,6 +98,11 @@ def markdown(verdict: Verdict) -> str:
     taus = " | ".join(_figure(verdict.agreement[name]) for name in SCORES)
     lines.append(f"| weighted Kendall τ | 1 | {taus} |")
     return "\n".join(lines)
+
+
+def _measured(verdict: Verdict) -> str:
+    best = verdict.candidates[0].accuracy
+    return f"{best:.1%}" if verdict.metric == "accuracy" else f"{verdict.metric} {best:.4f}"
 
 
 def _figure(value: float | None) -> str:

@@ -7,14 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import ScoringConfig
+from headstart.config import ScoringConfig, TargetKind
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
-from headstart.tasks.ranking.probes import knn_accuracy, nearest_mean_accuracy, probe_accuracy
+from headstart.tasks.ranking.probes import (
+    explained,
+    knn_accuracy,
+    mean_average_precision,
+    nearest_mean_accuracy,
+    nearest_neighbours,
+    probe_accuracy,
+    probe_labels,
+    probe_numbers,
+)
 from headstart.tasks.ranking.transferability import (
     h_score,
     leep,
@@ -52,6 +61,9 @@ def _score(folder: Path, features: Features, config: ScoringConfig) -> Made:
     rows = features.open(("train",))["train"]
     images = draw_images(len(rows), config.max_images, config.seed)
     values, labels = pooled_features(rows, images), rows.labels[images]
+    if rows.kind != "class":
+        scores = score_targets(values, labels, rows.kind, config)
+        return Made(len(images), len(images), fields={"scores": scores})
     scores = score_features(values, labels, config, _source_head(features.network, features.start))
     return Made(len(images), len(images), fields={"scores": scores})
 
@@ -93,6 +105,43 @@ def score_features(
         for name in SCORES:
             scores[name] = compute[name]()
             advance(1)
+    return scores
+
+
+def score_targets(
+    features: npt.NDArray[np.float32],
+    targets: npt.NDArray[Any],
+    kind: TargetKind,
+    config: ScoringConfig,
+) -> dict[str, float | None]:
+    """Compute the scores that labels or numbers have: the others are of classes.
+
+    Args:
+        features: float32 [n, d].
+        targets: [n, num_outputs], as `Target.to_array` says.
+        kind: Of the targets.
+        config: Of the probes.
+
+    Returns:
+        A value for each name of `SCORES`: of labels k-NN and probe are mean average precisions,
+        of numbers R².
+    """
+    neighbours, _ = nearest_neighbours(features, config.num_neighbours)
+    near = targets[neighbours].mean(axis=1)
+    scores: dict[str, float | None] = dict.fromkeys(SCORES)
+    folds, seed = config.num_folds, config.seed
+    if kind == "labels":
+        varying = targets[:, targets.std(axis=0) > 0]
+        scores["knn"] = mean_average_precision(near, targets)
+        scores["probe"] = probe_labels(features, targets, folds, seed)
+    else:
+        spread = targets.std(axis=0)
+        varying = ((targets - targets.mean(axis=0)) / np.where(spread > 0, spread, 1.0))[
+            :, spread > 0
+        ]
+        scores["knn"] = explained(near, targets)
+        scores["probe"] = probe_numbers(features, varying, folds, seed)
+    scores["logme"] = logme(features.astype(np.float64), varying)
     return scores
 
 

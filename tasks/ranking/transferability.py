@@ -36,7 +36,8 @@ def logme(features: Features, labels: Labels) -> float:
 
     Args:
         features: float64 [n, d], as the head sees them.
-        labels: Integers [n], 0 to K - 1.
+        labels: Integers [n], 0 to K - 1; or the columns themselves, [n, K]: labels of 0 and 1, or
+            standardised numbers.
 
     Returns:
         Nats an image; higher is better. Comparable between features of any width on the same
@@ -50,13 +51,15 @@ def logme(features: Features, labels: Labels) -> float:
     """
     features = np.asarray(features, np.float64)
     vectors, variances = _left_singular(features)
-    classes = np.unique(labels)
-    targets = (np.asarray(labels)[:, None] == classes).astype(np.float64)
+    if np.ndim(labels) == 2:
+        targets = np.asarray(labels, np.float64)
+    else:
+        targets = (np.asarray(labels)[:, None] == np.unique(labels)).astype(np.float64)
     projections = (vectors.T @ targets) ** 2
     residuals = np.maximum((targets**2).sum(0) - projections.sum(0), 0.0)
     evidence = [
         _log_evidence(variances, projections[:, k], float(residuals[k]), *features.shape)
-        for k in range(len(classes))
+        for k in range(targets.shape[1])
     ]
     return float(np.mean(evidence)) / len(features)
 

@@ -24,7 +24,8 @@ class Candidate(BaseModel):
     """Forward FLOPs from the image to the cut."""
     scores: dict[str, float | None]
     accuracy: float
-    """Measured: a head trained from the cache, on the judged split."""
+    """Measured: a head trained from the cache, on the judged split; of labels and numbers the
+    figure that `Verdict.metric` names."""
     accuracy_interval: tuple[float, float] | None
     epochs: int
     """That the head was trained for."""
@@ -65,6 +66,8 @@ class Verdict(BaseModel):
 
     judged: str
     """The split that accuracies are of."""
+    metric: str = "accuracy"
+    """What is measured: accuracy, mAP (of labels) or R² (of numbers)."""
     candidates: tuple[Candidate, ...]
     """The most accurate first."""
     agreement: dict[str, float | None]
@@ -84,6 +87,11 @@ class Verdict(BaseModel):
     warnings: tuple[str, ...]
 
     @property
+    def heading(self) -> str:
+        """What stands above the measured figures."""
+        return self.metric.capitalize() if self.metric == "accuracy" else self.metric
+
+    @property
     def seconds_saved(self) -> float:
         """Seconds that the ranking saves against training them all uncached."""
         return self.uncached_s - self.ranking_s
@@ -95,6 +103,7 @@ def draw_verdict(
     sources: Sequence[SourceLine],
     outcomes: Sequence[Outcome],
     baseline: tuple[float, float] | None,
+    metric: str = "accuracy",
 ) -> Verdict:
     """Draw the conclusions of a ranking.
 
@@ -104,6 +113,7 @@ def draw_verdict(
         sources: Registered sources.
         outcomes: How its stages went, but for the baseline's.
         baseline: Accuracy and seconds of a small network from scratch; None without one.
+        metric: What the accuracies are called.
 
     Returns:
         The verdict. The pick is the most accurate candidate; of equals, the cheapest by FLOPs.
@@ -113,6 +123,7 @@ def draw_verdict(
     columns = {name: [one.scores[name] for one in ordered] for name in SCORES}
     return Verdict(
         judged=judged,
+        metric=metric,
         candidates=tuple(ordered),
         agreement={name: weighted_tau(column, accuracies) for name, column in columns.items()},
         choices={name: _choice(name, candidates) for name in SCORES},

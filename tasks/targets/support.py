@@ -17,14 +17,10 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         (
             *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
             *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
-            *("search", "bench", "retrain", "promote", "audit"),
+            *("search", "bench", "retrain", "promote", "audit", "rank"),
         ),
         ALL,
     ),
-    "rank": {
-        "labels": "its scores and its measured accuracy are of classes",
-        "number": "its scores and its measured accuracy are of classes",
-    },
     "sources": {
         "labels": "P2L compares a source's classes",
         "number": "P2L compares a source's classes",
