@@ -220,10 +220,29 @@ def test_folders_are_walked_by_name_and_images_found_by_content(tmp_path: Path) 
         ("b.png", False),
         ("broken.jpg", False),
         ("no_extension", False),
-        ("loop", True),
         ("a/z.png", False),
         ("a/deep/y.png", False),
+        ("loop", True),
     ]
+
+
+def test_folders_are_walked_as_data_sets_are(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for name in ("a.png", "@eaDir/thumbnail.png", "__MACOSX/b.png", "node_modules/c.png"):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        save(images / name, RED)
+    save(tmp_path / "b.png", RED).rename(tmp_path / "blob")
+    (images / "linked.png").symlink_to(tmp_path / "blob")  # as caches of data sets have them
+    (images / "inner").symlink_to(images / "@eaDir")
+    (images / "out").symlink_to(tmp_path)
+    os.mkfifo(images / "pipe.png")
+    found = {os.path.relpath(f.path, images): f.problem for f in find_images([images])}
+    assert [name for name, problem in found.items() if not problem] == [
+        "a.png", "linked.png", "inner/thumbnail.png",
+    ]  # fmt: skip
+    assert "FIFO" in found["pipe.png"]
+    assert "leads out of the folder" in found["out"]
+    assert "dataset." not in "".join(found.values())
 
 
 def test_stream_reads_a_fixed_number_of_files_ahead(

@@ -6,8 +6,7 @@ that lie beside the class folders.
 """
 
 import os
-import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -28,6 +27,7 @@ from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES
 from headstart.tasks.dataset.own_outputs import own_output
 from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.problems import Problem, ProblemKind, refuse_passing
+from headstart.tasks.dataset.walking import FolderWalk
 
 _MAX_PROBLEMS_SHOWN = 5
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
@@ -94,27 +94,28 @@ def list_folder(config: DatasetConfig, min_classes: int = 2) -> Listing:
         DatasetError: If it cannot be told which folders are classes, or there are too few.
     """
     root = config.images.expanduser()
-    walk = _Walk(os.path.realpath(root), config.allow_outside)
-    folders, files = walk.entries(walk.root, "")
+    walk = _Walk(root, config.allow_outside)
+    folders, files = walk.folders.entries(os.path.realpath(root), "")
     folders = walk.without_own_outputs(folders)
     layout = decide_layout(root, folders, config)
-    walk.listing.num_ignored += len(layout.ignored)
     walk.note_guesses(layout.guessed)
     walk.note_same(layout.splits, config.split_names)
     walk.note_stray(files, "lies beside the class folders, so it has no class")
     found: list[tuple[list[Place], Split | None]] = [(layout.classes, None)]
     for folder, split in layout.splits:
-        classes, files = walk.entries(folder.file, folder.path)
+        classes, files = walk.folders.entries(folder.file, folder.path)
         walk.note_stray(files, "lies in no class folder, so it has no class")
         if not classes:
             walk.note_empty(folder, split)
         found.append((walk.without_own_outputs(classes), split))
     everything = [(place.name, place.path) for places, _ in found for place in places]
-    walk.listing.problems += merged_names(everything)
+    walk.listing.problems.extend(merged_names(everything))
     for places, split_or_none in found:
         if split_or_none is not None:
             refuse_parts(root, places)
         walk.list_classes(places, split_or_none)
+    walk.listing.num_ignored = walk.folders.num_ignored + len(layout.ignored)
+    walk.listing.num_files_seen = walk.folders.num_files
     if len(walk.listing.class_places) < min_classes:
         _refuse_too_few(root, walk, layout.classes, min_classes)
     return walk.listing
@@ -146,10 +147,9 @@ def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place], min_classes
 class _Walk:
     """The state of one walk: where it started and what it has found."""
 
-    def __init__(self, root: str, allow_outside: bool) -> None:
-        self.root = root
+    def __init__(self, root: Path, allow_outside: bool) -> None:
         self.listing = Listing()
-        self._allow_outside = allow_outside
+        self.folders = FolderWalk(str(root), self.listing.problems.append, allow_outside)
         self._own: set[str] = set()
 
     def list_classes(self, folders: list[Place], split: Split | None) -> None:
@@ -212,42 +212,10 @@ class _Walk:
             self._report(folder.path, "bad_name", reason)
             return
         self.listing.class_places.setdefault(label, folder.path)
-        entered: set[str] = set()
-        pending, linked = [folder], list[Place]()
-        while pending or linked:
-            place = pending.pop() if pending else linked.pop()
-            real = os.path.realpath(place.file)
-            if real in entered or _contains_itself(place, real):
-                reason = "leads to a folder that is listed already, so it is not followed"
-                self._report(place.path, "symlink", reason, left_out=False)
-                continue
-            entered.add(real)
-            folders, files = self.entries(place.file, place.path)
-            for inner in reversed(self._without_marked(folders)):
-                (linked if Path(inner.file).is_symlink() else pending).append(inner)
-            self.listing.images += [
-                ListedImage(path=file.path, file=file.file, label=label, split=split)
-                for file in files
-            ]
-
-    def entries(self, folder: str, path: str) -> tuple[list[Place], list[Place]]:
-        """Give the folders and regular files in a folder, by name; report everything else."""
-        folders: list[Place] = []
-        files: list[Place] = []
-        for entry in self._scan(folder, path):
-            place = Place(entry.name, entry.path, f"{path}/{entry.name}" if path else entry.name)
-            mode = self._mode(entry, place)
-            if stat.S_ISDIR(mode):
-                folders.append(place)
-                continue
-            self.listing.num_files_seen += 1
-            if stat.S_ISREG(mode):
-                files.append(place)
-            elif mode:
-                self._report(
-                    place.path, "special_file", "a FIFO, socket or device, so it is not opened"
-                )
-        return folders, files
+        self.listing.images += [
+            ListedImage(path=file.path, file=file.file, label=label, split=split)
+            for file in self.folders.files_below(folder, self._without_marked)
+        ]
 
     def _without_marked(self, folders: list[Place]) -> list[Place]:
         return [folder for folder in folders if not self._is_own(folder, depth=0)]
@@ -263,61 +231,5 @@ class _Walk:
                 is_image = True  # it may be one
             self._report(file.path, "stray_file", reason, is_image)
 
-    def _scan(self, folder: str, path: str) -> Iterator[os.DirEntry[str]]:
-        try:
-            with os.scandir(folder) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
-        except OSError as error:
-            refuse_passing(error, folder)
-            self._report(path or ".", "unreadable", f"the folder cannot be read ({_why(error)})")
-            return
-        for entry in entries:
-            if entry.name.startswith(".") and entry.name.endswith(".icloud"):
-                place = f"{path}/{entry.name}" if path else entry.name
-                self._report(printable(place), "missing", "its content is in iCloud; download it")
-            elif is_junk(entry.name):
-                self.listing.num_ignored += 1
-            else:
-                yield entry
-
-    def _mode(self, entry: os.DirEntry[str], place: Place) -> int:
-        """Give the mode of what an entry leads to; 0 where it was reported instead."""
-        try:
-            if entry.is_symlink() and not self._may_follow(place):
-                return 0
-            mode = entry.stat().st_mode
-            place.path.encode("utf-8")
-        except UnicodeEncodeError:
-            loss = "; all that is in it is left out" if stat.S_ISDIR(mode) else ""
-            self._report(printable(place.path), "bad_name", f"the name is not UTF-8{loss}")
-            return 0
-        except OSError as error:
-            refuse_passing(error, place.file)
-            self._report(printable(place.path), "unreadable", _why(error))
-            return 0
-        return mode
-
-    def _may_follow(self, place: Place) -> bool:
-        try:
-            real = os.path.realpath(place.file, strict=True)
-        except OSError as error:
-            refuse_passing(error, place.file)
-            self._report(printable(place.path), "symlink", f"leads nowhere ({_why(error)})")
-            return False
-        if not self._allow_outside and os.path.commonpath([self.root, real]) != self.root:
-            reason = "leads out of the folder, so it is not followed (dataset.allow_outside=true "
-            self._report(printable(place.path), "symlink", f"{reason}follows such links)")
-            return False
-        return True
-
     def _report(self, path: str, kind: ProblemKind, reason: str, left_out: bool = True) -> None:
         self.listing.problems.append(Problem(path, kind, reason, left_out))
-
-
-def _contains_itself(place: Place, real: str) -> bool:
-    parent = os.path.realpath(Path(place.file).parent)
-    return Path(place.file).is_symlink() and os.path.commonpath([parent, real]) == real
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()  # str(error) holds absolute paths

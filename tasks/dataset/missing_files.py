@@ -4,17 +4,20 @@ Other people's manifests leave out endings and folders, or name those of another
 is taken for granted: what was found is said, and the user decides.
 """
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from headstart.tasks.dataset.layout import Place
 from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.walking import FolderWalk
 
 _MAX_ASKED = 50
 """Missing images that are looked for; what is true of them is true of the others."""
 _MAX_SEEN = 200_000
-"""Files and folders that are looked at."""
+"""Files that are looked at."""
 _MAX_UP = 3
 """Folders above the root that are tried."""
 
@@ -57,17 +60,12 @@ def _look_above(root: Path, paths: Sequence[str]) -> Path | None:
 def _look_below(root: Path, names: set[str]) -> dict[str, PurePosixPath]:
     """Find files of these names, or of these names and an ending, anywhere below a folder."""
     found: dict[str, PurePosixPath] = {}
-    num_seen = 0
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        num_seen += len(files) + len(folders)
-        if num_seen > _MAX_SEEN:
-            break
-        inner = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        for file in sorted(files):
-            for name in (file, file.rpartition(".")[0]):
-                if name in names:
-                    found.setdefault(name, inner / file)
+    walk = FolderWalk(str(root), lambda problem: None, once=True)
+    files = walk.files_below(Place(root.name, str(root), ""))
+    for place in itertools.islice(files, _MAX_SEEN):
+        for name in (place.name, place.name.rpartition(".")[0]):
+            if name in names:
+                found.setdefault(name, PurePosixPath(place.path))
     return found
 
 

@@ -9,6 +9,9 @@ from PIL import Image
 
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import FORMATS, PREFIX_BYTES, looks_like_image, read_image
+from headstart.tasks.dataset.layout import Place
+from headstart.tasks.dataset.problems import Problem
+from headstart.tasks.dataset.walking import FolderWalk
 
 
 class FoundFile(NamedTuple):
@@ -26,15 +29,16 @@ class FoundFile(NamedTuple):
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[FoundFile]:
     """Find files, one by one, in the order of the paths.
 
-    Folders are walked by name, the files of each before its sub-folders. Hidden entries are passed
-    over, and so are files that are no images by their content, unless their name says that they
+    Folders are walked as data sets are, but that links to files are followed wherever they lead.
+    Files that are no images by their content are passed over, unless their name says that they
     should be one.
 
     Args:
         paths: Files and folders. A file is given on whatever it holds.
 
     Yields:
-        Files, and problems: folders that cannot be read or hold no images, links to folders.
+        Files, and problems: folders that cannot be read or hold no images, links that are not
+        followed, FIFOs.
     """
     for path in (os.fspath(named) for named in paths):
         if Path(path).is_dir():
@@ -73,52 +77,31 @@ def _unreadable(reason: str) -> DatasetError:
 
 
 def _walk(top: str) -> Iterator[FoundFile]:
-    errors: list[OSError] = []
+    told: list[FoundFile] = []
+
+    def report(problem: Problem) -> None:
+        told.append(FoundFile(str(Path(top, problem.path)), problem.reason))
+
+    walk = FolderWalk(top, report, once=True)
     is_empty = True
-    for folder, names, files in os.walk(top, onerror=errors.append):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        found = [
-            *(
-                FoundFile(str(Path(folder, name)))
-                for name in sorted(files)
-                if _is_wanted(folder, name)
-            ),
-            *_report_links(folder, names),
-        ]
-        while errors:
-            found.append(_report(errors.pop()))
-        is_empty = is_empty and not found
-        yield from found
-    while errors:
-        is_empty = False
-        yield _report(errors.pop())
-    if is_empty:
+    for place in walk.files_below(Place(Path(top).name, top, "")):
+        is_empty = is_empty and not told
+        yield from told
+        told.clear()
+        if _is_wanted(Path(place.file)):
+            is_empty = False
+            yield FoundFile(str(Path(place.file)))
+    yield from told
+    if is_empty and not told:
         yield FoundFile(top, "a folder without images")
 
 
-def _is_wanted(folder: str, name: str) -> bool:
-    if name.startswith("."):
-        return False
-    path = Path(folder, name)
+def _is_wanted(path: Path) -> bool:
     # Plugins register their extensions as headstart.tasks.dataset.decode imports them.
     if Image.EXTENSION.get(path.suffix.lower()) in FORMATS:
         return True
     try:
-        if not path.is_file():
-            return False
         with path.open("rb") as file:
             return looks_like_image(file.read(PREFIX_BYTES))
     except OSError:
         return True  # it may be one: reading it will tell what is wrong
-
-
-def _report_links(folder: str, names: list[str]) -> Iterator[FoundFile]:
-    for name in names:
-        path = Path(folder, name)
-        if path.is_symlink():  # os.walk lists it here, and does not follow it
-            yield FoundFile(str(path), "a link to a folder, not followed; name it to have it read")
-
-
-def _report(error: OSError) -> FoundFile:
-    reason = (error.strerror or type(error).__name__).lower()
-    return FoundFile(str(error.filename), f"the folder cannot be read ({reason})")
