@@ -277,7 +277,9 @@ class Search:
         if is_slow:  # those parts of it that were done are in the store
             self.slow[recipe] = 2 * took_s
         told["seconds"] = round(took_s, 3)
-        told["was_there"] = bool(outcomes) and all(one.status == "hit" for one in outcomes)
+        # Of what was ended, what took so long has no outcome.
+        is_hit = bool(outcomes) and all(one.status == "hit" for one in outcomes)
+        told["was_there"] = judged is not None and is_hit
         self._add(recipe, Tried(**told))
 
     def _add(self, recipe: Recipe, line: Tried) -> None:

@@ -109,7 +109,9 @@ def test_the_calls_of_the_documentation_ask_for_what_they_say(
         "headstart.api._flow", lambda name, config, *_: asked.setdefault(name, config)
     )
     exec(code, {"headstart": headstart})
-    assert list(asked) == ["finetune", "scratch", "rank", "audit", "sweep", "compare"]
+    flows = ["transfer", "finetune", "scratch", "rank", "audit", "sweep", "compare"]
+    assert list(asked) == flows
+    assert asked["transfer"].budget.seconds == 600
     assert asked["finetune"].ladder.num_rungs == 1
     assert asked["scratch"].training.budget_s == 600
     assert asked["rank"].candidates.cuts == ("natural", "top")
