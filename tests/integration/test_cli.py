@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 from headstart.cli import CODE_OF_SIGPIPE, app, main
 from headstart.config import build_config
 from headstart.config.loading import CONFIG_OF
+from headstart.service.record import descendants
 from tests.pipeline import NUM_IMAGES, QUICK, Pipeline, add_images
 
 COMMANDS = [
@@ -339,6 +341,37 @@ def test_sigterm_ends_a_command_with_143_and_its_locks(tmp_path: Path) -> None:
     assert process.wait(60) == 143
     process.stdout.close()
     assert list((tmp_path / "store" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_a_command_has_started_ends_with_it(sign: signal.Signals, code: int) -> None:
+    script = (
+        "import sys\n"
+        "from headstart.cli import app, main\n"
+        "from headstart.tasks.surveying import child\n"
+        "@app.command()\n"
+        "def wait():\n"
+        "    child.__name__ = 'http.server'  # a child that would stay\n"
+        "    for line in child.run_child('0', '--bind', '127.0.0.1'):\n"
+        "        print('waiting', flush=True)\n"
+        "sys.argv = ['headstart', 'wait']\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    started = descendants([process.pid])
+    assert len(started) == 1
+    process.send_signal(sign)
+    assert process.wait(60) == code
+    process.stdout.close()
+    assert [one for one in started if one.is_alive()] == []
 
 
 def test_the_configuration_of_a_run_is_enough_to_repeat_it(finished: Pipeline) -> None:
