@@ -4,7 +4,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import kubernetes_validate
+import pytest
 import yaml
 
 from headstart import __version__
@@ -51,6 +54,27 @@ def test_the_gpu_build_argument_names_an_extra() -> None:
     assert project["version"] == __version__
     (extra,) = re.findall(r"EXTRAS='\[(\w+)\]'", DOCKERFILE.read_text())
     assert extra in project["optional-dependencies"]
+
+
+def yaml_of(page: str) -> list[Any]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def test_the_manifests_of_the_documentation_are_kubernetes_own() -> None:
+    *_, fragment = yaml_of("production.md")  # added to what Prefect has in its template
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "run"}, **fragment}
+    job["spec"]["template"]["spec"]["restartPolicy"] = "Never"
+    (cluster,) = (one for one in yaml_of("many-machines.md") if one.get("kind") == "DaskCluster")
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "worker"}}
+    pod["spec"] = cluster["spec"]["worker"]["spec"]
+    version = ".".join(kubernetes_validate.latest_version().split(".")[:2])
+    for resource in (job, pod):
+        kubernetes_validate.validate(resource, version, strict=True)
+    del job["spec"]["template"]["spec"]["containers"][0]["name"]
+    with pytest.raises(kubernetes_validate.ValidationError, match="name"):
+        kubernetes_validate.validate(job, version, strict=True)
 
 
 def test_what_a_job_mounts_in_the_documentation_it_has() -> None:
