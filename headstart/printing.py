@@ -42,7 +42,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
         ("model", summary.model),
         ("report", summary.report),
         ("training", summary.tensorboard),
-        ("classify", f"headstart predict {shlex.quote(summary.run_dir)} IMAGE|DIR"),
+        ("predict", f"headstart predict {shlex.quote(summary.run_dir)} IMAGE|DIR"),
     )
     for name, text in rows:
         console.print(f"  {name:<9} {text}", highlight=False, markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from headstart.tasks.evaluation.findings import (
     Report,
     headline_split,
     percent,
+    title_of,
     weakest_first,
 )
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
@@ -73,6 +74,14 @@ def test_undefined_classes_come_last_among_the_weakest() -> None:
 )
 def test_percentages_never_round_to_perfection(share: float | None, text: str) -> None:
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("accuracy", "Accuracy"), ("f1_micro", "F1 micro"), ("mae", "MAE"), ("r2", "R²")],
+)
+def test_figures_are_headed_as_people_write_them(name: str, title: str) -> None:
+    assert title_of(name) == title
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.tasks.dataset.printable import printable
+from headstart.tasks.evaluation.findings import title_of
 from headstart.tasks.evaluation.metrics import SplitMetrics
 from headstart.tasks.head.epochs import EpochFigures
 
@@ -175,7 +176,7 @@ def _curves(history: Sequence[EpochFigures], best_epoch: int | None) -> "Figure"
     metric = history[0].metric if history else "accuracy"
     for axes, title, train, val in (
         (loss, "Loss", [e.train_loss for e in history], [e.val_loss for e in history]),
-        (accuracy, metric.capitalize(), [e.train_figure for e in history],
+        (accuracy, title_of(metric), [e.train_figure for e in history],
          [e.val_figure for e in history]),
     ):  # fmt: skip
         _draw_line(axes, epochs, train, "train", TRAIN_COLOR)

@@ -159,6 +159,15 @@ class Report:
     """In place of ``hard_images`` where targets are no classes; each with its "file"."""
 
 
+_ACRONYMS = {"mae": "MAE", "rmse": "RMSE", "r2": "R²", "f1": "F1"}
+
+
+def title_of(name: str) -> str:
+    """Write the name of a figure as a heading: f1_micro becomes "F1 micro"."""
+    text = " ".join(_ACRONYMS.get(word, word) for word in name.split("_"))
+    return text[:1].upper() + text[1:]
+
+
 def percent(share: float | None) -> str:
     """Write a share as a percentage that never rounds to a perfect or a void 100 % or 0 %.
 

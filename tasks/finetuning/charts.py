@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.tasks.evaluation.figures import INK, draw_svg, soften
+from headstart.tasks.evaluation.findings import title_of
 from headstart.tasks.head.epochs import EpochFigures
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def curves(histories: Mapping[str, Sequence[Sequence[EpochFigures]]]) -> bytes:
                 _line(accuracy, x, [e.val_figure for e in epochs], color, "-", None)
         loss.set_title("Loss", loc="left", fontsize=11, color=INK)
         metric = next(iter(histories.values()))[0][0].metric
-        accuracy.set_title(metric.capitalize(), loc="left", fontsize=11, color=INK)
+        accuracy.set_title(title_of(metric), loc="left", fontsize=11, color=INK)
         for axes in (loss, accuracy):
             axes.set_xlabel("epoch (validation solid, training dotted)")
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -97,7 +98,11 @@ def pareto(points: Sequence[Point]) -> bytes:
                   drawstyle="steps-post")  # fmt: skip
         for number, point in enumerate(points):
             _mark(axes, point, PALETTE[number % len(PALETTE)])
-        axes.set(xlabel="seconds", ylabel="accuracy", xscale="log")
+        seconds = [point.x for point in points]
+        axes.set(xlabel="seconds", ylabel="accuracy")
+        if max(seconds) > 10 * min(seconds) > 0:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
         soften(axes)
         _percent_axis(axes)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK,

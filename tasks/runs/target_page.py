@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from headstart.tasks.evaluation.figures import curves_svg
-from headstart.tasks.evaluation.findings import UNDEFINED, Report, headline_split, percent
+from headstart.tasks.evaluation.findings import (
+    UNDEFINED,
+    Report,
+    headline_split,
+    percent,
+    title_of,
+)
 from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.label_metrics import LabelFigures
 from headstart.tasks.evaluation.number_metrics import NumberFigures
@@ -132,8 +138,8 @@ def _split_rows(report: Report) -> list[Row]:
         {
             "Split": split,
             "Images": f"{one.num_images:,}",
-            **{name.replace("_", " "): _with_interval(one, name) for name in names},
-            "loss": figure(one.loss, 4),
+            **{title_of(name): _with_interval(one, name) for name in names},
+            "Loss": figure(one.loss, 4),
         }
         for split, one in report.metrics.items()
     ]
