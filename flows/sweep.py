@@ -43,7 +43,6 @@ from headstart.tasks.store.files import write_json
 from headstart.tasks.sweeping.page import sweep_page
 from headstart.tasks.sweeping.stage import SweptHead
 from headstart.tasks.sweeping.stage import stage as sweep_stage
-from headstart.tasks.targets.support import refuse_unsupported
 
 SWEEP_PAGE, SWEEP_TABLE, BEST_FOLDER = "sweep.html", "sweep.csv", "best"
 
@@ -83,7 +82,6 @@ def _run(config: SweepConfig, folder: Path) -> SweepSummary:
     with collect_outcomes() as outcomes:
         check_names(config.backbone, config.views.image_size, config.bottlenecks)
         dataset = dataset_stage(config.dataset)
-        refuse_unsupported("sweep", dataset.kind)
         index = index_of(dataset)
         check_classes(index)
         make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
@@ -97,7 +95,7 @@ def _run(config: SweepConfig, folder: Path) -> SweepSummary:
     write_seen(folder, index)
     best = _with_best_head(config, swept.chosen)
     report = make_report(folder, best, index, swept, evaluation, outcomes)
-    write_judged(folder, evaluation, index.class_names, index)
+    write_judged(folder, evaluation, index.class_names, index, swept.fit)
     summary = finish_run(folder, report, swept, evaluation, export, outcomes, started_s)
     publish("sweep", report, summary)
     about = sweep_page(f"Sweep · {report.title}", swept)
@@ -105,7 +103,8 @@ def _run(config: SweepConfig, folder: Path) -> SweepSummary:
     if FlowRunContext.get() is not None:
         create_markdown_artifact(markdown_page(about), key="sweep-heads", description=about.title)
     rows = [{**line.settings, **line.model_dump()} for line in swept.swept]
-    columns = ("number", *swept_fields(config), "loss", "accuracy", "best_epoch", "num_epochs")
+    judged = ("accuracy",) if dataset.kind == "class" else ("metric", "value")
+    columns = ("number", *swept_fields(config), "loss", *judged, "best_epoch", "num_epochs")
     write_csv(folder / SWEEP_TABLE, rows, columns)
     (folder / BEST_FOLDER).mkdir(exist_ok=True)
     write_config(folder / BEST_FOLDER, best)

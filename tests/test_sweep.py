@@ -2,7 +2,9 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +60,38 @@ def test_heads_trained_together_come_out_as_each_does_alone(splits, tmp_path: Pa
         ):
             expected = [getattr(figures, name) for figures in alone.history]
             np.testing.assert_allclose(values, expected, rtol=2e-4, err_msg=f"{name} of {config}")
+
+
+@pytest.mark.parametrize("kind", ["labels", "number"])
+def test_heads_for_labels_and_numbers_come_out_as_each_does_alone(
+    splits, tmp_path: Path, kind: Any
+) -> None:
+    rng = np.random.default_rng(1)
+    fit, held_out = (
+        replace(
+            rows,
+            kind=kind,
+            labels=(rng.random((len(rows), 3)) < 0.4).astype(np.uint8)
+            if kind == "labels"
+            else rng.normal((1e9, 0, 5), (1e8, 1, 1e-2), (len(rows), 3)),
+        )
+        for rows in splits
+    )
+    varied = {
+        "labels": ({"label_smoothing": 0.2, "dropout": 0.4}, {"class_weights": "balanced"}),
+        "number": ({"number_loss": "huber"}, {"kind": "mlp", "hidden_units": (8,)}),
+    }
+    configs = [HeadConfig(epochs=3, batch_size=8, **fields) for fields in ({}, *varied[kind])]
+    curves = train_heads(pool(fit), pool(held_out), configs, 3)
+    for config, curve in zip(configs, curves, strict=True):
+        alone = train_head(fit, held_out, config, 3, None, tmp_path / "log")
+        assert alone.history[0].metric == fit.target.metric
+        for name, values in (
+            ("train_loss", curve.train_losses), ("val_loss", curve.losses),
+            ("val_metric", curve.accuracies),
+        ):  # fmt: skip
+            expected = [getattr(figures, name) for figures in alone.history]
+            np.testing.assert_allclose(values, expected, rtol=1e-3, err_msg=f"{name} of {config}")
 
 
 def test_a_head_that_diverges_harms_no_other(splits) -> None:

@@ -1,6 +1,7 @@
 """Each command on each kind of target: it works, or one line says why not."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from rich.console import Console
 
 from headstart.cli import app
 from headstart.config import (
@@ -17,10 +19,12 @@ from headstart.config import (
     FinetuneConfig,
     RankConfig,
     RetrainConfig,
+    SweepConfig,
     TransferabilityConfig,
     build_config,
 )
 from headstart.errors import ConfigError
+from headstart.tasks.export.model_files import read_card
 from headstart.tasks.runs.comparing import compare_runs
 from headstart.tasks.runs.overview import find_run
 from headstart.tasks.targets.choice import TARGETS
@@ -98,7 +102,6 @@ def check_runs_are_told(pipeline: Pipeline, labels: Any, numbers: Any) -> None:
     """Look at what a list of runs, a notebook and a bench would show of both."""
     from headstart.results import Run
     from headstart.tasks.benching.bench import open_held_out
-    from headstart.tasks.export.model_files import read_card
 
     for summary, name, figure in (
         (labels, "mAP", "mean_average_precision"),
@@ -270,6 +273,44 @@ def test_a_ranking_measures_labels_and_numbers(
     )
     assert metric in Path(summary.report).read_text()
     assert "nan" not in json.dumps(verdict).casefold()
+
+
+@pytest.mark.parametrize(
+    ("settings", "metric"), [((), "f1_micro"), (NUMBERS, "mae")], ids=["labels", "number"]
+)
+def test_a_sweep_trains_heads_for_labels_and_numbers(
+    manifest: Path, pipeline: Pipeline, settings: tuple[str, ...], metric: str
+) -> None:
+    from headstart.commands.sweep import print_heads
+    from headstart.flows.sweep import sweep
+
+    told = (*QUICK, *settings, "dataset.val_fraction=0.3", f"backbone.name={pipeline.backbone}",
+            "search.grid={head.learning_rate: [0.001, 0.3]}", "head.epochs=4")  # fmt: skip
+    summary = sweep.fn(build_config(SweepConfig, manifest, settings=told), pipeline.store.root)
+    slow, quick = summary.heads
+    assert {slow.metric, quick.metric} == {metric}
+    assert (slow.accuracy, quick.accuracy) == (None, None)
+    assert slow.value is not None
+    best = summary.heads[summary.chosen - 1]
+    assert best.loss == min(slow.loss, quick.loss)
+    card = read_card(Path(summary.run_dir) / "model.keras")
+    assert len(card.fit.thresholds) == (3 if metric == "f1_micro" else 0)
+    assert len(card.fit.radius) == (0 if metric == "f1_micro" else 2)
+    assert metric in Path(summary.sweep).read_text()
+    shown = io.StringIO()
+    print_heads(Console(file=shown, width=120), summary)
+    assert metric in shown.getvalue()
+
+
+def test_logme_of_numbers_that_features_say_nothing_of_stays_finite() -> None:
+    from headstart.tasks.ranking.transferability import logme
+
+    rng = np.random.default_rng(0)
+    features, numbers = rng.normal(size=(28, 16)), rng.normal(size=(28, 1))
+    directions, _ = np.linalg.qr(features)
+    numbers -= directions @ (directions.T @ numbers)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        assert np.isfinite(logme(features, numbers))
 
 
 def test_logme_of_columns_is_that_of_the_classes_they_stand_for() -> None:

@@ -116,11 +116,12 @@ def print_heads(console: Console, summary: Any) -> None:
     rows = []
     for line in best_first(summary.heads)[:NUM_SHOWN]:
         loss = "-" if line.loss is None else f"{line.loss:.4f}"
-        figures = (loss, percent(line.accuracy), f"{line.best_epoch} of {line.num_epochs}")
+        figure = percent(line.accuracy) if line.metric == "accuracy" else line.figure_text
+        figures = (loss, figure, f"{line.best_epoch} of {line.num_epochs}")
         told = (f"{one:.4g}" if isinstance(one, float) else str(one)
                 for one in line.settings.values())  # fmt: skip
         rows.append((str(line.number), *told, *figures))
-    titles = ("held-out loss", "accuracy", "epoch")
+    titles = ("held-out loss", summary.heads[0].metric, "epoch")
     console.print()
     print_table(console, ("head", *fields, *titles), rows, titles)
     more = len(summary.heads) - NUM_SHOWN

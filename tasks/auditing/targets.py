@@ -22,6 +22,10 @@ SURE_TIMES = 2.0
 are large by chance alone hardly get there."""
 
 
+MIN_SHARE = 0.5
+"""Of a number's standard deviation: what is nearer to its prediction is no error."""
+
+
 class Suspicions(NamedTuple):
     """How believable the targets of each image are.
 
@@ -121,11 +125,13 @@ def _judge_numbers(
         f"{images.class_names[number]} {predicted[position, number]:.4g}"
         for position, number in enumerate(worst)
     ]
-    is_error = deviations > config.max_deviations
+    # A number that is nearly always the same is predicted so closely that all else is far off.
+    large = (np.abs(standard - said) > MIN_SHARE).max(axis=1)
+    is_error = (deviations > config.max_deviations) & large
     findings = []
     for position in np.argsort(-deviations, kind="stable").tolist():
         if not is_error[position]:
-            break
+            continue
         number = int(worst[position])
         text = (
             f"{images.class_names[number]} is {targets[position, number]:.4g}, predicted "

@@ -62,6 +62,7 @@ def _score(folder: Path, features: Features, config: ScoringConfig) -> Made:
     images = draw_images(len(rows), config.max_images, config.seed)
     values, labels = pooled_features(rows, images), rows.labels[images]
     if rows.kind != "class":
+        rows.target.check(rows.labels, None, len(features.class_names))
         scores = score_targets(values, labels, rows.kind, config)
         return Made(len(images), len(images), fields={"scores": scores})
     scores = score_features(values, labels, config, _source_head(features.network, features.start))

@@ -14,6 +14,8 @@ Labels = npt.NDArray[np.integer[Any]]
 
 MAX_ITERATIONS = 100
 """Steps of LogME's fixed point; it usually settles within ten."""
+MAX_RATIO = 1e100
+"""Of alpha and beta."""
 TOLERANCE = 1e-6
 """Relative change of the ratio alpha / beta at which the fixed point has settled."""
 NULL_SHARE = 1e-12
@@ -99,7 +101,7 @@ def _log_evidence(
     alpha = beta = 1.0
     tiny = np.finfo(np.float64).tiny
     for _ in range(MAX_ITERATIONS):
-        ratio = alpha / beta
+        ratio = _bounded(alpha / beta)
         gamma = float((variances / (variances + ratio)).sum())
         mean_square = float((variances * projections / (variances + ratio) ** 2).sum())
         error = float((projections / (1 + variances / ratio) ** 2).sum()) + residual
@@ -107,7 +109,7 @@ def _log_evidence(
         beta = max(num_rows - gamma, tiny) / max(error, tiny)
         if abs(alpha / beta - ratio) <= TOLERANCE * ratio:
             break
-    ratio = alpha / beta
+    ratio = _bounded(alpha / beta)
     mean_square = float((variances * projections / (variances + ratio) ** 2).sum())
     error = float((projections / (1 + variances / ratio) ** 2).sum()) + residual
     log_determinant = float(np.log(alpha + beta * variances).sum())
@@ -120,6 +122,11 @@ def _log_evidence(
         - alpha / 2 * mean_square
         - log_determinant / 2
     )
+
+
+def _bounded(ratio: float) -> float:
+    """Keep a ratio whose square is finite: of targets that features say nothing of it runs away."""
+    return min(max(ratio, 1.0 / MAX_RATIO), MAX_RATIO)
 
 
 def h_score(features: Features, labels: Labels) -> float:

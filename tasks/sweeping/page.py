@@ -32,7 +32,7 @@ def sweep_page(title: str, sweep: SweepManifest) -> Page:
     diverged = sum(line.loss is None for line in sweep.swept)
     notes = [
         f"The heads were chosen among by {sweep.num_held_out:,} training images that they did not "
-        "learn from; their accuracies here are therefore optimistic for the best. It was then "
+        "learn from; their figures here are therefore optimistic for the best. It was then "
         "trained on all training images. The val and test splits decided nothing: what the report "
         "says of them is honest."
     ]
@@ -144,6 +144,8 @@ def _row(line: SweptHead) -> dict[str, str]:
         "Head": str(line.number),
         **{name: _shown(value) for name, value in line.settings.items()},
         "Held-out loss": UNDEFINED if line.loss is None else f"{line.loss:.4f}",
-        "Held-out accuracy": percent(line.accuracy),
+        f"Held-out {line.metric}": percent(line.accuracy)
+        if line.metric == "accuracy"
+        else line.figure_text or UNDEFINED,
         "Epoch": f"{line.best_epoch or UNDEFINED} of {line.num_epochs}",
     }

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headstart.config import TargetKind
 from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.bottlenecks.rows import LabelledRows
@@ -23,13 +24,15 @@ class PooledRows:
 
     Attributes:
         views: float32 [n, C] each: the plain view, then the augmented ones.
-        labels: int32 [n].
+        labels: int32 [n]; of other kinds of targets what `Target.to_array` says.
         shape: Of one bottleneck: [C], or [H, W, C] where positions were averaged.
+        kind: Of the targets.
     """
 
     views: tuple[npt.NDArray[np.float32], ...]
-    labels: npt.NDArray[np.int32]
+    labels: npt.NDArray[Any]
     shape: tuple[int, ...]
+    kind: TargetKind = "class"
 
     @property
     def num_augmented(self) -> int:
@@ -39,7 +42,7 @@ class PooledRows:
 
 def some_rows(rows: LabelledRows, chosen: npt.NDArray[Any]) -> LabelledRows:
     """Return the rows of some images, by their positions."""
-    return LabelledRows(rows.readers, rows.positions[chosen], rows.labels[chosen])
+    return LabelledRows(rows.readers, rows.positions[chosen], rows.labels[chosen], rows.kind)
 
 
 def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]:
@@ -55,6 +58,8 @@ def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]
     Raises:
         TrainingError: There is no class with two images.
     """
+    if rows.kind != "class":
+        return _hold_out_any(rows, seed)
     several = np.bincount(rows.labels)[rows.labels] > 1
     chosen = (stratified_folds(rows.labels, NUM_PARTS, seed) == 0) & several
     if not chosen.any():
@@ -68,6 +73,19 @@ def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]
             )
         chosen[candidates[:1]] = True
     return some_rows(rows, np.flatnonzero(~chosen)), some_rows(rows, np.flatnonzero(chosen))
+
+
+def _hold_out_any(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]:
+    """Draw a fifth of images that have labels or numbers."""
+    count = len(rows) // NUM_PARTS or 1
+    if len(rows) <= count:
+        raise TrainingError(
+            "a sweep holds out training images to choose by, and there are too few",
+            f"{len(rows)} training images",
+            "add images, or train one head with `headstart train`",
+        )
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return some_rows(rows, np.sort(order[count:])), some_rows(rows, np.sort(order[:count]))
 
 
 def pool(rows: LabelledRows, *, augmented: bool = True) -> PooledRows:
@@ -96,4 +114,4 @@ def pool(rows: LabelledRows, *, augmented: bool = True) -> PooledRows:
             f"NaN or infinity among the {rows.dtype} bottlenecks",
             "extract with --set bottlenecks.dtype=float32 (float16 ends at 65504)",
         )
-    return PooledRows(views, rows.labels, tuple(rows.shape))
+    return PooledRows(views, rows.labels, tuple(rows.shape), rows.kind)

@@ -1,6 +1,7 @@
 """The sweep stage: many heads trained at once, the best of which is trained on all images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ from headstart.config import HeadConfig, Split
 from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.head.epochs import written
 from headstart.tasks.head.settings import settings_in_effect
-from headstart.tasks.head.stage import HeadManifest, keep_training
+from headstart.tasks.head.stage import TRAINED_ON, HeadManifest, keep_training
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.versions import arithmetic_versions
@@ -37,9 +39,19 @@ class SweptHead(BaseModel):
     loss: float | None
     """Cross-entropy of the held-out images at the best epoch; None where none was a number."""
     accuracy: float | None
-    """Share of them that were right then."""
+    """Share of them that were right then; None where targets are no classes."""
     best_epoch: int
     num_epochs: int
+    metric: str = "accuracy"
+    """The figure beside the loss: accuracy, f1_micro of labels or mae of numbers."""
+    value: float | None = None
+    """Of that then, where it is no accuracy."""
+
+    @property
+    def figure_text(self) -> str:
+        """What `metric` names, written; "" where no loss was a number."""
+        value = self.accuracy if self.metric == "accuracy" else self.value
+        return "" if value is None else written(self.metric, value)
 
 
 class SweepManifest(HeadManifest):
@@ -61,7 +73,9 @@ def _sweep_key(
     log_dir: Path,
 ) -> dict[str, Any]:
     return {
-        "labels": index_of(features.dataset).labels_digest_of(CHOSEN_BY),
+        "labels": index_of(features.dataset).labels_digest_of(
+            CHOSEN_BY if features.target.kind == "class" else TRAINED_ON
+        ),
         "rows": features.recipe(),
         "heads": [_settings(features, head) for head in heads],
         "fields": list(fields),
@@ -83,18 +97,13 @@ def _sweep(
     seed: int,
     log_dir: Path,
 ) -> Made:
-    from headstart.tasks.head.training import train_head
+    from headstart.tasks.head.training import decide, train_head
     from headstart.tasks.sweeping.pooled import hold_out, pool
     from headstart.tasks.sweeping.together import train_heads
 
-    rows = features.open(CHOSEN_BY)["train"]
-    num_classes = len(features.class_names)
-    if rows.kind != "class":
-        raise TrainingError(
-            "a sweep trains heads for classes alone",
-            f"dataset.target={rows.kind}",
-            "train one head with `headstart train`: it learns every kind of target",
-        )
+    is_class = features.target.kind == "class"
+    opened = features.open(CHOSEN_BY if is_class else TRAINED_ON)
+    rows, num_classes = opened["train"], len(features.class_names)
     rows.target.check(rows.labels, None, num_classes)
     fit, held_out = hold_out(rows, seed)
     curves = train_heads(pool(fit), pool(held_out, augmented=False), heads, num_classes)
@@ -105,13 +114,17 @@ def _sweep(
             f"{len(curves)} heads, the first at a learning rate of {heads[0].learning_rate:g}",
             "try lower learning rates, for instance --grid head.learning_rate=1e-4..1e-2",
         )
-    lines = tuple(_line(number, curve, fields) for number, curve in enumerate(curves, 1))
+    metric = rows.target.metric
+    lines = tuple(_line(number, curve, fields, metric) for number, curve in enumerate(curves, 1))
     reporter().note(f"     head {best + 1} of {len(heads)} is the best: {_said(lines[best])}")
     reporter().note(f"     it is trained on all {len(rows):,} images, to the same epoch")
     refit = train_head(
         rows, None, heads[best], num_classes, None, log_dir / REFIT_FOLDER,
         last_epoch=curves[best].best_epoch,
     )  # fmt: skip
+    if not is_class:  # thresholds and intervals are found by the val images, nothing else is
+        told = decide(refit.model, opened.get("val"), refit.fit, heads[best])
+        refit = replace(refit, fit=told)
     _write_hparams(log_dir, lines, curves)
     return keep_training(
         folder, refit, num_classes, len(rows), log_dir, has_val=False,
@@ -119,22 +132,24 @@ def _sweep(
     )  # fmt: skip
 
 
-def _line(number: int, curve: "HeadCurve", fields: Sequence[str]) -> SweptHead:
+def _line(number: int, curve: "HeadCurve", fields: Sequence[str], metric: str) -> SweptHead:
     told = curve.config.model_dump(mode="json")
-    trained = curve.best_epoch > 0
+    trained, is_share = curve.best_epoch > 0, metric == "accuracy"
     return SweptHead(
         number=number,
         settings={name: told[name] for name in fields},
         loss=curve.loss if trained else None,
-        accuracy=curve.accuracy if trained else None,
+        accuracy=curve.accuracy if trained and is_share else None,
         best_epoch=curve.best_epoch,
         num_epochs=len(curve.losses),
+        metric=metric,
+        value=curve.accuracy if trained and not is_share else None,
     )
 
 
 def _said(line: SweptHead) -> str:
     values = ", ".join(f"{name} {value}" for name, value in line.settings.items())
-    return f"{values}; held-out loss {line.loss:.4f}, accuracy {line.accuracy:.4f}"
+    return f"{values}; held-out loss {line.loss:.4f}, {line.metric} {line.figure_text}"
 
 
 def _write_hparams(
@@ -156,7 +171,8 @@ def _write_hparams(
             for epoch, figures in enumerate(
                 zip(curve.train_losses, curve.losses, curve.accuracies, strict=True), 1
             ):
-                for name, value in zip(("train_loss", "loss", "accuracy"), figures, strict=True):
+                names = ("train_loss", "loss", line.metric)
+                for name, value in zip(names, figures, strict=True):
                     tf.summary.scalar(f"held_out/{name}" if name != "train_loss" else name,
                                       value, epoch)  # fmt: skip
         writer.close()
@@ -165,8 +181,8 @@ def _write_hparams(
 def _describe(sweep: SweepManifest) -> str:
     best = sweep.swept[sweep.chosen - 1]
     return (
-        f"{len(sweep.swept)} heads, number {sweep.chosen} the best: accuracy {best.accuracy:.4f} "
-        f"on {sweep.num_held_out:,} held-out training images"
+        f"{len(sweep.swept)} heads, number {sweep.chosen} the best: "
+        f"{best.metric} {best.figure_text} on {sweep.num_held_out:,} held-out training images"
     )
 
 

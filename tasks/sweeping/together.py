@@ -21,8 +21,8 @@ from headstart.tasks.head.batches import epoch_order, epoch_view
 from headstart.tasks.head.optimizer import make_many_optimizers_in_one
 from headstart.tasks.head.training import build_head
 from headstart.tasks.progress import reporter
+from headstart.tasks.sweeping.losses import ManyLosses
 from headstart.tasks.sweeping.pooled import PooledRows
-from headstart.tasks.targets.classes import class_weights
 
 MAX_GROUP_BYTES = 2**30
 """Of the weights and the optimizer's moments of heads that are trained at once."""
@@ -39,8 +39,9 @@ class HeadCurve:
     Attributes:
         config: Of the head.
         train_losses: Mean over the images learned from of what is minimised.
-        losses: Cross-entropy of the images that were held out.
-        accuracies: Share of these that are right.
+        losses: Of the images that were held out: cross-entropy, or the squared error of numbers.
+        accuracies: Share of these that are right; of labels the micro F1, of numbers the mean
+            absolute error.
         best_epoch: The epoch of the lowest loss, 1 for the first; 0 where no loss was a number.
     """
 
@@ -117,6 +118,7 @@ def _alike(config: HeadConfig) -> tuple[Any, ...]:
         config.epochs,
         config.batch_size,
         config.class_weights,
+        config.number_loss,
         config.seed,
     )
 
@@ -156,10 +158,8 @@ class _Heads:
 
     def __init__(self, configs: Sequence[HeadConfig], fit: PooledRows, num_classes: int) -> None:
         self._first = configs[0]
-        self._num_classes = num_classes
         self.views = [tf.constant(view) for view in fit.views]
         self._rates = np.array([config.dropout for config in configs], np.float32)
-        self._smoothing = np.array([config.label_smoothing for config in configs], np.float32)
         layers, self._dropout_seeds = _initial(self._first, fit.shape, num_classes)
         count = len(configs)
         self._layers = [
@@ -173,9 +173,7 @@ class _Heads:
         num_steps = self._first.epochs * -(-len(fit.labels) // self._first.batch_size)
         self._optimizer = make_many_optimizers_in_one(configs, num_steps, self._variables)
         self._optimizer.build(self._variables)
-        self._weights = None
-        if self._first.class_weights == "balanced":
-            self._weights = tf.constant(class_weights(fit.labels, num_classes))
+        self._losses = ManyLosses(configs, fit, num_classes)
 
     def epoch_function(
         self, fit: PooledRows, held_out: PooledRows
@@ -203,26 +201,17 @@ class _Heads:
                 state,
                 parallel_iterations=1,
             )
-            logits = self._logits(judged)
-            targets = tf.one_hot(judged_labels, self._num_classes)[:, None]
-            losses = _cross_entropy(targets, logits)
-            answers = tf.argmax(logits, axis=-1, output_type=tf.int32)
-            right = tf.cast(answers == judged_labels[:, None], tf.float32)
-            return total / num_rows, tf.reduce_mean(losses, axis=0), tf.reduce_mean(right, axis=0)
+            loss, figure = self._losses.judge(judged_labels, self._logits(judged))
+            return total / num_rows, loss, figure
 
         result: Callable[[Any, Any], tuple[Any, Any, Any]] = epoch
         return result
 
     def _step(self, rows: Any, labels: Any) -> Any:
         """Train on a batch; return each row's loss for each head, [b, H]."""
-        sure = tf.one_hot(labels, self._num_classes)[:, None]
-        smoothing = self._smoothing[:, None]
-        targets = sure * (1 - smoothing) + smoothing / self._num_classes
         with tf.GradientTape() as tape:
             logits = self._logits(rows, self._optimizer.iterations)
-            losses = _cross_entropy(targets, logits)
-            if self._weights is not None:
-                losses *= tf.gather(self._weights, labels)[:, None]
+            losses = self._losses.losses(labels, logits)
             # The heads' mean losses, added up: each weight's gradient is that of its own head's.
             objective = tf.reduce_sum(tf.reduce_mean(losses, axis=0))
         values = [variable.value for variable in self._variables]
@@ -265,11 +254,6 @@ class _Heads:
         """Return the numbers that Keras's dropout of this layer compares with its rate."""
         seed = tf.stack([self._dropout_seeds[number], tf.cast(step, tf.int32)])
         return tf.random.stateless_uniform(shape, seed)
-
-
-def _cross_entropy(targets: Any, logits: Any) -> Any:
-    """Return the loss [b, H] of logits [b, H, K], whose targets may be the same for all heads."""
-    return -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=-1)
 
 
 def _product(rows: Any, kernel: Any) -> Any:

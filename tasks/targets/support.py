@@ -17,7 +17,7 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         (
             *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
             *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
-            *("search", "bench", "retrain", "promote", "audit", "rank"),
+            *("search", "bench", "retrain", "promote", "audit", "rank", "sweep"),
         ),
         ALL,
     ),
@@ -37,10 +37,6 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
     },
     "lr-find": {},
     "explain": {"number": "its heatmaps show what speaks for a class or a label"},
-    "sweep": {
-        "labels": "its heads, trained side by side, are of classes",
-        "number": "its heads, trained side by side, are of classes",
-    },
     "train --budget-s": {
         "labels": "what is best is decided by the share of right answers",
         "number": "what is best is decided by the share of right answers",
