@@ -139,9 +139,7 @@ def plan(
         from headstart.printing import print_plan
 
         print_plan(plain_console(), made)
-        if run_config.budget.seconds is not None:
-            told = "this is the head as configured; `train` says what it tries in the time after it"
-            plain_console().print(told)
+        _tell_of_budget(run_config)
     if not made.fits:
         raise typer.Exit(code=4)
 
@@ -168,6 +166,7 @@ def why(
 ) -> None:
     """Say for each stage of `train` whether it would be a hit, and if not, what changed."""
     more = {"spread.runner": runner, "spread.num_workers": workers, "dataset.exclude": exclude}
+    more |= {"budget.seconds": budget_s}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
 
     def work() -> Any:
@@ -182,6 +181,7 @@ def why(
         from headstart.printing import print_reasons
 
         print_reasons(plain_console(), reasons)
+        _tell_of_budget(run_config)
 
 
 @app.command()
@@ -199,6 +199,12 @@ def config(
         problem = f"no such command with a configuration; there are {', '.join(CONFIG_OF)}"
         raise ConfigError(problem, repr(command), "for instance `headstart config scratch`")
     print(template(command), end="")
+
+
+def _tell_of_budget(config: Any) -> None:
+    if config.budget.seconds is not None:
+        told = "without the budget: `train` says what it tries in it once it knows its pace"
+        plain_console().print(told)
 
 
 def _load(
