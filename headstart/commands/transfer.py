@@ -165,8 +165,8 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Say for each stage of `train` whether it would be a hit, and if not, what changed."""
-    more = {"spread.runner": runner, "spread.num_workers": workers, "dataset.exclude": exclude}
-    more |= {"budget.seconds": budget_s}
+    spread = {"spread.runner": runner, "spread.num_workers": workers}
+    more = {**spread, "dataset.exclude": exclude, "budget.seconds": budget_s}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
 
     def work() -> Any:
