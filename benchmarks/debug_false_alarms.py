@@ -50,11 +50,12 @@ def main() -> int:
     ask.add_argument("--limit-s", type=float, default=600.0, help="seconds for each")
     asked = ask.parse_args()
     programs = [PROGRAMS / f"{name}.py" for name in asked.names] or sorted(PROGRAMS.glob("*.py"))
+    verdicts: list[str] = []
     with ThreadPoolExecutor(asked.jobs) as pool:
-        results = list(pool.map(lambda program: said_of(program, asked.limit_s), programs))
-    for program, (verdict, cause) in zip(programs, results, strict=True):
-        print(f"{verdict:8} {program.stem:36} {cause}"[:200])
-    verdicts = [verdict for verdict, _ in results]
+        results = pool.map(lambda program: said_of(program, asked.limit_s), programs)
+        for program, (verdict, cause) in zip(programs, results, strict=True):
+            print(f"{verdict:8} {program.stem:36} {cause}"[:200], flush=True)
+            verdicts.append(verdict)
     errors = sum(verdict in ("error", "ended", "failed") for verdict in verdicts)
     advice = sum(verdict in ("warning", "advice") for verdict in verdicts)
     print(f"{len(programs)} programs: {errors} false errors, {advice} advice")

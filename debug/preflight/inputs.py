@@ -242,7 +242,7 @@ def too_few_rows(given: Mapping[str, Any], trace: TrainingTrace) -> list[Diagnos
         f"leave out steps_per_epoch, or set it to {at_hand} (rows // batch_size)",
     )
     if each == 1 and epochs >= MANY_EPOCHS:  # nobody means epochs of one step
-        few = replace(few, severity="warning", evidence={"at": "fit", "is_certain": True})
+        few = replace(few, evidence={"at": "fit", "is_certain": True})
     return [few]
 
 
@@ -297,6 +297,7 @@ def _of_rows(symptom: str, cause: str, confidence: float, *tries: str) -> Diagno
         symptom=symptom,
         cause=cause,
         phase="data",
+        severity="error" if symptom == "input-spent" else "warning",
         confidence=confidence,
         suggestions=tries,
         evidence={"at": "fit", "is_certain": False},

@@ -1,5 +1,7 @@
 """Weights that are kept in half precision, where they cannot be trained."""
 
+import gc
+import sys
 from typing import Any
 
 from headstart.debug.diagnosis import Diagnosis
@@ -43,6 +45,13 @@ def half_precision(facts: Facts, is_broken: bool) -> list[Diagnosis]:
     ]
 
 
+def _is_scaled(optimizer: Any) -> bool:
+    """Tell whether an optimizer stands inside one that scales the loss."""
+    scaling = sys.modules["keras"].optimizers.LossScaleOptimizer
+    alive = [one for one in gc.get_objects() if type(one) is scaling]
+    return any(one is optimizer or one.inner_optimizer is optimizer for one in alive)
+
+
 def loss_without_scale(model: Any) -> list[Diagnosis]:
     """Find a loop of the user's own that computes in float16 and does not scale its loss.
 
@@ -55,7 +64,7 @@ def loss_without_scale(model: Any) -> list[Diagnosis]:
     layers = model._flatten_layers(include_self=False)
     halves = [layer for layer in layers if getattr(layer, "compute_dtype", "") == HALF]
     optimizer = vars(model).get(OWN_OPTIMIZER)
-    if not halves or optimizer is None or hasattr(optimizer, "inner_optimizer"):
+    if not halves or optimizer is None or _is_scaled(optimizer):
         return []
     return [
         Diagnosis(

@@ -134,3 +134,18 @@ def test_the_line_of_the_optimizer_is_known():
     vars(optimizer)[SITE] = CallSite("train.py", 7)
     own.on_apply(optimizer, [])
     assert own.optimizer_site == CallSite("train.py", 7)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "expected"),
+    [(lambda optimizer: optimizer, ["float16-underflow"]),
+     (keras.optimizers.LossScaleOptimizer, [])],
+)  # fmt: skip
+def test_a_loop_in_float16_that_does_not_scale_its_loss_is_told(wrap, expected):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, dtype="mixed_float16")])
+    own, optimizer = OwnTraining(), keras.optimizers.SGD()
+    outer = wrap(optimizer)
+    own.on_call(model, X, None)
+    own.on_apply(optimizer, model.trainable_variables)  # what the outer one calls
+    found = own.diagnoses(STUCK, set(), is_broken=False)
+    assert [one.symptom for one in found if one.phase == "optimizer"] == expected, outer
