@@ -29,12 +29,16 @@ def tree_of(file: str) -> ast.Module | None:
         return None
 
 
-def origin_of_argument(site: CallSite | None, function: str) -> CallSite | None:
-    """Find the line that makes the first argument of a call.
+def origin_of_argument(
+    site: CallSite | None, function: str, place: int = 0, keyword: str = ""
+) -> CallSite | None:
+    """Find the line that makes an argument of a call.
 
     Args:
         site: A line of the call.
         function: Last part of the callee's name, such as ``gradient``.
+        place: Which argument, counted from 0.
+        keyword: Its name, where it may be given by that.
 
     Returns:
         The last assignment above it to the variable that is handed over; where that calls a
@@ -46,7 +50,8 @@ def origin_of_argument(site: CallSite | None, function: str) -> CallSite | None:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         if not call.lineno <= site.line <= (call.end_lineno or 0) or callee(call) != function:
             continue
-        argument = call.args[0] if call.args else None
+        named = [one.value for one in call.keywords if one.arg == keyword]
+        argument = next(iter([*named, *call.args[place : place + 1]]), None)
         if isinstance(argument, ast.Name):
             return _assignment_of(tree, site, argument.id)
     return None

@@ -32,6 +32,7 @@ from headstart.debug.preflight.training import stale_trainable_flags, untouched_
 from headstart.debug.preflight.verdict import Level, Verdict, inputs_tell_targets, verdict_of
 from headstart.debug.symptoms.batches import by_outcome
 from headstart.debug.symptoms.trace import TrainingTrace
+from headstart.debug.syntax import origin_of_argument
 
 SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-for-classes",
           "text-labels", "label-out-of-range")  # fmt: skip
@@ -45,6 +46,8 @@ NEARLY_ALL = 0.9
 STILL_FALLING = 0.03
 """Share of its first value by which the loss falls in the last fifth of a training that was cut
 short."""
+OF_TARGETS = ("one-class-only", "text-labels", "labels-are-fractions", "labels-out-of-range")
+"""Findings to mend where the targets are made."""
 UNSURE = 0.45
 OVERFLOWING = 1e4
 """Inputs from here on overflow what is sound."""
@@ -408,6 +411,8 @@ def _located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
         line = compiled or site
     elif found.phase == "loss" or found.symptom == "label-format":
         line = getattr(single_loss(model), "__dict__", {}).get(SITE) or compiled or site
+    elif found.symptom in OF_TARGETS:
+        line = origin_of_argument(site, "fit", 1, "y") or site
     elif found.symptom in ("stale-trainable", "nothing-trainable") and site is not None:
         line = _assignment_above(site, "trainable") or site
     if line is None:

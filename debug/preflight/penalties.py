@@ -56,7 +56,10 @@ def _share(facts: Facts) -> float:
     """Return the share of the loss that is a penalty; 0 where it is not known."""
     try:
         penalty = float(sum(float(np.asarray(loss)) for loss in facts.model.losses))
-        data = float(np.mean(np.asarray(facts.loss(facts.y, facts.y_pred)))) if facts.loss else 0.0
+        y, y_pred = facts.y, facts.y_pred
+        if y is not None and y_pred is not None and y.size == y_pred.size:
+            y = y.reshape(y_pred.shape)
+        data = float(np.mean(np.asarray(facts.loss(y, y_pred)))) if facts.loss else 0.0
     except Exception:  # losses of another form
         return 0.0
     return penalty / (penalty + data) if penalty > 0.0 and data > 0.0 else 0.0
@@ -65,7 +68,8 @@ def _share(facts: Facts) -> float:
 def _size_left(facts: Facts) -> float:
     """Return the size of the weights over their initial size, of the matrix that kept most."""
     ratios = []
-    for layer in facts.model._flatten_layers(include_self=False):
+    layers = facts.model._flatten_layers(include_self=False)
+    for layer in [one for one in layers if _has_penalty(one)] or layers:
         kernel = getattr(layer, "kernel", None)
         if kernel is None or len(kernel.shape) < 2 or not layer.trainable:
             continue

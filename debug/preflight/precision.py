@@ -69,7 +69,7 @@ def loss_without_scale(model: Any) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="float16-underflow",
-            cause=f"The model computes in float16 ({halves[0].path} and others), but the loop does "
+            cause=f"The model computes in float16 ({halves[0].name} and others), but the loop does "
             "not scale its loss: small gradients underflow to 0, and the weights stand still. "
             "compile() wraps the optimizer for that; a loop of one's own has to.",
             phase="optimizer",

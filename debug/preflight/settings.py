@@ -340,12 +340,12 @@ def _initial_scale(model: Any) -> list[Diagnosis]:
 def _narrow(facts: Facts) -> list[Diagnosis]:
     """Find a hidden layer that is too narrow to tell the classes apart."""
     dense = [use for use in facts.uses if use.kind == "Dense"]
-    hidden = [use for use in dense if use.layer is not dense[-1].layer]
+    # A score for each step, such as an attention's, is no bottleneck.
+    hidden = [use for use in dense
+              if use.layer is not dense[-1].layer and len(use.output.shape) == 2]  # fmt: skip
     classes = facts.units if facts.objective.kind in ("sparse", "categorical") else 0
     for use in hidden:
         width = int(use.layer.units)
-        if len(use.output.shape) > 2:
-            continue  # a score for each step, such as an attention's
         if width == 1 or (width == 2 and classes > 5):
             return [
                 Diagnosis(

@@ -229,7 +229,7 @@ class Ladder:
 CAUSES = {
     "divergence": ("unscaled-input", "unscaled-targets", "learning-rate-too-high"),
     "exploding-gradient": ("unscaled-input", "unscaled-targets", "learning-rate-too-high"),
-    "learning-rate-too-high": ("unscaled-input", "unscaled-targets"),
+    "learning-rate-too-high": ("unscaled-input", "unscaled-targets", "regularisation-too-strong"),
     "vanishing-gradient": ("unscaled-input", "saturating-activations"),
     "saturated-units": ("unscaled-input", "constant-initialisation"),
     "dead-units": ("unscaled-input", "learning-rate-too-high"),

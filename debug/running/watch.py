@@ -183,7 +183,7 @@ class Watch:
 
     def _endless(self) -> list[Diagnosis]:
         """Find a loss of an own loop that falls without end; two that train each other may."""
-        if watched.fits or self._loops.num_optimizers > 1:
+        if watched.fits or watched.session_runs or self._loops.num_optimizers > 1:
             return []
         site = self._loops.loss_site
         return [

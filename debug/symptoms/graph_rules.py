@@ -14,6 +14,8 @@ _PASSING = ("Identity", "Reshape", "Cast", "Sub", "Squeeze", "StopGradient")
 _CROSS_ENTROPY = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
 _PAIRED = ("Sub", "SquaredDifference", "Equal")
 _DELIBERATE = ("ExpandDims", "StridedSlice", "Tile", "Transpose")
+_SCORES = ("MatMul", "BiasAdd", "AddV2", "Add")
+"""Ops that end what a layer computes for each row."""
 MAX_OPS = 20_000
 """Ops of one graph that are looked at."""
 
@@ -125,6 +127,8 @@ def _logits(op: Any) -> list[Diagnosis]:
 
 def _softmax(op: Any) -> list[Diagnosis]:
     shape, site = op.inputs[0].shape, _own_line(op)
+    if site is not None and _is_over_rows(op):
+        return [_over_rows(op, site)]
     if site is None or not shape.rank or shape[-1] != 1:
         return []
     return [
@@ -141,6 +145,38 @@ def _softmax(op: Any) -> list[Diagnosis]:
             suggestions=("yes or no: sigmoid on one unit", "else one unit for each class"),
         ).with_source()
     ]
+
+
+def _is_over_rows(op: Any) -> bool:
+    """Tell whether a softmax is taken down the rows of what a layer gave for each of several.
+
+    TensorFlow swaps the axes around a softmax over another axis than the last. Rows against rows
+    (a contrastive loss) are as many one way as the other.
+    """
+    swap = op.inputs[0].op
+    if swap.type != "Transpose":
+        return False
+    scores = swap.inputs[0]
+    if scores.shape.rank != 2 or scores.op.type not in _SCORES:
+        return False
+    rows, classes = scores.shape.as_list()
+    return classes is not None and classes > 1 and rows != classes
+
+
+def _over_rows(op: Any, site: CallSite) -> Diagnosis:
+    classes = op.inputs[0].op.inputs[0].shape[-1]
+    return Diagnosis(
+        symptom="softmax-over-rows",
+        cause="Softmax is taken over the wrong axis: over the rows of the batch (axis=0), so that "
+        f"each column sums to 1, and not the {classes} scores of a row.",
+        op=op.name,
+        op_type=op.type,
+        file=site.file,
+        line=site.line,
+        phase="model",
+        confidence=0.93,
+        suggestions=("take it over the last axis, which is the default: tf.nn.softmax(scores)",),
+    ).with_source()
 
 
 def _argmax(op: Any) -> list[Diagnosis]:

@@ -322,6 +322,31 @@ def test_a_row_against_a_column_is_found_in_a_graph():
     assert not is_row_against_column((4,), (4, 4))
 
 
+@pytest.mark.parametrize(
+    ("weights", "axis", "is_wrong"),
+    [((4, 3), 0, True), ((4, 3), -1, False), ((4, 8), 0, False), ((4, 1), 0, False)],
+)
+def test_a_softmax_over_rows_is_told_in_a_graph_from_one_of_rows_against_rows(
+    weights, axis, is_wrong
+):
+    @tf.function
+    def answers(x):
+        return tf.nn.softmax(x @ tf.ones(weights), axis=axis)
+
+    graph = answers.get_concrete_function(tf.TensorSpec([8, 4])).graph
+    assert [one.symptom for one in check_graph(graph)] == ["softmax-over-rows"] * is_wrong
+
+
+def test_scores_of_an_attention_are_no_narrow_layer():
+    steps = keras.Input((5, 4))
+    shares = keras.layers.Softmax(axis=1)(keras.layers.Dense(1)(steps))
+    mixed = keras.layers.Flatten()(keras.layers.Dot(axes=1)([shares, steps]))
+    model = keras.Model(steps, keras.layers.Dense(1)(mixed))
+    model.compile(loss="mse", optimizer="adam")
+    found = odd_settings(facts_of(model, np.ones((ROWS, 5, 4), "float32"), X[:, 0]), [])
+    assert "too-narrow" not in [one.symptom for one in found]
+
+
 def test_gradients_that_change_nothing_and_pairs_that_do_not_belong_are_found():
     loops, weights = OwnLoops(), [tf.Variable([1.0]), tf.Variable([2.0])]
     for _ in range(12):

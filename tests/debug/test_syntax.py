@@ -36,6 +36,12 @@ def test_a_loss_is_followed_to_where_it_is_returned(tmp_path):
     assert origin_of_argument(site, "gradient") == CallSite(site.file, 3)
 
 
+def test_an_argument_is_found_by_place_and_by_name(tmp_path):
+    file = written(tmp_path, "x = load()\ny = x == 'Yes'\nm.fit(x, y)\nm.fit(x=x, y=y)\n")
+    for line in (3, 4):
+        assert origin_of_argument(CallSite(file, line), "fit", 1, "y") == CallSite(file, 2)
+
+
 def test_what_is_made_before_the_tape_is_told_from_what_is_made_under_it(tmp_path):
     site = CallSite(written(tmp_path, LOOP), 9)
     assert [line for line, _ in made_outside_tape(site)] == [6]
