@@ -127,7 +127,9 @@ def _judged(
     if is_broken and not trace.losses:  # the first step raised: that says more than a heuristic
         found = [one if one.symptom in SHAPES else
                  replace(one, confidence=min(one.confidence, 0.85)) for one in found]  # fmt: skip
-    verdict = Verdict("unknown") if is_broken else verdict_of(facts, trace.last_loss)
+    verdict = (
+        Verdict("unknown") if is_broken else verdict_of(facts, trace.last_loss, trace.label_counts)
+    )
     symptoms = _in_view_of(verdict, symptoms)
     found = [one for one in (_tempered(one, verdict) for one in found) if one is not None]
     explained = any(one.evidence.get("is_certain", True) for one in found)

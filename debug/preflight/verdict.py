@@ -7,6 +7,7 @@ Source: A. Karpathy, "A Recipe for Training Neural Networks" (2019), input-indep
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,13 +68,18 @@ class Verdict:
         return f"loss {self.loss:.4g}, and a constant answer has {self.constant_loss:.4g}"
 
 
-def verdict_of(facts: Facts, last_loss: float = math.nan) -> Verdict:
+def verdict_of(
+    facts: Facts, last_loss: float = math.nan, label_counts: Mapping[int, int] | None = None
+) -> Verdict:
     """Compare a model's answers with the best constant.
 
     Args:
         facts: What is known of the training, the model's answers after it among them.
         last_loss: Training loss at the end, which counts where it is the better of the two: some
             models answer worse in inference mode.
+        label_counts: How often each class was trained on, as far as that was seen: the last loss
+            is compared with what a constant makes of these, of which the rows looked at may hold
+            few of the rare ones.
 
     Returns:
         The verdict.
@@ -89,7 +95,7 @@ def verdict_of(facts: Facts, last_loss: float = math.nan) -> Verdict:
         return Verdict("unknown")
     skill = 1.0 - own / constant
     if not facts.is_weighted and math.isfinite(last_loss):
-        skill = max(skill, 1.0 - last_loss / constant)
+        skill = max(skill, 1.0 - last_loss / _constant_of(facts, label_counts or {}, constant))
     accuracy, common = _accuracies(facts)
     gain = (accuracy - common) / (1.0 - common) if common < 1.0 else math.nan
     if skill < AGREES and not facts.is_weighted:
@@ -145,6 +151,14 @@ def _loss(facts: Facts, answers: Array) -> float:
     except Exception:  # the loss does not take these: other rules say why
         return math.nan
     return value
+
+
+def _constant_of(facts: Facts, label_counts: Mapping[int, int], otherwise: float) -> float:
+    """Return the cross-entropy of always answering how common each class is."""
+    if not facts.family.endswith("crossentropy") or len(label_counts) < 2:
+        return otherwise
+    total = sum(label_counts.values())
+    return -sum(n / total * math.log(n / total) for n in label_counts.values() if n)
 
 
 def _shaped(facts: Facts) -> Array | None:

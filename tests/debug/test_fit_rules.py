@@ -303,6 +303,20 @@ def test_a_verdict_compares_with_the_best_constant():
     assert verdict_of(facts_of(model, X, X[:, 1])).level == "nothing"
 
 
+def test_of_rare_answers_all_that_were_seen_count_not_the_few_that_are_looked_at():
+    class Answers(keras.Model):
+        def call(self, x):
+            return keras.ops.sigmoid(0.15 * x[:, :1] - 3.0)
+
+    model = Answers()
+    model.compile(loss="binary_crossentropy")
+    rare = (X[:, 0] > np.sort(X[:, 0])[-6]).astype("float32")  # 5 of 96
+    facts, seen = facts_of(model, X, rare), {0: 8400, 1: 600}  # of which 7 % are
+    assert verdict_of(facts, last_loss=0.2).level != "well"
+    assert verdict_of(facts, last_loss=0.2, label_counts=seen).level == "well"
+    assert verdict_of(facts, last_loss=0.25, label_counts=seen).level != "well"
+
+
 def test_inputs_and_targets_that_were_shuffled_apart_are_told_from_those_that_belong_together():
     model = model_of("sigmoid", loss="binary_crossentropy")
     apart = np.random.default_rng(5).permutation(BITS)
