@@ -8,6 +8,7 @@ import gc
 import io
 import json
 import os
+import re
 import signal
 import sys
 from types import FrameType
@@ -34,7 +35,7 @@ from headstart.commands import (
     views,
 )
 from headstart.debug.cli import app as debug_app
-from headstart.errors import HeadstartError
+from headstart.errors import ConfigError, HeadstartError
 from headstart.tasks.progress import plain_console, without_controls
 from headstart.tasks.running.tensorflow import quieten_imports
 
@@ -164,7 +165,21 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise _Ended(128 + number)
 
 
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse what a variable of the shell that is not set leaves: "" would be this folder."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for place, argument in enumerate(own, 1):
+        if not argument.strip() or re.fullmatch(r"--[a-z-]+=\s*", argument):
+            before = " ".join(own[: place - 1])
+            raise ConfigError(
+                "an argument is empty",
+                f"{argument!r} after `headstart {before}`",
+                "write . for the current folder; if it is a variable of the shell, set it",
+            )
+
+
 def _run(arguments: list[str]) -> None:
+    _refuse_empty(arguments)
     try:
         app(args=arguments)
     except KeyboardInterrupt:

@@ -226,6 +226,23 @@ def test_folders_are_walked_by_name_and_images_found_by_content(tmp_path: Path) 
     ]
 
 
+def test_pictures_that_are_not_read_are_told_and_not_passed_over(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    save(tmp_path / "a.png", RED)
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "c.SVG").write_text("<svg/>")
+    told: dict[str, str] = {}
+    asked = [tmp_path, "https://example.org/d.jpg", Path("s3://photos/e.jpg")]
+    (found,) = predictor.stream(asked, told.__setitem__)
+    assert found.label == "red"
+    reasons = {path.rpartition("/")[2]: reason for path, reason in told.items()}
+    assert "HEIC" in reasons["b.heic"]
+    assert "SVG" in reasons["c.SVG"]
+    assert "download" in reasons["d.jpg"]
+    assert "download" in reasons["e.jpg"]
+
+
 def test_folders_are_walked_as_data_sets_are(tmp_path: Path) -> None:
     images = tmp_path / "images"
     for name in ("a.png", "@eaDir/thumbnail.png", "__MACOSX/b.png", "node_modules/c.png"):

@@ -274,7 +274,7 @@ def _headline(index: DatasetIndex) -> str:
     splits = " / ".join(f"{split} {number:,}" for split, number in index.split_sizes.items())
     number = len(index.class_names)
     if index.kind == "class":
-        named = f"{number:,} classes"
+        named = f"{number:,} {'class' if number == 1 else 'classes'}"
     else:
         named = _count(number, index.kind.removesuffix("s"))
     line = f"{_count(len(index.rows), 'image')}, {named} ({', '.join(names)}), {splits}"

@@ -140,8 +140,8 @@ def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place], min_classes
     num_files = walk.listing.num_files_seen
     found += f" ({num_files:,} {'file' if num_files == 1 else 'files'})"
     found += "".join(f"\n  {problem}" for problem in walk.listing.problems[:_MAX_PROBLEMS_SHOWN])
-    wanted = "two class folders" if min_classes > 1 else "one class folder"
-    raise DatasetError(f"at least {wanted} with images are needed", f"{root}: {found}", next_step)
+    wanted = "two class folders with images are" if min_classes > 1 else "one class folder is"
+    raise DatasetError(f"at least {wanted} needed", f"{root}: {found}", next_step)
 
 
 class _Walk:

@@ -1,6 +1,7 @@
 """Files to predict: named ones as they are named, and the images that folders hold."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,12 @@ from headstart.tasks.dataset.decode import FORMATS, PREFIX_BYTES, looks_like_ima
 from headstart.tasks.dataset.layout import Place
 from headstart.tasks.dataset.problems import Problem
 from headstart.tasks.dataset.walking import FolderWalk
+
+PICTURES = (
+    *(".heic", ".heif", ".jxl", ".svg", ".psd", ".ico", ".tga", ".exr", ".hdr", ".dcm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+)
+"""What names of pictures end in that are in no format that is read: they are told of."""
 
 
 class FoundFile(NamedTuple):
@@ -67,7 +74,10 @@ def read_image_file(path: str | os.PathLike[str], max_pixels: int) -> bytes:
         with Path(path).open("rb") as file:
             return read_image(file, max_pixels)
     except OSError as error:
-        raise _unreadable((error.strerror or type(error).__name__).lower()) from None
+        reason = (error.strerror or type(error).__name__).lower()
+        if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(path), re.IGNORECASE):
+            reason = "an address: download the image, and give the local file"
+        raise _unreadable(reason) from None
     except ValueError as error:  # a null character in the name
         raise _unreadable(str(error)) from None
 
@@ -98,7 +108,8 @@ def _walk(top: str) -> Iterator[FoundFile]:
 
 def _is_wanted(path: Path) -> bool:
     # Plugins register their extensions as headstart.tasks.dataset.decode imports them.
-    if Image.EXTENSION.get(path.suffix.lower()) in FORMATS:
+    ending = path.suffix.lower()
+    if Image.EXTENSION.get(ending) in FORMATS or ending in PICTURES:
         return True
     try:
         with path.open("rb") as file:

@@ -82,7 +82,7 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
         raise DatasetError(
             f"the images have classes that the model does not know (it has {len(names)})",
             f"{', '.join(unknown)} in {images}",
-            f"rename the folders to the model's classes: {', '.join(names)}",
+            f"call the classes as the model does: {', '.join(names)}",
         )
     paths = [dataset_root(source) / row.path for row in index.rows]
     outputs, wanted = _predict_rows(predictor, paths, index)

@@ -308,6 +308,20 @@ def test_version_is_told(
     assert capsys.readouterr().out == f"headstart {headstart.__version__}\n"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "run", ""], ["train", "images", "--store", " "], ["evaluate", "--store=", "a"]],
+)
+def test_what_an_unset_variable_leaves_is_not_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["headstart", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "an argument is empty" in capsys.readouterr().err
+
+
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m headstart.cli config | head -1"
     result = subprocess.run(
