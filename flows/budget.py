@@ -26,6 +26,7 @@ from headstart.tasks.budgeting.choosing import Candidate, Cost, Judged, next_can
 from headstart.tasks.budgeting.clock import Clock
 from headstart.tasks.budgeting.recipes import House, Recipe, describe, steps
 from headstart.tasks.budgeting.report import Tried, table, told
+from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
@@ -34,9 +35,10 @@ from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.head.training_warnings import check_classes
+from headstart.tasks.preview.measuring import measure
 from headstart.tasks.progress import ended_by, reporter
 from headstart.tasks.ranking.candidates import backbones_at_hand
-from headstart.tasks.running.stage import collect_outcomes
+from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.projector import write_projector
 from headstart.tasks.runs.run_folder import (
@@ -54,6 +56,8 @@ EXPORT_BY_HEAD = 2.0
 """Seconds of an export by those of the configured head, until the store knows some."""
 PATIENCE, LEAST_PATIENCE_S = 3.0, 10.0
 """How many times what was expected a trial may take, and seconds more, before others come first."""
+MEASURED_FROM_S = 60.0
+"""With more seconds left some are spent to measure, where no view had to be extracted."""
 MARGIN = 1.2
 """Of what is kept for the end, by what it took the last time."""
 
@@ -91,7 +95,8 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
         check_classes(index)
         make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
         with quietly():
-            trials = Trials(config, dataset, Path(scratch), seconds_a_view(outcomes))
+            pace_s = _seconds_a_view(config, index, outcomes, clock)
+            trials = Trials(config, dataset, Path(scratch), pace_s)
         with watching_stages(folder / "crash", found):
             configured = trials.train(trials.configured, trials.whole)
         trials.head_s = configured.duration_s
@@ -124,6 +129,16 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
         rows = [dict(row) for row in tried.rows]
         create_table_artifact(rows, key="transfer-budget", description=tried.title)
     return whole
+
+
+def _seconds_a_view(
+    config: TransferConfig, index: DatasetIndex, outcomes: Sequence[Outcome], clock: Clock
+) -> float:
+    """Say what extracting a view takes: just now, not when the machine had other work to do."""
+    if outcomes[-1].status == "miss" or clock.left_s < MEASURED_FROM_S:
+        return seconds_a_view(outcomes)
+    speeds = measure(config, index, len(index.rows))
+    return speeds.view_s + speeds.frozen_s
 
 
 @dataclass
