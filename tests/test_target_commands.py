@@ -123,6 +123,7 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
     manifest: Path, pipeline: Pipeline
 ) -> None:
     from headstart.results import Run
+    from headstart.tasks.explanation.explain import explain_images
     from headstart.tasks.explanation.subject import load_subject
     from headstart.tasks.export.judging import judge
     from headstart.tasks.preview.plan import plan
@@ -171,8 +172,12 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
     assert low < number.value < high
 
     assert load_subject(Path(labels.run_dir)).class_names == tuple(sorted(COLOURS))
-    with pytest.raises(ConfigError, match="explain"):
-        load_subject(Path(numbers.run_dir))
+    seen = explain_images(load_subject(Path(numbers.run_dir)), [picture], manifest.parent / "seen",
+                          class_name="size")  # fmt: skip
+    assert (seen[0].label, seen[0].probability) == ("size", None)
+    assert seen[0].value == pytest.approx(number.values["size"], rel=1e-4)
+    assert seen[0].said == f"size {seen[0].value:.4g}"
+    assert Path(seen[0].overlay).is_file()
     with use_store(pipeline.store):
         config = pipeline.config(*more, *NUMBERS, images=manifest)
         assert {line.status for line in plan(config).stages} == {"hit"}

@@ -28,7 +28,11 @@ def explain(
     ] = None,
     class_name: Annotated[
         str | None,
-        typer.Option("--class", help="Class to look for; by default the likeliest of each image."),
+        typer.Option(
+            "--class",
+            help="Class to look for, by default the likeliest of each image; of a model for "
+            "numbers the number to be raised, by default the first.",
+        ),
     ] = None,
     method: Annotated[
         Literal["grad-cam", "grad-cam++"], typer.Option(help="Formula for the heatmap.")
@@ -72,6 +76,5 @@ def explain(
         return
     for explanation in made:
         name = printable(explanation.path)
-        label = printable(explanation.label)
-        print(f"{name}: {label} {explanation.probability:.1%}  {explanation.overlay}")
+        print(f"{name}: {printable(explanation.said)}  {explanation.overlay}")
     print(f"layer {made[0].layer}; all on one sheet: {sheet}")

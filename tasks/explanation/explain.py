@@ -35,24 +35,33 @@ class Explanation(BaseModel):
 
     Attributes:
         path: The image.
-        label: Its likeliest class.
-        probability: Of that class.
+        label: Its likeliest class; of a model that tells numbers, the one that is explained.
+        probability: Of that class; None of a number.
         explained: The class that the heatmap shows the evidence for.
         layer: Where the heatmap was made.
         peak: Row and column of the strongest place, as shares of the view's height and width;
             None where there is no evidence for the class.
         overlay: The file with the heatmap over the view.
+        value: The number that the model tells; None of a class.
     """
 
     model_config = ConfigDict(frozen=True)
 
     path: str
     label: str
-    probability: float
+    probability: float | None
     explained: str
     layer: str
     peak: tuple[float, float] | None
     overlay: str
+    value: float | None = None
+
+    @property
+    def said(self) -> str:
+        """What the model says, in words."""
+        if self.value is not None:
+            return f"{self.label} {self.value:.4g}"
+        return f"{self.label} {self.probability or 0.0:.1%}"
 
 
 def explain_images(
@@ -180,8 +189,9 @@ def _explain(
 ) -> Iterator[tuple[Explanation, list[Tile]]]:
     classes = None if wanted is None else np.full(len(batch), wanted, np.int64)
     seen = heatmaps(
-        subject.model, subject.batch([view for _, view in batch]), layer, classes, method
-    )
+        subject.model, subject.batch([view for _, view in batch]), layer, classes, method,
+        subject.tells_numbers,
+    )  # fmt: skip
     for number, (path, view) in enumerate(batch):
         heat = seen.maps[number]
         row = seen.probabilities[number]
@@ -189,18 +199,22 @@ def _explain(
         mixed = overlay(view, heat)
         file = _free_name(out, Path(path).stem, taken)
         _save(Image.fromarray(mixed), file)
-        label = subject.class_names[likeliest]
+        is_number = subject.tells_numbers
+        label = subject.class_names[explained if is_number else likeliest]
         explanation = Explanation(
             path=path,
             label=label,
-            probability=float(row[likeliest]),
+            probability=None if is_number else float(row[likeliest]),
             explained=subject.class_names[explained],
             layer=seen.layer,
             peak=_peak(heat),
             overlay=str(file),
+            value=float(row[explained]) if is_number else None,
         )
-        said = f"{label} {row[likeliest]:.0%}"
+        said = explanation.said if is_number else f"{label} {row[likeliest]:.0%}"
         shown = f"{explanation.explained}: {row[explained]:.0%}"
+        if is_number:
+            shown = f"what raises {label}"
         name = printable(Path(path).name)
         yield explanation, [Tile(view, f"{name}\n{said}"), Tile(mixed, shown)]
 

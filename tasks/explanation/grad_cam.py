@@ -107,6 +107,7 @@ def heatmaps(
     layer: str,
     classes: NDArray[np.int64] | None = None,
     method: Method = "grad-cam",
+    tells_numbers: bool = False,
 ) -> Heatmaps:
     """Weigh the channels of a layer by what they do for a class, and add them up.
 
@@ -126,6 +127,8 @@ def heatmaps(
         layer: As `choose_layer` gives it.
         classes: int64 [N]: what to look for; the likeliest class of each image where None.
         method: The formula.
+        tells_numbers: Whether the outputs are numbers: the maps then show what raises one, by
+            default the first, and "probabilities" are the numbers themselves.
 
     Returns:
         The maps.
@@ -136,8 +139,10 @@ def heatmaps(
     """
     recording = _Recording()
     with tf.GradientTape() as tape:
-        _run(model, tf.constant(images), layer, tape, recording)
+        _run(model, tf.constant(images), layer, tape, recording, tells_numbers)
         likeliest = np.asarray(tf.argmax(recording.scores, axis=1), np.int64)
+        if tells_numbers:  # of which none is likelier than another
+            likeliest = np.zeros_like(likeliest)
         chosen = likeliest if classes is None else _checked(classes, recording.scores.shape[1])
         score = tf.reduce_sum(tf.gather(recording.scores, chosen, axis=1, batch_dims=1))
     activation = recording.activations[layer]
@@ -153,7 +158,12 @@ def heatmaps(
 
 
 def _run(
-    model: keras.Model, images: Any, path: str, tape: tf.GradientTape, recording: _Recording
+    model: keras.Model,
+    images: Any,
+    path: str,
+    tape: tf.GradientTape,
+    recording: _Recording,
+    tells_numbers: bool,
 ) -> None:
     """Run the model, keeping the activation at a path, the class scores and the probabilities."""
     layers = named_layers(model)
@@ -174,6 +184,9 @@ def _run(
             f"{model.name}: {getattr(output, 'shape', type(output).__name__)}",
             "give a model that classifies images",
         )
+    if tells_numbers:
+        recording.scores, recording.probabilities = output, tf.cast(output, tf.float32)
+        return
     last, given, _ = candidates.get(id(output), (None, None, None))
     recording.scores, recording.probabilities = _read_output(last, given, output)
 

@@ -17,7 +17,6 @@ from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.export.file_names import FILE_NAMES
 from headstart.tasks.export.image_files import read_image_file
 from headstart.tasks.export.model_files import check_content, check_safe, read_card, read_keras
-from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.augment import plain_view
 from headstart.tasks.views.recipes import Resize
 
@@ -35,6 +34,7 @@ class Subject:
         resize: How an image becomes a view.
         channels: 3, or 1 for a model of gray images.
         is_ours: Whether headstart exported it; preprocessing is inside it then.
+        tells_numbers: Whether it answers with numbers; class_names are theirs then.
     """
 
     model: keras.Model
@@ -43,6 +43,7 @@ class Subject:
     resize: Resize
     channels: int
     is_ours: bool
+    tells_numbers: bool = False
 
     def view(self, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         """Read an image file as the model sees it.
@@ -127,7 +128,6 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
         card = None
     if card is not None:
         check_content(file, card)
-        refuse_unsupported("explain", card.target)
     try:
         model = read_keras(file)
     except (ValueError, OSError, TypeError, LookupError) as error:
@@ -138,7 +138,7 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
     if card is None:
         return _foreign(model, file, image_size)
     side = _agreed_side(file, card.image_size, image_size)
-    return Subject(model, card.class_names, side, card.resize, 3, is_ours=True)
+    return Subject(model, card.class_names, side, card.resize, 3, True, card.target == "number")
 
 
 def _foreign(model: keras.Model, file: Path, image_size: int | None) -> Subject:

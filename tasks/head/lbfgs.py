@@ -27,6 +27,7 @@ from headstart.tasks.head.solvers import (
     PENALTIES,
     fit_logistic,
     logistic_model,
+    quick_threads,
     solve_labels,
     solve_numbers,
 )
@@ -73,7 +74,8 @@ def solve_head(
     mean, scale = features.mean(axis=0), _scale(features)
     features = (features - mean) / scale
     folds = _folds(train.labels, config.seed)
-    losses = _compare(features, labels, folds[images], config) if folds is not None else {}
+    with quick_threads(features):
+        losses = _compare(features, labels, folds[images], config) if folds is not None else {}
     penalty = min(losses, key=lambda one: losses[one]) if losses else DEFAULT_PENALTY
     for one, loss in losses.items():
         reporter().note(f"     penalty {one:<7g} cross-validated loss {loss:.4f}")
@@ -118,7 +120,8 @@ def _solve_others(
         kernel /= deviation[:, None]
     else:
         scales = (_scale(features), deviation)
-        kernel, bias, penalty = solve_labels(features - mean, scales, targets, images, config)
+        with quick_threads(features):
+            kernel, bias, penalty = solve_labels(features - mean, scales, targets, images, config)
     plain = config.model_copy(update={"dropout": 0.0})
     head = build_head(plain, train.readers[0].shape, num_outputs)
     head.get_layer("logits").set_weights([kernel, bias - mean @ kernel])

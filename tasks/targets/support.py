@@ -17,7 +17,7 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         (
             *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
             *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
-            *("search", "bench", "retrain", "promote", "audit", "rank", "sweep"),
+            *("search", "bench", "retrain", "promote", "audit", "rank", "sweep", "explain"),
         ),
         ALL,
     ),
@@ -36,7 +36,6 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         "number": "its networks are of classes",
     },
     "lr-find": {},
-    "explain": {"number": "its heatmaps show what speaks for a class or a label"},
     "train --budget-s": {
         "labels": "what is best is decided by the share of right answers",
         "number": "what is best is decided by the share of right answers",
