@@ -196,7 +196,7 @@ def test_a_ladder_becomes_a_source_as_well(tmp_path: Path, monkeypatch: pytest.M
     asked: list[Any] = []
     summary = SimpleNamespace(metrics={"num_images": 3})
     monkeypatch.setattr(
-        "headstart.commands.rank.run_recorded_or_plain",
+        "headstart.commands.options.run_recorded_or_plain",
         lambda flow, config, *_: asked.append((flow, config)) or summary,
     )
     result = CliRunner().invoke(app, ["sources", "add", str(tmp_path), "--name", "ladder"])
