@@ -123,5 +123,6 @@ def bad_variables() -> Iterator[str]:
                 continue
             if not np.isfinite(variable.numpy().astype(np.float32)).all():
                 yield str(variable.name)
-        except (NotImplementedError, RuntimeError, ValueError):  # made in a graph, or never set
+        except (NotImplementedError, RuntimeError, TypeError, ValueError):
+            # Made in a graph, which may be gone, or never set.
             continue

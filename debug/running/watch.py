@@ -37,6 +37,7 @@ from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.loss import falls_without_end
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
 from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
+from headstart.debug.symptoms.restarts import fetched
 from headstart.debug.symptoms.retraces import RetraceCounter
 from headstart.debug.symptoms.trace import TrainingTrace
 
@@ -310,11 +311,9 @@ class Watch:
         session_class.run = run_and_check
 
     def _check_fetched(self, fetches: Any, result: Any) -> None:
-        import tensorflow as tf
-
         watched.note("session_runs")
-        names = [str(getattr(item, "name", item)) for item in tf.nest.flatten(fetches)]
-        for name, value in zip(names, tf.nest.flatten(result), strict=False):
+        names = [str(getattr(item, "name", item)) for item in fetched(fetches)]
+        for name, value in zip(names, fetched(result), strict=False):
             if not isinstance(value, np.generic | np.ndarray) or value.dtype.kind != "f":
                 continue
             if value.size == 1:

@@ -37,8 +37,7 @@ class Restarts:
         """
         import tensorflow as tf
 
-        kind = tf.Operation
-        ops = [one for one in tf.nest.flatten(fetches) if isinstance(one, kind)]
+        ops = [one for one in fetched(fetches) if isinstance(one, tf.Operation)]
         if not ops:
             return
         variables = graph.get_collection("trainable_variables")
@@ -78,6 +77,21 @@ class Restarts:
                 evidence={"steps_between": self._stages[:20]},
             ).with_source()
         ]
+
+
+def fetched(structure: Any) -> list[Any]:
+    """Return the leaves of what a session fetches, or of what it returned.
+
+    ``tf.nest`` sorts the keys of a dictionary; those of a hook's fetches cannot be sorted.
+
+    Args:
+        structure: A leaf, or lists, tuples and dictionaries of them.
+    """
+    if isinstance(structure, dict):
+        structure = list(structure.values())
+    if isinstance(structure, list | tuple):
+        return [leaf for part in structure for leaf in fetched(part)]
+    return [structure]
 
 
 def _sets_back(op: Any, initial: set[Any], depth: int = 2) -> bool:

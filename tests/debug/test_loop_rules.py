@@ -10,7 +10,7 @@ from headstart.debug.preflight.own_losses import wrong_sign
 from headstart.debug.running.own_training import OwnTraining
 from headstart.debug.symptoms.loss import falls_without_end
 from headstart.debug.symptoms.own_loops import OwnLoops
-from headstart.debug.symptoms.restarts import Restarts
+from headstart.debug.symptoms.restarts import Restarts, fetched
 from headstart.debug.symptoms.trace import TrainingTrace
 
 ROWS = 64
@@ -132,6 +132,10 @@ def restarts_of(num_restarts, num_epochs, num_batches=4):
                     restarts.on_run(graph, [step, loss], {x: X[start : start + 8]})
                     restarts.on_run(graph, loss, {x: X})
         return [found.symptom for found in restarts.diagnoses()]
+
+
+def test_fetches_of_hooks_whose_keys_cannot_be_sorted_are_gone_through():
+    assert fetched({"caller": ["a", ("b",)], 3: {object(): "c"}}) == ["a", "b", "c"]
 
 
 def test_an_initialiser_in_the_loop_over_epochs_is_told_from_one_for_each_fold():
