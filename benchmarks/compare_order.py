@@ -26,7 +26,7 @@ from headstart.config import CompareConfig, ScratchDatasetConfig, build_config
 from headstart.flows.compare import StudySummary, compare
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
 from headstart.tasks.dataset.pixels import stage as make_pixels
-from headstart.tasks.evaluation.findings import percent
+from headstart.tasks.evaluation.report_content import percent
 from headstart.tasks.store.artifacts import Store, use_store
 
 

@@ -11,7 +11,6 @@ from headstart.flows.dataset_to_bottlenecks import publish_page
 from headstart.flows.run_progress import progress_in_ui
 from headstart.service.record import running_service
 from headstart.tasks.evaluation.figures import confusion_png, curves_png
-from headstart.tasks.evaluation.findings import Report, headline_split
 from headstart.tasks.evaluation.report import (
     data_uri,
     markdown_summary,
@@ -19,6 +18,7 @@ from headstart.tasks.evaluation.report import (
     per_class_rows,
     picture_uri,
 )
+from headstart.tasks.evaluation.report_content import Report, headline_split
 from headstart.tasks.progress import copy_lines_to
 from headstart.tasks.running.task_options import describe_work
 from headstart.tasks.runs.run_folder import RunSummary

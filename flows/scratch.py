@@ -22,7 +22,7 @@ from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixels import index_images
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import index_of
-from headstart.tasks.evaluation.findings import PictureFile
+from headstart.tasks.evaluation.report_content import PictureFile
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import stage as export_stage

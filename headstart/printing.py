@@ -189,8 +189,8 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
 
 def print_judgement(console: Console, judged: "Judgement") -> None:
     """Print the figures of a judged model."""
-    from headstart.tasks.evaluation.findings import percent, weakest_first
     from headstart.tasks.evaluation.metrics import SplitMetrics
+    from headstart.tasks.evaluation.report_content import percent, weakest_first
 
     metrics = judged.metrics
     for name, group in judged.groups.items():
@@ -221,7 +221,7 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
 
 def _print_parts(console: Console, metrics: Any) -> None:
     """Print the figures of each label or number."""
-    from headstart.tasks.evaluation.findings import UNDEFINED
+    from headstart.tasks.evaluation.report_content import UNDEFINED
 
     parts = metrics.per_label if hasattr(metrics, "per_label") else metrics.per_number
     names = [

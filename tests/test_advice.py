@@ -18,14 +18,14 @@ from headstart.config import (
     load_config,
 )
 from headstart.tasks.evaluation.advice import caveats, next_steps
-from headstart.tasks.evaluation.findings import (
+from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss, evaluate
+from headstart.tasks.evaluation.report_content import (
     DatasetSummary,
     EpochFigures,
     HardImage,
     LeftOut,
     Report,
 )
-from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss, evaluate
 from headstart.tasks.head.training import TrainedHead, train_head
 from tests.test_head import make_rows
 

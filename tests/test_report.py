@@ -17,7 +17,14 @@ from PIL import Image
 
 from headstart.config import DatasetConfig, EvaluationConfig, TransferConfig, load_config
 from headstart.errors import RecordError
-from headstart.tasks.evaluation.findings import (
+from headstart.tasks.evaluation.metrics import evaluate, top_losses
+from headstart.tasks.evaluation.report import (
+    data_uri,
+    markdown_summary,
+    per_class_rows,
+    write_report,
+)
+from headstart.tasks.evaluation.report_content import (
     Command,
     DatasetSummary,
     EpochFigures,
@@ -25,13 +32,6 @@ from headstart.tasks.evaluation.findings import (
     LeftOut,
     Report,
     StageLine,
-)
-from headstart.tasks.evaluation.metrics import evaluate, top_losses
-from headstart.tasks.evaluation.report import (
-    data_uri,
-    markdown_summary,
-    per_class_rows,
-    write_report,
 )
 
 NAMES = ("cat", "<script>alert(1)</script>", "蒲公英 | *owl*")

@@ -174,7 +174,7 @@ def transferability(
 
 
 def _print_study(console: Console, summary: Any) -> None:
-    from headstart.tasks.evaluation.findings import percent
+    from headstart.tasks.evaluation.report_content import percent
 
     console.print()
     for line in summary.metrics.values():

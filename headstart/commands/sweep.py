@@ -109,7 +109,7 @@ def print_heads(console: Console, summary: Any) -> None:
         console: Where to.
         summary: Of the flow.
     """
-    from headstart.tasks.evaluation.findings import percent
+    from headstart.tasks.evaluation.report_content import percent
     from headstart.tasks.sweeping.page import best_first
 
     fields = list(summary.heads[0].settings)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from headstart.tasks.evaluation.findings import UNDEFINED, Table, percent
+from headstart.tasks.evaluation.report_content import UNDEFINED, Table, percent
 
 
 class Tried(BaseModel):

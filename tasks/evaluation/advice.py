@@ -1,7 +1,7 @@
 """What follows from a run's figures: how far to believe them, and what to do next."""
 
-from headstart.tasks.evaluation.findings import Report, headline_split, percent, weakest_first
 from headstart.tasks.evaluation.metrics import SplitMetrics
+from headstart.tasks.evaluation.report_content import Report, headline_split, percent, weakest_first
 
 CONFIDENTLY_WRONG = 0.9
 """A wrong prediction at this probability points to a wrong label more than to a hard image."""

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.tasks.dataset.printable import printable
-from headstart.tasks.evaluation.findings import title_of
 from headstart.tasks.evaluation.metrics import SplitMetrics
+from headstart.tasks.evaluation.report_content import title_of
 from headstart.tasks.head.epochs import EpochFigures
 
 if TYPE_CHECKING:

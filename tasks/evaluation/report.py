@@ -23,7 +23,8 @@ from headstart.tasks.dataset.printable import printable
 from headstart.tasks.evaluation import figures
 from headstart.tasks.evaluation.advice import caveats, next_steps
 from headstart.tasks.evaluation.figures import confusion_excerpt, curves_svg, reliability_svg
-from headstart.tasks.evaluation.findings import (
+from headstart.tasks.evaluation.metrics import SplitMetrics
+from headstart.tasks.evaluation.report_content import (
     UNDEFINED,
     HardImage,
     Report,
@@ -31,7 +32,6 @@ from headstart.tasks.evaluation.findings import (
     percent,
     weakest_first,
 )
-from headstart.tasks.evaluation.metrics import SplitMetrics
 from headstart.tasks.evaluation.templates import make_environment
 from headstart.tasks.store.files import write_text
 from headstart.tasks.store.fingerprint import file_digest

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.tasks.dataset.printable import printable
-from headstart.tasks.evaluation.findings import percent
+from headstart.tasks.evaluation.report_content import percent
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstart.tasks.evaluation.figures import INK, draw_svg, soften
-from headstart.tasks.evaluation.findings import title_of
+from headstart.tasks.evaluation.report_content import title_of
 from headstart.tasks.head.epochs import EpochFigures
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from headstart.config import FinetuneConfig
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
-from headstart.tasks.evaluation.findings import UNDEFINED, percent
 from headstart.tasks.evaluation.paired import mcnemar_p
+from headstart.tasks.evaluation.report_content import UNDEFINED, percent
 from headstart.tasks.finetuning.rungs import check_cuts, plan_rungs
 from headstart.tasks.finetuning.stage import RungManifest
 from headstart.tasks.head.epochs import EpochFigures, written

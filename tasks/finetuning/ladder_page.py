@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from headstart.tasks.evaluation.findings import UNDEFINED, percent
+from headstart.tasks.evaluation.report_content import UNDEFINED, percent
 from headstart.tasks.finetuning.charts import Point, curves, pareto
 from headstart.tasks.finetuning.ladder import SIGNIFICANT_P, Rung
 from headstart.tasks.finetuning.page import Page, Picture, Section

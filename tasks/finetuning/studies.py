@@ -12,7 +12,7 @@ from headstart.config import CompareConfig, StudyConfig, TransferabilityConfig, 
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
-from headstart.tasks.evaluation.findings import percent
+from headstart.tasks.evaluation.report_content import percent
 from headstart.tasks.finetuning.network import falling
 from headstart.tasks.finetuning.rungs import plan_rungs, spread_cuts
 from headstart.tasks.finetuning.trial import Trial, TrialManifest, intervals_of_means

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from headstart.tasks.evaluation.findings import UNDEFINED, percent
+from headstart.tasks.evaluation.report_content import UNDEFINED, percent
 from headstart.tasks.finetuning.charts import Point, curves, pareto, transfer_curve
 from headstart.tasks.finetuning.kernels import KernelChange, kernels_png
 from headstart.tasks.finetuning.page import Page, Picture, Section

@@ -11,8 +11,8 @@ import yaml
 
 from headstart.config import CONFIG_OF
 from headstart.errors import ConfigError
-from headstart.tasks.evaluation.findings import percent
 from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.evaluation.report_content import percent
 from headstart.tasks.runs.config_file import CONFIG_FILE
 from headstart.tasks.runs.run_folder import ELSEWHERE_FILE, FAILED_FILE, RUN_FILE, RUNS_FOLDER
 from headstart.tasks.store.sealing import read_sealed

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.tasks.evaluation.findings import UNDEFINED
+from headstart.tasks.evaluation.report_content import UNDEFINED
 from headstart.tasks.evaluation.templates import make_environment
 from headstart.tasks.store.files import write_text
 

@@ -25,7 +25,9 @@ from headstart.tasks.bottlenecks.rows import known_backbone
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.printable import printable
-from headstart.tasks.evaluation.findings import (
+from headstart.tasks.evaluation.judges import JUDGES, judge_of
+from headstart.tasks.evaluation.metrics import TopLoss
+from headstart.tasks.evaluation.report_content import (
     Command,
     DatasetSummary,
     FormatLine,
@@ -35,8 +37,6 @@ from headstart.tasks.evaluation.findings import (
     Report,
     StageLine,
 )
-from headstart.tasks.evaluation.judges import JUDGES, judge_of
-from headstart.tasks.evaluation.metrics import TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.export.file_names import WRITTEN_NAMES, main_model
 from headstart.tasks.export.stage import ExportManifest

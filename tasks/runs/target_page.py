@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from headstart.tasks.evaluation.figures import curves_svg
-from headstart.tasks.evaluation.findings import (
+from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.evaluation.label_metrics import LabelFigures
+from headstart.tasks.evaluation.number_metrics import NumberFigures
+from headstart.tasks.evaluation.report import REPORT_NAME, data_uri, small_picture
+from headstart.tasks.evaluation.report_content import (
     UNDEFINED,
     Report,
     headline_split,
     percent,
     title_of,
 )
-from headstart.tasks.evaluation.judges import JUDGES
-from headstart.tasks.evaluation.label_metrics import LabelFigures
-from headstart.tasks.evaluation.number_metrics import NumberFigures
-from headstart.tasks.evaluation.report import REPORT_NAME, data_uri, small_picture
 from headstart.tasks.runs.pages import figure, write_page
 from headstart.tasks.runs.target_figures import (
     label_reliability_svg,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from headstart.config import EpochViewsConfig
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
-from headstart.tasks.evaluation.findings import PictureFile, percent
+from headstart.tasks.evaluation.report_content import PictureFile, percent
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.explanation.grad_cam import choose_layer, heatmaps
 from headstart.tasks.explanation.overlay import overlay

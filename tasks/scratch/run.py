@@ -11,7 +11,8 @@ import numpy as np
 from headstart.config import ScratchConfig
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images
-from headstart.tasks.evaluation.findings import (
+from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
+from headstart.tasks.evaluation.report_content import (
     Command,
     DatasetSummary,
     HardImage,
@@ -20,7 +21,6 @@ from headstart.tasks.evaluation.findings import (
     Report,
     StageLine,
 )
-from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.running.stage import Outcome
 from headstart.tasks.scratch.schedule import ScheduleManifest

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from headstart.config import EpochViewsConfig
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
-from headstart.tasks.evaluation.findings import PictureFile
+from headstart.tasks.evaluation.report_content import PictureFile
 from headstart.tasks.runs.run_folder import SHEET_FILE
 from headstart.tasks.store.fingerprint import digest
 from headstart.tasks.views.contact_sheet import Tile, contact_sheet

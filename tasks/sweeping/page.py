@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headstart.tasks.evaluation.figures import FAINT_INK, INK, draw_svg
-from headstart.tasks.evaluation.findings import UNDEFINED, percent
+from headstart.tasks.evaluation.report_content import UNDEFINED, percent
 from headstart.tasks.finetuning.page import Page, Picture, Section
 from headstart.tasks.sweeping.stage import SweepManifest, SweptHead
 

@@ -7,7 +7,8 @@ import pytest
 
 from headstart.config import EvaluationConfig
 from headstart.tasks.dataset.printable import printable
-from headstart.tasks.evaluation.findings import (
+from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
+from headstart.tasks.evaluation.report_content import (
     DatasetSummary,
     Report,
     headline_split,
@@ -15,7 +16,6 @@ from headstart.tasks.evaluation.findings import (
     title_of,
     weakest_first,
 )
-from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
 
 NAMES = ("cat", "dog", "owl")
 
