@@ -56,6 +56,8 @@ EXPORT_BY_HEAD = 2.0
 """Seconds of an export by those of the configured head, until the store knows some."""
 PATIENCE, LEAST_PATIENCE_S = 3.0, 10.0
 """How many times what was expected a trial may take, and seconds more, before others come first."""
+STRETCH = 2.0
+"""Where nothing fits, what is expected to take so many times what is left is begun all the same."""
 MEASURED_FROM_S = 60.0
 """With more seconds left some are spent to measure, where no view had to be extracted."""
 MARGIN = 1.2
@@ -189,6 +191,8 @@ class Search:
                 self._tell_plan(candidates, best)
             left_s, refit_s = self.clock.left_s, self._refit_s(best.recipe)
             chosen = next_candidate(candidates, left_s, refit_s, self.closing_s)
+            if chosen is None:  # it may take less than expected, and ends in time if not
+                chosen = next_candidate(candidates, STRETCH * left_s, refit_s, self.closing_s)
             if chosen is None:
                 self._leave_out(candidates, best)
                 reporter().note("     all that fits into the time was tried")

@@ -254,13 +254,25 @@ def test_a_trial_that_fails_or_is_slow_lets_the_others_come_first() -> None:
 @pytest.mark.usefixtures("store")
 def test_what_does_not_fit_any_more_is_left_out_with_what_it_would_take() -> None:
     right: dict[str, int | None] = dict.fromkeys(("configured", "solver", "mlp", "sweep"), 90)
-    made = search(38.0, right, configured=10.0, sweep=10.0)
+    made = search(29.0, right, configured=10.0, sweep=10.0)
     assert outcomes(made) == [
         ("configured", "tried"), ("sweep", "tried"), ("solver", "left out"), ("mlp", "left out"),
     ]  # fmt: skip
     # Its trial, its training on all images, and what is kept for evaluation and export.
-    assert made.lines[2][1].reason == "19 s with all that follows, of 18 s left"
+    assert made.lines[2][1].reason == "19 s with all that follows, of 9 s left"
     assert made.train_best("the head") == (FIRST, "the head")  # a tie is no reason to change
+
+
+@pytest.mark.usefixtures("store")
+def test_the_last_seconds_go_to_what_may_be_faster_than_expected() -> None:
+    right: dict[str, int | None] = {"configured": 90, "solver": 91, "mlp": 93, "sweep": 92}
+    made = search(32.0, right, configured=10.0, sweep=10.0, mlp=2.0, solver=10.0)
+    # 12 seconds are left for the MLP, which is expected to take 19 with all that follows.
+    assert outcomes(made) == [
+        ("configured", "tried"), ("sweep", "tried"), ("mlp", "tried"), ("solver", "stopped"),
+    ]  # fmt: skip
+    assert made.lines[3][1].reason == "the time was up"
+    assert ranking(made.judged)[0].recipe.head == "mlp"
 
 
 @pytest.mark.usefixtures("store")
