@@ -36,8 +36,8 @@ def _fit(callbacks=(), x=None, y=None, **settings):
 
 
 PARTS = [
-    *((rules_module, name) for name in ("objective_of", "probe", "tap", "untap", "judge",
-                                        "count", "explain")),
+    *((rules_module, name) for name in ("objective_of", "probe", "tap", "untap", "find_symptoms",
+                                        "count", "explain_retraces")),
     (gradient_probe, "_stats_of"), (gradient_probe, "_update_ratios"),
     (gradient_probe.GradientProbe, "prepare"), (gradient_probe.GradientProbe, "read"),
     (gradient_probe.GradientProbe, "is_sampled"), (gradient_probe, "install"),
