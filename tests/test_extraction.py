@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from rich.console import Console
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
+from headstart.tasks.bottlenecks import making
 from headstart.tasks.bottlenecks.extraction import (
     BATCHES_AHEAD,
     Target,
@@ -23,10 +25,11 @@ from headstart.tasks.bottlenecks.extraction import (
     run_pass,
 )
 from headstart.tasks.progress import Advance, Reporter, use_reporter
+from headstart.tasks.running.tensorflow import full_float32
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.fingerprint import bytes_digest
 from headstart.tasks.store.records import RowCollection, RowId, RowReader
-from tests.pipeline import SIDE, tiny_network
+from tests.pipeline import SIDE, Pipeline, tiny_network
 
 NUM_ROWS = 40
 BATCH_SIZE = 4
@@ -332,3 +335,21 @@ def test_too_little_memory_for_one_image_is_a_clear_error(
     with pytest.raises(BackboneError, match="too little memory to send one image"):
         run_pass(SmallMemory(0, error), source(views, all_of(kept)), 16)
     assert contents(kept) == {}
+
+
+def test_what_is_kept_as_float32_is_computed_in_it(pipeline: Pipeline) -> None:
+    config = tf.config.experimental
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append(config.tensor_float_32_execution_enabled())
+
+    assert config.tensor_float_32_execution_enabled()  # as TensorFlow has it
+    with pytest.MonkeyPatch.context() as patch:
+        real = making.run_pass
+        patch.setattr(making, "run_pass", lambda *given: (look(), real(*given)))
+        pipeline.extract()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(full_float32()(look), range(20)))
+    assert seen == [False] * 21
+    assert config.tensor_float_32_execution_enabled()

@@ -15,6 +15,7 @@ from headstart.tasks.backbones.engines import Extract
 from headstart.tasks.bottlenecks.choosing import open_named
 from headstart.tasks.bottlenecks.extraction import Target, freeze, piece_rows, run_pass
 from headstart.tasks.bottlenecks.rows import CutCollections, bottleneck_collections, open_backbone
+from headstart.tasks.running.tensorflow import full_float32
 from headstart.tasks.store.artifacts import Store, use_store
 from headstart.tasks.store.assigned_rows import ExpectedRows
 from headstart.tasks.store.records import RowCollection, RowId
@@ -152,6 +153,7 @@ def cut_into_pieces(
     return pieces
 
 
+@full_float32()
 def extract_piece(piece: BottlenecksPiece) -> int:
     """Send a piece's views through the backbone, unless its shards are there, and write them.
 

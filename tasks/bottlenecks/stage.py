@@ -17,6 +17,7 @@ from headstart.tasks.bottlenecks.rows import (
 )
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.running.tensorflow import full_float32
 from headstart.tasks.store.artifacts import Manifest, current_store
 from headstart.tasks.store.versions import arithmetic_versions
 from headstart.tasks.views.stage import views_key
@@ -78,6 +79,7 @@ def images_to_extract(
     return None if len(missing) == len(index.digests) else tuple(sorted(missing))
 
 
+@full_float32()
 def _extract_bottlenecks(folder: Path, *arguments: Any) -> Made:
     from headstart.tasks.bottlenecks.making import make_bottlenecks
 

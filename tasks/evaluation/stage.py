@@ -11,6 +11,7 @@ from headstart.tasks.bottlenecks.rows import Rows
 from headstart.tasks.evaluation.judges import JUDGES, judge_of
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.running.tensorflow import full_float32
 from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.store.files import write_json
 from headstart.tasks.targets.target import Target
@@ -51,6 +52,7 @@ def _evaluation_key(
     return {**judged.judged_key(), "head": trained.key, "evaluation": config}
 
 
+@full_float32()
 def _evaluate(
     folder: Path, judged: Judged, trained: HeadManifest, config: EvaluationConfig
 ) -> Made:

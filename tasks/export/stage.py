@@ -18,6 +18,7 @@ from headstart.tasks.export.model_files import ModelCard, columns_of
 from headstart.tasks.export.quantised import MAX_JUDGED, HeldOut, Loss, judge_quantised
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
+from headstart.tasks.running.tensorflow import full_float32
 from headstart.tasks.store.artifacts import Manifest, current_store
 from headstart.tasks.targets.target import Fit
 from headstart.tasks.views.addresses import plain_rows
@@ -225,6 +226,7 @@ def _export_key(exported: Exported, trained: HeadManifest, config: ExportConfig)
     return fields
 
 
+@full_float32()
 def _export(folder: Path, exported: Exported, trained: HeadManifest, config: ExportConfig) -> Made:
     from headstart.tasks.export.proof import prove
     from headstart.tasks.export.writing import export_model, formats_of

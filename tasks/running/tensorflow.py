@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -63,6 +64,37 @@ def stderr_without(is_noise: Callable[[str], bool]) -> Iterator[None]:
             for line in aside.read().decode(errors="replace").splitlines():
                 if not is_noise(line):
                     print(line, file=sys.stderr)
+
+
+_exactness = threading.Lock()
+_num_exact = 0
+_took_tf32 = False
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep GPUs from rounding float32 to TF32 (10 bits of mantissa), which TensorFlow lets them do.
+
+    For what is kept under a key that says float32, and for what is held against it: a machine with
+    a GPU and one without find each other's rows, within the tolerance of the parity gate. Training
+    may use TF32: nothing is compared with it.
+    """
+    global _num_exact, _took_tf32
+    import tensorflow as tf
+
+    config = tf.config.experimental
+    with _exactness:  # workers may be threads, and the flag is the process's
+        if not _num_exact:
+            _took_tf32 = config.tensor_float_32_execution_enabled()
+            config.enable_tensor_float_32_execution(False)
+        _num_exact += 1
+    try:
+        yield
+    finally:
+        with _exactness:
+            _num_exact -= 1
+            if not _num_exact:
+                config.enable_tensor_float_32_execution(_took_tf32)
 
 
 @contextlib.contextmanager
