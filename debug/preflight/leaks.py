@@ -14,6 +14,9 @@ MIN_CORRELATION = 0.995
 """Correlation of one column with the target from which on it is the target, nearly."""
 OTHERS = 0.95
 """... where no other column comes near: neighbours in a series all do."""
+SOME = 0.25
+"""... and where some other column tells something too: else the one column is all there is to
+learn, as in a made-up example."""
 CLEAR = 10.0
 """Gap between two classes in one column, over its spread within them, from which on it was made
 of the class..."""
@@ -103,6 +106,9 @@ def _by_number(x: Array, y: Array) -> tuple[int, str]:
     centred = (x - x.mean(axis=0)) * ((values - values.mean()) / values.std())[:, None]
     correlations = np.abs(centred.mean(axis=0) / np.maximum(spreads, 1e-12))
     place = int(correlations.argmax())
-    if correlations[place] < MIN_CORRELATION or np.delete(correlations, place).max() > OTHERS:
+    second = float(np.delete(correlations, place).max())
+    if correlations[place] < MIN_CORRELATION or second > OTHERS:
+        return -1, ""
+    if second < SOME + 2.0 / np.sqrt(len(y)):
         return -1, ""
     return place, f"its correlation with the target is {correlations[place]:.4f}"

@@ -153,6 +153,10 @@ def test_a_column_that_gives_the_target_away_is_found(column, y, loss, is_leak):
     assert [one.evidence["column"] for one in found] == [4] * is_leak
 
 
+def test_a_made_up_example_with_one_column_that_matters_is_no_leak():
+    assert leaking_column(facts(X, 3 * X[:, 0] - 1, "mse")) == []
+
+
 def test_neighbours_in_a_series_and_well_parted_groups_are_no_leak():
     wave = np.sin(np.arange(260) * 0.05).astype("float32")
     windows = np.stack([wave[i : i + 6] for i in range(200)])
