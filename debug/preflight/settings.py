@@ -406,6 +406,8 @@ def _deep_sigmoids(facts: Facts) -> list[Diagnosis]:
         return []
     name = hidden[0].activation
     is_deep = len(hidden) >= DEEP
+    # A policy or a small regression has one such layer or two by custom, and learns well.
+    is_usual = name in ("tanh", "softsign") and len(hidden) <= 2
     return [
         Diagnosis(
             symptom="vanishing-gradient" if is_deep else "saturating-activations",
@@ -413,7 +415,7 @@ def _deep_sigmoids(facts: Facts) -> list[Diagnosis]:
             f"vanish on the way back through it and training is slow.",
             layer=hidden[0].path,
             phase="model",
-            severity="error" if is_deep else "warning",
+            severity="error" if is_deep else "advice" if is_usual else "warning",
             confidence=0.5 + min(0.35, 0.1 * (len(hidden) - 1)),
             suggestions=(
                 "use relu in the hidden layers",

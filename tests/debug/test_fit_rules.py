@@ -236,6 +236,17 @@ def test_usual_settings_are_passed_over():
     assert odd_settings(facts_of(model, X, X[:, 0]), []) == []
 
 
+@pytest.mark.parametrize(
+    ("activations", "severity"),
+    [(["tanh"], "advice"), (["tanh"] * 3, "warning"), (["sigmoid"], "warning")],
+)
+def test_one_flat_layer_is_a_fault_of_nobodys_by_itself(activations, severity):
+    hidden = [keras.layers.Dense(16, activation=name) for name in activations]
+    model = model_of(None, optimizer="adam", hidden=hidden)
+    found = odd_settings(facts_of(model, X, X[:, 0]), [])
+    assert [one.severity for one in found if one.symptom == "saturating-activations"] == [severity]
+
+
 def test_of_a_search_what_failed_is_advice_and_what_is_certain_stays_an_error():
     bad = Diagnosis(symptom="learning-rate-too-high", cause="")
     certain = Diagnosis(symptom="softmax-on-one-unit", cause="", evidence={"is_certain": True})
