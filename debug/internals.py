@@ -44,6 +44,7 @@ PRIVATE_NAMES: dict[str, str] = {
     "InconvertibleTensor": "tensorflow.python.debug.lib.debug_data:InconvertibleTensorProto",
     # Keras: every layer, loss, metric and optimizer is one of these.
     "KerasSaveable": "keras.src.saving.keras_saveable:KerasSaveable",
+    "KerasVariable": "keras.src.backend.common.variables:Variable",
     "KerasOperation": "keras.src.ops.operation:Operation",
     # Keras asks whether a model's compile is this one: patch it nowhere else.
     "KerasCompiler": "keras.src.trainers.trainer:Trainer",

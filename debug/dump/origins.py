@@ -82,14 +82,10 @@ class Origin:
 
 def record_construction_sites() -> None:
     """Let every Keras object made from now on know which line of the user's made it."""
-    saveable = private("KerasSaveable")
+    import keras
 
-    def construct(cls: type, *_: Any, **__: Any) -> Any:
-        instance = super(saveable, cls).__new__(cls)
-        vars(instance)[SITE] = _construction_site()
-        return instance
-
-    saveable.__new__ = construct
+    for kind in (private("KerasSaveable"), keras.callbacks.Callback):
+        kind.__new__ = _noting_construction(kind)
     # Keras compiles a loaded model only where its compile is the base class's own.
     trainer = next(kind for kind in private("KerasTrainer").__mro__ if "compile" in vars(kind))
     compile_model = trainer.compile
@@ -100,6 +96,15 @@ def record_construction_sites() -> None:
         return compile_model(model, *args, **kwargs)
 
     trainer.compile = compile_and_note
+
+
+def _noting_construction(kind: Any) -> Any:
+    def construct(cls: type, *_: Any, **__: Any) -> Any:
+        instance = super(kind, cls).__new__(cls)
+        vars(instance)[SITE] = _construction_site()
+        return instance
+
+    return construct
 
 
 def _construction_site() -> CallSite | None:

@@ -21,8 +21,15 @@ from headstart.debug.dump.origins import COMPILE_SITE, SITE
 from headstart.debug.preflight import inputs as input_rules
 from headstart.debug.preflight import settings as setting_rules
 from headstart.debug.preflight.facts import MAX_ROWS, Facts, facts_of, pick_rows
+from headstart.debug.preflight.held_out import shared_rows
 from headstart.debug.preflight.labels import label_format, label_range
+from headstart.debug.preflight.layers import (
+    lagging_normalization,
+    softmax_of_one,
+    unmasked_padding,
+)
 from headstart.debug.preflight.leaks import leaking_column
+from headstart.debug.preflight.monitors import wrong_modes
 from headstart.debug.preflight.objectives import optimizer_of, single_loss
 from headstart.debug.preflight.outputs import check_outputs, one_class_seen
 from headstart.debug.preflight.own_losses import wrong_sign
@@ -30,6 +37,7 @@ from headstart.debug.preflight.precision import half_precision
 from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.training import stale_trainable_flags, untouched_normalization
 from headstart.debug.preflight.verdict import Level, Verdict, inputs_tell_targets, verdict_of
+from headstart.debug.preflight.weighting import weights_with_counts
 from headstart.debug.symptoms.batches import by_outcome
 from headstart.debug.symptoms.trace import TrainingTrace
 from headstart.debug.syntax import origin_of_argument
@@ -113,12 +121,15 @@ def _judged(
         return [_nothing_to_train()], "nothing"
     found = [*setting_rules.impossible_settings(model), *_guarded(untouched_normalization, model)]
     found += _data_rules(given)
+    found += _guarded(wrong_modes, model, given.get("callbacks"), trace.epochs)
     facts = _facts(model, given, trace, batches)
     if facts is None:
         return [*found, *symptoms], "unknown"
     found += _structure(facts)
+    found += _guarded(softmax_of_one, facts)
     found += _guarded(wrong_sign, facts, trace)
     found += _guarded(leaking_column, facts)
+    found += _guarded(weights_with_counts, facts, given, trace.label_counts)
     found += _guarded(half_precision, facts, is_broken)
     found += _guarded(one_class_seen, facts, trace)
     found += _guarded(input_rules.too_few_rows, given, trace)
@@ -130,9 +141,12 @@ def _judged(
     verdict = (
         Verdict("unknown") if is_broken else verdict_of(facts, trace.last_loss, trace.label_counts)
     )
+    found += _guarded(lagging_normalization, facts, trace, verdict)
     symptoms = _in_view_of(verdict, symptoms)
     found = [one for one in (_tempered(one, verdict) for one in found) if one is not None]
-    explained = any(one.evidence.get("is_certain", True) for one in found)
+    explained = any(
+        one.severity == "error" and one.evidence.get("is_certain", True) for one in found
+    )
     causes = _causes(facts, verdict, trace, symptoms, is_broken)
     found += causes
     if not explained and not causes and not symptoms:
@@ -169,7 +183,7 @@ def _structure(facts: Facts) -> list[Diagnosis]:
 
 def _data_rules(given: Mapping[str, Any]) -> list[Diagnosis]:
     x, y = given.get("x"), given.get("y")
-    found = _text_data(x, y)
+    found = [*_text_data(x, y), *_guarded(shared_rows, given)]
     if y is not None and given.get("validation_split"):
         found += _guarded(input_rules.split_order, y, float(given["validation_split"]))
     held_out = given.get("validation_data")
@@ -276,6 +290,7 @@ def _causes(
                   _guarded(input_rules.unscaled_inputs, facts)]  # fmt: skip
         found += _guarded(input_rules.tiny_inputs, facts)
     if went_badly:
+        found += _guarded(unmasked_padding, facts)
         found += _guarded(input_rules.unscaled_targets, facts)
         found += _cut_short(trace, verdict)
     if not went_badly:
@@ -413,6 +428,8 @@ def _located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
         line = compiled or site
     elif found.phase == "loss" or found.symptom == "label-format":
         line = getattr(single_loss(model), "__dict__", {}).get(SITE) or compiled or site
+    elif at == "weights":
+        line = origin_of_argument(site, "fit", 99, found.evidence["argument"]) or site
     elif found.symptom in OF_TARGETS:
         line = origin_of_argument(site, "fit", 1, "y") or site
     elif found.symptom in ("stale-trainable", "nothing-trainable") and site is not None:

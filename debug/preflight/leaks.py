@@ -1,4 +1,4 @@
-"""A column of the inputs that gives the target away: it was made of the target, not measured."""
+"""What a training should not know: a target that stands among its own inputs."""
 
 import itertools
 
@@ -22,6 +22,15 @@ CLEAR = 10.0
 of the class..."""
 OVERLAP = 1.0
 """... where no other column has even this much."""
+SAME = 0.98
+"""Share of the rows whose target is one entry of their own window from which on it is copied."""
+MIN_VALUES = 10
+"""Distinct targets before that means something."""
+MAX_ENTRIES = 4000
+RESTLESS = 0.5
+"""Share of the steps at which a series must change: in one that stands still all entries agree."""
+RELATED = 0.3
+"""Correlation of neighbouring steps from which on a window is cut from a series."""
 
 
 def leaking_column(facts: Facts) -> list[Diagnosis]:
@@ -37,8 +46,9 @@ def leaking_column(facts: Facts) -> list[Diagnosis]:
     if y is None or len(facts.inputs) != 1 or len(y) < MIN_ROWS:
         return []
     x = facts.inputs[0]
-    if x.ndim != 2 or not 2 <= x.shape[1] <= MAX_COLUMNS or x.dtype.kind not in "fiub":
-        return []
+    copied = _copied_entry(x, y)
+    if copied or x.ndim != 2 or not 2 <= x.shape[1] <= MAX_COLUMNS or x.dtype.kind not in "fiub":
+        return copied
     x = x.astype(np.float64)
     labels = _labels_of(y, facts.family)
     if not np.isfinite(x).all() or len(x) != len(y):
@@ -63,6 +73,44 @@ def leaking_column(facts: Facts) -> list[Diagnosis]:
                 "ask of each column whether it is known before the target is",
             ),
             evidence={"column": place, "at": "fit"},
+        )
+    ]
+
+
+def _copied_entry(x: Array, y: Array) -> list[Diagnosis]:
+    """Find windows of a series that hold their own target, always at the same place."""
+    windows = x[..., None] if x.ndim == 2 else x
+    if windows.ndim != 3 or y.size != len(y) or len(y) != len(x) or x.dtype.kind not in "fiu":
+        return []
+    num_steps, num_values = windows.shape[1:]
+    if num_steps < 2 or num_steps * num_values > MAX_ENTRIES or np.unique(y).size < MIN_VALUES:
+        return []
+    wanted = y.reshape(-1, 1, 1).astype(windows.dtype)
+    shares = (windows == wanted).mean(axis=0)
+    step, value = (int(place) for place in np.unravel_index(shares.argmax(), shares.shape))
+    series = windows[:, :, value].astype(np.float64)
+    if shares[step, value] < SAME or (series[:, 1:] != series[:, :-1]).mean() < RESTLESS:
+        return []
+    related = np.corrcoef(series[:, :-1].ravel(), series[:, 1:].ravel())[0, 1]
+    if not related > RELATED:  # one number of several: a task of remembering, or a plain column
+        return []
+    place = f"entry {step} of {num_steps}" + (f", column {value}" if x.ndim == 3 else "")
+    return [
+        Diagnosis(
+            symptom="target-leakage",
+            cause=f"The target is one of the inputs: in {shares[step, value]:.0%} of the rows it "
+            f"equals {place}, of the row's own window. The model only has to copy it, and "
+            "forecasts nothing: the targets are not moved past the end of the window.",
+            phase="data",
+            severity="warning",
+            confidence=0.95,
+            suggestions=(
+                "move the targets on by the length of the window: keras.utils."
+                "timeseries_dataset_from_array(series[:-length], targets=series[length:], "
+                "sequence_length=length)",
+                "by hand: x = series[i : i + length], y = series[i + length]",
+            ),
+            evidence={"step": step, "column": value, "at": "fit"},
         )
     ]
 

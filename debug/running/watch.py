@@ -26,6 +26,7 @@ from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.preflight.fit_data import Judged, judge_fit
 from headstart.debug.running.fits import at_layer, is_clean, number_of, of_fits
+from headstart.debug.running.loads import Loads, watch_checkpoints, watch_loads
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
 from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_callback
@@ -70,6 +71,7 @@ class Watch:
         self._own = OwnTraining()
         self._sessions = OwnSessions()
         self._metrics = MetricResets()
+        self._loads = Loads()
         self._takes_gradients = False
         self._fits: dict[int, Judged] = {}
         self._is_search_sign = False
@@ -86,6 +88,7 @@ class Watch:
             self._retraces.__enter__()
             watch_eager_broadcasts(self._found.append)
             watch_minimizers(self._sessions)
+            watch_checkpoints(self._loads)
             watch_iterators(lambda: self._in_keras)
 
     def _on_trace(self, made: Any) -> None:
@@ -116,6 +119,7 @@ class Watch:
             watch_optimizers(self._on_apply, lambda: self._in_keras)
             watch_models(self._own, lambda: self._in_keras)
             watch_metrics(self._metrics, lambda: self._in_keras)
+            watch_loads(self._loads)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
             setattr(trainer, name, self._with_callbacks(getattr(trainer, name), name))
@@ -150,7 +154,7 @@ class Watch:
             found += self._own.diagnoses(self.losses, set(self._fits), is_broken)
             with harmless("the rules about the losses of own loops"):
                 found += self._endless()
-            found += self._metrics.diagnoses()
+            found += [*self._metrics.diagnoses(), *self._loads.diagnoses()]
             with harmless("the rules about spent iterators"):
                 found += self._spent()
             with harmless("the rules about sessions"):

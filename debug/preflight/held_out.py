@@ -1,0 +1,108 @@
+"""Validation rows that were trained on: what they measure is memory.
+
+Rows are copied before a split most often by upsampling a rare class. Rows of few distinct values
+are alike by nature, and say nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.facts import Array
+
+MIN_ROWS = 20
+MAX_BYTES = 256 << 20
+"""Size of the arrays up to which their rows are compared."""
+MIN_SHARED = 0.05
+"""Share of the validation rows that are also training rows."""
+VARIED = 0.5
+"""Distinct values of a column, over distinct rows, from which on equal rows are no accident..."""
+MANY_VALUES = 16
+"""... or distinct values within a typical row, of images and series."""
+
+
+def shared_rows(given: Mapping[str, Any]) -> list[Diagnosis]:
+    """Find validation rows that are copies of training rows.
+
+    Args:
+        given: What ``fit`` was given, by name.
+
+    Returns:
+        A finding, or none; advice where the validation data are the training data.
+    """
+    parts = _parts(given)
+    if parts is None:
+        return []
+    trained, held_out = parts
+    if trained.shape[1:] != held_out.shape[1:] or min(len(trained), len(held_out)) < MIN_ROWS:
+        return []
+    if not _is_varied(trained):
+        return []
+    known = set(_keys(trained, trained.dtype))
+    keys = _keys(held_out, trained.dtype)
+    share = sum(key in known for key in keys) / len(keys)
+    if share <= MIN_SHARED:
+        return []
+    is_all = share == 1.0 and len(known) > VARIED * len(trained)
+    copies = len(trained) - len(known)
+    return [
+        Diagnosis(
+            symptom="validation-on-training-rows",
+            cause=(
+                f"The {len(keys)} validation rows are training rows, all of them: validation says "
+                "nothing of rows that the model has not seen, and shows no overfitting."
+                if is_all
+                else f"{share:.0%} of the {len(keys)} validation rows are exact copies of training "
+                f"rows, and {copies} of the {len(trained)} training rows are copies of others: "
+                "rows were copied (upsampled) before they were split. Validation looks better "
+                "than it is."
+            ),
+            phase="data",
+            severity="advice" if is_all else "warning",
+            confidence=0.9,
+            suggestions=(
+                "split first, then upsample the training part alone",
+                "or leave the rows as they are, and use class_weight",
+            )
+            if not is_all
+            else ("hold rows out: validation_split=0.2, or train_test_split",),
+            evidence={"share": share, "at": "fit"},
+        )
+    ]
+
+
+def _parts(given: Mapping[str, Any]) -> tuple[Array, Array] | None:
+    x, held_out, split = given.get("x"), given.get("validation_data"), given.get("validation_split")
+    if isinstance(held_out, tuple | list) and held_out:
+        pair = (x, held_out[0])
+    elif split and held_out is None and x is not None and hasattr(x, "__len__"):
+        first = int(len(x) * (1.0 - float(split)))
+        pair = (x[:first], x[first:])
+    else:
+        return None
+    if not all(hasattr(part, "dtype") or hasattr(part, "iloc") for part in pair):
+        return None
+    trained, others = np.asarray(pair[0]), np.asarray(pair[1])
+    if any(part.dtype.kind not in "fiu" or part.ndim < 2 for part in (trained, others)):
+        return None
+    return None if trained.nbytes + others.nbytes > MAX_BYTES else (trained, others)
+
+
+def _keys(rows: Array, dtype: Any) -> list[int]:
+    flat = np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=dtype)
+    return [hash(row.tobytes()) for row in flat]
+
+
+def _is_varied(rows: Array) -> bool:
+    flat = rows.reshape(len(rows), -1)[:2000]
+    if rows.ndim > 2:
+        return float(np.median([np.unique(row).size for row in flat[:200]])) >= MANY_VALUES
+    if rows.dtype.kind != "f":
+        return False
+    num_rows = len(np.unique(flat, axis=0))
+    return any(
+        np.unique(column).size >= VARIED * num_rows and (column != np.rint(column)).any()
+        for column in flat.T[:200]
+    )

@@ -1,0 +1,185 @@
+"""Layers that cannot do what they are there for, by what they were given and what they gave."""
+
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.facts import Array, Facts, LayerUse
+from headstart.debug.preflight.verdict import Verdict
+from headstart.debug.symptoms.trace import TrainingTrace
+
+MIN_PADDED = 0.5
+"""Share of the steps at the end of a typical row that are all one value from which on a recurrent
+layer has mostly seen padding when it answers."""
+MIN_PADDED_STEPS = 5
+SETTLED = 2.0
+"""Steps times (1 - momentum) from which on moving averages have left their initial values."""
+FAR_WORSE = 2.0
+"""Loss of a model in inference mode, over its loss in training mode, on the rows of its training,
+from which on the two are two different models."""
+ENOUGH = 0.2
+"""... and the least of that, as a share of a constant's loss."""
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN")
+_ON_EMBEDDED = ("Dropout", "SpatialDropout1D", "LayerNormalization", "BatchNormalization")
+
+
+def softmax_of_one(facts: Facts) -> list[Diagnosis]:
+    """Find a softmax over a single unit below the last layer: all that it gives is 1.
+
+    Args:
+        facts: What is known of the training; of the last layer `outputs` tells.
+
+    Returns:
+        A finding, or none.
+    """
+    last = facts.last.layer if facts.last is not None else None
+    for use in facts.uses:
+        if use.layer is last or use.activation != "softmax":
+            continue
+        shape = tuple(use.output.shape)
+        axes = getattr(use.layer, "axis", -1) if use.kind == "Softmax" else -1
+        axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)
+        if len(shape) < 2 or any(shape[axis] != 1 for axis in axes):
+            continue
+        if len(shape) > 2 and all(size == 1 for size in shape[1:]):
+            continue  # a sequence of one step, of which the only weight is 1
+        over = f" ({shape[1]} steps, each by itself)" if len(shape) == 3 else ""
+        return [
+            Diagnosis(
+                symptom="softmax-on-one-unit",
+                cause=f"Layer {use.path!r} takes a softmax over a single unit{over}: it gives 1 "
+                "everywhere, whatever its input. Its weights get no gradient, and what it is to "
+                "weigh is not weighed.",
+                layer=use.path,
+                phase="model",
+                confidence=0.97,
+                suggestions=(
+                    "weights of an attention: take the softmax over the steps, "
+                    "keras.layers.Softmax(axis=1), behind a Dense(1) without activation",
+                    "a gate from 0 to 1: sigmoid",
+                ),
+                evidence={"is_certain": True, "shape": list(shape)},
+            )
+        ]
+    return []
+
+
+def unmasked_padding(facts: Facts) -> list[Diagnosis]:
+    """Find a recurrent layer that reads padding last, because nothing masks it.
+
+    Args:
+        facts: What is known of a training that came to little.
+
+    Returns:
+        A finding, or none.
+    """
+    for use, reader in zip(facts.uses, _readers(facts.uses), strict=True):
+        if reader is None or getattr(use.layer, "mask_zero", False):
+            continue
+        padded, value = _padding(np.asarray(use.input))
+        if padded < MIN_PADDED:
+            continue
+        masks = "" if value == 0 else f" (mask_zero masks 0: pad with 0, and not with {value})"
+        return [
+            Diagnosis(
+                symptom="unmasked-padding",
+                cause=f"A typical row ends in padding: the last {padded:.0%} of its steps are all "
+                f"{value}. Embedding {use.path!r} has mask_zero=False, so that {reader.kind} "
+                f"{reader.path!r} reads the padding last and has forgotten the rest when it "
+                "answers.",
+                layer=use.path,
+                phase="model",
+                confidence=0.86,
+                suggestions=(
+                    f"Embedding(..., mask_zero=True){masks}",
+                    "or pad in front: pad_sequences(..., padding='pre'), and to no more than is "
+                    "needed",
+                ),
+                evidence={"padded": padded, "value": value},
+            )
+        ]
+    return []
+
+
+def _readers(uses: tuple[LayerUse, ...]) -> list[LayerUse | None]:
+    """Return, for each use, the recurrent layer that answers for an embedding's rows at once."""
+    # What reads a row from either end has seen what is not padding last, too.
+    wrapped = {id(getattr(use.layer, "forward_layer", None)) for use in uses}
+    readers: list[LayerUse | None] = []
+    for place, use in enumerate(uses):
+        later = [one for one in uses[place + 1 :] if one.kind not in _ON_EMBEDDED]
+        reader = later[0] if use.kind == "Embedding" and later else None
+        if reader is not None and (
+            reader.kind not in _RECURRENT or _gives_steps(reader) or id(reader.layer) in wrapped
+        ):
+            reader = None
+        readers.append(reader)
+    return readers
+
+
+def _gives_steps(use: LayerUse) -> bool:
+    layer = use.layer
+    return bool(getattr(layer, "return_sequences", False) or getattr(layer, "go_backwards", False))
+
+
+def _padding(tokens: Array) -> tuple[float, int]:
+    """Return which share of a typical row's end is all one value, and the value."""
+    if tokens.ndim != 2 or tokens.shape[1] < 2 * MIN_PADDED_STEPS or len(tokens) < 2:
+        return 0.0, 0
+    values, counts = np.unique(tokens[:, -1], return_counts=True)
+    value = values[counts.argmax()]
+    is_other = tokens[:, ::-1] != value
+    runs = np.where(is_other.any(axis=1), is_other.argmax(axis=1), tokens.shape[1])
+    typical = float(np.median(runs))
+    if typical < MIN_PADDED_STEPS or not is_other.any():
+        return 0.0, 0
+    return typical / tokens.shape[1], int(value)
+
+
+def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
+    """Find moving averages that few steps have hardly moved, where the answers show it.
+
+    Args:
+        facts: What is known of the training.
+        trace: The record of it.
+        verdict: What it came to, in inference mode.
+
+    Returns:
+        A finding, or none; advice where answers in inference mode still beat a constant.
+    """
+    steps = len(trace.losses)
+    slow = [use for use in facts.uses if _is_slow(use.layer, steps)]
+    if not slow or trace.is_resumed or facts.is_weighted or not steps:
+        return []
+    shown, trained, constant = verdict.loss, trace.losses[-1], verdict.constant_loss
+    trained = max(trained, trace.last_loss)
+    if not shown > FAR_WORSE * trained or not shown - trained > ENOUGH * constant:
+        return []
+    use = slow[0]
+    momentum = float(use.layer.momentum)
+    is_useless = bool(shown > constant)
+    return [
+        Diagnosis(
+            symptom="batchnorm-lag",
+            cause=f"On the rows it was trained on the model has a loss of {shown:.4g} in inference "
+            f"mode, and {trained:.4g} in training mode: the moving averages of {len(slow)} "
+            f"BatchNormalization layer(s) lag. {steps} steps with a momentum of {momentum:g} are "
+            f"too few: {momentum**steps:.0%} of the averages are still their initial values.",
+            layer=use.path,
+            phase="model",
+            severity="error" if is_useless else "advice",
+            confidence=0.93,
+            suggestions=(
+                "BatchNormalization(momentum=0.9), or 0.8",
+                "or train longer, or in smaller batches: more steps",
+            ),
+            evidence={"steps": steps, "momentum": momentum, "is_certain": True},
+        )
+    ]
+
+
+def _is_slow(layer: Any, steps: int) -> bool:
+    if type(layer).__name__ != "BatchNormalization" or not layer.trainable:
+        return False
+    return steps * (1.0 - float(layer.momentum)) < SETTLED

@@ -1,0 +1,162 @@
+"""Weights that are loaded and change nothing: not one of the names, or shapes, was the model's.
+
+``by_name`` and ``skip_mismatch`` pass over what does not fit, and a `tf.train.Checkpoint` waits for
+variables that may be made later: neither says so where nothing fits at all.
+"""
+
+import functools
+from typing import Any
+
+from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.guard import harmless
+from headstart.debug.internals import private
+
+MAX_RESTORED = 20
+"""Latest restored checkpoints that are asked at the end what became of them."""
+
+
+class Loads:
+    """What the program loads into its models."""
+
+    def __init__(self) -> None:
+        self._found: list[Diagnosis] = []
+        self._restored: list[tuple[Any, Any, CallSite | None]] = []
+
+    def on_load(self, model: Any, assigned: set[int], how: dict[str, Any]) -> None:
+        """Note a ``load_weights`` that ended well.
+
+        Args:
+            model: The model.
+            assigned: Identities of the variables that were given a value.
+            how: Arguments of the call.
+        """
+        own = {id(variable) for variable in model.variables}
+        if not own or own & assigned:
+            return
+        options = [name for name in ("by_name", "skip_mismatch") if how.get(name)]
+        self._found.append(
+            _nothing_loaded(
+                f"load_weights loaded nothing: none of the {len(own)} variables of model "
+                f"{model.name!r} was given a value"
+                + (f", and {' and '.join(options)}=True passes over that in silence" if options
+                   else "")
+                + ". The model keeps the random values it was made with.",
+                calling_site(),
+                "compare the names: [layer.name for layer in model.layers] with those in the file; "
+                "give layers names of their own when the weights are saved, and the same here",
+                "load without by_name and skip_mismatch once: the error names what does not fit",
+            )
+        )  # fmt: skip
+
+    def on_restore(self, checkpoint: Any, status: Any) -> None:
+        """Note a restored checkpoint: what it waits for may be made later.
+
+        Args:
+            checkpoint: The `tf.train.Checkpoint`.
+            status: What ``restore`` returned.
+        """
+        self._restored = [*self._restored, (checkpoint, status, calling_site())][-MAX_RESTORED:]
+
+    def diagnoses(self) -> list[Diagnosis]:
+        """Return what was found; call it when the program has ended."""
+        found = list(self._found)
+        for checkpoint, status, site in self._restored:
+            with harmless("the rules about checkpoints"):
+                if _is_empty(checkpoint, status):
+                    found.append(
+                        _nothing_loaded(
+                            "The checkpoint was restored, but not one variable of it belongs to "
+                            "what it was restored into: the names that tf.train.Checkpoint(...) "
+                            "is given are others than those it was saved with. The model keeps "
+                            "the random values it was made with.",
+                            site,
+                            "make the Checkpoint with the names of the saving one: "
+                            "tf.train.Checkpoint(model=model)",
+                            "let it complain: "
+                            "checkpoint.restore(path).assert_existing_objects_matched()",
+                        )
+                    )
+        return found
+
+
+def _is_empty(checkpoint: Any, status: Any) -> bool:
+    """Tell whether nothing of a checkpoint's variables was taken, though there were some to take.
+
+    A count of how often it was saved is in every checkpoint and matches always.
+    """
+    known = getattr(status, "_checkpoint", None)
+    if known is None:  # there was no file: a program may well start without
+        return False
+    counter = getattr(checkpoint, "save_counter", None)
+    saved = [
+        number for number, node in enumerate(known.object_graph_proto.nodes) if node.attributes
+    ]
+    taken = [known.object_by_proto_id.get(number) for number in saved]
+    others = [one for one in taken if one is None or one is not counter]
+    return bool(others) and all(one is None for one in others)
+
+
+def _nothing_loaded(cause: str, site: CallSite | None, *suggestions: str) -> Diagnosis:
+    return Diagnosis(
+        symptom="nothing-loaded",
+        cause=cause,
+        file=site.file if site else None,
+        line=site.line if site else None,
+        phase="model",
+        confidence=0.96,
+        suggestions=suggestions,
+    ).with_source()
+
+
+def watch_checkpoints(loads: Loads) -> None:
+    """Let every `tf.train.Checkpoint` tell what it restores.
+
+    Args:
+        loads: Whom to tell.
+    """
+    import tensorflow as tf
+
+    read = tf.train.Checkpoint.read  # restore() calls it
+
+    @functools.wraps(read)
+    def read_and_tell(checkpoint: Any, *args: Any, **kwargs: Any) -> Any:
+        status = read(checkpoint, *args, **kwargs)
+        with harmless("the watch over checkpoints"):
+            loads.on_restore(checkpoint, status)
+        return status
+
+    tf.train.Checkpoint.read = read_and_tell
+
+
+def watch_loads(loads: Loads) -> None:
+    """Let every Keras model tell what it loads.
+
+    Args:
+        loads: Whom to tell.
+    """
+    import keras
+
+    load, variables = keras.Model.load_weights, private("KerasVariable")
+
+    @functools.wraps(load)
+    def load_and_tell(model: Any, *args: Any, **kwargs: Any) -> Any:
+        assigned: set[int] = set()
+        assign = variables.assign
+
+        def assign_and_note(variable: Any, *values: Any, **more: Any) -> Any:
+            result = assign(variable, *values, **more)
+            assigned.add(id(variable))
+            return result
+
+        variables.assign = assign_and_note
+        try:
+            result = load(model, *args, **kwargs)
+        finally:
+            variables.assign = assign
+        with harmless("the watch over load_weights"):
+            named = {"skip_mismatch": args[1]} if len(args) > 1 else {}
+            loads.on_load(model, assigned, {**named, **kwargs})
+        return result
+
+    keras.Model.load_weights = load_and_tell

@@ -1,0 +1,222 @@
+"""Mistakes around a training that is sound by itself: modes, masks, weights, copies of rows."""
+
+import keras
+import numpy as np
+import pytest
+
+from headstart.debug.preflight.facts import facts_of
+from headstart.debug.preflight.fit_data import judge_fit
+from headstart.debug.preflight.held_out import shared_rows
+from headstart.debug.preflight.layers import (
+    lagging_normalization,
+    softmax_of_one,
+    unmasked_padding,
+)
+from headstart.debug.preflight.leaks import leaking_column
+from headstart.debug.preflight.monitors import wrong_modes
+from headstart.debug.preflight.verdict import verdict_of
+from headstart.debug.preflight.weighting import judged_weights, weights_with_counts
+from headstart.debug.symptoms.trace import TrainingTrace
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 4)).astype("float32")
+RARE = (np.arange(120) % 6 == 0).astype("float32")
+layers = keras.layers
+
+
+def half_and_half(y_true, y_pred):
+    return keras.ops.mean(y_true == y_true)
+
+
+def compiled(*middle, shape=(4,), loss="binary_crossentropy", **more):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input(shape), *middle, layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", loss, **more)
+    return model
+
+
+@pytest.fixture(scope="module")
+def measured():
+    metrics = ["accuracy", keras.metrics.AUC(name="area"), "mae", half_and_half]
+    model = compiled(metrics=metrics)
+    model.fit(X[:8], RARE[:8], verbose=0)
+    return model
+
+
+def with_mode(model, kind, monitor, mode, **more):
+    callback = kind(monitor=monitor, mode=mode, **more)
+    callback.set_model(model)
+    callback._set_monitor_op()
+    return callback
+
+
+def saver(**settings):
+    return keras.callbacks.ModelCheckpoint("best.keras", **settings)
+
+
+STOP, PLATEAU = keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau
+
+
+@pytest.mark.parametrize(
+    ("kind", "monitor", "mode", "is_wrong"),
+    [
+        (STOP, "val_accuracy", "min", True),
+        (STOP, "val_area", "min", True),
+        (STOP, "val_loss", "max", True),
+        (PLATEAU, "val_mae", "max", True),
+        (STOP, "val_accuracy", "max", False),
+        (STOP, "val_area", "auto", False),
+        (PLATEAU, "loss", "auto", False),
+        (STOP, "val_mae", "min", False),
+    ],
+)
+def test_a_mode_against_what_is_monitored_is_found(measured, kind, monitor, mode, is_wrong):
+    found = wrong_modes(measured, [with_mode(measured, kind, monitor, mode)], [])
+    assert [one.symptom for one in found] == ["wrong-monitor-mode"] * is_wrong
+
+
+def test_only_what_saves_the_best_compares_epochs(measured):
+    best = with_mode(measured, saver, "val_accuracy", "min", save_best_only=True)
+    every = with_mode(measured, saver, "val_accuracy", "min")
+    assert len(wrong_modes(measured, [[best, every], keras.callbacks.History()], [])) == 1
+
+
+def test_a_metric_of_ones_own_is_judged_by_how_it_goes_as_the_loss_falls(measured):
+    stop = with_mode(measured, STOP, "val_half_and_half", "min")
+    falling = [{"loss": 1.0 / n, "half_and_half": 1.0 - 1.0 / n} for n in range(1, 7)]
+    (found,) = wrong_modes(measured, [stop], falling)
+    assert not found.evidence["is_certain"]
+    like_the_loss = [{**logs, "half_and_half": logs["loss"]} for logs in falling]
+    unclear = [{**logs, "half_and_half": place % 2} for place, logs in enumerate(falling)]
+    for logs in (falling[:3], like_the_loss, unclear):
+        assert wrong_modes(measured, [stop], logs) == []
+
+
+def attention(axis):
+    steps = keras.Input((5, 3))
+    weights = layers.Softmax(axis=axis)(layers.Dense(1)(steps))
+    summed = layers.GlobalAveragePooling1D()(layers.Multiply()([steps, weights]))
+    model = keras.Model(steps, layers.Dense(2, activation="softmax")(summed))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def test_a_softmax_over_one_unit_is_found_below_the_last_layer():
+    steps, y = RNG.normal(size=(12, 5, 3)).astype("float32"), np.arange(12) % 2
+    (found,) = softmax_of_one(facts_of(attention(-1), steps, y))
+    assert found.layer.startswith("softmax")
+    assert softmax_of_one(facts_of(attention(1), steps, y)) == []
+    (found,) = softmax_of_one(facts_of(compiled(layers.Dense(1, activation="softmax")), X, RARE))
+    assert found.evidence["is_certain"]
+    assert softmax_of_one(facts_of(compiled(layers.Dense(3, activation="softmax")), X, RARE)) == []
+
+
+TOKENS = np.where(np.arange(20) < RNG.integers(3, 9, size=(40, 1)), RNG.integers(1, 9, (40, 20)), 0)
+
+
+@pytest.mark.parametrize(
+    ("masks", "reader", "tokens", "is_found"),
+    [
+        (False, layers.GRU(2), TOKENS, True),
+        (True, layers.GRU(2), TOKENS, False),
+        (False, layers.GRU(2), TOKENS[:, ::-1], False),
+        (False, layers.Bidirectional(layers.GRU(2)), TOKENS, False),
+        (False, layers.GlobalMaxPooling1D(), TOKENS, False),
+        (False, layers.GRU(2), RNG.integers(0, 9, (40, 20)), False),
+    ],
+)
+def test_padding_that_a_recurrent_layer_reads_last_is_found(masks, reader, tokens, is_found):
+    embedding = layers.Embedding(9, 3, mask_zero=masks)
+    model = compiled(embedding, layers.Dropout(0.1), reader, shape=(20,))
+    found = unmasked_padding(facts_of(model, tokens, np.arange(40) % 2))
+    assert [one.symptom for one in found] == ["unmasked-padding"] * is_found
+
+
+def test_moving_averages_that_few_steps_have_hardly_moved_are_found():
+    x = X * 20.0 + 300.0
+    y = (X @ np.ones(4) > 0).astype("float32")
+    for momentum, expected in ((0.99, ["batchnorm-lag"]), (0.5, [])):
+        model = compiled(layers.BatchNormalization(momentum=momentum))
+        model.optimizer.learning_rate = 0.5
+        losses = [float(model.train_on_batch(x, y)) for _ in range(30)]
+        facts = facts_of(model, x, y, targets=y, is_complete=True)
+        found = lagging_normalization(facts, TrainingTrace(losses=losses), verdict_of(facts))
+        assert [one.symptom for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("weights", "counts", "expected"),
+    [
+        ({0: 0.9, 1: 0.1}, {0: 900, 1: 100}, (0, 1, True)),
+        ({0: 5.0, 1: 1.0}, {0: 900, 1: 100}, (0, 1, False)),
+        ({0: 3.0, 1: 2.0, 2: 1.0}, {0: 600, 1: 200, 2: 100}, (0, 2, False)),
+        ({0: 0.1, 1: 0.9}, {0: 900, 1: 100}, None),
+        ({0: 1.0, 1: 1.0}, {0: 900, 1: 100}, None),
+        ({0: 2.0, 1: 1.0}, {0: 120, 1: 100}, None),
+        ({0: 2.0, 1: 3.0, 2: 1.0}, {0: 600, 1: 200, 2: 100}, None),
+        ({}, {0: 900, 1: 100}, None),
+    ],
+)
+def test_weights_that_rise_with_the_counts_are_told_from_balancing_ones(weights, counts, expected):
+    assert judged_weights(weights, counts) == expected
+
+
+def test_weights_of_classes_and_of_rows_are_held_against_the_labels():
+    facts = facts_of(compiled(), X, RARE, targets=RARE, is_complete=True)
+    rows = np.where(RARE == 1, 20.0, 100.0)
+    for given in ({"class_weight": {0: 5.0, 1: 1.0}}, {"sample_weight": rows}):
+        (found,) = weights_with_counts(facts, given, {})
+        assert found.evidence["is_certain"]
+    for given in ({}, {"class_weight": {0: 1.0, 1: 5.0}}, {"sample_weight": RNG.random(120)}):
+        assert weights_with_counts(facts, given, {}) == []
+
+
+def windows(series, length, ahead):
+    places = np.arange(len(series) - length - 1)[:, None] + np.arange(length)
+    return series[places], series[places[:, -1] + ahead, :1]
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_a_target_within_its_own_window_is_found(is_flat):
+    series = np.cumsum(RNG.normal(size=(150, 2)), axis=0).astype("float32")
+    model = compiled(layers.Flatten(), shape=(6,) if is_flat else (6, 2), loss="mse")
+    for ahead, is_copied in ((0, True), (-5, True), (1, False)):
+        x, y = windows(series, 6, ahead)
+        x = x[:, :, 0] if is_flat else x
+        found = leaking_column(facts_of(model, x, y))
+        assert [one.symptom for one in found] == ["target-leakage"] * is_copied
+    noise = RNG.normal(size=(60, 6) if is_flat else (60, 6, 2)).astype("float32")
+    first = noise.reshape(60, -1)[:, 0]
+    asked = facts_of(model, noise, first)  # to remember the first of some numbers is a task
+    assert leaking_column(asked) == []
+
+
+def test_validation_rows_that_were_trained_on_are_found():
+    doubled = np.concatenate([X, X[:80]])[RNG.permutation(200)]
+    (found,) = shared_rows({"x": doubled, "validation_split": 0.3})
+    assert (found.symptom, found.severity) == ("validation-on-training-rows", "warning")
+    (found,) = shared_rows({"x": doubled[:140], "validation_data": (doubled[140:], None)})
+    assert found.severity == "warning"
+    (found,) = shared_rows({"x": X, "validation_data": (X[:60], RARE[:60])})
+    assert found.severity == "advice"
+
+
+def test_rows_held_out_and_rows_alike_by_nature_are_passed_over():
+    coarse = RNG.integers(0, 3, (200, 3)).astype("float32")
+    scaled = (coarse - coarse.mean(axis=0)) / coarse.std(axis=0)
+    for given in (
+        {"x": X, "validation_split": 0.3},
+        {"x": X[:60], "validation_data": (X[60:], RARE[60:])},
+        {"x": coarse, "validation_split": 0.3},
+        {"x": scaled, "validation_split": 0.3},
+        {"x": X},
+        {"x": X, "validation_data": (X[:5], RARE[:5])},
+    ):
+        assert shared_rows(given) == []
+
+
+def test_what_is_found_beside_a_training_is_judged_with_it(measured):
+    stop = with_mode(measured, STOP, "val_accuracy", "min")
+    given = {"x": X, "y": RARE, "callbacks": [stop], "class_weight": {0: 5.0, 1: 1.0}}
+    found = {one.symptom for one in judge_fit(measured, given).found}
+    assert {"wrong-monitor-mode", "weights-favour-common-class"} <= found
