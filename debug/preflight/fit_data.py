@@ -38,9 +38,9 @@ from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.training import stale_trainable_flags, untouched_normalization
 from headstart.debug.preflight.verdict import Level, Verdict, inputs_tell_targets, verdict_of
 from headstart.debug.preflight.weighting import weights_with_counts
+from headstart.debug.source.syntax import origin_of_argument
 from headstart.debug.symptoms.batches import by_outcome
 from headstart.debug.symptoms.trace import TrainingTrace
-from headstart.debug.syntax import origin_of_argument
 
 SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-for-classes",
           "text-labels", "label-out-of-range")  # fmt: skip

@@ -9,8 +9,8 @@ from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array, Facts
 from headstart.debug.preflight.objectives import single_loss
+from headstart.debug.source.syntax import return_of, tree_of
 from headstart.debug.symptoms.trace import TrainingTrace
-from headstart.debug.syntax import return_of, tree_of
 
 NEARER = 0.5
 """Part of the way to the targets that the answers are moved, before the loss is asked again."""

@@ -16,7 +16,7 @@ import numpy as np
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.internals import private
-from headstart.debug.syntax import origin_of_argument, spent_iterators
+from headstart.debug.source.syntax import origin_of_argument, spent_iterators
 
 MAX_STEPS = 500
 """Steps whose batches are looked at."""

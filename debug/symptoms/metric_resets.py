@@ -10,7 +10,7 @@ from typing import Any
 from headstart.debug.callsites import is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import harmless
-from headstart.debug.syntax import is_in_inner_loop
+from headstart.debug.source.syntax import is_in_inner_loop
 
 MIN_READS = 2
 MAX_METRICS = 50

@@ -18,8 +18,8 @@ from headstart.debug.callsites import CallSite, calling_site, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
+from headstart.debug.source.syntax import origin_of_argument
 from headstart.debug.symptoms.variables import MIN_STEPS, TrainedVariables, name_of, storage_of
-from headstart.debug.syntax import origin_of_argument
 
 MIN_GROWING_RUNS = 10
 """Runs of a session in a row before each of which its graph had grown."""

@@ -15,7 +15,7 @@ import numpy as np
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import harmless
-from headstart.debug.syntax import cuts_under_tape, made_outside_tape
+from headstart.debug.source.syntax import cuts_under_tape, made_outside_tape
 
 MIN_STEPS = 10
 """Gradients taken before weights that never moved mean something."""

@@ -5,7 +5,7 @@ from textwrap import dedent
 import pytest
 
 from headstart.debug.callsites import CallSite
-from headstart.debug.syntax import (
+from headstart.debug.source.syntax import (
     cuts_under_tape,
     made_outside_tape,
     origin_of_argument,
