@@ -260,7 +260,12 @@ def _joined(batches: list[Any]) -> Any:
 def _in_view_of(verdict: Verdict, symptoms: list[Diagnosis]) -> list[Diagnosis]:
     """Leave out what the symptom rules fear of a training that came to something."""
     if verdict.level == "well":
-        kept = [one for one in symptoms if one.symptom in IN_SPITE or "pure" in one.evidence]
+        kept = [
+            one
+            for one in symptoms
+            if one.symptom in IN_SPITE or "pure" in one.evidence
+            or one.evidence.get("is_told_anyway")
+        ]  # fmt: skip
         return by_outcome(kept, verdict.level)
     return symptoms
 

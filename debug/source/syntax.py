@@ -301,3 +301,31 @@ def _tape_above(tree: ast.Module, line: int) -> ast.With | None:
         )
     ]
     return max(blocks, key=lambda node: node.lineno, default=None)
+
+
+def sliding_slices(file: str, first: int, last: int) -> list[int]:
+    """Find slices that begin at a name and end at that name plus something: ``x[i : i + n]``.
+
+    Args:
+        file: The program.
+        first: The line from which on to look.
+        last: The line up to which to look.
+
+    Returns:
+        Their lines, in order.
+    """
+    tree = tree_of(file)
+    return sorted(
+        node.lineno
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Slice) and first <= node.lineno <= last and _slides(node)
+    )
+
+
+def _slides(node: ast.Slice) -> bool:
+    if not isinstance(node.lower, ast.Name) or not isinstance(node.upper, ast.BinOp):
+        return False
+    parts = (node.upper.left, node.upper.right)
+    return isinstance(node.upper.op, ast.Add) and any(
+        isinstance(part, ast.Name) and part.id == node.lower.id for part in parts
+    )

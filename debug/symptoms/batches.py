@@ -17,6 +17,12 @@ from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import origin_of_argument, spent_iterators
+from headstart.debug.symptoms.overlaps import (
+    Overlaps,
+    line_of_batches,
+    line_of_slice,
+    rows_held,
+)
 
 MAX_STEPS = 500
 """Steps whose batches are looked at."""
@@ -57,6 +63,7 @@ class Batches:
         self._num_rows = 0
         self._counts: Counter[int] = Counter()
         self._are_rows_alike = False
+        self.overlaps = Overlaps()
 
     def on_step(self, x: Any, y: Any = None, site: CallSite | None = None) -> None:
         """Note the batch of a training step.
@@ -81,6 +88,7 @@ class Batches:
         self._last = x
         self._note_rows(x)
         self._note_labels(y)
+        self.overlaps.on_batch(x)
 
     def note_rows_at_hand(self, num_rows: int) -> None:
         """Note how many rows there are to train on.
@@ -97,12 +105,14 @@ class Batches:
 
     def diagnoses(self) -> list[Diagnosis]:
         """Return what was found; call it when the training has ended."""
-        return [*self._same_batch(), *self._one_class_each()]
+        overlap = self.overlaps.diagnoses(line_of_slice(self.site))
+        return [*self._same_batch(), *overlap, *self._one_class_each()]
 
     def _note_rows(self, x: Any) -> None:
         base = getattr(x, "base", None)
         if isinstance(base, np.ndarray) and base.ndim == x.ndim and base.shape[1:] == x.shape[1:]:
             self.note_rows_at_hand(len(base))  # a slice of all the data
+            self.overlaps.note_rows_at_hand(len(base))
         ends = [np.asarray(x[:1]), np.asarray(x[-1:])]
         self._rows_fed[b"".join(end.tobytes() for end in ends)] = len(x)
         if len(self._rows_fed) == 1 and self.num_steps == 1:
@@ -235,10 +245,12 @@ def fed_to_fit(fed: Batches, given: Mapping[str, Any]) -> list[Diagnosis]:
     x: Any = given.get("x")
     if hasattr(x, "__getitem__") and hasattr(x, "num_batches"):  # a PyDataset says how many
         fed.note_rows_at_hand(len(x) * fed.rows_fed)
-    made = origin_of_argument(fed.site, "fit")
+    places = {"not-shuffled": origin_of_argument(fed.site, "fit"),
+              "overlapping-batches": line_of_batches(x) or fed.site}  # fmt: skip
+    fed.overlaps.note_rows_at_hand(rows_held(x, fed.overlaps.row_shape))
     return [
-        replace(one, file=made.file, line=made.line, source_context=()).with_source()
-        if made is not None and one.symptom == "not-shuffled"
+        replace(one, file=place.file, line=place.line, source_context=()).with_source()
+        if (place := places.get(one.symptom)) is not None
         else one
         for one in fed.diagnoses()
     ]

@@ -1,0 +1,175 @@
+"""Batches that are shifted by a row or two instead of by a batch: ``x[i:i + n]`` for ``x[i * n:]``.
+
+A few bytes of each row tell which rows a batch shares with an earlier one. Rows that come again in
+another order, or a whole epoch later, are no overlap.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.source.syntax import sliding_slices
+
+MAX_BYTES = 1024
+"""Looked at of each row."""
+MAX_ROWS = 50_000
+MIN_BATCHES = 8
+MIN_ROWS = 4
+"""Rows of a batch before a shift can be told from chance."""
+DISTINCT = 0.9
+"""Share of a batch's rows that must differ from one another: coarse data repeat by nature."""
+MOST = 0.5
+"""Share of the steps whose batch is an earlier one, shifted."""
+FEW_MORE = 0.1
+"""How far the number of distinct rows may be from what a shift by one row a batch gives."""
+MIN_MORE = 2.0
+"""Rows at hand over rows fed from which on most of the data are left out."""
+
+
+class Overlaps:
+    """Which rows of the batches of one training were in earlier batches, and where."""
+
+    def __init__(self) -> None:
+        self.num_steps = 0
+        self.rows_at_hand = 0
+        self.row_shape: tuple[int, ...] = ()
+        self._num_shifted = 0
+        self._num_rows = 0
+        self._batches: dict[tuple[int, ...], None] = {}
+        self._last: dict[int, tuple[tuple[int, ...], int]] = {}
+        self._followers: set[int] = set()
+
+    @property
+    def num_rows(self) -> int:
+        """Distinct rows that were fed."""
+        return len(self._last)
+
+    @property
+    def num_batches(self) -> int:
+        """Distinct batches."""
+        return len(self._batches)
+
+    def on_batch(self, x: Any) -> None:
+        """Note the batch of a step.
+
+        Args:
+            x: Its first input.
+        """
+        if not len(x) >= MIN_ROWS or len(self._last) > MAX_ROWS:
+            return
+        keys = _keys(np.asarray(x))
+        if len(set(keys)) < DISTINCT * len(x):
+            return
+        self.num_steps += 1
+        self.row_shape = tuple(x.shape[1:])
+        self._num_rows = max(self._num_rows, len(keys))
+        self._num_shifted += self._is_shifted(keys)
+        self._batches[keys] = None
+        self._followers.update(keys[1:])
+        self._last.update({key: (keys, place) for place, key in enumerate(keys)})
+
+    def _is_shifted(self, keys: tuple[int, ...]) -> bool:
+        """Tell whether at least half of a batch stands in an earlier one, in order, elsewhere."""
+        middle = len(keys) // 2
+        earlier, place = self._last.get(keys[middle], ((), 0))
+        shift = place - middle
+        if not earlier or not shift:
+            return False
+        ours = keys[max(0, -shift) : len(earlier) - shift]
+        theirs = earlier[max(0, shift) : max(0, shift) + len(ours)]
+        return ours[: len(theirs)] == theirs
+
+    def note_rows_at_hand(self, num_rows: int) -> None:
+        """Note how many rows there are to train on.
+
+        Args:
+            num_rows: Their number.
+        """
+        self.rows_at_hand = max(self.rows_at_hand, num_rows)
+
+    def diagnoses(self, site: CallSite | None) -> list[Diagnosis]:
+        """Return what was found.
+
+        Args:
+            site: The user's line to name.
+        """
+        if self.num_batches < MIN_BATCHES or self._num_shifted < MOST * self.num_steps:
+            return []
+        # Data gone through again and again, in batches that do not come out even, close a circle.
+        if all(key in self._followers for key in self._last):
+            return []
+        by_one = self.num_batches + self._num_rows - 1
+        if abs(self.num_rows - by_one) > FEW_MORE * by_one:
+            return []
+        leaves_out = self.rows_at_hand >= MIN_MORE * self.num_rows
+        of_all = f" of {self.rows_at_hand}" if leaves_out else ""
+        return [
+            Diagnosis(
+                symptom="overlapping-batches",
+                cause=f"Batches overlap: each is an earlier one moved on by a row, so that "
+                f"{self.num_batches} batches of {self._num_rows} rows hold only {self.num_rows} "
+                f"different rows{of_all}, each many times over. The index counts batches and is "
+                "used as if it counted rows; the rest of the data is never seen.",
+                file=site.file if site else None,
+                line=site.line if site else None,
+                phase="data",
+                confidence=0.97,
+                suggestions=("x[i * batch_size : (i + 1) * batch_size], and y alike",),
+                evidence={"rows": self.num_rows, "batches": self.num_batches,
+                          "is_told_anyway": leaves_out},
+            ).with_source()
+        ]  # fmt: skip
+
+
+def rows_held(source: Any, row_shape: tuple[int, ...]) -> int:
+    """Return how many rows what a ``fit`` is fed from has at hand, as far as it shows them.
+
+    Args:
+        source: A ``PyDataset`` or a generator.
+        row_shape: Shape of a row.
+    """
+    frame = getattr(source, "gi_frame", None)
+    held: Mapping[str, Any] = frame.f_locals if frame is not None else _attributes(source)
+    shapes = [np.shape(value) for value in held.values() if isinstance(value, np.ndarray)]
+    return max((shape[0] for shape in shapes if shape[1:] == row_shape and shape), default=0)
+
+
+def _attributes(source: Any) -> Mapping[str, Any]:
+    return getattr(source, "__dict__", {}) if hasattr(source, "__getitem__") else {}
+
+
+def line_of_batches(source: Any) -> CallSite | None:
+    """Return where a program's own data set, or generator, takes a batch from its rows.
+
+    Args:
+        source: What a ``fit`` was given.
+    """
+    code = getattr(source, "gi_code", None)
+    if code is None:
+        code = getattr(getattr(type(source), "__getitem__", None), "__code__", None)
+    if code is None or not is_users(code.co_filename):
+        return None
+    last = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
+    lines = sliding_slices(code.co_filename, code.co_firstlineno, last)
+    return CallSite(code.co_filename, (lines or [code.co_firstlineno])[0])
+
+
+def line_of_slice(site: CallSite | None) -> CallSite | None:
+    """Return the last slice that slides with an index, up to the line that trains on it.
+
+    Args:
+        site: The user's line that trains.
+    """
+    lines = sliding_slices(site.file, 1, site.line) if site is not None else []
+    return CallSite(site.file, lines[-1]) if site is not None and lines else site
+
+
+def _keys(rows: np.ndarray[Any, Any]) -> tuple[int, ...]:
+    if rows.dtype.kind not in "fiub":
+        return ()
+    flat = rows.reshape(len(rows), -1)
+    apart = -(-flat.shape[1] * rows.itemsize // MAX_BYTES) or 1
+    return tuple(hash(row.tobytes()) for row in np.ascontiguousarray(flat[:, ::apart]))
