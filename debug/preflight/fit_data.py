@@ -130,7 +130,9 @@ def _judged(
     found += _guarded(wrong_sign, facts, trace)
     found += _guarded(leaking_column, facts)
     found += _guarded(weights_with_counts, facts, given, trace.label_counts)
-    found += _guarded(half_precision, facts, is_broken)
+    if halved := _guarded(half_precision, facts, is_broken):
+        found += halved
+        symptoms = [one for one in symptoms if one.symptom != halved[0].symptom]  # less of the same
     found += _guarded(one_class_seen, facts, trace)
     found += _guarded(input_rules.too_few_rows, given, trace)
     if not is_broken:

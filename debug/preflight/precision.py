@@ -40,7 +40,7 @@ def half_precision(facts: Facts, is_broken: bool) -> list[Diagnosis]:
                 "in float32 and scales the loss",
                 "or mixed_bfloat16, whose range is that of float32",
             ),
-            evidence={"variables": names[:20], "at": "fit", "is_certain": is_broken},
+            evidence={"variables": names[:20], "at": "optimizer", "is_certain": is_broken},
         )
     ]
 
