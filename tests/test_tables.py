@@ -31,6 +31,7 @@ from headstart.tables import GAP, parted, print_table
 from headstart.tasks.auditing.findings import KINDS
 from headstart.tasks.progress import plain_console
 from headstart.tasks.ranking.report import TITLES
+from headstart.tasks.sweeping.stage import SweptHead
 
 ROOT = Path(__file__).parent.parent
 WIDTHS = (60, 80, 120)
@@ -57,7 +58,7 @@ def rank(console: Console) -> None:
         "agreement": dict.fromkeys(TITLES, -0.4321),
         "pick": "vgg16", "judged": "val", "ranking_s": 1.0, "uncached_s": 2.0,
         "ranked_from": "views", "seconds_saved": 1.0, "baseline_accuracy": None, "sources": [],
-        "warnings": [],
+        "warnings": [], "metric": "accuracy",
     }  # fmt: skip
     print_ranking(console, SimpleNamespace(metrics=metrics, report="r", seconds=1.0))  # type: ignore[arg-type]
 
@@ -78,7 +79,7 @@ def sweep(console: Console) -> None:
         "learning_rate": 0.0031622776601683794, "weight_decay": 0.31622776601683794,
         "hidden_units": (512, 256, 128), "dropout": 0.3, "label_smoothing": 0.05,
     }  # fmt: skip
-    head = SimpleNamespace(
+    head = SweptHead(
         number=17, settings=settings, loss=0.12345, accuracy=0.98, best_epoch=17, num_epochs=25
     )
     print_heads(console, SimpleNamespace(heads=[head], sweep="s", best_config="b"))
