@@ -236,6 +236,7 @@ CAUSES = {
     "loss-falls-without-end": ("loss-with-wrong-sign", "labels-out-of-range"),
     "loss-not-falling": ("nothing-trainable", "no-gradient", "unscaled-input"),
     "class-collapse": ("unscaled-input", "learning-rate-too-high"),
+    "weights-never-change": ("silent-broadcast",),
     "one-class-only": ("overlapping-batches",),
     "not-shuffled": ("overlapping-batches",),
     "dtype-mismatch": ("text-labels",),

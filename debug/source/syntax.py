@@ -329,3 +329,75 @@ def _slides(node: ast.Slice) -> bool:
     return isinstance(node.upper.op, ast.Add) and any(
         isinstance(part, ast.Name) and part.id == node.lower.id for part in parts
     )
+
+
+_SUMMING = ("reduce_mean", "reduce_sum", "mean", "sum")
+
+
+def is_added_up(file: str, line: int) -> bool:
+    """Tell whether a product on a line goes into a mean, or a sum, over everything, and only there.
+
+    Args:
+        file: The program.
+        line: The line of the product.
+    """
+    tree = tree_of(file)
+    scope = None if tree is None else _scope_of(tree, line)
+    if scope is None:
+        return False
+    wholes = [
+        node.args[0]
+        for node in ast.walk(scope)
+        if isinstance(node, ast.Call)
+        and callee(node) in _SUMMING
+        and len(node.args) == 1
+        and not node.keywords
+    ]
+    if any(_has_product(whole, line) for whole in wholes):
+        return True
+    named = {
+        target.id
+        for node in ast.walk(scope)
+        if isinstance(node, ast.Assign) and _has_product(node.value, line)
+        for target in targets_of(node)
+        if isinstance(target, ast.Name)
+    }
+    reads = [
+        node
+        for node in ast.walk(scope)
+        if isinstance(node, ast.Name) and node.id in named and isinstance(node.ctx, ast.Load)
+    ]
+    summed = [node for whole in wholes for node in _terms(whole)]
+    return bool(reads) and all(any(node is one for one in summed) for node in reads)
+
+
+def _has_product(node: ast.expr, line: int) -> bool:
+    """Tell whether one of the terms is a product of two, on a line, numbers aside.
+
+    Of three factors it is not known which two meet first.
+    """
+    return any(
+        isinstance(one, ast.BinOp)
+        and isinstance(one.op, ast.Mult)
+        and one.lineno <= line <= (one.end_lineno or 0)
+        and len(_factors(one)) == 2
+        for one in _terms(node)
+    )
+
+
+def _factors(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.UnaryOp):
+        return _factors(node.operand)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
+        return [*_factors(node.left), *_factors(node.right)]
+    return [] if isinstance(node, ast.Constant) else [node]
+
+
+def _terms(node: ast.expr) -> Iterator[ast.expr]:
+    """Go through what a sum over everything is the sum of."""
+    yield node
+    if isinstance(node, ast.UnaryOp):
+        yield from _terms(node.operand)
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        yield from _terms(node.left)
+        yield from _terms(node.right)

@@ -7,6 +7,8 @@ own line made it.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
 
@@ -16,6 +18,11 @@ _PAIRED = ("Sub", "SquaredDifference", "Equal")
 _DELIBERATE = ("ExpandDims", "StridedSlice", "Tile", "Transpose")
 _SCORES = ("MatMul", "BiasAdd", "AddV2", "Add")
 """Ops that end what a layer computes for each row."""
+_OF_SHAPE = ("Shape", "Size", "Rank")
+"""Ops that do not look at values: gradients take them."""
+_SUMS = ("Sum", "Mean")
+_SCALED = ("Neg", "Identity", "Cast", "Mul", "AddV2", "Sub", "RealDiv")
+"""Ops that leave a sum over everything a sum over everything."""
 MAX_OPS = 20_000
 """Ops of one graph that are looked at."""
 
@@ -38,7 +45,10 @@ def check_graph(graph: Any) -> list[Diagnosis]:
 
 
 def broadcast_finding(
-    first: tuple[int | None, ...], second: tuple[int | None, ...], site: CallSite | None
+    first: tuple[int | None, ...],
+    second: tuple[int | None, ...],
+    site: CallSite | None,
+    is_product: bool = False,
 ) -> Diagnosis:
     """Return the finding of a row that meets a column.
 
@@ -46,6 +56,7 @@ def broadcast_finding(
         first: Shape of the one operand.
         second: Shape of the other.
         site: The user's line.
+        is_product: Whether they are multiplied, and all of that is added up.
     """
     size = next((dim for dim in (*first, *second) if dim not in (1, None)), None)
     count = "N" if size is None else str(size)
@@ -53,13 +64,21 @@ def broadcast_finding(
     return Diagnosis(
         symptom="silent-broadcast",
         cause=f"Shapes {shown[0]} and {shown[1]} are broadcast to ({count}, {count}): every "
-        "prediction is compared with every target, row against column, instead of pair by pair.",
+        + (
+            "value is multiplied with every other, row against column, and the mean of all that "
+            "is the product of two means: what belongs to one row is lost."
+            if is_product
+            else "prediction is compared with every target, row against column, instead of pair "
+            "by pair."
+        ),
         file=site.file if site else None,
         line=site.line if site else None,
         phase="loss",
         confidence=0.97,
         suggestions=(
-            "give both the same shape: tf.squeeze(predictions, -1), or tf.reshape / "
+            "give both the same shape: tf.squeeze(column, -1), or tf.expand_dims(row, -1)"
+            if is_product
+            else "give both the same shape: tf.squeeze(predictions, -1), or tf.reshape / "
             "tf.expand_dims(targets, -1)",
             "check it: tf.debugging.assert_shapes",
         ),
@@ -79,7 +98,34 @@ def is_row_against_column(first: Any, second: Any) -> bool:
     return bool(row[0] == column[0] and row[0] != 1)
 
 
-def _broadcast(op: Any) -> list[Diagnosis]:
+def _product(op: Any) -> list[Diagnosis]:
+    """Find a row times a column of which nothing is used but the sum of it all.
+
+    An outer product, weights of pairs and an attention go on as what they are.
+    """
+    if op.outputs[0].shape.rank != 2 or not _is_added_up(op):
+        return []
+    return _broadcast(op, is_product=True)
+
+
+def _is_added_up(op: Any) -> bool:
+    import tensorflow as tf
+
+    for _ in range(8):
+        if op.type in _SUMS:
+            axes = tf.get_static_value(op.inputs[1])
+            return op.outputs[0].shape.rank == 0 and axes is not None and np.size(axes) == 2
+        takers = [one for one in op.outputs[0].consumers() if one.type not in _OF_SHAPE]
+        if len(takers) != 1 or takers[0].type not in (*_SCALED, *_SUMS):
+            return False
+        others = [one for one in takers[0].inputs if one is not op.outputs[0]]
+        if takers[0].type in _SCALED and any(one.shape.rank != 0 for one in others):
+            return False
+        op = takers[0]
+    return False
+
+
+def _broadcast(op: Any, is_product: bool = False) -> list[Diagnosis]:
     shapes = [tensor.shape for tensor in op.inputs]
     if any(shape.rank is None for shape in shapes):
         return []
@@ -89,7 +135,7 @@ def _broadcast(op: Any) -> list[Diagnosis]:
     if any(_source(tensor).type in _DELIBERATE for tensor in op.inputs if tensor.shape.rank == 2):
         return []
     site = _own_line(op)
-    return [broadcast_finding(first, second, site)] if site is not None else []
+    return [broadcast_finding(first, second, site, is_product)] if site is not None else []
 
 
 def _logits(op: Any) -> list[Diagnosis]:
@@ -208,6 +254,7 @@ def _argmax(op: Any) -> list[Diagnosis]:
 _RULES: dict[str, Callable[[Any], list[Diagnosis]]] = {
     **dict.fromkeys(_PAIRED, _broadcast),
     **dict.fromkeys(_CROSS_ENTROPY, _logits),
+    "Mul": _product,
     "Softmax": _softmax,
     "ArgMax": _argmax,
 }

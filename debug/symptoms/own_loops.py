@@ -24,6 +24,11 @@ from headstart.debug.symptoms.variables import MIN_STEPS, TrainedVariables, name
 MIN_GROWING_RUNS = 10
 """Runs of a session in a row before each of which its graph had grown."""
 
+LEAST_RATE = 1e-6
+"""Learning rate from which on weights move, in float32, unless their gradients are 0."""
+TINY = 1e-12
+"""Gradients up to which they are 0, but for rounding."""
+
 Scalars = dict[str, float]
 
 
@@ -40,6 +45,7 @@ class OwnLoops:
         self._training: set[int] = set()
         self._num_applied = 0
         self._known: set[int] = set()
+        self._optimizer: Any = None
         self._optimizers: dict[int, tuple[Any, int]] = {}
         self._captured: dict[int, tuple[Any, int, Scalars]] = {}
         self._versions: dict[int, tuple[Any, int, int]] = {}
@@ -78,6 +84,7 @@ class OwnLoops:
 
         self._num_applied += 1
         self._known.add(id(optimizer))
+        self._optimizer = optimizer
         self.applied_at = self.applied_at or _tracing_site()
         changed = variables or getattr(optimizer, "_trainable_variables", ())
         self.variables.on_apply(changed, self.applied_at)
@@ -121,6 +128,11 @@ class OwnLoops:
             self._found["grows"] = _growing_graph(version, calling_site())
 
     @property
+    def _rate(self) -> float:
+        rate = getattr(self._optimizer, "learning_rate", 0.0)
+        return float(np.asarray(rate)) if np.ndim(rate) == 0 else 0.0
+
+    @property
     def num_optimizers(self) -> int:
         """How many optimizers took steps; those made anew at each step count as one."""
         return 1 if "fresh" in self._found else len(self._known)
@@ -150,6 +162,8 @@ class OwnLoops:
         if self.variables.have_moved:
             return self.variables.diagnoses(self._gradient_site)
         site = self._gradient_site
+        if self._num_applied and self._are_gradients_zero():
+            return [self._zero_gradients()]
         what = (
             "apply is called, but changes nothing (a learning rate of 0, or gradients that are 0)"
             if self._num_applied
@@ -170,6 +184,31 @@ class OwnLoops:
                 evidence={"steps": self.num_steps},
             ).with_source()
         ]
+
+    def _are_gradients_zero(self) -> bool:
+        """Tell whether the last gradients are 0: as seen, or as a step that moves nothing shows."""
+        known = [grad for grad, _ in self._source_of.values() if hasattr(grad, "numpy")]
+        if known:
+            return all(np.abs(grad.numpy()).max(initial=0.0) <= TINY for grad in known)
+        return self.variables.are_applied and self._rate > LEAST_RATE
+
+    def _zero_gradients(self) -> Diagnosis:
+        site = self.loss_site
+        return Diagnosis(
+            symptom="weights-never-change",
+            cause=f"The weights never change in {self.num_steps} steps, because the gradients are "
+            "0 (zero), all of them: the loss does not depend on the weights, or not at these "
+            "values (a product with 0, a mean of what adds up to 0, a function that is flat).",
+            file=site.file if site else None,
+            line=site.line if site else None,
+            phase="loss",
+            confidence=0.94,
+            suggestions=(
+                "print the loss, and each of the parts that it is made of, with their shapes",
+                "look for what is flat: round, sign, clip_by_value, relu below 0, a comparison",
+            ),
+            evidence={"steps": self.num_steps},
+        ).with_source()
 
     def _judge_fresh(self, optimizer: Any) -> None:
         counts = [steps for _, steps in self._optimizers.values()]

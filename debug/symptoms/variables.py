@@ -76,6 +76,11 @@ class TrainedVariables:
         values = [(variable, first) for variable, first in self._first.values()]
         return not values or any(_has_moved(variable, first) for variable, first in values)
 
+    @property
+    def are_applied(self) -> bool:
+        """Whether an optimizer is given variables of which gradients are taken."""
+        return not self._first.keys().isdisjoint(self._applied)
+
     def first_value(self, variable: Any) -> np.ndarray[Any, Any] | None:
         """Return what a variable held when its first gradient was taken; None if not known."""
         known = self._first.get(id(storage_of(variable)))

@@ -1,0 +1,121 @@
+"""A row times a column that is added up, and gradients that are 0."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.running.ladder import linked
+from headstart.debug.source.syntax import is_added_up
+from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
+from headstart.debug.symptoms.graph_rules import check_graph
+from headstart.debug.symptoms.own_loops import OwnLoops
+
+ROW, COLUMN = tf.TensorSpec([None]), tf.TensorSpec([None, 1])
+
+
+def policy_loss(row, column):
+    return -tf.reduce_mean(row * column)
+
+
+def scaled(row, column):
+    product = -0.5 * (column * row)
+    return tf.reduce_sum(product) / 3.0
+
+
+def bilinear(row, column):
+    return tf.reduce_sum(row * column * tf.ones((3, 3)))
+
+
+def outer(row, column):
+    return row * column
+
+
+def softly(row, column):
+    return tf.reduce_mean(tf.nn.softmax(row * column))
+
+
+def by_row(row, column):
+    return tf.reduce_mean(tf.reduce_sum(row * column, axis=1))
+
+
+def of_pairs(row, column):
+    return tf.reduce_mean(row * tf.expand_dims(row, 1))
+
+
+def compared(row, column):
+    product = row * column
+    return tf.reduce_mean(product) + tf.reduce_max(product)
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_wrong"),
+    [(policy_loss, True), (scaled, True), (bilinear, False), (outer, False), (softly, False),
+     (by_row, False), (of_pairs, False), (compared, False)],
+)  # fmt: skip
+def test_a_product_of_all_pairs_that_is_added_up_is_found(loss, is_wrong):
+    @tf.function
+    def step(row, column):
+        with tf.GradientTape() as tape:
+            tape.watch([row, column])
+            value = loss(row, column)
+        return tape.gradient(value, [row, column])
+
+    found = check_graph(step.get_concrete_function(ROW, COLUMN).graph)
+    assert [one.symptom for one in found] == ["silent-broadcast"] * is_wrong
+    if is_wrong:
+        assert check_graph(step.get_concrete_function(ROW, ROW).graph) == []
+    code = loss.__code__
+    lines = range(code.co_firstlineno, code.co_firstlineno + 3)
+    assert any(is_added_up(__file__, line) for line in lines) == (is_wrong or loss is of_pairs)
+
+
+def test_an_eager_product_of_all_pairs_is_found(monkeypatch):
+    for name in ("__sub__", "__rsub__", "__mul__", "__rmul__"):
+        monkeypatch.setattr(tf.Tensor, name, getattr(tf.Tensor, name))
+    told = []
+    watch_eager_broadcasts(told.append)
+    row, column = tf.ones(4), tf.ones((4, 1))
+    for loss in (outer, by_row, of_pairs):
+        loss(row, column)
+    policy_loss(row, row)
+    assert told == []
+    for _ in range(2):
+        policy_loss(row, column)
+    assert [one.line for one in told] == [policy_loss.__code__.co_firstlineno + 1]
+    assert "multiplied" in told[0].cause
+
+
+def steps_of(rate, loss_of, traced=False):
+    loops, weight = OwnLoops(), tf.Variable([1.0, 2.0])
+    optimizer = keras.optimizers.SGD(rate)
+
+    def step():
+        with tf.GradientTape() as tape:
+            loss = loss_of(weight)
+        gradients = tape.gradient(loss, [weight])
+        loops.on_gradient([weight], gradients)
+        loops.on_apply(optimizer, gradients, [weight])
+        return loss
+
+    step = tf.function(step) if traced else step
+    for _ in range(12):
+        step()
+        loops.on_call(step)
+    (found,) = loops.diagnoses()
+    return found
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_gradients_that_are_zero_are_told_from_steps_that_change_nothing(traced):
+    zero = steps_of(0.1, lambda weight: tf.reduce_sum(weight * 0.0), traced)
+    assert "gradients are 0" in zero.cause
+    still = steps_of(0.0, tf.reduce_sum, traced)
+    assert (still.symptom, zero.symptom) == ("weights-never-change",) * 2
+    assert "apply is called" in still.cause
+
+
+def test_weights_that_never_change_follow_from_a_broadcast():
+    never = Diagnosis(symptom="weights-never-change", cause="", confidence=0.95)
+    product = Diagnosis(symptom="silent-broadcast", cause="", confidence=0.9)
+    assert linked([never, product])[0].caused_by == "silent-broadcast"
