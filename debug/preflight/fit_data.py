@@ -121,8 +121,8 @@ def _judged(
         return [_nothing_to_train()], "nothing"
     found = [*setting_rules.impossible_settings(model), *_guarded(untouched_normalization, model)]
     found += _data_rules(given)
-    found += _guarded(wrong_modes, model, given.get("callbacks"), trace.epochs)
     facts = _facts(model, given, trace, batches)
+    found += _guarded(wrong_modes, model, given.get("callbacks"), facts)
     if facts is None:
         return [*found, *symptoms], "unknown"
     found += _structure(facts)

@@ -1,11 +1,10 @@
 """Callbacks that hold the worse of two values for the better one.
 
 `EarlyStopping`, `ModelCheckpoint` and `ReduceLROnPlateau` are told by ``mode`` whether what they
-monitor should rise or fall. What Keras knows of a metric says what it should do; of a metric of the
-user's own, the epochs say whether it rises as the loss falls.
+monitor should rise or fall. Keras knows that of its own metrics; a metric of the user's own is
+asked what it says of right answers and of wrong ones.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,22 +12,21 @@ import numpy as np
 from headstart.debug.callsites import calling_site, find_call
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
+from headstart.debug.preflight.facts import Array, Facts
 
-MIN_EPOCHS = 4
-"""Epochs from which on their logs say which way a metric goes as the loss falls."""
-MIN_CORRELATION = 0.9
-"""... where the two go together as closely as this."""
+MIN_ROWS = 8
+"""Rows on which a metric is asked."""
+CLEAR = 0.02
+"""Difference between right answers and wrong ones, as a share of the greater, that is no chance."""
 
 
-def wrong_modes(
-    model: Any, callbacks: Any, epochs: Sequence[Mapping[str, float]]
-) -> list[Diagnosis]:
+def wrong_modes(model: Any, callbacks: Any, facts: Facts | None = None) -> list[Diagnosis]:
     """Find callbacks whose mode is the opposite of what their metric should do.
 
     Args:
         model: The fitted model.
         callbacks: What ``fit`` was given.
-        epochs: The logs of its epochs.
+        facts: What is known of the training, if anything.
 
     Returns:
         A finding for each.
@@ -40,22 +38,19 @@ def wrong_modes(
     return [
         found
         for callback in keras.tree.flatten(callbacks or [])
-        for found in _wrong_mode(model, callback, epochs)
+        for found in _wrong_mode(model, callback, facts)
     ]
 
 
-def _wrong_mode(
-    model: Any, callback: Any, epochs: Sequence[Mapping[str, float]]
-) -> list[Diagnosis]:
+def _wrong_mode(model: Any, callback: Any, facts: Facts | None) -> list[Diagnosis]:
     mode = _mode_of(callback)
     # One that saves after every epoch compares nothing.
     if not mode or not getattr(callback, "save_best_only", True):
         return []
-    name = str(callback.monitor).removeprefix("val_")
-    known = _known_direction(model, name)
-    if (known or _seen_direction(name, epochs)) not in ("max" if mode == "min" else "min",):
+    wanted = _direction(model, str(callback.monitor).removeprefix("val_"), facts)
+    if wanted in ("", mode):
         return []
-    kind, better = type(callback).__name__, "high" if mode == "min" else "low"
+    kind, better = type(callback).__name__, "high" if wanted == "max" else "low"
     site = vars(callback).get(SITE)
     if site is None and (fitted := calling_site()) is not None:
         site = find_call(fitted, kind) or fitted
@@ -66,21 +61,20 @@ def _wrong_mode(
         if hasattr(callback, "save_best_only")
         else "acts while the training still gets better"
     )
-    seen = "" if known else " (in this training it does as the loss falls)"
     return [
         Diagnosis(
             symptom="wrong-monitor-mode",
             cause=f"{kind} monitors {callback.monitor!r} with mode={mode!r}, but that should be "
-            f"{better}{seen}: it takes the worst value for the best, and {what}.",
+            f"{better}: it takes the worst value for the best, and {what}.",
             file=site.file if site else None,
             line=site.line if site else None,
             phase="metric",
-            confidence=0.97 if known else 0.86,
+            confidence=0.97,
             suggestions=(
-                f"mode={'max' if mode == 'min' else 'min'!r} for {callback.monitor!r}",
+                f"mode={wanted!r} for {callback.monitor!r}",
                 "or leave mode at 'auto': Keras knows its own metrics",
             ),
-            evidence={"is_certain": bool(known), "mode": mode, "monitor": callback.monitor},
+            evidence={"is_certain": True, "mode": mode, "monitor": callback.monitor},
         ).with_source()
     ]
 
@@ -99,27 +93,47 @@ def _mode_of(callback: Any) -> str:
     return ""
 
 
-def _known_direction(model: Any, name: str) -> str:
-    """Return what Keras knows of a quantity's direction; empty where it knows none."""
+def _direction(model: Any, name: str, facts: Facts | None) -> str:
+    """Return where a quantity should go, ``min`` or ``max``; empty where that is not known."""
     if name == "loss":
         return "min"
     metrics = [part for one in model.metrics for part in (getattr(one, "metrics", None) or [one])]
     for metric in metrics:
         if name == metric.name or name.endswith(f"_{metric.name}"):
-            direction = getattr(metric, "_direction", "")
-            return {"up": "max", "down": "min"}.get(direction, "")
+            known = {"up": "max", "down": "min"}.get(getattr(metric, "_direction", ""), "")
+            return known or _measured_direction(metric, facts)
     return ""
 
 
-def _seen_direction(name: str, epochs: Sequence[Mapping[str, float]]) -> str:
-    """Return which way a metric goes as the loss falls; empty where that is not clear."""
-    if len(epochs) < MIN_EPOCHS or not all({name, "loss"} <= set(logs) for logs in epochs):
+def _measured_direction(metric: Any, facts: Facts | None) -> str:
+    """Return whether a metric is higher or lower where answers are right; empty if it is alike."""
+    if facts is None or facts.y is None or facts.y_pred is None or len(facts.y) < MIN_ROWS:
         return ""
-    pairs = np.array([[logs[name], logs["loss"]] for logs in epochs], dtype=np.float64)
-    if not np.isfinite(pairs).all() or pairs[-1, 1] >= pairs[0, 1] or not pairs.std(axis=0).all():
+    y, right = facts.y, _right_answers(facts.y, facts.y_pred.shape)
+    if right is None:
         return ""
-    metric, loss = pairs.argsort(axis=0).argsort(axis=0).T
-    together = float(np.corrcoef(metric, loss)[0][1])
-    if abs(together) < MIN_CORRELATION:
+    wrong = np.roll(right, len(right) // 2 + 1, axis=0)
+    shaped = y.reshape(right.shape) if y.size == right.size else y
+    held = [variable.numpy() for variable in metric.variables]
+    values = []
+    try:
+        for answers in (right, wrong):
+            metric.reset_state()
+            metric.update_state(shaped, answers)
+            values.append(float(np.asarray(metric.result())))
+    finally:
+        for variable, value in zip(metric.variables, held, strict=True):
+            variable.assign(value)
+    at_right, at_wrong = values
+    if not abs(at_right - at_wrong) > CLEAR * max(abs(at_right), abs(at_wrong)):
         return ""
-    return "min" if together > 0.0 else "max"
+    return "max" if at_right > at_wrong else "min"
+
+
+def _right_answers(y: Array, shape: tuple[int, ...]) -> Array | None:
+    """Return what a model that is always right would give; None where that is not known."""
+    if y.size == np.prod(shape):
+        return y.reshape(shape).astype(np.float32)
+    if y.size != len(y) or len(shape) != 2 or y.min() < 0 or y.max() >= shape[1]:
+        return None
+    return np.eye(shape[1], dtype=np.float32)[y.reshape(-1).astype(np.int64)]

@@ -71,25 +71,60 @@ STOP, PLATEAU = keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau
     ],
 )
 def test_a_mode_against_what_is_monitored_is_found(measured, kind, monitor, mode, is_wrong):
-    found = wrong_modes(measured, [with_mode(measured, kind, monitor, mode)], [])
+    found = wrong_modes(measured, [with_mode(measured, kind, monitor, mode)])
     assert [one.symptom for one in found] == ["wrong-monitor-mode"] * is_wrong
 
 
 def test_only_what_saves_the_best_compares_epochs(measured):
     best = with_mode(measured, saver, "val_accuracy", "min", save_best_only=True)
     every = with_mode(measured, saver, "val_accuracy", "min")
-    assert len(wrong_modes(measured, [[best, every], keras.callbacks.History()], [])) == 1
+    assert len(wrong_modes(measured, [[best, every], keras.callbacks.History()])) == 1
 
 
-def test_a_metric_of_ones_own_is_judged_by_how_it_goes_as_the_loss_falls(measured):
-    stop = with_mode(measured, STOP, "val_half_and_half", "min")
-    falling = [{"loss": 1.0 / n, "half_and_half": 1.0 - 1.0 / n} for n in range(1, 7)]
-    (found,) = wrong_modes(measured, [stop], falling)
-    assert not found.evidence["is_certain"]
-    like_the_loss = [{**logs, "half_and_half": logs["loss"]} for logs in falling]
-    unclear = [{**logs, "half_and_half": place % 2} for place, logs in enumerate(falling)]
-    for logs in (falling[:3], like_the_loss, unclear):
-        assert wrong_modes(measured, [stop], logs) == []
+class Overlap(keras.metrics.Metric):
+    def __init__(self, **more):
+        super().__init__(**more)
+        self.total = self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        both, either = keras.ops.sum(y_true * y_pred), keras.ops.sum(y_true + y_pred)
+        self.total.assign(2 * both / (either + 1e-6))
+
+    def result(self):
+        return self.total
+
+
+def gap(y_true, y_pred):
+    return keras.ops.abs(y_true - y_pred)
+
+
+def test_a_metric_of_ones_own_is_asked_what_it_says_of_right_answers():
+    overlap = Overlap(name="overlap")
+    model = compiled(metrics=[overlap, gap, half_and_half])
+    model.fit(X, RARE, verbose=0)
+    facts, before = facts_of(model, X, RARE), float(overlap.result())
+    found = {
+        (name, mode): len(wrong_modes(model, [with_mode(model, STOP, f"val_{name}", mode)], facts))
+        for name in ("overlap", "gap", "half_and_half")
+        for mode in ("min", "max")
+    }
+    wrong = {place for place, number in found.items() if number}
+    assert wrong == {("overlap", "min"), ("gap", "max")}
+    assert float(overlap.result()) == before
+
+
+def test_a_metric_over_classes_is_asked_with_whole_answers():
+    model = attention(1)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=[of_the_class])
+    steps, y = RNG.normal(size=(12, 5, 3)).astype("float32"), np.arange(12) % 2
+    model.fit(steps, y, verbose=0)
+    stop = with_mode(model, STOP, "of_the_class", "min")
+    assert len(wrong_modes(model, [stop], facts_of(model, steps, y))) == 1
+
+
+def of_the_class(y_true, y_pred):
+    hot = keras.ops.one_hot(keras.ops.reshape(y_true, (-1,)), 2)
+    return keras.ops.sum(hot * y_pred, axis=-1)
 
 
 def attention(axis):
