@@ -167,6 +167,8 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def _refuse_empty(arguments: list[str]) -> None:
     """Refuse what a variable of the shell that is not set leaves: "" would be this folder."""
+    if arguments[:2] == ["debug", "run"]:  # what follows the script is the script's own
+        return
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     for place, argument in enumerate(own, 1):
         if not argument.strip() or re.fullmatch(r"--[a-z-]+=\s*", argument):

@@ -124,7 +124,14 @@ def run(arguments: list[str], **environment: str) -> "subprocess.CompletedProces
 def test_an_empty_argument_is_not_the_current_folder() -> None:
     made = run(["train", ""])
     assert made.returncode == 2
-    assert "it is empty" in made.stderr
+    assert "an argument is empty" in made.stderr
+    assert "write . for the current folder" in made.stderr
+
+
+def test_an_empty_argument_of_a_script_is_the_scripts_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    made = run(["debug", "run", str(tmp_path / "mine.py"), "--name", ""])
+    assert "['--name', '']" in made.stdout, made.stderr
 
 
 def test_temporary_files_go_into_the_store_where_there_is_no_other_place(
