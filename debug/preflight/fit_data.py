@@ -129,7 +129,7 @@ def _judged(
     found += _guarded(softmax_of_one, facts)
     found += _guarded(wrong_sign, facts, trace)
     found += _guarded(leaking_column, facts)
-    found += _guarded(weights_with_counts, facts, given, trace.label_counts)
+    found += _guarded(weights_with_counts, facts, given, trace.label_counts, batches)
     if halved := _guarded(half_precision, facts, is_broken):
         found += halved
         symptoms = [one for one in symptoms if one.symptom != halved[0].symptom]  # less of the same

@@ -10,6 +10,8 @@ from headstart.debug.preflight.facts import Array, Facts
 
 MIN_IMBALANCE = 2.0
 """Rows of the commonest class over those of the rarest."""
+MIN_ROWS = 30
+"""Rows of a batch that stand for all."""
 MIN_RATIO = 1.2
 """Largest weight over the least."""
 ALIKE = 0.05
@@ -17,25 +19,30 @@ ALIKE = 0.05
 
 
 def weights_with_counts(
-    facts: Facts, given: Mapping[str, Any], counts: Mapping[int, int]
+    facts: Facts, given: Mapping[str, Any], counts: Mapping[int, int], batches: Any = ()
 ) -> list[Diagnosis]:
     """Find weights that rise with how common a class is.
 
     Args:
         facts: What is known of the training.
-        given: What ``fit`` was given, by name.
+        given: What ``fit``, or ``train_on_batch``, was given, by name.
         counts: Rows of each class, as far as the training was seen; all targets count more.
+        batches: Its last batches, which may hold weights.
 
     Returns:
         A finding, or none; certain where the weights are the counts themselves.
     """
-    labels = _labels_of(facts) if facts.is_complete else None
-    if labels is not None:
+    labels = _labels_of(facts.targets)
+    if labels is not None and (facts.is_complete or (not counts and len(labels) >= MIN_ROWS)):
         counts = dict(zip(*(part.tolist() for part in np.unique(labels, return_counts=True)),
                           strict=True))  # fmt: skip
     name, weights = "class_weight", given.get("class_weight")
     if not isinstance(weights, Mapping):
         name, weights = "sample_weight", _by_class(given.get("sample_weight"), labels)
+    if not weights and (weighted := [one for one in batches if len(one) == 3]):
+        y, rows = (np.concatenate([np.asarray(one[place]) for one in weighted])
+                   for place in (1, 2))  # fmt: skip
+        weights = _by_class(rows, _labels_of(y))
     numbers = {int(label): float(weight) for label, weight in (weights or {}).items()}
     found = judged_weights(numbers, counts)
     if not found:
@@ -84,8 +91,7 @@ def judged_weights(
     return known[-1][1], known[0][1], is_made
 
 
-def _labels_of(facts: Facts) -> Array | None:
-    y = facts.targets
+def _labels_of(y: Array | None) -> Array | None:
     if y is None or not len(y):
         return None
     if y.ndim == 2 and y.shape[1] > 1:
@@ -97,9 +103,9 @@ def _labels_of(facts: Facts) -> Array | None:
 
 def _by_class(weights: Any, labels: Array | None) -> dict[int, float]:
     """Return the weight of each class, where all of its rows have the same."""
-    if weights is None or labels is None or np.shape(weights) != labels.shape:
+    if weights is None or labels is None or np.size(weights) != len(labels):
         return {}
-    rows = np.asarray(weights, dtype=np.float64)
+    rows = np.asarray(weights, dtype=np.float64).reshape(-1)
     by_class = {int(label): rows[labels == label] for label in np.unique(labels)}
     if len(by_class) > 100 or any(np.ptp(part) > 1e-6 for part in by_class.values()):
         return {}

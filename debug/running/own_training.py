@@ -50,6 +50,7 @@ class Seen:
         changed: Identities of what holds the variables that an optimizer was given.
         applied_at: The user's line that gave them.
         batches: What is known of its batches.
+        weights: What ``train_on_batch`` was given beside the last batch, by name.
     """
 
     model: Any
@@ -60,6 +61,7 @@ class Seen:
     changed: set[int] = field(default_factory=set)
     applied_at: CallSite | None = None
     batches: Batches = field(default_factory=Batches)
+    weights: dict[str, Any] = field(default_factory=dict)
 
     def keep(self, x: Any, y: Any) -> None:
         """Keep a batch, unless it is a short last one.
@@ -161,16 +163,19 @@ class OwnTraining:
                 seen.keep(x, y)
                 seen.batches.on_step(x, y, calling_site())
 
-    def on_batch(self, model: Any, x: Any, y: Any) -> None:
+    def on_batch(self, model: Any, x: Any, y: Any, **weights: Any) -> None:
         """Note a ``train_on_batch``.
 
         Args:
             model: The model.
             x: Its input.
             y: The targets.
+            **weights: Weights of classes or rows, by their names.
         """
         seen = self._seen_of(model)
         seen.keep(x, y)
+        if seen.x is x:
+            seen.weights = weights
         seen.batches.on_step(x, y, calling_site())
 
     @property
@@ -215,7 +220,7 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
     trace = TrainingTrace(losses=losses)
     curve = [*divergence(trace), *loss_not_falling(trace)]
     x, y = (None if part is None else np.asarray(part) for part in (seen.x, seen.y))
-    judged = judge_fit(seen.model, {}, trace, [(x, y)], curve, is_broken)
+    judged = judge_fit(seen.model, seen.weights, trace, [(x, y)], curve, is_broken)
     goes_badly = judged.level in ("nothing", "little") or bool(curve)
     severity: Severity = "error" if goes_badly else "advice"
     judged.found.extend(
@@ -223,9 +228,13 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
         for one in loss_without_scale(seen.model)
     )
     told = _left_out(seen, goes_badly) + by_outcome(seen.batches.diagnoses(), judged.level)
+    placed = [
+        _at(seen.batches.site, one) if one.evidence.get("at") == "weights" else one
+        for one in judged.found
+    ]
     return told + [
         replace(one, severity="advice") if one.symptom in UNSURE else one
-        for one in (at_layer(found, seen.model) for found in judged.found)
+        for one in (at_layer(found, seen.model) for found in placed)
         if not (is_broken and one.symptom == "divergence")  # the watch tells it itself
     ]
 

@@ -412,7 +412,8 @@ class Watch:
                 if step.__name__ == "train_on_batch":
                     watched.note("own_steps")
                     given = signature.bind_partial(model, *args, **kwargs).arguments
-                    self._own.on_batch(model, given.get("x"), given.get("y"))
+                    weights = {name: value for name, value in given.items() if "weight" in name}
+                    self._own.on_batch(model, given.get("x"), given.get("y"), **weights)
                 values = result.values() if isinstance(result, dict) else np.ravel(result)
                 for value in values:
                     if np.size(value) == 1:

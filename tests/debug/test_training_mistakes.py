@@ -16,6 +16,7 @@ from headstart.debug.preflight.leaks import leaking_column
 from headstart.debug.preflight.monitors import wrong_modes
 from headstart.debug.preflight.verdict import verdict_of
 from headstart.debug.preflight.weighting import judged_weights, weights_with_counts
+from headstart.debug.running.own_training import OwnTraining
 from headstart.debug.symptoms.trace import TrainingTrace
 
 RNG = np.random.default_rng(0)
@@ -204,6 +205,21 @@ def test_weights_of_classes_and_of_rows_are_held_against_the_labels():
         assert found.evidence["is_certain"]
     for given in ({}, {"class_weight": {0: 1.0, 1: 5.0}}, {"sample_weight": RNG.random(120)}):
         assert weights_with_counts(facts, given, {}) == []
+
+
+def test_weights_within_batches_and_of_a_loop_of_ones_own_are_judged():
+    model, rows = compiled(), np.where(RARE == 1, 20.0, 100.0)
+    facts = facts_of(model, X, RARE)
+    (found,) = weights_with_counts(facts, {}, {0: 100, 1: 20}, [(X, RARE[:, None], rows)])
+    assert found.evidence["argument"] == "sample_weight"
+    assert weights_with_counts(facts, {}, {0: 100, 1: 20}, [(X, RARE, 1.0 / rows)]) == []
+    assert weights_with_counts(facts, {}, {0: 100, 1: 20}, [(X, RARE)]) == []
+    for weights, expected in (({0: 5.0, 1: 1.0}, 1), ({0: 1.0, 1: 5.0}, 0), (None, 0)):
+        own = OwnTraining()
+        own.on_batch(model, X, RARE, class_weight=weights)
+        told = own.diagnoses({"loss": [0.7] * 60}, set(), is_broken=False)
+        favoured = [one for one in told if one.symptom == "weights-favour-common-class"]
+        assert [one.file for one in favoured] == [__file__] * expected
 
 
 def windows(series, length, ahead):
