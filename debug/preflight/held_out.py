@@ -4,17 +4,21 @@ Rows are copied before a split most often by upsampling a rare class. Rows of fe
 are alike by nature, and say nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array
+from headstart.debug.symptoms.overlaps import keys_of, looked_at
 
 MIN_ROWS = 20
 MAX_BYTES = 256 << 20
 """Size of the arrays up to which their rows are compared."""
+MAX_BATCHES = 64
+MAX_BATCH_BYTES = 4 << 20
+"""Number and size of a validation set's batches up to which it is gone through."""
 MIN_SHARED = 0.05
 """Share of the validation rows that are also training rows."""
 VARIED = 0.5
@@ -46,31 +50,73 @@ def shared_rows(given: Mapping[str, Any]) -> list[Diagnosis]:
     if share <= MIN_SHARED:
         return []
     is_all = share == 1.0 and len(known) > VARIED * len(trained)
-    copies = len(trained) - len(known)
-    return [
-        Diagnosis(
-            symptom="validation-on-training-rows",
-            cause=(
-                f"The {len(keys)} validation rows are training rows, all of them: validation says "
-                "nothing of rows that the model has not seen, and shows no overfitting."
-                if is_all
-                else f"{share:.0%} of the {len(keys)} validation rows are exact copies of training "
-                f"rows, and {copies} of the {len(trained)} training rows are copies of others: "
-                "rows were copied (upsampled) before they were split. Validation looks better "
-                "than it is."
-            ),
-            phase="data",
-            severity="advice" if is_all else "warning",
-            confidence=0.9,
-            suggestions=(
-                "split first, then upsample the training part alone",
-                "or leave the rows as they are, and use class_weight",
-            )
-            if not is_all
-            else ("hold rows out: validation_split=0.2, or train_test_split",),
-            evidence={"share": share, "at": "fit"},
+    return [_finding(share, len(keys), is_all, len(trained) - len(known))]
+
+
+def shared_with_stream(
+    rows: Collection[int], batches: Sequence[Any], given: Mapping[str, Any]
+) -> list[Diagnosis]:
+    """Find validation rows, of a data set, that are copies of rows that were trained on.
+
+    Args:
+        rows: What the rows that were trained on are known by (`overlaps.keys_of`).
+        batches: The last batches of the training.
+        given: What ``fit`` was given, by name.
+
+    Returns:
+        As `shared_rows`.
+    """
+    held_out: Any = given.get("validation_data")
+    if not rows or not batches or not hasattr(held_out, "cardinality"):
+        return []
+    if not 0 < int(held_out.cardinality()) <= MAX_BATCHES or not _is_varied(_first(batches[-1])):
+        return []  # endless, or made by Python: going through it again may not be harmless
+    num_rows = num_shared = 0
+    for batch in held_out:
+        some = _first(batch)
+        if some.ndim < 2 or some.nbytes > MAX_BATCH_BYTES:
+            return []
+        num_rows += len(some)
+        num_shared += sum(
+            key in rows and np.unique(row).size >= min(MANY_VALUES, len(row)) // 2
+            for key, row in zip(keys_of(some), looked_at(some), strict=True)
         )
-    ]
+    if num_rows < MIN_ROWS or num_shared <= MIN_SHARED * num_rows:
+        return []
+    return [_finding(num_shared / num_rows, num_rows, num_shared == num_rows)]
+
+
+def _first(batch: Any) -> Array:
+    """Return the first input of a batch."""
+    import keras
+
+    x = keras.tree.flatten(keras.utils.unpack_x_y_sample_weight(batch)[0])
+    return np.asarray(x[0])
+
+
+def _finding(share: float, num_rows: int, is_all: bool, num_copies: int = 0) -> Diagnosis:
+    copies = f", and {num_copies} of the training rows are copies of others" if num_copies else ""
+    return Diagnosis(
+        symptom="validation-on-training-rows",
+        cause=(
+            f"The {num_rows} validation rows are training rows, all of them: validation says "
+            "nothing of rows that the model has not seen, and shows no overfitting."
+            if is_all
+            else f"{share:.0%} of the {num_rows} validation rows are exact copies of training "
+            f"rows{copies}: rows were copied (upsampled) before they were split. Validation looks "
+            "better than it is."
+        ),
+        phase="data",
+        severity="advice" if is_all else "warning",
+        confidence=0.9,
+        suggestions=("hold rows out: validation_split=0.2, or train_test_split",)
+        if is_all
+        else (
+            "split first, then upsample the training part alone",
+            "or leave the rows as they are, and use class_weight",
+        ),
+        evidence={"share": share, "at": "fit", "is_told_anyway": True},
+    )
 
 
 def _parts(given: Mapping[str, Any]) -> tuple[Array, Array] | None:

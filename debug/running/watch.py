@@ -25,6 +25,7 @@ from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.preflight.fit_data import Judged, judge_fit
+from headstart.debug.preflight.held_out import shared_with_stream
 from headstart.debug.running.fits import at_layer, is_clean, number_of, of_fits
 from headstart.debug.running.loads import Loads, watch_checkpoints, watch_loads
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
@@ -372,6 +373,7 @@ class Watch:
         if rules is not None:
             with harmless("the rules about batches"):
                 symptoms += fed_to_fit(rules.fed, given)
+                symptoms += shared_with_stream(rules.fed.overlaps.rows, rules.batches, given)
         trace = rules.trace if rules is not None else None
         batches = rules.batches if rules is not None else []
         if self.log_dir is not None and trace is not None:

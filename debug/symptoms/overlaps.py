@@ -36,6 +36,7 @@ class Overlaps:
         self.num_steps = 0
         self.rows_at_hand = 0
         self.row_shape: tuple[int, ...] = ()
+        self.rows: set[int] = set()
         self._num_shifted = 0
         self._num_rows = 0
         self._batches: dict[tuple[int, ...], None] = {}
@@ -58,9 +59,10 @@ class Overlaps:
         Args:
             x: Its first input.
         """
-        if not len(x) >= MIN_ROWS or len(self._last) > MAX_ROWS:
+        if len(x) < MIN_ROWS or len(self.rows) > MAX_ROWS:
             return
-        keys = _keys(np.asarray(x))
+        keys = keys_of(np.asarray(x))
+        self.rows.update(keys)
         if len(set(keys)) < DISTINCT * len(x):
             return
         self.num_steps += 1
@@ -167,9 +169,23 @@ def line_of_slice(site: CallSite | None) -> CallSite | None:
     return CallSite(site.file, lines[-1]) if site is not None and lines else site
 
 
-def _keys(rows: np.ndarray[Any, Any]) -> tuple[int, ...]:
-    if rows.dtype.kind not in "fiub":
-        return ()
+def looked_at(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return some values of each row, spread evenly over it: all of them where it is short.
+
+    Args:
+        rows: A batch of numbers.
+    """
     flat = rows.reshape(len(rows), -1)
     apart = -(-flat.shape[1] * rows.itemsize // MAX_BYTES) or 1
-    return tuple(hash(row.tobytes()) for row in np.ascontiguousarray(flat[:, ::apart]))
+    return np.ascontiguousarray(flat[:, ::apart])
+
+
+def keys_of(rows: np.ndarray[Any, Any]) -> tuple[int, ...]:
+    """Return a number for each row, equal for equal rows; nothing of what is no number.
+
+    Args:
+        rows: A batch.
+    """
+    if rows.dtype.kind not in "fiub":
+        return ()
+    return tuple(hash(row.tobytes()) for row in looked_at(rows))

@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.fit_data import judge_fit
-from headstart.debug.preflight.held_out import shared_rows
+from headstart.debug.preflight.held_out import shared_rows, shared_with_stream
 from headstart.debug.preflight.layers import (
     lagging_normalization,
     softmax_of_one,
@@ -17,6 +18,7 @@ from headstart.debug.preflight.monitors import wrong_modes
 from headstart.debug.preflight.verdict import verdict_of
 from headstart.debug.preflight.weighting import judged_weights, weights_with_counts
 from headstart.debug.running.own_training import OwnTraining
+from headstart.debug.symptoms.overlaps import keys_of
 from headstart.debug.symptoms.trace import TrainingTrace
 
 RNG = np.random.default_rng(0)
@@ -264,6 +266,24 @@ def test_rows_held_out_and_rows_alike_by_nature_are_passed_over():
         {"x": X, "validation_data": (X[:5], RARE[:5])},
     ):
         assert shared_rows(given) == []
+
+
+def test_validation_sets_of_rows_that_were_trained_on_are_found():
+    def streamed(rows, of=X):
+        return tf.data.Dataset.from_tensor_slices((of[rows], RARE[rows])).batch(16)
+
+    def symptoms(held_out, of=X):
+        known = set(keys_of(of[:100]))
+        given = {"validation_data": held_out}
+        found = shared_with_stream(known, [(of[:16], RARE[:16])], given)
+        return [one.severity for one in found]
+
+    coarse = np.rint(X)
+    assert symptoms(streamed(slice(80, 120))) == ["warning"]
+    assert symptoms(streamed(slice(0, 40))) == ["advice"]
+    assert symptoms(streamed(slice(99, 120))) == symptoms(streamed(slice(0, 10))) == []
+    assert symptoms(streamed(slice(0, 40)).repeat()) == symptoms((X, RARE)) == []
+    assert symptoms(streamed(slice(80, 120), coarse), coarse) == []
 
 
 def test_what_is_found_beside_a_training_is_judged_with_it(measured):
