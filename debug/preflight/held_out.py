@@ -121,6 +121,8 @@ def _finding(share: float, num_rows: int, is_all: bool, num_copies: int = 0) -> 
 
 def _parts(given: Mapping[str, Any]) -> tuple[Array, Array] | None:
     x, held_out, split = given.get("x"), given.get("validation_data"), given.get("validation_split")
+    if getattr(x, "nbytes", 0) > MAX_BYTES:  # on a disk, perhaps
+        return None
     if isinstance(held_out, tuple | list) and held_out:
         pair = (x, held_out[0])
     elif split and held_out is None and x is not None and hasattr(x, "__len__"):

@@ -40,9 +40,9 @@ def softmax_of_one(facts: Facts) -> list[Diagnosis]:
         shape = tuple(use.output.shape)
         axes = getattr(use.layer, "axis", -1) if use.kind == "Softmax" else -1
         axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)
-        if len(shape) < 2 or any(shape[axis] != 1 for axis in axes):
+        if len(shape) not in (2, 3) or any(shape[axis] != 1 for axis in axes):
             continue
-        if len(shape) > 2 and all(size == 1 for size in shape[1:]):
+        if len(shape) == 3 and shape[1] == 1:
             continue  # a sequence of one step, of which the only weight is 1
         over = f" ({shape[1]} steps, each by itself)" if len(shape) == 3 else ""
         return [
@@ -165,7 +165,7 @@ def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) 
             cause=f"On the rows it was trained on the model has a loss of {shown:.4g} in inference "
             f"mode, and {trained:.4g} in training mode: the moving averages of {len(slow)} "
             f"BatchNormalization layer(s) lag. {steps} steps with a momentum of {momentum:g} are "
-            f"too few: {momentum**steps:.0%} of the averages are still their initial values.",
+            f"too few: {momentum**steps:.0%} of the averages are still what they began as.",
             layer=use.path,
             phase="model",
             severity="error" if is_useless else "advice",

@@ -85,13 +85,13 @@ def _is_empty(checkpoint: Any, status: Any) -> bool:
 
     A count of how often it was saved is in every checkpoint and matches always.
     """
-    known = getattr(status, "_checkpoint", None)
-    if known is None:  # there was no file: a program may well start without
+    known: Any = getattr(status, "_checkpoint", None)
+    # There was no file, which a program may well start without, or one that knows names alone.
+    if not hasattr(known, "object_graph_proto"):
         return False
     counter = getattr(checkpoint, "save_counter", None)
-    saved = [
-        number for number, node in enumerate(known.object_graph_proto.nodes) if node.attributes
-    ]
+    nodes = enumerate(known.object_graph_proto.nodes)
+    saved = [number for number, node in nodes if node.attributes]
     taken = [known.object_by_proto_id.get(number) for number in saved]
     others = [one for one in taken if one is None or one is not counter]
     return bool(others) and all(one is None for one in others)

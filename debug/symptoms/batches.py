@@ -264,12 +264,16 @@ def by_outcome(found: list[Diagnosis], level: str) -> list[Diagnosis]:
         level: ``well``, ``little``, ``nothing`` or ``unknown``.
 
     Returns:
-        The findings; classes that come one by one are a warning where much was learnt.
+        The findings; where much was learnt classes that come one by one are a warning, and
+        batches that overlap are left alone unless most of the data is known to be left out.
     """
+    if level != "well":
+        return found
+    kept = [one for one in found
+            if one.symptom != "overlapping-batches" or one.evidence["is_told_anyway"]]  # fmt: skip
     return [
-        replace(one, severity="warning") if level == "well" and one.symptom == "not-shuffled"
-        else one for one in found
-    ]  # fmt: skip
+        replace(one, severity="warning") if one.symptom == "not-shuffled" else one for one in kept
+    ]
 
 
 class _Iterators:

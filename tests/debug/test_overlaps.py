@@ -10,7 +10,7 @@ import tensorflow as tf
 from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.running.ladder import linked
-from headstart.debug.symptoms.batches import Batches, fed_to_fit
+from headstart.debug.symptoms.batches import Batches, by_outcome, fed_to_fit
 from headstart.debug.symptoms.overlaps import line_of_batches, line_of_slice
 
 SIZE = 16
@@ -105,6 +105,15 @@ def test_it_is_told_where_the_batch_is_taken_from_the_rows():
     assert line_of_batches(endless()) == CallSite(__file__, WRONG[1])
     assert line_of_batches(X) is None
     assert line_of_slice(CallSite(__file__, WRONG[1] + 1)) == CallSite(__file__, WRONG[1])
+
+
+def test_where_much_was_learnt_only_data_that_are_left_out_are_told():
+    seen = fed(slices(np.arange(25)))
+    found = seen.diagnoses()
+    assert by_outcome(found, "little") == found
+    assert by_outcome(found, "well") == []
+    seen.overlaps.note_rows_at_hand(len(X))
+    assert len(by_outcome(seen.diagnoses(), "well")) == 1
 
 
 def test_labels_of_one_class_follow_from_it():
