@@ -91,6 +91,8 @@ def _copied_entry(x: Array, y: Array) -> list[Diagnosis]:
     series = windows[:, :, value].astype(np.float64)
     if shares[step, value] < SAME or (series[:, 1:] != series[:, :-1]).mean() < RESTLESS:
         return []
+    if x.ndim == 2 and not _are_alike(series):
+        return []
     related = np.corrcoef(series[:, :-1].ravel(), series[:, 1:].ravel())[0, 1]
     if not related > RELATED:  # one number of several: a task of remembering, or a plain column
         return []
@@ -113,6 +115,12 @@ def _copied_entry(x: Array, y: Array) -> list[Diagnosis]:
             evidence={"step": step, "column": value, "at": "fit"},
         )
     ]
+
+
+def _are_alike(columns: Array) -> bool:
+    """Tell whether columns may be steps of one series: of the same mean and spread."""
+    means, spreads = columns.mean(axis=0), columns.std(axis=0)
+    return bool(np.ptp(means) <= spreads.mean() and spreads.max() <= 2.0 * spreads.min())
 
 
 def _labels_of(y: Array, family: str) -> Array | None:
@@ -155,7 +163,12 @@ def _by_number(x: Array, y: Array) -> tuple[int, str]:
     correlations = np.abs(centred.mean(axis=0) / np.maximum(spreads, 1e-12))
     place = int(correlations.argmax())
     second = float(np.delete(correlations, place).max())
-    if correlations[place] < MIN_CORRELATION or second > OTHERS:
+    if correlations[place] < MIN_CORRELATION:
+        return -1, ""
+    # A copy is one however near the others come, but not where these are copies too.
+    equal = (x == values[:, None]).mean(axis=0)
+    is_copy = equal[place] >= SAME and np.delete(equal, place).max() < RESTLESS
+    if second > OTHERS and not is_copy:
         return -1, ""
     if second < SOME + 2.0 / np.sqrt(len(y)):
         return -1, ""

@@ -153,6 +153,17 @@ def test_a_column_that_gives_the_target_away_is_found(column, y, loss, is_leak):
     assert [one.evidence["column"] for one in found] == [4] * is_leak
 
 
+def test_a_copy_of_the_target_is_found_beside_columns_that_come_near():
+    target = (X @ np.float32([1, 2, 3, 4])) * 9
+    near = [target + 0.4 * X[:, 0] + 5, target, 3 * target + X[:, 1]]
+    (found,) = leaking_column(facts(np.column_stack(near), target, "mse"))
+    assert found.evidence["column"] == 1
+    assert "Column 1" in found.cause
+    steps = np.repeat(np.random.default_rng(1).normal(size=30), 40)  # mostly stands still
+    windows = np.stack([steps[i : i + 4] for i in range(800)])
+    assert leaking_column(facts(windows, steps[4:804], "mse")) == []
+
+
 def test_a_made_up_example_with_one_column_that_matters_is_no_leak():
     assert leaking_column(facts(X, 3 * X[:, 0] - 1, "mse")) == []
 
