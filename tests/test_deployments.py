@@ -13,6 +13,7 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
 from headstart import flows
+from headstart.config import TransferConfig
 from headstart.service.provisioning import POOL, definition, deployment_names, write_project
 
 ROOT = Path(__file__).parent.parent
@@ -141,6 +142,14 @@ def test_a_wrong_value_is_refused_by_the_form(config: dict[str, Any]) -> None:
     validator = Draft202012Validator(schema)
     assert validator.is_valid({"config": {"dataset": {"images": "images"}}})
     assert not validator.is_valid({"config": config})
+
+
+@pytest.mark.parametrize("values", [["0", "1"], [0, 1], [[0, -1], 1], [False, ["yes", True]]])
+def test_what_the_form_makes_of_cells_is_what_the_flow_takes(values: list[Any]) -> None:
+    # Where several types fit, the form takes what stands in a field for JSON, its default too.
+    config = {"dataset": {"images": "images", "label_values": values}}
+    assert Draft202012Validator(schema_of("transfer")).is_valid({"config": config})
+    assert TransferConfig.model_validate(config).dataset.label_values
 
 
 def test_the_installed_package_has_the_deployments() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from headstart.config.augmentations import Augmentation, ColorJitter, Flip, RandomResizedCrop
 from headstart.config.base import (
@@ -30,7 +30,17 @@ def _as_cell(value: Any) -> Any:
 
 
 CellText = Annotated[str, BeforeValidator(_as_cell)]
-CellTexts = CellText | tuple[CellText, ...]
+_CELL_KINDS: dict[str, dict[str, float]] = {
+    "string": {},
+    "number": {"minimum": -1e15, "maximum": 1e15},
+    "boolean": {},
+}
+_CELL = [{"type": kind, **bounds} for kind, bounds in _CELL_KINDS.items()]
+CellTexts = Annotated[
+    CellText | tuple[CellText, ...],
+    # Prefect's form takes what is typed into such a field for JSON: 0 is a number there.
+    WithJsonSchema({"anyOf": [*_CELL, {"type": "array", "items": {"anyOf": _CELL}}]}),
+]
 """One text of a cell, or several that mean the same."""
 ColumnName = Annotated[str, BeforeValidator(_as_cell), Field(min_length=1)]
 
