@@ -48,8 +48,8 @@ def test_a_rule_in_the_tuple_is_applied(monkeypatch: pytest.MonkeyPatch) -> None
     stuck, fine = TrainingTrace(), TrainingTrace()
     stuck.losses += [1.0] * MIN_STEPS
     fine.losses += [2.0**-step for step in range(MIN_STEPS)]
-    assert "constant-loss" in {found.symptom for found in callback.judge(stuck)}
-    assert "constant-loss" not in {found.symptom for found in callback.judge(fine)}
+    assert "constant-loss" in {found.symptom for found in callback.find_symptoms(stuck)}
+    assert "constant-loss" not in {found.symptom for found in callback.find_symptoms(fine)}
 
 
 def test_a_stage_is_cached(pipeline: Pipeline) -> None:
