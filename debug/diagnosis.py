@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from headstart.debug.callsites import CallSite
+
 Phase = Literal["forward", "backward", "data", "loss", "metric", "optimizer", "model", "runtime"]
 Severity = Literal["ended", "error", "warning", "advice"]
 
@@ -97,6 +99,16 @@ class Diagnosis:
     suggestions: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
     caused_by: str | None = None
+
+    def at(self, site: CallSite | None) -> "Diagnosis":
+        """Return the diagnosis at a line of the user's, with what stands around it.
+
+        Args:
+            site: The line; None where it is not known.
+        """
+        if site is None:
+            return self
+        return replace(self, file=site.file, line=site.line, source_context=()).with_source()
 
     def with_source(self) -> "Diagnosis":
         """Return a copy whose ``source_context`` is read from ``file`` and ``line``."""

@@ -320,8 +320,6 @@ def _diagnosis(dump: Dump, finder: _RootFinder, root: Root, confidence: float) -
         op_type=op.op_type,
         graph=dump.graph_names.get(op.key[0]),
         layer=place.layer or origin.layer,
-        file=site.file if site else None,
-        line=site.line if site else None,
         inputs_health=tuple(_health(tensor, event) for tensor, event in inputs),
         outputs_health=(_health(root.tensor, root.event),),
         step=root.index if op.key[0] != EAGER else None,
@@ -334,7 +332,7 @@ def _diagnosis(dump: Dump, finder: _RootFinder, root: Root, confidence: float) -
             "keras_object": place.owner,
             "call_lines": [f"{line.file}:{line.line}" for line in place.lines],
         },
-    ).with_source()
+    ).at(site)
 
 
 def _forward_op(dump: Dump, op: OpRecord, origin: Origin) -> OpRecord | None:

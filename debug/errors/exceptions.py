@@ -88,13 +88,11 @@ def diagnose_exception(error: BaseException, graphs: Sequence[Any] = ()) -> Diag
         op_type=place.op_type,
         graph=place.graph,
         layer=place.layer,
-        file=place.line.file if place.line else None,
-        line=place.line.line if place.line else None,
         phase="backward" if place.is_backward else phase,
         confidence=0.9 if pattern else 0.6,
         suggestions=suggestions,
         evidence={"exception": type(error).__name__, "message": text[:4000]},
-    ).with_source()
+    ).at(place.line)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

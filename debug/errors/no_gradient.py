@@ -34,8 +34,6 @@ def diagnose_no_gradient(target: Any, site: CallSite | None) -> Diagnosis:
         cause=f"No variable gets a gradient: {what}.",
         op=op.name if op is not None else None,
         op_type=op.type if op is not None else None,
-        file=line.file if line else None,
-        line=line.line if line else None,
         phase="backward",
         confidence=0.95,
         suggestions=(
@@ -44,7 +42,7 @@ def diagnose_no_gradient(target: Any, site: CallSite | None) -> Diagnosis:
             "watch plain tensors with tape.watch",
         ),
         evidence={"asked_at": f"{site.file}:{site.line}" if site else None},
-    ).with_source()
+    ).at(line)
 
 
 def _breaking_op(target: Any) -> Any:

@@ -66,8 +66,6 @@ def _wrong_mode(model: Any, callback: Any, facts: Facts | None) -> list[Diagnosi
             symptom="wrong-monitor-mode",
             cause=f"{kind} monitors {callback.monitor!r} with mode={mode!r}, but that should be "
             f"{better}: it takes the worst value for the best, and {what}.",
-            file=site.file if site else None,
-            line=site.line if site else None,
             phase="metric",
             confidence=0.97,
             suggestions=(
@@ -75,7 +73,7 @@ def _wrong_mode(model: Any, callback: Any, facts: Facts | None) -> list[Diagnosi
                 "or leave mode at 'auto': Keras knows its own metrics",
             ),
             evidence={"is_certain": True, "mode": mode, "monitor": callback.monitor},
-        ).with_source()
+        ).at(site)
     ]
 
 

@@ -53,8 +53,6 @@ def wrong_sign(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
             "the answers are moved nearer to the targets, and training drives it to "
             f"{trace.last_loss:.4g}. A likelihood or a score is to be maximised; what is "
             "minimised is its negative.",
-            file=site.file if site else None,
-            line=site.line if site else None,
             phase="loss",
             confidence=0.97,
             suggestions=(
@@ -62,7 +60,7 @@ def wrong_sign(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
                 "or use one of Keras's losses, such as binary_crossentropy",
             ),
             evidence={"before": before, "nearer": after, "is_certain": True},
-        ).with_source()
+        ).at(site)
     ]
 
 

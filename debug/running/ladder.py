@@ -343,15 +343,13 @@ def _of_crash(ended: Ended, outcome_file: Path) -> Diagnosis:
     return Diagnosis(
         symptom="out-of-memory" if killed else "crash",
         cause=f"The process ended by {name} without an exception: {reason}.",
-        file=site.file if site else None,
-        line=site.line if site else None,
         phase="runtime",
         confidence=0.6,
         suggestions=("use a smaller batch, and look for what keeps tensors alive",)
         if killed
         else (),
         evidence={"exit_code": ended.exit_code},
-    ).with_source()
+    ).at(site)
 
 
 def _last_user_line(crash_file: Path) -> CallSite | None:

@@ -101,12 +101,10 @@ def _nothing_loaded(cause: str, site: CallSite | None, *suggestions: str) -> Dia
     return Diagnosis(
         symptom="nothing-loaded",
         cause=cause,
-        file=site.file if site else None,
-        line=site.line if site else None,
         phase="model",
         confidence=0.96,
         suggestions=suggestions,
-    ).with_source()
+    ).at(site)
 
 
 def watch_checkpoints(loads: Loads) -> None:

@@ -158,12 +158,10 @@ def _diagnosis(
     return Diagnosis(
         symptom=symptom,
         cause=cause,
-        file=site.file if site else None,
-        line=site.line if site else None,
         phase=phase,
         confidence=confidence,
         suggestions=tries,
-    ).with_source()
+    ).at(site)
 
 
 def watch_minimizers(sessions: OwnSessions) -> None:

@@ -266,8 +266,6 @@ def _left_out(seen: Seen, goes_badly: bool) -> list[Diagnosis]:
             cause=f"{len(left)} trainable layers ({names}) still have the random weights that they "
             "were made with: the optimizer is given only some of the model's variables, so that "
             "these are never updated.",
-            file=site.file if site else None,
-            line=site.line if site else None,
             phase="optimizer",
             severity="error" if goes_badly else "advice",
             confidence=0.9,
@@ -275,7 +273,7 @@ def _left_out(seen: Seen, goes_badly: bool) -> list[Diagnosis]:
                 "take gradients of model.trainable_variables and apply them all",
                 "where these layers are meant to stay: layer.trainable = False",
             ),
-        ).with_source()
+        ).at(site)
     ]
 
 

@@ -215,15 +215,13 @@ class Watch:
                     cause=f"The loss grew from {finite[0]:.4g} to {finite[-1]:.4g} within "
                     f"{len(finite)} steps and then left the numbers: the learning rate is too "
                     "high or the gradients explode.",
-                    file=site.file if site else None,
-                    line=site.line if site else None,
                     step=len(finite),
                     phase="optimizer",
                     confidence=0.95,
                     suggestions=("divide the learning rate by 10 until the loss falls",
                                  "clip the gradients: optimizer(clipnorm=1.0)"),
                     evidence={"losses": finite[-5:], "of": name},
-                ).with_source()
+                ).at(site)
             ]  # fmt: skip
         return []
 

@@ -162,8 +162,6 @@ class Batches:
                 f"{share}): the rest of the data is never seen. Either the iterator is made anew "
                 "at each step and begins again (next(iter(dataset)) in the loop), or an index "
                 "does not reach the other rows.",
-                file=site.file if site else None,
-                line=site.line if site else None,
                 phase="data",
                 confidence=0.95,
                 suggestions=(
@@ -172,7 +170,7 @@ class Batches:
                     "check the range of the loop over batches: len(x) // batch_size",
                 ),
                 evidence={"rows_fed": self.rows_fed, "rows_at_hand": self.rows_at_hand},
-            ).with_source()
+            ).at(site)
         ]
 
     def _one_class_each(self) -> list[Diagnosis]:
@@ -193,8 +191,6 @@ class Batches:
                 f"{math.sqrt(purity):.0%} one class, of {len(self._counts)} that there are. Each "
                 "step sees one class and forgets the others; a shuffle is missing, or its buffer "
                 "is far too small.",
-                file=self.site.file if self.site else None,
-                line=self.site.line if self.site else None,
                 phase="data",
                 confidence=0.92,
                 suggestions=(
@@ -203,7 +199,7 @@ class Batches:
                     "shuffle the rows (or the list of files) once before the data set is made",
                 ),
                 evidence={"pure": self._num_pure, "batches": self._num_labelled},
-            ).with_source()
+            ).at(self.site)
         ]
 
 

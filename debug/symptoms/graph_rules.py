@@ -71,8 +71,6 @@ def broadcast_finding(
             else "prediction is compared with every target, row against column, instead of pair "
             "by pair."
         ),
-        file=site.file if site else None,
-        line=site.line if site else None,
         phase="loss",
         confidence=0.97,
         suggestions=(
@@ -82,7 +80,7 @@ def broadcast_finding(
             "tf.expand_dims(targets, -1)",
             "check it: tf.debugging.assert_shapes",
         ),
-    ).with_source()
+    ).at(site)
 
 
 def is_row_against_column(first: Any, second: Any) -> bool:

@@ -115,14 +115,12 @@ class Overlaps:
                 f"{self.num_batches} batches of {self._num_rows} rows hold only {self.num_rows} "
                 f"different rows{of_all}, each many times over. The index counts batches and is "
                 "used as if it counted rows; the rest of the data is never seen.",
-                file=site.file if site else None,
-                line=site.line if site else None,
                 phase="data",
                 confidence=0.97,
                 suggestions=("x[i * batch_size : (i + 1) * batch_size], and y alike",),
                 evidence={"rows": self.num_rows, "batches": self.num_batches,
                           "is_told_anyway": leaves_out},
-            ).with_source()
+            ).at(site)
         ]  # fmt: skip
 
 

@@ -174,15 +174,13 @@ class OwnLoops:
                 symptom="weights-never-change",
                 cause=f"Gradients are computed in {self.num_steps} steps, but the weights never "
                 f"change: {what}.",
-                file=site.file if site else None,
-                line=site.line if site else None,
                 phase="optimizer",
                 confidence=0.95,
                 suggestions=(
                     "optimizer.apply_gradients(zip(gradients, model.trainable_variables))",
                 ),
                 evidence={"steps": self.num_steps},
-            ).with_source()
+            ).at(site)
         ]
 
     def _are_gradients_zero(self) -> bool:
@@ -199,8 +197,6 @@ class OwnLoops:
             cause=f"The weights never change in {self.num_steps} steps, because the gradients are "
             "0 (zero), all of them: the loss does not depend on the weights, or not at these "
             "values (a product with 0, a mean of what adds up to 0, a function that is flat).",
-            file=site.file if site else None,
-            line=site.line if site else None,
             phase="loss",
             confidence=0.94,
             suggestions=(
@@ -208,7 +204,7 @@ class OwnLoops:
                 "look for what is flat: round, sign, clip_by_value, relu below 0, a comparison",
             ),
             evidence={"steps": self.num_steps},
-        ).with_source()
+        ).at(site)
 
     def _judge_fresh(self, optimizer: Any) -> None:
         counts = [steps for _, steps in self._optimizers.values()]
@@ -226,12 +222,10 @@ class OwnLoops:
             cause=f"The optimizer is made anew at each step: {len(counts)} "
             f"{type(optimizer).__name__} objects each took one step. Its state (momentum, Adam's "
             "averages, the step count of a schedule) starts from nothing every time.",
-            file=site.file if site else None,
-            line=site.line if site else None,
             phase="optimizer",
             confidence=0.93,
             suggestions=("make the optimizer once, before the loop",),
-        ).with_source()
+        ).at(site)
 
     def _look_at_captured(self, function: Any) -> None:
         if "captured" in self._found:
@@ -369,12 +363,10 @@ def _wrong_variable(source: Any, variable: Any) -> Diagnosis:
         symptom="wrong-variables",
         cause=f"The gradient of variable {names[0]!r} is applied to variable {names[1]!r}: "
         "gradients and variables are paired wrongly.",
-        file=site.file if site else None,
-        line=site.line if site else None,
         phase="optimizer",
         confidence=0.95,
         suggestions=("zip the gradients with the list of variables they were taken by",),
-    ).with_source()
+    ).at(site)
 
 
 def _growing_graph(size: int, site: CallSite | None) -> Diagnosis:
@@ -382,8 +374,6 @@ def _growing_graph(size: int, site: CallSite | None) -> Diagnosis:
         symptom="graph-grows",
         cause=f"The TF1 graph grows from one run of the session to the next (to {size} ops by "
         "now): ops are made inside the loop, which gets slower and takes more memory each time.",
-        file=site.file if site else None,
-        line=site.line if site else None,
         phase="runtime",
         confidence=0.93,
         suggestions=(
@@ -391,7 +381,7 @@ def _growing_graph(size: int, site: CallSite | None) -> Diagnosis:
             "find the place: tf.compat.v1.get_default_graph().finalize() before the loop raises "
             "there",
         ),
-    ).with_source()
+    ).at(site)
 
 
 def _untouched_normalization() -> list[Diagnosis]:
@@ -415,11 +405,9 @@ def _untouched_normalization() -> list[Diagnosis]:
                 "variance are still the initial 0 and 1: the model is called without "
                 "training=True in the loop, so it never normalises by the batch.",
                 layer=str(layer.path),
-                file=site.file if site else None,
-                line=site.line if site else None,
                 phase="model",
                 confidence=0.92,
                 suggestions=("call model(x, training=True) in the training step",),
-            ).with_source()
+            ).at(site)
         ]
     return []

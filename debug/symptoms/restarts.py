@@ -66,8 +66,6 @@ class Restarts:
                 cause=f"The variables are initialised anew {len(self._stages)} times, after every "
                 f"{max(self._stages)} training steps: global_variables_initializer runs inside the "
                 "training loop, and what was learnt is thrown away each time.",
-                file=self._site.file if self._site else None,
-                line=self._site.line if self._site else None,
                 phase="optimizer",
                 confidence=0.97,
                 suggestions=(
@@ -75,7 +73,7 @@ class Restarts:
                     "sess.run(tf.global_variables_initializer())",
                 ),
                 evidence={"steps_between": self._stages[:20]},
-            ).with_source()
+            ).at(self._site)
         ]
 
 

@@ -121,8 +121,6 @@ def _storm(traces: list[Trace]) -> Diagnosis:
         symptom="retracing",
         cause=f"{traces[0].function} was traced {len(traces)} times: {causes[0]}.",
         graph=traces[0].function,
-        file=site.file if site else None,
-        line=site.line if site else None,
         phase="runtime",
         severity="warning",
         confidence=0.8,
@@ -134,7 +132,7 @@ def _storm(traces: list[Trace]) -> Diagnosis:
             "make the tf.function once, outside the loop",
         ),
         evidence={"num_traces": len(traces), "causes": list(causes)},
-    ).with_source()
+    ).at(site)
 
 
 def _is_another_model(storm: Diagnosis) -> bool:

@@ -127,8 +127,6 @@ class TrainedVariables:
                 f"a gradient (it is None: {', '.join(names[:3])}), and so never learn: the loss "
                 f"does not depend on them by what the GradientTape recorded.{where}",
                 layer=names[0].rpartition("/")[0] or None,
-                file=place.file if place else None,
-                line=place.line if place else None,
                 phase="backward",
                 severity="error" if is_beginning or self._outside or lines else "warning",
                 confidence=0.94,
@@ -138,7 +136,7 @@ class TrainedVariables:
                     "tf.stop_gradient, argmax, round or casts to integers",
                 ),
                 evidence={"variables": names[:20]},
-            ).with_source()
+            ).at(place)
         ]
 
     def _partly_applied(self, site: CallSite | None) -> list[Diagnosis]:
@@ -160,8 +158,6 @@ class TrainedVariables:
                 cause=f"Gradients of {len(self._taken)} variables are computed, but the optimizer "
                 f"is given only some of them: {len(left)} variables ({', '.join(names[:3])}) are "
                 "never updated and keep their initial values.",
-                file=place.file if place else None,
-                line=place.line if place else None,
                 phase="optimizer",
                 confidence=0.95,
                 suggestions=(
@@ -169,7 +165,7 @@ class TrainedVariables:
                     "model.trainable_variables))",
                 ),
                 evidence={"variables": names[:20]},
-            ).with_source()
+            ).at(place)
         ]
 
     def _was_changed(self, key: int) -> bool:

@@ -284,14 +284,12 @@ class DebugSession:
             cause=cause_of(op.type, op.type.removesuffix("Grad"), is_backward, event, []),
             op=op.name,
             op_type=op.type,
-            file=node.site.file if node.site else None,
-            line=node.site.line if node.site else None,
             inputs_health=node.inputs,
             outputs_health=(dumped.health,),
             phase="backward" if is_backward else "forward",
             confidence=0.8,
             suggestions=suggestions_for(op.type, op.type.removesuffix("Grad"), is_backward),
-        ).with_source()
+        ).at(node.site)
 
     def _last_dump(self) -> Any:
         runs = sorted(self._folder.glob("run_*"), key=lambda path: path.stat().st_mtime_ns)
