@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
 )
+from prefect.client.schemas.objects import TaskRun
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
@@ -65,13 +67,30 @@ def record(pipeline: Pipeline, *settings: str) -> Any:
     return transfer(pipeline.config(*settings), pipeline.store.root, return_state=True)
 
 
+def task_runs(state: Any, at_least: int = 1) -> list[TaskRun]:
+    """Return the task runs of a flow run, in order, from the server.
+
+    A task's states reach the server as events, which it writes down in batches: those that a
+    worker of another process sent may be on their way when the flow has ended. So this waits
+    until there are `at_least` so many, each in a final state, and none came since the last look.
+    """
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    num_seen = 0
+    deadline_s = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline_s:
+            runs = client.read_task_runs(flow_run_filter=chosen)
+            ended = all(run.state is not None and run.state.is_final() for run in runs)
+            if ended and at_least <= len(runs) == num_seen:
+                return sorted(runs, key=lambda run: run.expected_start_time)
+            num_seen = len(runs)
+            time.sleep(0.5)
+    raise AssertionError(f"some tasks never ended: {[(r.name, r.state) for r in runs]}")
+
+
 def task_states(state: Any) -> dict[str, str]:
     """Return the state of each task of a flow run, in order, from the server."""
-    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-    with get_client(sync_client=True) as client:
-        runs = client.read_task_runs(flow_run_filter=chosen)
-    runs = sorted(runs, key=lambda run: run.expected_start_time)
-    return {run.name.partition(":")[0]: run.state.name for run in runs}
+    return {run.name.partition(":")[0]: run.state_name or "" for run in task_runs(state)}
 
 
 def artifacts(state: Any) -> dict[str, str]:
@@ -258,10 +277,7 @@ def test_pieces_outlive_a_worker_and_an_error_is_not_tried_again(
     state = spread(return_state=True)
     assert state.result() == [0, 1, 2]
     assert (tmp_path / "grave").exists()
-    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-    with get_client(sync_client=True) as client:
-        runs = client.read_task_runs(flow_run_filter=chosen)
-    (failed,) = (run for run in runs if run.state is not None and run.state.name == "Failed")
+    (failed,) = (run for run in task_runs(state, at_least=4) if run.state_name == "Failed")
     assert failed.run_count == 1
 
 
