@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 
 from headstart.config import (
     Config,
-    EvaluationConfig,
     FinetuneConfig,
     HeadConfig,
     ScratchConfig,
@@ -18,7 +16,7 @@ from headstart.config import (
     load_config,
 )
 from headstart.tasks.evaluation.advice import caveats, next_steps
-from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss, evaluate
+from headstart.tasks.evaluation.metrics import TopLoss
 from headstart.tasks.evaluation.report_content import (
     DatasetSummary,
     EpochFigures,
@@ -27,29 +25,10 @@ from headstart.tasks.evaluation.report_content import (
     Report,
 )
 from headstart.tasks.head.training import TrainedHead, train_head
+from tests.judged import EMPTY, FLAWED, judge, report_of
 from tests.test_head import make_rows
 
-NAMES = ("cat", "dog", "owl")
-
-
-def judge(labels: list[int], predicted: list[int]) -> SplitMetrics:
-    logits = 20 * np.eye(len(NAMES), dtype=np.float32)[np.array(predicted, int)]
-    return evaluate(logits, np.array(labels, np.int32), NAMES, EvaluationConfig())
-
-
-EMPTY = judge([], [])
 PERFECT = judge([0, 1, 2] * 20, [0, 1, 2] * 20)
-FLAWED = judge([0, 0, 0, 1, 1, 1, 2, 2, 2, 2], [0, 0, 1, 0, 0, 1, 2, 2, 2, 2])
-
-
-def report_of(**metrics: SplitMetrics) -> Report:
-    return Report(
-        title="a run",
-        created=datetime(2024, 5, 6, 7, 8),
-        class_names=NAMES,
-        metrics=metrics,
-        dataset=DatasetSummary("images", {}),
-    )
 
 
 def epoch(number: int, train: float | None = 0.9, val: float | None = 0.9) -> EpochFigures:

@@ -1,42 +1,16 @@
 """How a run's figures are ranked and written."""
 
-from datetime import datetime
-
-import numpy as np
 import pytest
 
-from headstart.config import EvaluationConfig
 from headstart.tasks.dataset.printable import printable
-from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate
+from headstart.tasks.evaluation.metrics import SplitMetrics
 from headstart.tasks.evaluation.report_content import (
-    DatasetSummary,
-    Report,
     headline_split,
     percent,
     title_of,
     weakest_first,
 )
-
-NAMES = ("cat", "dog", "owl")
-
-
-def judge(labels: list[int], predicted: list[int]) -> SplitMetrics:
-    logits = 20 * np.eye(len(NAMES), dtype=np.float32)[np.array(predicted, int)]
-    return evaluate(logits, np.array(labels, np.int32), NAMES, EvaluationConfig())
-
-
-EMPTY = judge([], [])
-FLAWED = judge([0, 0, 0, 1, 1, 1, 2, 2, 2, 2], [0, 0, 1, 0, 0, 1, 2, 2, 2, 2])
-
-
-def report_of(**metrics: SplitMetrics) -> Report:
-    return Report(
-        title="a run",
-        created=datetime(2024, 5, 6, 7, 8),
-        class_names=NAMES,
-        metrics=metrics,
-        dataset=DatasetSummary("images", {}),
-    )
+from tests.judged import EMPTY, FLAWED, judge, report_of
 
 
 @pytest.mark.parametrize(
