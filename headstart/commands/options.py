@@ -11,18 +11,9 @@ from rich.console import Console
 
 from headstart.tasks.progress import plain_console
 
-
-def _named_path(text: str) -> Path:
-    """Read a path that was really given: Path("") would be the current folder."""
-    if not text.strip():
-        raise typer.BadParameter("it is empty; write . for the current folder")
-    return Path(text)
-
-
 Images = Annotated[
     Path,
     typer.Argument(
-        parser=_named_path,
         metavar="IMAGES",
         help="A folder with one sub-folder per class (train/, val/, test/ are respected), or a CSV "
         "or Parquet manifest with the columns path, label and, if wanted, split.",
@@ -32,7 +23,6 @@ Images = Annotated[
 ImagesOrConfigs = Annotated[
     Path | None,
     typer.Argument(
-        parser=_named_path,
         metavar="[IMAGES]",
         help="A folder with one sub-folder per class (train/, val/, test/ are respected), or a CSV "
         "or Parquet manifest with the columns path, label and, if wanted, split; by default "
@@ -77,7 +67,6 @@ Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        parser=_named_path,
         metavar="PATH",
         help="Folder for the results; a new one in the store by default.",
     ),
@@ -89,7 +78,6 @@ StoreFolder = Annotated[
     Path | None,
     typer.Option(
         "--store",
-        parser=_named_path,
         metavar="PATH",
         help="Folder of the store that keeps what was computed, or an s3:// or gs:// address.",
         envvar="HEADSTART_STORE",
