@@ -115,6 +115,22 @@ def test_a_rung_is_trained_again_twice_and_averaged_with_its_like() -> None:
     assert "again" not in {step.attempt for step in steps((*seeds, FIRST), HOUSE, set(seeds))}
 
 
+def test_the_like_of_the_best_rung_come_before_heads_without_one() -> None:
+    seeds = (replace(FIRST, rungs=1, seed=1), replace(FIRST, rungs=1))
+    found = steps((*seeds, FIRST), HOUSE, {*seeds, FIRST})
+    costs = {"again": Cost(55, 60), "average": Cost(0, 150), "views": Cost(60, 60)}
+    candidates = [Candidate(step, costs[step.attempt]) for step in found if step.attempt in costs]
+    order = []
+    while candidates:
+        best = next_candidate(candidates, 400, best_refit_s=60, closing_s=10)
+        assert best is not None
+        order.append(best.step.attempt)
+        candidates.remove(best)
+    assert order == ["again", "average", "views"]
+    head = next(step for step in steps((FIRST,), HOUSE, {FIRST}) if step.attempt == "views")
+    assert head.share > next(step for step in found if step.attempt == "views").share
+
+
 def test_every_training_image_is_left_out_once_and_no_other_is_used() -> None:
     rows = [("a", 0), ("b", 0), ("b", 0), ("c", 0), ("d", 1), ("e", 1), ("alone", 2)]
     images = [

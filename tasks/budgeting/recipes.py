@@ -35,6 +35,9 @@ OTHER_ROWS = ("views", "backbones", "cuts")
 """Steps to other rows, of which the extraction is what costs."""
 DEEPER_SHARE = 0.03
 """Of a further rung, which there took nothing away."""
+BELOW_RUNGS = 0.2
+"""Of what another head, or other rows, are expected to spare, where the best has rungs: they would
+first have to spare what the rungs do."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,12 @@ def steps(ranked: tuple[Recipe, ...], house: House, tried: Collection[Recipe]) -
         so far, and not again with each that is better.
     """
     rows = {(one.backbone, one.cut, one.num_views) for one in tried}
+    has_rungs = bool(ranked[0].rungs)  # an average takes the rungs of its members
     found: dict[Recipe, Step] = {}
     for step in _steps(ranked, house):
         one = step.recipe
+        if has_rungs and not one.rungs:
+            step = replace(step, share=BELOW_RUNGS * step.share)
         is_new = (one.backbone, one.cut, one.num_views) not in rows
         if one not in tried and (is_new or step.attempt not in OTHER_ROWS):
             found.setdefault(one, step)
