@@ -64,8 +64,9 @@ def run(
     """Run a TensorFlow script and say what breaks it: which op, which layer, which line.
 
     Exits with 0 for a healthy run (advice or not), 1 with a diagnosis, 2 where the script did not
-    run to its end and nothing was found. A script that turns NaN or Inf is run a second time,
-    instrumented. Options stand before the script: what follows it is the script's own.
+    run to its end and nothing was found. Where a fit turns NaN or Inf its last steps are taken
+    again, instrumented; elsewhere the script is run a second time, and that is said. Options stand
+    before the script: what follows it is the script's own.
     """
     from headstart.debug.running.ladder import run_script
 

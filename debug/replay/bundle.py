@@ -83,7 +83,7 @@ def write_bundle(folder: Path, flight: Flight, model: Any, error: BaseException)
     Raises:
         RecordError: The recorder holds no state from before the failure.
     """
-    snapshot = _last_good(flight, model)
+    snapshot = last_good(flight, model)
     folder.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".crash-", dir=folder))
     facts: dict[str, Any] = {
@@ -205,8 +205,19 @@ def without_paths(text: str) -> str:
     return _ABSOLUTE_PATH.sub("", text)
 
 
-def _last_good(flight: Flight, model: Any) -> Snapshot:
-    """The latest snapshot before the failing step whose weights are still finite."""
+def last_good(flight: Flight, model: Any) -> Snapshot:
+    """Return the latest snapshot before the failing step whose weights are still finite.
+
+    Args:
+        flight: What the recorder holds.
+        model: The model that was trained.
+
+    Returns:
+        The snapshot.
+
+    Raises:
+        RecordError: There is none.
+    """
     wanted = {id(v) for v in (*model.variables, *model.optimizer.variables)}
     for snapshot in reversed(flight.snapshots):
         whole = wanted <= set(map(id, snapshot.variables))

@@ -38,50 +38,24 @@ class NonFiniteLossError(ArithmeticError):
     """The loss of a step is NaN or Inf (raised by the recorder where it is told to stop)."""
 
 
-class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
-    """Records a training run and writes a crash bundle when a step fails.
-
-    A step fails when it raises, or when its loss is NaN or Inf. Give it to ``fit`` as a callback.
+class LastSteps(keras.callbacks.Callback):  # type: ignore[misc]
+    """Holds the last steps of a training; give it to ``fit`` as a callback.
 
     Args:
-        folder: Where bundles are written, each into a folder of its own.
         every: Steps from one snapshot to the next.
-        max_bytes: Most bytes of batches held.
-        stops_on_nan: Whether a loss of NaN or Inf ends the training by raising
-            `NonFiniteLossError`; else the first is recorded and the training goes on.
+        max_bytes: Most bytes of batches held, and of two snapshots; a larger model is let go of.
     """
 
-    needs_every_batch = True
+    needs_every_batch = False
+    loudness = logging.DEBUG
+    """Of what it says of itself: nobody asked for this one."""
 
-    def __init__(
-        self,
-        folder: Path,
-        every: int = SNAPSHOT_EVERY,
-        max_bytes: int = MAX_BYTES,
-        stops_on_nan: bool = False,
-    ) -> None:
+    def __init__(self, every: int = SNAPSHOT_EVERY, max_bytes: int = MAX_BYTES) -> None:
         super().__init__()
-        self.folder = Path(folder)
         self.every = every
         self.max_bytes = max_bytes
-        self.stops_on_nan = stops_on_nan
         self.flight = Flight()
-        self.bundle: Path | None = None
         self._num_bytes_since = 0
-
-    def __enter__(self) -> "FlightRecorder":
-        """Arm the recorder; the callback does the rest."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Write a bundle where an exception left the block after the last step began."""
-        if isinstance(error, Exception) and self.bundle is None and self.flight.step >= 0:
-            self.on_step_error(error)
 
     @property
     def held_bytes(self) -> int:
@@ -97,22 +71,7 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Let go of the model and of everything held."""
-        self._let_go()
-
-    def _has_room(self) -> bool:
-        """Whether two snapshots fit the bound; else the recorder lets go of this training."""
-        weights = sum(
-            tf.as_dtype(variable.dtype).size * int(np.prod(variable.shape))
-            for variable in recorded_variables(self.model)
-        )
-        if 2 * weights <= self.max_bytes:
-            return True
-        _log.warning(
-            "no flight recorder: two snapshots of %s bytes each are over max_bytes=%s",
-            f"{weights:,}", f"{self.max_bytes:,}",
-        )  # fmt: skip
-        self._let_go()
-        return False
+        self.let_go()
 
     def on_batch(self, batch: Any, wait_s: float) -> None:
         """Keep a batch, and before every few steps the state (called by the tap)."""
@@ -120,8 +79,6 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
         flight.step += 1
         flight.batches.append((flight.step, batch))
         self._num_bytes_since += _num_bytes(batch)
-        if flight.step == 0:
-            _build(self.model, batch)
         if flight.step == 0 and not self._has_room():
             return
         if not flight.snapshots or flight.step % self.every == 0 or self._is_full():
@@ -131,36 +88,31 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
             while flight.batches and flight.batches[0][0] < oldest:
                 flight.batches.popleft()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Note the loss and write a bundle where it is NaN or Inf."""
-        loss = float(np.mean((logs or {}).get("loss", 0.0)))
-        self.flight.losses[self.flight.step] = loss
-        if math.isfinite(loss) or self.bundle is not None:
-            return
-        error = NonFiniteLossError(f"The loss of step {self.flight.step} is {loss}.")
-        self._write(error)
-        if self.stops_on_nan:
-            self._let_go()
-            raise error
-
     def on_step_error(self, error: BaseException) -> None:
-        """Write the crash bundle and let go: Keras calls no ``on_train_end`` after an exception."""
-        if self.bundle is None:
-            self._write(error)
-        self._let_go()
+        """Let go: Keras calls no ``on_train_end`` after an exception."""
+        self.let_go()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Leave the training loop and forget what was held."""
         with harmless("the flight recorder"):
             untap(self.model, self)
         self.flight = Flight()
 
-    def _write(self, error: BaseException) -> None:
-        """Write the bundle; what goes wrong there never hides the error itself."""
-        try:
-            self.bundle = write_bundle(self.folder, self.flight, self.model, error)
-            _log.warning("crash bundle: %s", self.bundle)
-        except Exception as problem:
-            _log.warning("no crash bundle could be written: %r", problem)
+    def _has_room(self) -> bool:
+        """Whether two snapshots fit the bound; else the recorder lets go of this training."""
+        weights = sum(
+            tf.as_dtype(variable.dtype).size * int(np.prod(variable.shape))
+            for variable in recorded_variables(self.model)
+        )
+        if 2 * weights <= self.max_bytes:
+            return True
+        _log.log(
+            self.loudness,
+            "no flight recorder: two snapshots of %s bytes each are over max_bytes=%s",
+            f"{weights:,}", f"{self.max_bytes:,}",
+        )  # fmt: skip
+        self.let_go()
+        return False
 
     def _is_full(self) -> bool:
         """Whether the batches since the last snapshot take half of what is allowed."""
@@ -177,6 +129,81 @@ class FlightRecorder(keras.callbacks.Callback):  # type: ignore[misc]
             numpy_random=dict(state) if isinstance(state, dict) else {},
             tf_generator=tf.random.get_global_generator().state.read_value(),
         )
+
+
+class FlightRecorder(LastSteps):
+    """Records a training run and writes a crash bundle when a step fails.
+
+    A step fails when it raises, or when its loss is NaN or Inf. Give it to ``fit`` as a callback.
+
+    Args:
+        folder: Where bundles are written, each into a folder of its own.
+        every: Steps from one snapshot to the next.
+        max_bytes: Most bytes of batches held.
+        stops_on_nan: Whether a loss of NaN or Inf ends the training by raising
+            `NonFiniteLossError`; else the first is recorded and the training goes on.
+    """
+
+    needs_every_batch = True
+    loudness = logging.WARNING
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int = SNAPSHOT_EVERY,
+        max_bytes: int = MAX_BYTES,
+        stops_on_nan: bool = False,
+    ) -> None:
+        super().__init__(every, max_bytes)
+        self.folder = Path(folder)
+        self.stops_on_nan = stops_on_nan
+        self.bundle: Path | None = None
+
+    def __enter__(self) -> "FlightRecorder":
+        """Arm the recorder; the callback does the rest."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Write a bundle where an exception left the block after the last step began."""
+        if isinstance(error, Exception) and self.bundle is None and self.flight.step >= 0:
+            self.on_step_error(error)
+
+    def on_batch(self, batch: Any, wait_s: float) -> None:
+        """Keep a batch; before the first step make what the step would make (called by the tap)."""
+        if self.flight.step < 0:
+            _build(self.model, batch)
+        super().on_batch(batch, wait_s)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Note the loss and write a bundle where it is NaN or Inf."""
+        loss = float(np.mean((logs or {}).get("loss", 0.0)))
+        self.flight.losses[self.flight.step] = loss
+        if math.isfinite(loss) or self.bundle is not None:
+            return
+        error = NonFiniteLossError(f"The loss of step {self.flight.step} is {loss}.")
+        self._write(error)
+        if self.stops_on_nan:
+            self.let_go()
+            raise error
+
+    def on_step_error(self, error: BaseException) -> None:
+        """Write the crash bundle and let go."""
+        if self.bundle is None:
+            self._write(error)
+        super().on_step_error(error)
+
+    def _write(self, error: BaseException) -> None:
+        """Write the bundle; what goes wrong there never hides the error itself."""
+        try:
+            self.bundle = write_bundle(self.folder, self.flight, self.model, error)
+            _log.warning("crash bundle: %s", self.bundle)
+        except Exception as problem:
+            _log.warning("no crash bundle could be written: %r", problem)
 
 
 def recorded_variables(model: Any) -> list[Any]:

@@ -150,3 +150,20 @@ def untap(model: Any, listener: BatchListener) -> None:
         current.listeners.remove(listener)
     if not current.listeners:
         model.train_function = current.inner
+
+
+def step_traced_anew(model: Any) -> Callable[[Any], Any]:
+    """Return the training step of a tapped model, traced again, as a function of a batch.
+
+    Args:
+        model: A model whose training was tapped.
+
+    Returns:
+        The step; it returns Keras's logs.
+    """
+    spec = model.train_function._traced_for
+    model.steps_per_execution = 1
+    model.make_train_function(force=True)
+    step = StepTap(model.train_function, 1)
+    step._trace_as_keras_would(spec)
+    return lambda batch: step.inner(iter([batch]))

@@ -28,6 +28,7 @@ from typing import Any, Literal
 from headstart.debug.callsites import is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import failures, harmless
+from headstart.debug.running.retake import retake, turn_xla_off
 from headstart.debug.running.script import run_program
 from headstart.debug.running.watched import watched
 from headstart.errors import ConfigError
@@ -50,7 +51,7 @@ class RunSpec:
         stage: ``watch`` (rules and signs only), ``dump`` (a Debugger V2 dump) or ``check``
             (stop at the first NaN or Inf).
         outcome_file: Where the outcome is written.
-        dump_folder: Where the dump goes.
+        dump_folder: Where the dump goes; of ``watch``, that of steps that are taken again.
         dump_mode: Its tensor mode.
         is_module: Whether ``script`` is a module's name.
         hang_s: Seconds without a step after which the stacks of all threads are shown.
@@ -83,6 +84,8 @@ class Outcome:
         watched: What there was to see: `headstart.debug.running.watched.Watched` as a dictionary.
         unseen: Parts of the debugger that failed, and why.
         trace_file: Where the whole traceback of the exception is.
+        retaken: What came of taking the failing steps again, as a dictionary
+            (`headstart.debug.running.retake.Retake`); None where that was not tried.
     """
 
     status: Status
@@ -93,6 +96,7 @@ class Outcome:
     watched: dict[str, Any] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
     trace_file: str = ""
+    retaken: dict[str, Any] | None = None
 
 
 def run_spec(spec: RunSpec) -> Outcome:
@@ -157,16 +161,22 @@ class _Session:
         self.recording: Any = None
         self.heard: Any = None
         self.is_keras_waiting = False
+        self.retaken: dict[str, Any] | None = None
 
     def arm_tensorflow(self) -> None:
         """Patch TensorFlow once it is imported, and Keras where TensorFlow imported it."""
         from headstart.debug.running.watch import Watch
 
         log_dir = None if self.spec.log_dir is None else Path(self.spec.log_dir)
-        self.watch = Watch(with_rules=self.spec.stage == "watch", log_dir=log_dir)
+        is_watch = self.spec.stage == "watch"
+        self.watch = Watch(
+            with_rules=is_watch,
+            log_dir=log_dir,
+            retake=self.retake if is_watch and self.spec.dump_folder else None,
+        )
         self.watch.arm_tensorflow()
         if self.spec.stage != "watch":
-            _turn_xla_off()
+            turn_xla_off()
         if self.spec.stage == "dump" and self.spec.dump_folder is not None:
             from headstart.debug.dump.dump import Recording
 
@@ -195,6 +205,23 @@ class _Session:
         if self.spec.stage != "watch":
             _turn_keras_jit_off()
 
+    def retake(self, model: Any, held: Any, *, is_pipeline: bool) -> None:
+        """Take the failing steps of a ``fit`` again.
+
+        Args:
+            model: The model that was trained.
+            held: The recorder of its last steps.
+            is_pipeline: Whether the batches came out of a ``tf.data`` pipeline.
+        """
+        so_far = Outcome("fault")  # should the instrumented steps end the process
+        self.complete(so_far)
+        _write(so_far, self.spec)
+        again = retake(
+            model, held, self.watch.sign, Path(str(self.spec.dump_folder)), self.spec.dump_mode,
+            is_pipeline=is_pipeline,
+        )  # fmt: skip
+        self.retaken = asdict(again)
+
     def run(self) -> Outcome:
         from headstart.debug.running.numpy_warnings import NumpyWarnings
 
@@ -220,6 +247,7 @@ class _Session:
             with harmless("the rules"):
                 found = self.watch.diagnoses()
             outcome.diagnoses += [diagnosis.to_dict() for diagnosis in found]
+        outcome.retaken = self.retaken
         outcome.watched = asdict(watched)
         outcome.unseen = dict(failures)
 
@@ -305,23 +333,6 @@ def _where(error: BaseException) -> str:
 def _is_unrunnable(error: BaseException) -> bool:
     """Tell whether the script failed before it did anything of its own: not compiled, no import."""
     return isinstance(error, SyntaxError | ImportError | ConfigError)
-
-
-def _turn_xla_off() -> None:
-    """XLA compiles the instrumentation away, or fails on it."""
-    import tensorflow as tf
-
-    from headstart.debug.internals import private
-
-    tf.config.optimizer.set_jit(False)
-    function_class = private("Function")
-    construct = function_class.__init__
-
-    @functools.wraps(construct)
-    def construct_without_jit(function: Any, *args: Any, **kwargs: Any) -> None:
-        construct(function, *args, **{**kwargs, "jit_compile": None})
-
-    function_class.__init__ = construct_without_jit
 
 
 def _turn_keras_jit_off() -> None:

@@ -2,16 +2,19 @@
 
 1. *watch*: the script as it is, with the symptom rules and an eye on exceptions and on the first
    NaN. Most faults are known after this.
-2. *dump*: only where something turned NaN or Inf: the same script under a Debugger V2 dump, up to
-   the same point; the first bad op is read from it.
-3. *check*: only where the dump met its disk cap first: TensorFlow's check_numerics, which writes
+2. *retake*: where a ``fit`` turned NaN or Inf: in the same process its last steps once more, from
+   their recorded weights and batches, under a Debugger V2 dump; the first bad op is read from it.
+3. *dump*: only where the steps could not be taken again, or did not tell: the same script under
+   such a dump, up to the same point.
+4. *check*: only where the dump met its disk cap first: TensorFlow's check_numerics, which writes
    nothing and stops at the first bad op.
 
-Each rung is a process of its own: instrumentation cannot be taken back
-(``headstart.debug.dump.dump``).
+Every rung that begins anew is a process of its own, and none goes on after a dump: instrumentation
+cannot be taken back (``headstart.debug.dump.dump``).
 """
 
 import json
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable
@@ -21,8 +24,11 @@ from typing import Any, TextIO
 
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis, ranked
+from headstart.debug.dump.causes import suggestions_for
 from headstart.debug.running.child import Outcome, RunSpec, Stage
+from headstart.debug.running.numpy_warnings import NumpyWarning, explained
 from headstart.debug.running.process import Ended, Launch, subprocess_launcher
+from headstart.debug.running.retake import Retake
 from headstart.debug.running.script import found_program, notebook_in_words
 from headstart.debug.running.watched import in_words
 from headstart.errors import ConfigError
@@ -60,7 +66,8 @@ class ScriptRun:
         status: ``healthy``, ``diagnosed``, ``interrupted`` (and nothing found until then) or
             ``unrunnable``.
         message: Why the script could not be run, or how it ended.
-        stages: The rungs of the ladder that were climbed.
+        stages: The rungs of the ladder that were climbed: of ``watch``, ``retake``, ``dump`` and
+            ``check``.
         dump_folder: The dump, where it was kept.
         dropped: What the disk cap cut off.
         advice: What could be better in a run that is not at fault for it.
@@ -117,7 +124,7 @@ class Ladder:
     hang_s: float = DEFAULT_HANG_S
     announce: Callable[[str], None] = lambda text: None
     log_dir: Path | None = None
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
     dropped: str = ""
     stopped: str = ""
     watched: Outcome = field(default_factory=lambda: Outcome("ended"))
@@ -134,7 +141,8 @@ class Ladder:
             return self._result([], watched.message)
         diagnoses = [Diagnosis.from_dict(fields) for fields in watched.diagnoses]
         if watched.status == "fault" and not self.stopped:
-            diagnoses = _joined(diagnoses, self._numerical(watched))
+            numerical = self._of_retaken(watched) or self._of_second_run(watched)
+            diagnoses = _joined(diagnoses, numerical)
         return self._result(diagnoses, watched.message)
 
     def _result(self, found: list[Diagnosis], message: str) -> ScriptRun:
@@ -149,7 +157,7 @@ class Ladder:
             status=status,
             message=f"{self.stopped} {message}".strip(),
             stages=tuple(self.stages),
-            dump_folder=str(self.folder / "dump") if "dump" in self.stages else None,
+            dump_folder=str(self.folder / "dump") if (self.folder / "dump").exists() else None,
             dropped=self.dropped,
             advice=tuple(one for one in ordered if one.severity == "advice"),
             watched=in_words(outcome.watched),
@@ -157,38 +165,59 @@ class Ladder:
             trace_file=outcome.trace_file,
         )
 
-    def _numerical(self, watched: Outcome) -> list[Diagnosis]:
-        """Find the op behind a sign; the sign itself where none can be found."""
+    def _of_retaken(self, watched: Outcome) -> list[Diagnosis]:
+        """Find the op behind a sign in the steps that were taken again; empty where none is."""
+        if watched.retaken is None:
+            return []
+        again, sign = Retake(**watched.retaken), watched.sign or {}
+        if again.bad_batch and not again.is_pipeline:
+            return [explained(_of_bad_batch(again.bad_batch, sign), _heard(watched))]
+        if again.reason:
+            return []
+        self.stages.append("retake")
+        found = [_in_training(one, sign, again.first_step) for one in self._read_dump()]
+        if again.is_pipeline and any(one.phase == "data" for one in found[:1]):
+            return []  # which function of the pipeline made it, a run of the pipeline shows
+        return [explained(one, _heard(watched)) for one in found]
+
+    def _read_dump(self) -> list[Diagnosis]:
         from headstart.debug.dump.dump import read_dump
         from headstart.debug.dump.rootcause import diagnose_dump
-        from headstart.debug.running.numpy_warnings import NumpyWarning, explained
         from headstart.errors import RecordError
 
-        sign, heard = watched.sign or {}, watched.numpy_warning
+        try:
+            return diagnose_dump(read_dump(self.folder / "dump"))
+        except RecordError:
+            return []
+
+    def _of_second_run(self, watched: Outcome) -> list[Diagnosis]:
+        """Find the op behind a sign by running the script again; the sign where none is found."""
+        sign, again = watched.sign or {}, Retake(**(watched.retaken or {}))
+        reason = again.reason or "its steps alone do not tell why"
         self.announce(
             f"{sign.get('name', 'a value')} became {sign.get('value', 'NaN')}"
             + ("" if sign.get("step") is None else f" at step {sign['step']}")
+            + (f" ({reason})" if watched.retaken else "")
             + ": running the script a second time, instrumented, up to there; what it writes, it "
             "writes again."
         )
+        shutil.rmtree(self.folder / "dump", ignore_errors=True)
         dumped = self.run_stage("dump")
         if dumped.status in ("raised", "unrunnable", "ended"):
             self.dropped = self.dropped or (
                 f"The second, instrumented run ended otherwise ({dumped.message or dumped.status}):"
                 " the fault did not come back in it."
             )
-        try:
-            found = diagnose_dump(read_dump(self.folder / "dump"))
-        except RecordError:
-            found = []
+        found = self._read_dump()
         if not found and self.dropped:
             checked = self.run_stage("check")
             found = [Diagnosis.from_dict(fields) for fields in checked.diagnoses]
             # An exception that only the instrumented run ends in is the instrument's, no cause.
             found = [one for one in found if one.symptom != "exception"]
         place = dumped.sign or sign
-        warning = NumpyWarning(**heard) if heard else None
-        found = [explained(_in_training(diagnosis, place), warning) for diagnosis in found]
+        found = [explained(_in_training(one, place), _heard(watched)) for one in found]
+        if not found and again.bad_batch:
+            found = [explained(_of_bad_batch(again.bad_batch, sign), _heard(watched))]
         return found or [_of_sign(sign)]
 
     def run_stage(self, stage: Stage) -> Outcome:
@@ -207,14 +236,15 @@ class Ladder:
             arguments=self.arguments,
             stage=stage,
             outcome_file=str(outcome_file),
-            dump_folder=str(self.folder / "dump") if stage == "dump" else None,
+            dump_folder=None if stage == "check" else str(self.folder / "dump"),
             dump_mode=self.dump_mode,
             is_module=self.is_module,
             hang_s=self.hang_s,
             log_dir=str(self.log_dir.resolve()) if self.log_dir and stage == "watch" else None,
         )
         ended = self.launch(spec, self.cap_bytes)
-        self.dropped = self.dropped or ended.dropped
+        if stage != "watch":  # else the second run has the whole cap again
+            self.dropped = self.dropped or ended.dropped
         self.stopped = self.stopped or ended.stopped
         if outcome_file.exists():
             return Outcome(**json.loads(outcome_file.read_text(encoding="utf-8")))
@@ -308,14 +338,35 @@ def _joined(watched: list[Diagnosis], numerical: list[Diagnosis]) -> list[Diagno
     ]
 
 
-def _in_training(found: Diagnosis, sign: dict[str, Any]) -> Diagnosis:
+def _heard(watched: Outcome) -> NumpyWarning | None:
+    return NumpyWarning(**watched.numpy_warning) if watched.numpy_warning else None
+
+
+def _in_training(found: Diagnosis, sign: dict[str, Any], first_step: int = 0) -> Diagnosis:
     """Add to a finding from a dump what the sign knows of the training loop."""
     return replace(
         found,
-        step=found.step if found.step is not None else sign.get("step"),
+        step=found.step + first_step if found.step is not None else sign.get("step"),
         batch=found.batch if found.batch is not None else sign.get("batch"),
         evidence={**found.evidence, "first_sign": sign},
     )
+
+
+def _of_bad_batch(cause: str, sign: dict[str, Any]) -> Diagnosis:
+    return Diagnosis(
+        symptom="nan" if "NaN" in cause else "inf",
+        cause=cause,
+        op="IteratorGetNext",
+        op_type="IteratorGetNext",
+        file=sign.get("file"),
+        line=sign.get("line"),
+        step=sign.get("step"),
+        batch=sign.get("batch"),
+        phase="data",
+        confidence=0.9,
+        suggestions=suggestions_for("IteratorGetNext", "IteratorGetNext", is_backward=False),
+        evidence={"first_sign": sign},
+    ).with_source()
 
 
 def _of_sign(sign: dict[str, Any]) -> Diagnosis:
@@ -381,7 +432,8 @@ def run_script(
 ) -> ScriptRun:
     """Run a script under the debugger, each rung of the ladder in a new process.
 
-    The script runs twice where it turns NaN or Inf: what it writes, it writes twice.
+    Where it turns NaN or Inf, and its steps cannot be taken again, it runs twice, which is
+    announced: what it writes, it writes twice.
 
     Args:
         script: The Python file or notebook, or a module's name.

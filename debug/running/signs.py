@@ -35,6 +35,7 @@ class Sign:
         batch: Batch within its epoch; None where not known.
         file: The user's line that was running.
         line: Its number.
+        is_training: Whether a training step showed it, and not a validation.
     """
 
     where: str
@@ -44,6 +45,7 @@ class Sign:
     batch: int | None = None
     file: str | None = None
     line: int | None = None
+    is_training: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as JSON values."""
@@ -72,11 +74,11 @@ def sign_callback(watch: Any) -> Any:
             self.step += 1
             watched.note("steps")
             with harmless("the watch over Keras"):
-                self._look(batch, logs or {})
+                self._look(batch, logs or {}, is_training=True)
 
         def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             with harmless("the watch over Keras"):
-                self._look(batch, logs or {})
+                self._look(batch, logs or {}, is_training=False)
 
         def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             with harmless("the watch over predict"):
@@ -85,7 +87,7 @@ def sign_callback(watch: Any) -> Any:
                     if values.dtype.kind == "f" and not np.isfinite(values).all():
                         watch.note(Sign("result", "predict", "nan", batch=batch), self.model)
 
-        def _look(self, batch: int, logs: dict[str, Any]) -> None:
+        def _look(self, batch: int, logs: dict[str, Any], *, is_training: bool) -> None:
             for name, value in logs.items():
                 if np.size(value) != 1:
                     continue
@@ -96,7 +98,8 @@ def sign_callback(watch: Any) -> Any:
                 if not math.isfinite(number):
                     where = "loss" if "loss" in name else "metric"
                     step = self.step if self.step >= 0 else None
-                    watch.note(Sign(where, name, str(number), step, batch), self.model)
+                    sign = Sign(where, name, str(number), step, batch, is_training=is_training)
+                    watch.note(sign, self.model)
 
     return SignCallback()
 

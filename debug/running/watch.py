@@ -30,6 +30,7 @@ from headstart.debug.running.fits import at_layer, is_clean, number_of, of_fits
 from headstart.debug.running.loads import Loads, watch_checkpoints, watch_loads
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
+from headstart.debug.running.retake import HELD_BYTES
 from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_callback
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.batches import fed_to_fit, spent_input, watch_iterators
@@ -56,11 +57,20 @@ class Watch:
     Args:
         with_rules: Whether Keras training is judged by the symptom rules.
         log_dir: Where curves of each ``fit`` go, for TensorBoard; None writes none.
+        retake: Takes the failing steps of a ``fit`` again, given its model and its
+            `headstart.debug.replay.recorder.LastSteps`; None leaves that.
     """
 
-    def __init__(self, with_rules: bool, log_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        with_rules: bool,
+        log_dir: Path | None = None,
+        retake: Callable[..., None] | None = None,
+    ) -> None:
         self.with_rules = with_rules
         self.log_dir = log_dir
+        self._retake = retake
+        self._is_retaking = False
         self.sign: Sign | None = None
         self._graphs: list[weakref.ref[Any]] = []
         self.losses: dict[str, list[float]] = defaultdict(list)
@@ -93,6 +103,8 @@ class Watch:
             watch_iterators(lambda: self._in_keras)
 
     def _on_trace(self, made: Any) -> None:
+        if self._is_retaking:  # seen before
+            return
         self._note_graph(made)
         if self.with_rules:
             self._look_through(made.graph)
@@ -284,6 +296,8 @@ class Watch:
             tape: Any, target: Any, sources: Any, *args: Any, **kwargs: Any
         ) -> Any:
             gradients = differentiate(tape, target, sources, *args, **kwargs)
+            if watch._is_retaking:
+                return gradients
             with harmless("the watch over gradients"):
                 if all(gradient is None for gradient in tf.nest.flatten(gradients)):
                     watch._found.append(diagnose_no_gradient(target, calling_site()))
@@ -342,26 +356,57 @@ class Watch:
                 call = signature.bind_partial(model, *args, **kwargs)
             except TypeError:  # Keras says which argument is wrong
                 return loop(model, *args, **kwargs)
-            given, rules = call.arguments.get("callbacks"), None
+            given, rules, held = call.arguments.get("callbacks"), None, None
             if not isinstance(given, keras.callbacks.CallbackList):
                 with harmless("the watch over Keras"):
                     mine = self._callbacks_for(model, name)
                     call.arguments["callbacks"] = [*keras.tree.flatten(given or []), *mine]
                     rules = mine[0] if name == "fit" and self.with_rules else None
+                    held = self._hold_steps(model, call.arguments) if rules else None
             watched.note("fits" if name == "fit" else "evaluations")
             self._in_keras += 1
-            is_broken = True
+            is_broken, has_sign = True, False
             try:
                 result = loop(*call.args, **call.kwargs)
                 is_broken = False
                 return result
+            except FaultSeen:
+                has_sign = True
+                raise
             finally:
                 if name == "fit" and self.with_rules:
                     with harmless("the checks of a finished training"):
                         self._judge(model, call.arguments, rules, is_broken)
+                if has_sign and held is not None:
+                    with harmless("taking the failing steps again"):
+                        self._take_again(model, held, call.arguments)
                 self._in_keras -= 1
 
         return run
+
+    def _hold_steps(self, model: Any, given: dict[str, Any]) -> Any:
+        """Let the last steps of a ``fit`` be held, to be taken again where they fail."""
+        optimizer = getattr(model, "optimizer", None)
+        if self._retake is None or not hasattr(optimizer, "variables"):
+            return None
+        from headstart.debug.replay.recorder import LastSteps
+
+        held = LastSteps(max_bytes=HELD_BYTES)
+        given["callbacks"].append(held)  # behind the one that looks for signs
+        return held
+
+    def _take_again(self, model: Any, held: Any, given: dict[str, Any]) -> None:
+        """Take the failing steps again, where the program has been stopped and still stands."""
+        import tensorflow as tf
+
+        is_of_steps = self.sign is not None and self.sign.is_training and held.flight.step >= 0
+        if self._retake is None or not is_of_steps:
+            return
+        self._is_retaking = True
+        if self._retraces is not None:
+            self._retraces.__exit__(None, None, None)
+        is_pipeline = isinstance(given.get("x"), tf.data.Dataset)
+        self._retake(model, held, is_pipeline=is_pipeline)
 
     def _judge(self, model: Any, given: dict[str, Any], rules: Any, is_broken: bool) -> None:
         """Judge a ``fit`` that has ended, and forget what it was judged by."""
