@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.debug.guard import harmless
+from headstart.debug.internals import private
 from headstart.debug.replay.bundle import write_bundle
 from headstart.debug.replay.flight import Flight, Snapshot
 from headstart.debug.replay.taps import tap, untap
@@ -76,6 +77,8 @@ class LastSteps(keras.callbacks.Callback):  # type: ignore[misc]
     def on_batch(self, batch: Any, wait_s: float) -> None:
         """Keep a batch, and before every few steps the state (called by the tap)."""
         flight = self.flight
+        if flight.step < 0:
+            _build_optimizer(self.model)
         flight.step += 1
         flight.batches.append((flight.step, batch))
         self._num_bytes_since += _num_bytes(batch)
@@ -219,6 +222,16 @@ def recorded_variables(model: Any) -> list[Any]:
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     found = [*model.variables, *model.optimizer.variables, *metrics]
     return list({id(variable): variable for variable in found}.values())
+
+
+def _build_optimizer(model: Any) -> None:
+    """Make the optimizer's variables before the first step, where Keras's own step would in it.
+
+    A step of the program's own may give an optimizer other variables than the model's.
+    """
+    is_keras = type(model).train_step is private("KerasTrainer").train_step
+    if is_keras and model.built and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def _build(model: Any, batch: Any) -> None:
