@@ -204,7 +204,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         for side in sides[first:] + sides[:first]:
             side.turn()
             side.read()
-    report(sides, view_s, steps_an_epoch(options.batch_size, sum(pixels.counts["train"])))
+    report(sides, view_s, steps_an_epoch(options.batch_size, pixels.num_images("train")))
 
 
 def report(sides: list[Side], view_s: float, steps: int) -> None:

@@ -19,11 +19,13 @@ from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.backbones.classic import check_image_shape
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.pixel_source import folder_config
 from headstart.tasks.dataset.pixels import index_images
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.evaluation.report_content import PictureFile
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
+from headstart.tasks.export.model_files import columns_of
 from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.progress import reporter
@@ -85,7 +87,8 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
             log_dir = folder / "tensorboard"
             training = train(pixels, views, schedule, network, training_config, log_dir)
         flip_test = training_config.flip_test and bool(views.recipe["flip"])
-        images = TestImages(pixels, network, flip_test)
+        columns = {} if index is None else columns_of(folder_config(source))
+        images = TestImages(pixels, network, flip_test, columns)
         evaluation = evaluation_stage(images, training, config.evaluation)
         export = export_stage(images, training, config.export)
         pictures: list[PictureFile] = [draw_views(folder, pixels, config.views, num_views)]
@@ -114,7 +117,8 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     )
     if index is not None:
         write_seen(folder, index)
-    write_judged(folder, evaluation, pixels.class_names, None)  # its images have no files
+    # Its images have no files.
+    write_judged(folder, evaluation, pixels.class_names, None, training.fit, pixels.kind)
     summary = finish_run(folder, report, training, evaluation, export, outcomes, started_s, found)
     publish("scratch", report, summary)
     return summary

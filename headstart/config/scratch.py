@@ -21,6 +21,9 @@ class ScratchDatasetConfig(ReadingConfig):
     """Side in pixels that image files are resized to; data sets keep their own."""
     test_fraction: float = Field(0.15, gt=0.0, lt=1.0)
     """Share of image files held out for testing where they have no test split of their own."""
+    val_fraction: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share of the training images that find the thresholds of labels, or the intervals of numbers,
+    where the data has no val split of its own; they are not trained on. Classes need none."""
     split_seed: Seed = 0
     """Seed of that split."""
 
@@ -35,7 +38,8 @@ class EpochViewsConfig(Config):
     """Pixels of reflection added on each side before a crop back to size at a random place; an
     eighth of the side where not given (4 at 32 pixels, 3 at 28)."""
     flip: bool | Literal["auto"] = "auto"
-    """Mirror half of the views. auto: all data sets but the digits of mnist."""
+    """Mirror half of the views. auto: all data sets but the digits of mnist, and numbers, which
+    may be of a side or an angle."""
     cutout: int = Field(8, ge=0, le=256)
     """Side in pixels of a square painted over with the data set's mean; 0 for none."""
     seed: Seed = 0
@@ -78,7 +82,13 @@ class ScratchTrainingConfig(Config):
     weight_decay: float = Field(5e-4, ge=0.0, le=1.0)
     """L2 penalty on kernels; biases and batch normalisation are exempt."""
     label_smoothing: float = Field(0.1, ge=0.0, le=0.99)
-    """Share of a label that is spread evenly over all classes while training."""
+    """Share of a label that is spread evenly over all classes while training; where an image may
+    have several labels, each is moved so far towards one half."""
+    number_loss: Literal["mse", "huber"] = "mse"
+    """What is minimised of standardised numbers: the squared error, or Huber's, which outliers move
+    less."""
+    min_precision: float | None = Field(None, gt=0.0, le=1.0)
+    """Precision that each label's threshold is to reach; the best F1 where not given."""
     ema: Momentum = 0.0
     """Decay of an exponential moving average of the weights, which is then what is kept; 0 keeps
     the weights themselves."""

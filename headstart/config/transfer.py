@@ -70,14 +70,9 @@ class ReadingConfig(Config):
     """Column of a manifest with the labels; label where not given."""
     split_column: str | None = Field(None, min_length=1)
     """Column of a manifest with the splits; split, if there is one, where not given."""
-
-
-class DatasetConfig(ReadingConfig):
-    """Which images, which labels, which split."""
-
-    images: NamedPath
-    """A folder with one sub-folder a class (optionally under train/, val/, test/), or a CSV or
-    Parquet manifest with the columns path, label and, if wanted, split."""
+    group_column: str | None = Field(None, min_length=1)
+    """Column of a manifest that says which images belong together, as those of one patient: the
+    images of a group fall to one split."""
     target: TargetKind | None = None
     """What is learned of an image: its class, any number of labels, or numbers. Where not given,
     a manifest's columns say it: label is a class, labels are labels; dataset.label_columns are
@@ -104,6 +99,14 @@ class DatasetConfig(ReadingConfig):
     repeated_paths: Literal["refuse", "merge"] = "refuse"
     """Of an image on several lines with different labels: refuse leaves it out; merge gives it
     the labels of all, for manifests with one label a line."""
+
+
+class DatasetConfig(ReadingConfig):
+    """Which images, which labels, which split."""
+
+    images: NamedPath
+    """A folder with one sub-folder a class (optionally under train/, val/, test/), or a CSV or
+    Parquet manifest with the columns path, label and, if wanted, split."""
     val_fraction: float = Field(0.15, ge=0.0, lt=1.0)
     """Share of the images held out for validation where the data has no val split of its own."""
     test_fraction: float = Field(0.15, ge=0.0, lt=1.0)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from headstart.config import SPLITS, ScratchDatasetConfig
 from headstart.errors import DatasetError
@@ -13,10 +12,17 @@ from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.codecs import codecs_digest
 from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
-from headstart.tasks.dataset.pixel_source import Images, Labels, PixelSource, folder_config
+from headstart.tasks.dataset.pixel_source import (
+    Images,
+    Labels,
+    PixelSource,
+    folder_config,
+)
+from headstart.tasks.dataset.splits import split_position
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter
 from headstart.tasks.store.fingerprint import bytes_digest
+from headstart.tasks.targets.choice import TARGETS
 
 
 def decoding() -> dict[str, Any]:
@@ -50,28 +56,47 @@ def folder_source(
     """
     source = folder_config(config)
     index = index_of(dataset)
-    root = dataset_root(source)
-    labels = {
-        split: _write_split(rows, root, split, config.image_size, source.max_pixels, folder)
-        for split, rows in _rows_by_split(index).items()
-    }
+    root, target = dataset_root(source), TARGETS[index.kind]
+    labels = {}
+    for split, rows in _rows_by_split(index, config).items():
+        _write_split(rows, root, split, config.image_size, source.max_pixels, folder)
+        labels[split] = target.to_array(rows, len(index.class_names))
 
     def read(split: str) -> tuple[Images, Labels]:
         return np.load(folder / f"{split}.npy", mmap_mode="r"), labels[split]
 
     images = Path(config.images).resolve()
     name = images.name if images.is_dir() else images.stem
-    return PixelSource(name, (), read, index.class_names)
+    # What is at the left, or at an angle, may be what a number says.
+    flips = index.kind != "number"
+    return PixelSource(name, (), read, index.class_names, flips, index.kind, tuple(labels))
 
 
-def _rows_by_split(index: DatasetIndex) -> dict[str, tuple[ImageRow, ...]]:
+def _rows_by_split(
+    index: DatasetIndex, config: ScratchDatasetConfig
+) -> dict[str, tuple[ImageRow, ...]]:
     """Divide the images in two: what is meant for validation is trained on, or tested on.
 
     No epoch is selected here, so nothing is validated; where the data brings no test images, its
-    validation images are those that nothing was trained on.
+    validation images are those that nothing was trained on. Thresholds of labels and intervals of
+    numbers need images that were not trained on: those for validation, or else a part of the
+    training images that is drawn by their contents.
     """
     train, val, test = (index.rows_of(split) for split in SPLITS)
-    return {"train": train + val, "test": test} if test else {"train": train, "test": val}
+    if index.kind == "class":
+        return {"train": train + val, "test": test} if test else {"train": train, "test": val}
+    if not test:
+        val, test = (), val
+    if not val:
+        drawn = {row.digest: _is_val(row, config) for row in train}
+        val = tuple(row for row in train if drawn[row.digest])
+        train = tuple(row for row in train if not drawn[row.digest])
+    return {"train": train, "test": test, **({"val": val} if val else {})}
+
+
+def _is_val(row: ImageRow, config: ScratchDatasetConfig) -> bool:
+    # Not the digest alone, by which the test split may have been drawn.
+    return split_position(f"val {row.digest}", config.split_seed) < config.val_fraction
 
 
 def _write_split(
@@ -81,7 +106,7 @@ def _write_split(
     image_size: int,
     max_pixels: int,
     folder: Path,
-) -> npt.NDArray[np.int32]:
+) -> None:
     if not rows:
         raise DatasetError(
             "both training and test images are needed",
@@ -96,7 +121,6 @@ def _write_split(
             out[number] = pixels
             advance(1)
     out.flush()
-    return np.array([row.label for row in rows], np.int32)
 
 
 def _resized(

@@ -7,11 +7,12 @@ the data set's index first, which lists what cannot be used.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import DatasetConfig, ReadingConfig, ScratchDatasetConfig
+from headstart.config import DatasetConfig, ReadingConfig, ScratchDatasetConfig, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.cifar import LAYOUTS, find_cifar, read_cifar, read_class_names
 from headstart.tasks.dataset.idx import IdxPair, find_idx, read_idx_pair
@@ -20,7 +21,8 @@ from headstart.tasks.dataset.sources import SOURCES, locate
 
 _READING = set(ReadingConfig.model_fields) - {"images"}
 Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int32]
+Labels = npt.NDArray[Any]
+"""Of classes int32 [n]; see `headstart.tasks.targets.target.Target.to_array`."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,12 @@ class PixelSource:
     Attributes:
         name: What it is called.
         files: All its files, in a fixed order.
-        read: Reads one split: images uint8 [n, h, w, c] and labels int32 [n].
-        class_names: In the order of the labels; empty where it has none of its own.
+        read: Reads one split: images uint8 [n, h, w, c] and `Labels`.
+        class_names: In the order of the labels, or names of labels or numbers; empty where it has
+            none of its own.
         flips: Whether a mirror image is as good as the image.
+        kind: What is learned of an image.
+        splits: That it has.
     """
 
     name: str
@@ -40,6 +45,8 @@ class PixelSource:
     read: Callable[[str], tuple[Images, Labels]]
     class_names: tuple[str, ...]
     flips: bool = True
+    kind: TargetKind = "class"
+    splits: tuple[str, ...] = ("train", "test")
 
 
 def has_image_files(config: ScratchDatasetConfig) -> bool:

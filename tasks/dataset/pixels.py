@@ -6,13 +6,13 @@ resized as for the plain view of a transfer run.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstart.config import ScratchDatasetConfig
+from headstart.config import ScratchDatasetConfig, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.folder_pixels import decoding, folder_source
 from headstart.tasks.dataset.pixel_source import (
@@ -28,11 +28,12 @@ from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, artefact
 from headstart.tasks.store.fingerprint import file_digest
-from headstart.tasks.targets.support import refuse_unsupported
+from headstart.tasks.targets.choice import TARGETS
 
 SPLITS = ("train", "test")
 CHUNK_PIXELS = 2**22
 """Pixels summed at a time for mean and deviation, 4,096 images of 32 x 32; each takes 8 bytes."""
+_NAMES: dict[TargetKind, str] = {"class": "classes", "labels": "labels", "number": "numbers"}
 
 
 class PixelsManifest(Manifest):
@@ -41,7 +42,11 @@ class PixelsManifest(Manifest):
     name: str
     class_names: tuple[str, ...]
     counts: dict[str, tuple[int, ...]]
-    """By split: images of each class, in the order of the class names."""
+    """By split: images of each class, in the order of the class names. Of labels, the images that
+    have each; of numbers, all images for each."""
+    sizes: dict[str, int] = {}
+    """By split: images, where targets are no classes."""
+    kind: TargetKind = "class"
     image_shape: tuple[int, int, int]
     """Height, width and channels (1 or 3)."""
     mean: tuple[float, ...]
@@ -52,26 +57,28 @@ class PixelsManifest(Manifest):
     pixels_digest: str
     """Of the training images and their order; labels do not matter."""
 
+    def num_images(self, split: str) -> int:
+        """Return how many images a split has."""
+        return self.sizes.get(split, sum(self.counts[split]))
+
 
 def index_images(config: ScratchDatasetConfig) -> DatasetManifest | None:
     """Index a data set of image files; None for one in a format of its own.
 
     Args:
         config: Which data set.
-
-    Raises:
-        ConfigError: A manifest has targets that are no classes.
     """
     if not has_image_files(config):
         return None
-    dataset = dataset_stage(folder_config(config))
-    refuse_unsupported("scratch", dataset.kind)
-    return dataset
+    return dataset_stage(folder_config(config))
 
 
 def _pixels_key(config: ScratchDatasetConfig, index: DatasetManifest | None) -> dict[str, Any]:
     if index is not None:
-        return {"index": index.key, "image_size": config.image_size, **decoding()}
+        fields = {"index": index.key, "image_size": config.image_size, **decoding()}
+        if index.kind != "class":
+            fields["val"] = [config.val_fraction, config.split_seed]
+        return fields
     source = open_source(config)
     return {
         "name": source.name,
@@ -93,7 +100,7 @@ def _write_pixels(
     folder: Path, config: ScratchDatasetConfig, index: DatasetManifest | None
 ) -> Made:
     source = open_source(config) if index is None else folder_source(config, index, folder)
-    splits = {split: source.read(split) for split in SPLITS}
+    splits = {split: source.read(split) for split in source.splits}
     names = source.class_names or _number_names(splits["train"][1])
     _check(source, splits, len(names))
     for split, (images, labels) in splits.items():
@@ -110,9 +117,10 @@ def _write_pixels(
             "name": source.name,
             "class_names": names,
             "counts": {
-                split: tuple(np.bincount(labels, minlength=len(names)).tolist())
+                split: _counts(source.kind, labels, len(names))
                 for split, (_, labels) in splits.items()
             },
+            **_told_of(source.kind, splits),
             "image_shape": images.shape[1:],
             "mean": mean,
             "std": std,
@@ -159,6 +167,21 @@ def open_labels(pixels: PixelsManifest, split: str) -> Labels:
     return labels
 
 
+def _told_of(kind: TargetKind, splits: Mapping[str, tuple[Images, Labels]]) -> dict[str, Any]:
+    """Say of other targets than classes how many images there are, which the counts do not."""
+    if kind == "class":
+        return {}
+    return {"kind": kind, "sizes": {split: len(labels) for split, (_, labels) in splits.items()}}
+
+
+def _counts(kind: TargetKind, labels: Labels, num_names: int) -> tuple[int, ...]:
+    if kind == "class":
+        return tuple(np.bincount(labels, minlength=num_names).tolist())
+    if kind == "labels":
+        return tuple(labels.sum(axis=0, dtype=np.int64).tolist())
+    return (len(labels),) * num_names
+
+
 def _number_names(labels: Labels) -> tuple[str, ...]:
     return tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1))
 
@@ -179,9 +202,14 @@ def _check(source: PixelSource, splits: dict[str, tuple[Images, Labels]], num_cl
             f"{height} x {width} pixels",
             "crop or pad them; image files of any shape in a folder are resized",
         )
-    for split, (images, labels) in splits.items():
+    for split, (images, _) in splits.items():
         if len(images) == 0:
             raise DatasetError("a split has no images", f"{split} of {source.name} has none")
+    if source.kind != "class":
+        val = splits["val"][1] if "val" in splits else None
+        TARGETS[source.kind].check(splits["train"][1], val, num_classes)
+        return
+    for split, (_, labels) in splits.items():
         if labels.min() < 0 or labels.max() >= num_classes:
             raise DatasetError(
                 f"the labels of {source.name} do not all lie between 0 and {num_classes - 1}",
@@ -205,8 +233,10 @@ def _describe(made: PixelsManifest) -> str:
     height, width, channels = made.image_shape
     kind = "gray" if channels == 1 else "colour"
     # In this order also where the manifest was read from its sorted JSON.
-    splits = " / ".join(f"{split} {sum(made.counts[split]):,}" for split in SPLITS)
-    return f"{made.name}, {height} x {width} {kind}, {len(made.class_names)} classes, {splits}"
+    has = [split for split in (*SPLITS, "val") if split in made.counts]
+    splits = " / ".join(f"{split} {made.num_images(split):,}" for split in has)
+    names = f"{len(made.class_names)} {_NAMES[made.kind]}"
+    return f"{made.name}, {height} x {width} {kind}, {names}, {splits}"
 
 
 stage = Stage("pixels", 3, PixelsManifest, _write_pixels, _pixels_key, _describe)

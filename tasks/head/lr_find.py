@@ -29,8 +29,10 @@ def head_range_test(features: Features, config: HeadConfig, num_steps: int) -> R
     Raises:
         ConfigError: Such a head is not trained by steps.
     """
-    if not config.is_trained or config.solver == "lbfgs":
-        kind = f"head.kind={config.kind}" if not config.is_trained else "head.solver=lbfgs"
+    if not config.is_trained or config.solver != "minibatch":
+        kind = (
+            f"head.kind={config.kind}" if not config.is_trained else f"head.solver={config.solver}"
+        )
         raise ConfigError("this head has no learning rate", kind, "leave that setting out")
     rows = features.open(("train",))["train"]
     num_classes = len(features.class_names)

@@ -27,6 +27,7 @@ def write_judged(
     class_names: Sequence[str],
     index: DatasetIndex | None,
     fit: Fit = NO_FIT,
+    kind: TargetKind | None = None,
 ) -> None:
     """Write each held-out image, its target and what was predicted, split by split.
 
@@ -36,8 +37,9 @@ def write_judged(
         class_names: In the order of the logits.
         index: The data set, for paths and digests; numbers stand for both where it has no files.
         fit: What was found out about the targets.
+        kind: Of the targets; the index's where not given.
     """
-    kind: TargetKind = index.kind if index else "class"
+    kind = kind or (index.kind if index else "class")
     with (
         np.load(artefact(evaluation, "predictions.npz"), allow_pickle=False) as arrays,
         (folder / PREDICTIONS_FILE).open("w", encoding="utf-8", newline="", errors="replace") as to,

@@ -125,8 +125,12 @@ def _sections(folder: Path, report: Report) -> list[Section]:
         drawn = curves_svg(tuple(report.history), report.best_epoch)
         text = f"The weights of epoch {report.best_epoch} of {len(report.history)} were kept."
         sections.append(Section("Training", pictures=[_svg(drawn, text)]))
+    sections += [
+        Section(one.title, one.text, [dict(row) for row in one.rows]) for one in report.tables
+    ]
     for shown in report.pictures:
-        uri = data_uri(shown.path.read_bytes(), "image/png")
+        kind = "image/png" if shown.path.suffix == ".png" else "image/jpeg"
+        uri = data_uri(shown.path.read_bytes(), kind)
         sections.append(Section(shown.title, pictures=[Picture(uri, shown.text)]))
     return [*sections, *_files(report), *_data(report)]
 

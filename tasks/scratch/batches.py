@@ -3,11 +3,10 @@
 import os
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
-from headstart.tasks.targets.classes import smooth_targets
+from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.target import NO_FIT, Array, Fit, Target
 from headstart.tasks.views.epoch_shards import Layout, read_blocks
 from headstart.tasks.views.epoch_stage import EpochViewsManifest, shard_paths
 
@@ -32,11 +31,13 @@ def steps_an_epoch(batch_size: int, num_images: int) -> int:
 def training_batches(
     views: EpochViewsManifest,
     layout: Layout,
-    labels: npt.NDArray[np.int32],
+    labels: Array,
     num_classes: int,
     batch_size: int,
     label_smoothing: float,
     seed: int,
+    target: Target = TARGETS["class"],
+    fit: Fit = NO_FIT,
 ) -> tf.data.Dataset:
     """Read epoch after epoch, without end: epoch e reads view 1 + e mod num_views.
 
@@ -47,11 +48,13 @@ def training_batches(
     Args:
         views: The views.
         layout: How a view is divided into shards.
-        labels: int32 [n], of the training images by position.
-        num_classes: Number of classes.
+        labels: Of the training images by position; see `Target.to_array`.
+        num_classes: Number of classes, labels or numbers.
         batch_size: Images a step.
         label_smoothing: Share of a label's weight that is spread over all classes.
         seed: Of the order of blocks.
+        target: What is learned.
+        fit: What is known of the targets.
 
     Returns:
         An endless dataset of (pixels float32 [b, h, w, c] in [0, 255], targets float32
@@ -71,7 +74,8 @@ def training_batches(
         return shuffled.rebatch(size, drop_remainder=True)
 
     def finish(pixels: Any, positions: Any) -> tuple[Any, Any]:
-        targets = smooth_targets(tf.gather(all_labels, positions), num_classes, label_smoothing)
+        own = tf.gather(all_labels, positions)
+        targets = target.to_match(own, num_classes, label_smoothing, fit)
         return tf.cast(tf.ensure_shape(pixels, [size, *layout.image_shape]), tf.float32), targets
 
     epochs = tf.data.Dataset.range(2**62).flat_map(epoch)

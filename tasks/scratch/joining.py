@@ -12,16 +12,19 @@ LUMA = (0.299, 0.587, 0.114)
 conversion to gray uses the same. Of a gray image's equal channels they make that channel."""
 
 
-def join_network(model: Any, image_shape: tuple[int, int, int]) -> Any:
+def join_network(
+    model: Any, image_shape: tuple[int, int, int], answer: keras.layers.Layer | None = None
+) -> Any:
     """Join resizing, conversion to the network's channels, and the network.
 
     Args:
         model: A trained network, pixels float32 [N, h, w, c] -> logits [N, num_classes].
         image_shape: Height, width (equal to it) and channels of its input.
+        answer: The layer that makes the answer of the logits; a softmax where not given.
 
     Returns:
-        A flat model of stock layers, images uint8 [N, H, W, 3] -> probabilities float32
-        [N, num_classes].
+        A flat model of stock layers, images uint8 [N, H, W, 3] -> probabilities (or
+        numbers) float32 [N, num_classes].
     """
     side, channels = image_shape[0], image_shape[2]
     images = keras.Input((side, side, 3), name="rgb")
@@ -35,4 +38,4 @@ def join_network(model: Any, image_shape: tuple[int, int, int]) -> Any:
     head = feature
     for layer in model.layers[model.layers.index(model.get_layer(FEATURES)) + 1 :]:
         head = layer(head)
-    return join(extractor, keras.Model(feature, head), side, "squash", "float32")
+    return join(extractor, keras.Model(feature, head), side, "squash", "float32", answer)

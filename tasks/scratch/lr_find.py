@@ -10,6 +10,7 @@ from headstart.tasks.head.lr_range import range_test, told, trainer
 from headstart.tasks.scratch.batches import training_batches
 from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.training import compile_network
+from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.views.epoch_stage import layout_of
 from headstart.tasks.views.epoch_stage import stage as make_views
 
@@ -32,16 +33,20 @@ def find_scratch_rate(config: ScratchConfig, num_steps: int, folder: Path) -> di
     width = 1.0 if config.network.width == "auto" else config.network.width
     policy = choose_policy(training.mixed_precision)
     model = build_network(config.network, width, pixels, training.seed, policy)
+    labels, target = open_labels(pixels, "train"), TARGETS[pixels.kind]
+    fit = target.fit(labels)
     batches = training_batches(
         views,
         layout_of(pixels),
-        open_labels(pixels, "train"),
+        labels,
         len(pixels.class_names),
         training.batch_size,
         training.label_smoothing,
         training.seed,
+        target,
+        fit,
     )
-    optimizer = compile_network(model, training)
+    optimizer = compile_network(model, training, target, fit)
     optimizer.momentum.assign(training.min_momentum)  # the one at the peak
     found = range_test(trainer(model, optimizer, batches), num_steps)
     return told(folder, found, "training.learning_rate")

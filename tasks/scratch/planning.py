@@ -71,7 +71,7 @@ def plan_scratch(config: ScratchConfig) -> ScratchPlan:
     free = shutil.disk_usage(current_store().root).free
     needed = num_missing * view_bytes
     return ScratchPlan(
-        dataset=f"{pixels.name}: {sum(pixels.counts['train']):,} training images of "
+        dataset=f"{pixels.name}: {pixels.num_images('train'):,} training images of "
         f"{' x '.join(map(str, pixels.image_shape))}",
         schedule=schedule.reason,
         num_views=num_views,

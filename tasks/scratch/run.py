@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from headstart.config import ScratchConfig
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images
-from headstart.tasks.evaluation.metrics import SplitMetrics, TopLoss
+from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.evaluation.metrics import TopLoss
 from headstart.tasks.evaluation.report_content import (
     Command,
     DatasetSummary,
@@ -64,12 +66,14 @@ def make_scratch_report(
     Returns:
         The report.
     """
+    shown = _write_hard(folder, pixels, evaluation)
+    hard = [_hard_image(path, loss) for path, loss in shown] if pixels.kind == "class" else []
     return Report(
         title=f"{pixels.name} · {config.network.name} from scratch",
         created=datetime.now().astimezone(),
         class_names=pixels.class_names,
         metrics={
-            split: SplitMetrics.model_validate(metrics)
+            split: JUDGES[pixels.kind].model.model_validate(metrics)
             for split, metrics in evaluation.metrics.items()
         },
         dataset=DatasetSummary(
@@ -84,7 +88,7 @@ def make_scratch_report(
         ),
         history=training.history,
         best_epoch=training.best_epoch,
-        hard_images=_hard_images(folder, pixels, evaluation),
+        hard_images=hard,
         stages=[
             StageLine(
                 outcome.name,
@@ -103,8 +107,11 @@ def make_scratch_report(
         trained_by="training",
         config=config.model_dump(mode="json"),
         versions={name: version(name) for name in VERSIONED},
-        notes=_notes(schedule, views, training),
+        notes=(*_notes(schedule, views, training), *_held_back(pixels)),
         pictures=pictures,
+        kind=pixels.kind,
+        fit=training.fit,
+        worst=[{**loss, "file": str(path)} for path, loss in shown if pixels.kind != "class"],
     )
 
 
@@ -120,15 +127,29 @@ def _notes(
     )
 
 
-def _hard_images(
+def _held_back(pixels: PixelsManifest) -> tuple[str, ...]:
+    if "val" not in pixels.counts:
+        return ()
+    found = "thresholds" if pixels.kind == "labels" else "intervals"
+    return (
+        f"{pixels.num_images('val'):,} images were held back from the training; the {found} are "
+        "found by them alone.",
+    )
+
+
+def _write_hard(
     folder: Path, pixels: PixelsManifest, evaluation: EvaluationManifest
-) -> list[HardImage]:
+) -> list[tuple[Path, dict[str, Any]]]:
     images = open_images(pixels, "test")
-    hard = []
+    written = []
     for loss in evaluation.top_losses:
-        figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
         path = folder / HARD_FOLDER / loss["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(as_png(np.asarray(images[loss["position"]])))
-        hard.append(HardImage(path, loss["split"], TopLoss(**figures)))
-    return hard
+        written.append((path, loss))
+    return written
+
+
+def _hard_image(path: Path, loss: dict[str, Any]) -> HardImage:
+    figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
+    return HardImage(path, loss["split"], TopLoss(**figures))

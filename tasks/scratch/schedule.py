@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.config import NetworkConfig, ScratchTrainingConfig
-from headstart.tasks.dataset.pixels import PixelsManifest
+from headstart.tasks.dataset.pixels import PixelsManifest, open_labels
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
@@ -17,6 +17,7 @@ from headstart.tasks.scratch.budget import WIDTHS, Choice, choose, time_call
 from headstart.tasks.scratch.network import build_network, choose_policy
 from headstart.tasks.scratch.training import STATISTICS_BATCHES, compile_network
 from headstart.tasks.store.artifacts import Manifest
+from headstart.tasks.targets.choice import TARGETS
 
 MOST_VIEWS = 300
 """Views an image where their number is not asked for; more epochs share them. A budget fits
@@ -43,15 +44,17 @@ class ScheduleManifest(Manifest):
 def _schedule_key(
     pixels: PixelsManifest, network: NetworkConfig, config: ScratchTrainingConfig
 ) -> dict[str, Any]:
-    training = config.model_dump(mode="json", exclude={"seed"})
+    training = config.model_dump(mode="json", exclude={"seed", "number_loss", "min_precision"})
     fields: dict[str, Any] = {"network": network, "training": training}
     if config.budget_s is not None:
         # What fits depends on the machine, and on the size of the data set.
         fields["data"] = [
             list(pixels.image_shape),
             len(pixels.class_names),
-            [sum(pixels.counts[split]) for split in ("train", "test")],
+            [pixels.num_images(split) for split in ("train", "test")],
         ]
+        if pixels.kind != "class":
+            fields["kind"] = pixels.kind
         fields["machine"] = machine_fingerprint()
         fields["tensorflow"] = tf.__version__
     return fields
@@ -72,7 +75,7 @@ def _make_schedule(
     widths = WIDTHS if network.width == "auto" else (network.width,)
     if network.name != "resnet9":
         widths = (1.0,)
-    num_train, num_test = (sum(pixels.counts[split]) for split in ("train", "test"))
+    num_train, num_test = (pixels.num_images(split) for split in ("train", "test"))
     # The mirror images too; whether views are mirrored, and so these judged, is not known here.
     num_judged = 2 * num_test if config.flip_test else num_test
     reporter().note("     timing the first steps on this machine")
@@ -102,8 +105,9 @@ def _time_steps(
     pixels: PixelsManifest, network: NetworkConfig, config: ScratchTrainingConfig, width: float
 ) -> float:
     model = build_network(network, width, pixels, 0, choose_policy(config.mixed_precision))
-    compile_network(model, config)
-    size = batch_size_of(config.batch_size, sum(pixels.counts["train"]))
+    target = TARGETS[pixels.kind]
+    compile_network(model, config, target, target.fit(open_labels(pixels, "train")))
+    size = batch_size_of(config.batch_size, pixels.num_images("train"))
     images = tf.constant(_noise((size, *pixels.image_shape)))
     targets = tf.one_hot(np.arange(size) % len(pixels.class_names), len(pixels.class_names))
     return time_call(lambda: model.train_on_batch(images, targets))

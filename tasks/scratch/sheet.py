@@ -11,6 +11,7 @@ from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_lab
 from headstart.tasks.evaluation.report_content import PictureFile
 from headstart.tasks.runs.run_folder import SHEET_FILE
 from headstart.tasks.store.fingerprint import digest
+from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.views.contact_sheet import Tile, contact_sheet
 from headstart.tasks.views.epoch_augment import epoch_views
 from headstart.tasks.views.epoch_draws import as_uint64, image_keys, view_key
@@ -38,8 +39,9 @@ def draw_views(
     shown = np.linspace(0, len(images) - 1, min(NUM_IMAGES, len(images)), dtype=int)
     picked = np.asarray(images[shown])
     recipe, recipe_digest = recipe_of(pixels, config), digest(fields_of(pixels, config))
+    target = TARGETS[pixels.kind]
     rows = [
-        [Tile(_in_colour(image), f"{pixels.class_names[label]}\noriginal")]
+        [Tile(_in_colour(image), f"{target.words(label, pixels.class_names)}\noriginal")]
         for image, label in zip(picked, labels[shown], strict=True)
     ]
     keys = as_uint64(image_keys(picked))

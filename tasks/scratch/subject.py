@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -27,12 +27,12 @@ class PixelRows:
 
     Attributes:
         images: uint8 [n, h, w, c].
-        labels: int32 [n].
+        labels: Their targets; see `Target.to_array`.
         mirrored: Give their mirror images, left to right.
     """
 
     images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int32]
+    labels: npt.NDArray[Any]
     mirrored: bool = False
 
     @property
@@ -59,12 +59,14 @@ class TestImages:
         pixels: The data set.
         network: That was trained on its training images.
         flip_test: Whether images and their mirror images are judged together as well.
+        columns: Settings by which another manifest like the data set's is read.
     """
 
     __test__ = False
     pixels: PixelsManifest
     network: NetworkConfig
     flip_test: bool
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -73,8 +75,8 @@ class TestImages:
 
     @property
     def target(self) -> Target:
-        """What is learned: classes alone."""
-        return TARGETS["class"]
+        """What is learned."""
+        return TARGETS[self.pixels.kind]
 
     @property
     def work(self) -> str:
@@ -101,11 +103,12 @@ class TestImages:
 
     def judged_paths(self, split: str) -> Sequence[str]:
         """Name the images by their numbers."""
-        return [f"{split}/{number:06}.png" for number in range(sum(self.pixels.counts["test"]))]
+        return [f"{split}/{number:06}.png" for number in range(self.pixels.num_images("test"))]
 
     def export_key(self) -> dict[str, Any]:
         """Return what decides the model besides the network."""
-        return {"pixels": self.pixels.key}
+        columns = {"columns": dict(self.columns)} if self.pixels.kind != "class" else {}
+        return {"pixels": self.pixels.key, **columns}
 
     def card(self, fit: Fit = NO_FIT) -> ModelCard:
         """Say what the network takes."""
@@ -117,11 +120,15 @@ class TestImages:
             preprocessing="normalised by the mean and deviation of the training images",
             storage_dtype="float32",
             run={"data": self.pixels.name},
+            target=self.pixels.kind,
+            fit=fit,
+            columns=dict(self.columns) if self.pixels.kind != "class" else {},
         )
 
     def join(self, network: keras.Model, fit: Fit = NO_FIT) -> Any:
         """Put resizing before the network."""
-        return join_network(network, self.pixels.image_shape)
+        answer = self.target.answer_layer(fit, self.target.answer_name)
+        return join_network(network, self.pixels.image_shape, answer)
 
     @property
     def proven_against(self) -> str:

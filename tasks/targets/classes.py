@@ -101,6 +101,18 @@ class Classes(Target):
         """Compare the likeliest classes."""
         return np.asarray(answers.argmax(axis=1) == others.argmax(axis=1))
 
+    def told(self, answers: Array, fit: Fit) -> Array:
+        """Take the likeliest class."""
+        return np.asarray(answers.argmax(axis=1))
+
+    def words(self, target: Any, names: Sequence[str]) -> str:
+        """Name the class."""
+        return names[int(target)]
+
+    def shown_output(self, target: Any) -> int:
+        """Pick its class."""
+        return int(target)
+
     def answer_layer(self, fit: Fit, name: str) -> Any:
         """Make the softmax."""
         import keras

@@ -112,8 +112,19 @@ class Labels(Target):
 
     def agree(self, answers: Array, others: Array, fit: Fit) -> npt.NDArray[np.bool_]:
         """Compare the labels that are said."""
-        limits = np.array(fit.thresholds or DEFAULT_THRESHOLD)
-        return np.asarray(((answers >= limits) == (others >= limits)).all(axis=1))
+        return np.asarray((self.told(answers, fit) == self.told(others, fit)).all(axis=1))
+
+    def told(self, answers: Array, fit: Fit) -> Array:
+        """Take the labels that reach their thresholds."""
+        return np.asarray(answers >= np.array(fit.thresholds or DEFAULT_THRESHOLD))
+
+    def words(self, target: Any, names: Sequence[str]) -> str:
+        """Name the labels that it has."""
+        return ", ".join(names[int(place)] for place in np.flatnonzero(target)) or "no label"
+
+    def shown_output(self, target: Any) -> int:
+        """Pick the first label that it has; the first of all where it has none."""
+        return int(np.argmax(target))
 
     def answer_layer(self, fit: Fit, name: str) -> Any:
         """Make the sigmoid."""

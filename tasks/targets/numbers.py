@@ -101,6 +101,14 @@ class Numbers(Target):
         """Standardise."""
         return np.asarray((answers - np.array(fit.offset)) / np.array(fit.scale))
 
+    def words(self, target: Any, names: Sequence[str]) -> str:
+        """Write its numbers."""
+        return ", ".join(f"{name} {value:.4g}" for name, value in zip(names, target, strict=True))
+
+    def shown_output(self, target: Any) -> int:
+        """Pick the first number."""
+        return 0
+
     def answer_layer(self, fit: Fit, name: str) -> Any:
         """Make the unscaling."""
         import keras

@@ -1,7 +1,7 @@
 """Which command does without which kind of target, and why: one line a command.
 
 Every command of the command line has its entry here, so that one that is added has to say it too
-(tests/test_target_commands.py); an option that takes less than its command has one of its own.
+(tests/test_target_commands.py).
 """
 
 from headstart.config import TargetKind
@@ -18,6 +18,7 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
             *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
             *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
             *("search", "bench", "retrain", "promote", "audit", "rank", "sweep", "explain"),
+            *("scratch", "lr-find"),
         ),
         ALL,
     ),
@@ -31,15 +32,6 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
     },
     "compare": {"labels": _SEEDS, "number": _SEEDS},
     "transferability": {"labels": _SEEDS, "number": _SEEDS},
-    "scratch": {
-        "labels": "its networks are of classes",
-        "number": "its networks are of classes",
-    },
-    "lr-find": {},
-    "train --budget-s": {
-        "labels": "what is best is decided by the share of right answers",
-        "number": "what is best is decided by the share of right answers",
-    },
 }
 """By command, the kinds of targets that it does not take, each with the reason."""
 

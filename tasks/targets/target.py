@@ -123,6 +123,18 @@ class Target(ABC):
     def errors(self, outputs: Outputs, targets: Array, fit: Fit) -> npt.NDArray[np.float64]:
         """Say of each row how wrong it is: two networks are compared by it image by image."""
 
+    def told(self, answers: Array, fit: Fit) -> Array:
+        """Turn answers into targets, as `to_array` has them: what the model says of each row."""
+        return answers
+
+    @abstractmethod
+    def words(self, target: Any, names: Sequence[str]) -> str:
+        """Say what the target of an image is, one row of `to_array`."""
+
+    @abstractmethod
+    def shown_output(self, target: Any) -> int:
+        """Pick the output whose evidence a heatmap of an image shows."""
+
     def agree(self, answers: Array, others: Array, fit: Fit) -> npt.NDArray[np.bool_]:
         """Say of each row whether two answers come to the same for a user."""
         return np.ones(len(answers), np.bool_)

@@ -72,7 +72,7 @@ def fields_of(pixels: PixelsManifest, config: EpochViewsConfig) -> dict[str, Any
 
 def layout_of(pixels: PixelsManifest) -> Layout:
     """Say how a view of a data set is divided into shards."""
-    return Layout(sum(pixels.counts["train"]), pixels.image_shape)
+    return Layout(pixels.num_images("train"), pixels.image_shape)
 
 
 def shard_paths(views: EpochViewsManifest, layout: Layout) -> list[list[Path]]:
