@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headstart.config import Attempt, TransferConfig
+from headstart.config import Attempt, TargetKind, TransferConfig
 from headstart.errors import BackboneError, OutOfTimeError, TrainingError
 from headstart.flows.artifacts import publish
 from headstart.flows.context import flow_run_context
@@ -24,11 +24,13 @@ from headstart.flows.trials import Trials, quietly, seconds_a_view
 from headstart.tasks.bottlenecks.rows import check_names
 from headstart.tasks.budgeting.choosing import Candidate, Cost, Judged, next_candidate, ranking
 from headstart.tasks.budgeting.clock import Clock
+from headstart.tasks.budgeting.deciding import stage as decided_stage
 from headstart.tasks.budgeting.recipes import House, Recipe, describe, steps
-from headstart.tasks.budgeting.report import Tried, table, told
+from headstart.tasks.budgeting.report import Tried, gain_words, table, told
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import BehindBackbone
@@ -50,7 +52,6 @@ from headstart.tasks.runs.run_folder import (
 )
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.files import write_json
-from headstart.tasks.targets.support import refuse_unsupported
 
 EXPORT_BY_HEAD = 2.0
 """Seconds of an export by those of the configured head, until the store knows some."""
@@ -62,6 +63,11 @@ MEASURED_FROM_S = 60.0
 """With more seconds left some are spent to measure, where no view had to be extracted."""
 MARGIN = 1.2
 """Of what is kept for the end, by what it took the last time."""
+_BUT: dict[TargetKind, str] = {
+    "class": "",
+    "labels": "; the labels' thresholds are of the val images",
+    "number": "; the width of the intervals is of the val images",
+}
 
 
 class BudgetSummary(RunSummary):
@@ -90,7 +96,6 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
     with collect_outcomes() as outcomes, tempfile.TemporaryDirectory() as scratch:
         check_names(config.backbone, config.views.image_size, config.bottlenecks)
         dataset = dataset_stage(config.dataset)
-        refuse_unsupported("train --budget-s", dataset.kind)
         index = index_of(dataset)
         for line in index.summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
             reporter().note(f"     {line}")
@@ -105,15 +110,17 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
         search = Search(config, trials, clock)
         search.run()
         recipe, kept = search.train_best(configured)
-        features = trials.judged(recipe)
+        features, told_by = trials.judged(recipe), trials.told(recipe, kept)
+        if dataset.kind != "class" and index.rows_of("val"):
+            kept = decided_stage(features, kept, config.head)
         evaluation = evaluation_stage(features, kept, config.evaluation)
         export = export_stage(BehindBackbone(features), kept, config.export)
     write_seen(folder, index)
-    report = make_report(folder, trials.told(recipe, kept), index, kept, evaluation, outcomes)
+    report = make_report(folder, told_by, index, kept, evaluation, outcomes)
     lines = search.told(recipe)
     tried = table(lines, clock.seconds, clock.spent_s, len(trials.folds))
     report = replace(report, tables=(tried,), notes=(*report.notes, search.caveat(recipe)))
-    write_judged(folder, evaluation, index.class_names, index)
+    write_judged(folder, evaluation, index.class_names, index, kept.fit)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
     if config.show.num_projected:
         write_projector(folder / "tensorboard", features, config.show.num_projected)
@@ -169,7 +176,7 @@ class Search:
         """Try what fits into the time, the most gain a second first."""
         trials = self.trials
         if not trials.folds:
-            self._try_nothing("no class has two training images: there is nothing to choose by")
+            self._try_nothing("no training image can be held out: there is nothing to choose by")
             return
         with quietly():
             cost = trials.cost(trials.configured)
@@ -183,7 +190,7 @@ class Search:
         self._replay()
         while self.judged:
             best = ranking(self.judged)[0]
-            if best.accuracy == 1.0:
+            if best.figure == 1.0:
                 reporter().note("     no held-out image is wrong: there is nothing to gain")
                 break
             candidates = self.candidates()
@@ -214,6 +221,11 @@ class Search:
                 self._try(recipe, attempt, ranking(self.judged)[0])
 
     @property
+    def metric(self) -> str:
+        """What recipes are compared by, in a line."""
+        return JUDGES[self.trials.kind].ranked_name
+
+    @property
     def closing_s(self) -> float:
         """Seconds to keep for the evaluation, the export and the report."""
         known = next(current_store().manifests("export"), None)
@@ -240,7 +252,7 @@ class Search:
     def _house(self, best: Recipe) -> House:
         head = self.config.head
         others: dict[Attempt, bool] = {
-            "solver": head.solver != "lbfgs",
+            "solver": head.solver not in ("lbfgs", "ridge"),
             "mlp": head.kind != "mlp",
             "sweep": True,
         }
@@ -264,9 +276,10 @@ class Search:
         """Try a recipe, and write what came of it."""
         started_s = self.clock.now()
         reserve_s = self.closing_s + (self._refit_s(best.recipe) if best else 0.0)
-        told: dict[str, Any] = {"what": self.describe(recipe), "attempt": attempt}
+        metric = self.metric
+        told: dict[str, Any] = {"what": self.describe(recipe), "attempt": attempt, "metric": metric}
         if candidate is not None and best is not None:
-            told["expected_gain"] = candidate.step.share * (1 - best.accuracy)
+            told["expected_gain"] = candidate.step.share * (1 - best.figure)
             told["expected_s"] = candidate.cost.trial_s
         limit_s = math.inf
         if candidate is not None:
@@ -283,7 +296,8 @@ class Search:
             except (TrainingError, BackboneError) as error:
                 told |= {"outcome": "failed", "reason": error.problem}
         if judged is not None:
-            told |= {"accuracy": judged.accuracy, "num_judged": sum(judged.sizes)}
+            name = "accuracy" if metric == "accuracy" else "value"
+            told |= {name: judged.figure, "num_judged": sum(judged.sizes)}
             told["gain"] = None if best is None else judged.gain_over(best)
             refit_s = self._refit_s(recipe)
             if best is not None and refit_s + self.closing_s > self.clock.left_s:
@@ -338,7 +352,9 @@ class Search:
     def describe(self, recipe: Recipe) -> str:
         """Say what a recipe is."""
         trials = self.trials
-        return describe(recipe, trials.configured, self.config.head.kind, trials.num_swept)
+        solver = "ridge regression" if trials.kind == "number" else "L-BFGS"
+        kind = self.config.head.kind
+        return describe(recipe, trials.configured, kind, trials.num_swept, solver)
 
     def told(self, kept: Recipe) -> tuple[Tried, ...]:
         """List what was tried, with what is kept marked."""
@@ -351,14 +367,18 @@ class Search:
         """Say in a sentence what the figures of val and test are of."""
         return (
             f"The model: {self.describe(kept)}, chosen among {max(1, len(self.judged))} by "
-            "training images that were held out. The val and test splits decided nothing, not "
-            "even an epoch."
+            f"training images that were held out. The val and test splits decided nothing, not "
+            f"even an epoch{_BUT[self.trials.kind]}."
         )
 
     def _try_nothing(self, reason: str) -> None:
         first = self.trials.configured
         line = Tried(
-            what=self.describe(first), attempt="configured", outcome="left out", reason=reason
+            what=self.describe(first),
+            attempt="configured",
+            outcome="left out",
+            reason=reason,
+            metric=self.metric,
         )
         self._add(first, line)
 
@@ -368,9 +388,9 @@ class Search:
         ordered = sorted(candidates, key=lambda one: -one.rate(refit_s))
         reporter().note("     what may be tried now, by what it is expected to gain a second:")
         for one in ordered:
-            gain = 100 * one.step.share * (1 - best.accuracy)
+            gain = gain_words(one.step.share * (1 - best.figure), self.metric)
             seconds = f"{one.cost.trial_s:,.0f} s + {one.cost.refit_s:,.0f} s if it is the best"
-            line = f"{self.describe(one.step.recipe)}: {gain:+.1f} points, {seconds}"
+            line = f"{self.describe(one.step.recipe)}: {gain}, {seconds}"
             reporter().note(f"       {line}")
 
     def _leave_out(self, candidates: Sequence[Candidate], best: Judged) -> None:
@@ -381,8 +401,9 @@ class Search:
                 what=self.describe(one.step.recipe),
                 attempt=one.step.attempt,
                 outcome="left out",
-                expected_gain=one.step.share * (1 - best.accuracy),
+                expected_gain=one.step.share * (1 - best.figure),
                 expected_s=one.cost.trial_s,
                 reason=f"{needed_s:,.0f} s with all that follows, of {left_s:,.0f} s left",
+                metric=self.metric,
             )
             self._add(one.step.recipe, line)

@@ -17,6 +17,7 @@ from headstart.config import (
     BackboneConfig,
     HeadConfig,
     SweepConfig,
+    TargetKind,
     TransferConfig,
     TuningConfig,
     ViewsConfig,
@@ -33,6 +34,7 @@ from headstart.tasks.budgeting.choosing import Cost, Judged
 from headstart.tasks.budgeting.folds import stage as fold_stage
 from headstart.tasks.budgeting.recipes import Head, Recipe
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.finetuning.rungs import plan_rungs
@@ -47,6 +49,7 @@ from headstart.tasks.store.remembered import remember, remembered
 from headstart.tasks.store.versions import arithmetic_versions
 from headstart.tasks.sweeping.stage import SweepManifest
 from headstart.tasks.sweeping.stage import stage as sweep_stage
+from headstart.tasks.targets.target import Fit
 
 FACTORS: dict[Head, float] = {"configured": 1.0, "solver": 1.5, "mlp": 2.0, "sweep": 5.0}
 """Seconds of a head by those of the configured one, until one of its kind was trained."""
@@ -87,6 +90,7 @@ class Trials:
     _known: dict[tuple[Recipe, str], bool] = field(default_factory=dict)
     _missing: dict[Any, int] = field(default_factory=dict)
     _evaluations: dict[Recipe, list[EvaluationManifest]] = field(default_factory=dict)
+    _fits: dict[Recipe, list[Fit]] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -159,10 +163,21 @@ class Trials:
     def head_of(self, recipe: Recipe) -> HeadConfig:
         """Return the head of a recipe."""
         changes: dict[str, Any] = {
-            "solver": {"kind": "linear", "solver": "lbfgs"},
+            "solver": self._solver,
             "mlp": {"kind": "mlp", "solver": "minibatch"},
         }.get(recipe.head, {})
         return HeadConfig.model_validate({**self.config.head.model_dump(), **changes})
+
+    @property
+    def kind(self) -> TargetKind:
+        """What is learned."""
+        return self.dataset.kind
+
+    @property
+    def _solver(self) -> dict[str, Any]:
+        if self.kind == "number":  # ridge regression, which minimises squared errors
+            return {"kind": "linear", "solver": "ridge", "number_loss": "mse"}
+        return {"kind": "linear", "solver": "lbfgs"}
 
     def views_of(self, recipe: Recipe) -> ViewsConfig:
         """Return how many views a recipe trains on."""
@@ -253,35 +268,47 @@ class Trials:
             recipe: The recipe; an average is of recipes that were judged.
 
         Returns:
-            How many of the images left out were right.
+            How good it is on the images left out.
         """
         if recipe.members:
             return self._judge_average(recipe)
         self.extract(recipe, self.whole)
         plain = self.config.views.model_copy(update={"num_augmented": 0})
         evaluation = self.config.evaluation.model_copy(update=SEARCHING)
-        found = []
+        found, fits = [], []
         for fold in self.folds_of(recipe):
             trained = self.train(recipe, fold)
+            fits.append(trained.fit)
             # What it took when it was made, should it be a hit now.
             self._took[_alike(recipe)] = trained.duration_s
             found.append(evaluation_stage(self.features(recipe, fold, plain), trained, evaluation))
         if recipe == self.configured:  # the first training in a process takes longer
             self.head_s = self._took[_alike(recipe)]
-        self._evaluations[recipe] = found
+        self._evaluations[recipe], self._fits[recipe] = found, fits
         told = [one.metrics["test"] for one in found]
         sizes = tuple(one["num_images"] for one in told)
-        right = tuple(round(one["accuracy"] * one["num_images"]) for one in told)
+        figure = JUDGES[self.kind].ranked
+        right = tuple((one[figure] or 0.0) * one["num_images"] for one in told)
+        if self.kind == "class":  # whole images, so that equal sums are equal
+            right = tuple(round(one) for one in right)
         return Judged(recipe, right, sizes)
 
     def _judge_average(self, recipe: Recipe) -> Judged:
+        judge, config = JUDGES[self.kind], self.config.evaluation.model_copy(update=SEARCHING)
         parts = zip(*(self._evaluations[member] for member in recipe.members), strict=True)
-        right, sizes = [], []
-        for part in parts:
+        fits = self._fits[recipe.members[0]]
+        right: list[float] = []
+        sizes = []
+        for part, fit in zip(parts, fits, strict=True):
             arrays = [np.load(artefact(one, "predictions.npz")) for one in part]
             logits = sum(one["test_logits"] for one in arrays)
             labels = arrays[0]["test_labels"]
-            right.append(int((logits.argmax(axis=1) == labels).sum()))
+            if self.kind == "class":
+                right.append(int((logits.argmax(axis=1) == labels).sum()))
+            else:
+                names = self.dataset.class_names
+                made = judge.evaluate(logits / len(arrays), labels, names, fit, config)
+                right.append((getattr(made, judge.ranked) or 0.0) * len(labels))
             sizes.append(len(labels))
         return Judged(recipe, tuple(right), tuple(sizes))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.tasks.bottlenecks.features import Features
+from headstart.tasks.head.epochs import written
 from headstart.tasks.head.stage import HeadManifest, keep_training, open_head
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.versions import arithmetic_versions
@@ -63,13 +64,19 @@ def _average(
     started_s = time.perf_counter()
     rows = features.open(("train",))["train"]
     network = average_networks([open_head(member) for member in members])
-    figures = one_epoch(network, rows, None, started_s)
-    trained = TrainedHead(network, (figures,), 1, stopped_early=False)
+    fit = members[0].fit  # of the training images, which are the same ones
+    figures = one_epoch(network, rows, None, started_s, fit)
+    trained = TrainedHead(network, (figures,), 1, stopped_early=False, fit=fit)
     log_dir.mkdir(parents=True, exist_ok=True)  # nothing was trained that wrote to it
     return keep_training(
         folder, trained, members[0].num_classes, len(rows), log_dir, has_val=False,
         kind=f"average of {len(members)}",
     )  # fmt: skip
+
+
+def _describe(made: HeadManifest) -> str:
+    only = made.history[0]
+    return f"{made.kind}, train {only.metric} {written(only.metric, only.train_figure or 0.0)}"
 
 
 stage = Stage(
@@ -78,5 +85,5 @@ stage = Stage(
     HeadManifest,
     _average,
     _average_key,
-    lambda made: f"{made.kind}, train accuracy {made.history[0].train_accuracy:.4f}",
+    _describe,
 )

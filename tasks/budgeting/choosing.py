@@ -59,25 +59,26 @@ def next_candidate(
 
 @dataclass(frozen=True)
 class Judged:
-    """A recipe and how many held-out training images it had right, part by part.
+    """A recipe and how good it was on held-out training images, part by part.
 
     Attributes:
         recipe: What was judged.
-        right: Images that were right, of each part that it was judged by, from the first on.
+        right: Images that were right, of each part that it was judged by, from the first on; of
+            labels mAP, of numbers R², times the images of the part.
         sizes: Images of those parts.
     """
 
     recipe: Recipe
-    right: tuple[int, ...]
+    right: tuple[float, ...]
     sizes: tuple[int, ...]
 
     @property
-    def accuracy(self) -> float:
-        """Share of the held-out images that were right."""
+    def figure(self) -> float:
+        """Share of the held-out images that were right; mAP or R²."""
         return sum(self.right) / sum(self.sizes)
 
     def gain_over(self, other: "Judged") -> float:
-        """Return the share of the images that both were judged by, by which it is the better."""
+        """Return by how much it is the better, on the images that both were judged by."""
         count = min(len(self.right), len(other.right))
         more = sum(self.right[:count]) - sum(other.right[:count])
         return more / sum(self.sizes[:count])
@@ -86,7 +87,7 @@ class Judged:
 def ranking(judged: Sequence[Judged]) -> list[Judged]:
     """Put the best first: each is compared with those before it by the parts that both have.
 
-    A recipe that has no more images right than an earlier one comes behind it.
+    A recipe that is no better than an earlier one comes behind it.
     """
     ranked: list[Judged] = []
     for one in judged:

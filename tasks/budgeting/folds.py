@@ -5,14 +5,18 @@ rungs train on it and are evaluated as ever, and no image that judges them was t
 outside of data sets, so it costs an index.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstart.tasks.dataset.index import DatasetIndex
+from headstart.config import TargetKind
+from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.dataset.stratifying import deal_into_folds
 from headstart.tasks.head.folds import stratified_folds
 from headstart.tasks.running.stage import Made, Stage
 
@@ -21,24 +25,41 @@ def hold_out(index: DatasetIndex, number: int | None, num_folds: int, seed: int)
     """Keep the training images alone, and make a part of them the test split.
 
     Args:
-        index: Of classes.
+        index: Of the data set.
         number: Of the part, 0 for the first; None to hold out none.
         num_folds: Number of parts.
         seed: Of the draw.
 
     Returns:
-        The index; the one image of a class is always trained on.
+        The index; the one image of a class, or of a label, is always trained on.
     """
     rows = [row for row in index.rows if row.split == "train"]
     if number is not None:
-        label_of = {row.digest: row.label for row in rows}  # copies of an image stay together
+        chosen = _part(rows, index.kind, number, num_folds, seed)
+        rows = [row._replace(split="test") if row.digest in chosen else row for row in rows]
+    return replace(index, rows=tuple(rows), problems=())
+
+
+def _part(
+    rows: Sequence[ImageRow], kind: TargetKind, number: int, num_folds: int, seed: int
+) -> set[str]:
+    """Draw a part of the images, by their digests: copies of an image stay together."""
+    if kind == "class":
+        label_of = {row.digest: row.label for row in rows}
         names = sorted(label_of)
         labels = np.array([label_of[name] for name in names])
         folds = stratified_folds(labels, num_folds, seed)
         several = np.bincount(labels)[labels] > 1
-        chosen = {names[place] for place in np.flatnonzero((folds == number) & several)}
-        rows = [row._replace(split="test") if row.digest in chosen else row for row in rows]
-    return replace(index, rows=tuple(rows), problems=())
+        return {names[place] for place in np.flatnonzero((folds == number) & several)}
+    values = {row.digest: row.values for row in rows}
+    dealt = deal_into_folds(values, kind, num_folds, seed)
+    having = Counter(label for own in values.values() for label in own)
+    return {
+        digest
+        for digest, part in dealt.items()
+        if part == number
+        and (kind == "number" or all(having[label] > 1 for label in values[digest]))
+    }
 
 
 def _fold_key(

@@ -167,7 +167,9 @@ def _step(attempt: Attempt, recipe: Recipe) -> Step:
     return Step(attempt, recipe, SHARES[attempt])
 
 
-def describe(recipe: Recipe, configured: Recipe, kind: str, num_swept: int) -> str:
+def describe(
+    recipe: Recipe, configured: Recipe, kind: str, num_swept: int, solver: str = "L-BFGS"
+) -> str:
     """Say what a recipe is in a few words.
 
     Args:
@@ -175,13 +177,14 @@ def describe(recipe: Recipe, configured: Recipe, kind: str, num_swept: int) -> s
         configured: The first one, whose backbone and cut go without saying.
         kind: Of the configured head.
         num_swept: Heads of the sweep.
+        solver: What finds the optimum of a linear head.
     """
     if recipe.members:
-        names = (describe(one, configured, kind, num_swept) for one in recipe.members)
+        names = (describe(one, configured, kind, num_swept, solver) for one in recipe.members)
         return f"average of {len(recipe.members)}: {' + '.join(names)}"
     words = {
         "configured": f"{kind} head",
-        "solver": "linear head by L-BFGS",
+        "solver": f"linear head by {solver}",
         "mlp": "MLP head",
         "sweep": f"best of {num_swept} heads",
     }[recipe.head]

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from headstart.tasks.evaluation.report_content import UNDEFINED, Table, percent
 
+OF_VARIANCE = "R²"
+"""Of numbers: a gain of it is told as it is, where that of a share is told in points."""
+
 
 class Tried(BaseModel):
     """A line of the table."""
@@ -18,7 +21,7 @@ class Tried(BaseModel):
     """The kind of step; configured for the first."""
     outcome: Literal["chosen", "tried", "stopped", "failed", "left out"]
     accuracy: float | None = None
-    """Share of the held-out training images that were right."""
+    """Share of the held-out training images that were right; None where targets are no classes."""
     num_judged: int = 0
     """Number of those images."""
     gain: float | None = None
@@ -31,14 +34,26 @@ class Tried(BaseModel):
     """Whether all of it was found in the store."""
     reason: str = ""
     """Why it was stopped, failed or left out."""
+    metric: str = "accuracy"
+    """What the gains are of: accuracy, mAP (of labels) or R² (of numbers)."""
+    value: float | None = None
+    """It, of the held-out training images, where it is not the accuracy."""
+
+    @property
+    def figure_text(self) -> str:
+        """What it came to on them."""
+        if self.metric == "accuracy":
+            return percent(self.accuracy)
+        return UNDEFINED if self.value is None else f"{self.value:.4f}"
 
 
 def told(line: Tried, left_s: float) -> str:
     """Write a line for the terminal."""
     parts = [line.what]
-    if line.accuracy is not None:
-        gain = "" if line.gain is None else f" ({_points(line.gain)})"
-        parts.append(f"{percent(line.accuracy)} of {line.num_judged:,} held out{gain}")
+    if line.accuracy is not None or line.value is not None:
+        gain = "" if line.gain is None else f" ({gain_words(line.gain, line.metric)})"
+        name = "" if line.metric == "accuracy" else f"{line.metric} "
+        parts.append(f"{name}{line.figure_text} of {line.num_judged:,} held out{gain}")
     if line.reason:
         parts.append(f"{line.outcome}: {line.reason}")
     took = "from the store" if line.was_there else f"{line.seconds:,.1f} s"
@@ -68,17 +83,22 @@ def table(lines: Sequence[Tried], budget_s: float, spent_s: float, num_folds: in
 def _row(line: Tried) -> dict[str, str]:
     expected = UNDEFINED
     if line.expected_gain is not None and line.expected_s is not None:
-        expected = f"{_points(line.expected_gain)} in {line.expected_s:,.0f} s"
+        gain = gain_words(line.expected_gain, line.metric)
+        expected = f"{gain} in {line.expected_s:,.0f} s"
     was_tried = line.outcome != "left out"
+    factor, unit = (1, "") if line.metric == OF_VARIANCE else (100, ", points")
     return {
         "What": line.what,
         "Expected": expected,
-        "Held-out accuracy": percent(line.accuracy),
-        "Gain, points": UNDEFINED if line.gain is None else f"{100 * line.gain:+.2f}",
+        f"Held-out {line.metric}": line.figure_text,
+        f"Gain{unit}": UNDEFINED
+        if line.gain is None
+        else f"{factor * line.gain:+.{2 if unit else 4}f}",
         "Time": ("stored" if line.was_there else f"{line.seconds:,.1f} s") if was_tried else "",
         "Outcome": f"{line.outcome}: {line.reason}" if line.reason else line.outcome,
     }
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f} points"
+def gain_words(gain: float, metric: str) -> str:
+    """Write a gain with its unit."""
+    return f"{gain:+.4f}" if metric == OF_VARIANCE else f"{100 * gain:+.1f} points"

@@ -12,7 +12,7 @@ image to train on keeps one, so that it can be learned: the one nearest to the t
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from headstart.config import SPLITS, DatasetConfig, Split
 from headstart.tasks.dataset.inspection import InspectedImage
@@ -25,7 +25,7 @@ def split_position(digest: str, split_seed: int) -> float:
     """Place an image in [0, 1), uniformly over images and for ever.
 
     Args:
-        digest: SHA-256 of the image's bytes, in hexadecimal.
+        digest: SHA-256 of the image's bytes, in hexadecimal; or the name of its group.
         split_seed: Seed of the split.
 
     Returns:
@@ -52,7 +52,10 @@ def split_images(
         The split of each, and a warning for each class that chance would have emptied.
     """
     given = {image.listed.split for image in images}
-    splits = [_split_of(image, given, config) for image in images]
+    units = units_of(images)
+    splits = [
+        _split_of(image, unit, given, config) for image, unit in zip(images, units, strict=True)
+    ]
     by_class: defaultdict[str, list[int]] = defaultdict(list)
     for number, image in enumerate(images):
         by_class[image.listed.label].append(number)
@@ -61,18 +64,61 @@ def split_images(
         drawn = [number for number in numbers if is_drawn(images[number], given)]
         if not drawn or any(splits[number] == "train" for number in numbers):
             continue
-        nearest = max(split_position(images[number].digest, config.split_seed) for number in drawn)
-        kept = [
-            number
-            for number in drawn
-            if split_position(images[number].digest, config.split_seed) == nearest
-        ]
-        for number in kept:
+        nearest = max((split_position(units[number], config.split_seed), units[number])
+                      for number in drawn)[1]  # fmt: skip
+        kept = [number for number in drawn if units[number] == nearest]
+        for number in (n for n, unit in enumerate(units) if unit == nearest):
             splits[number] = "train"
         reason = f"{images[kept[0]].listed.path} is trained on: chance would have held out all "
         reason += "images of this class"
         problems.append(Problem(label, "few_images", reason, left_out=False))
     return splits, problems
+
+
+def units_of(images: Sequence[InspectedImage]) -> list[str]:
+    """Say of each image what it stays in one split with.
+
+    Args:
+        images: All usable images.
+
+    Returns:
+        A name each: the image's digest, or that of its group. Groups that share an image are one.
+    """
+    group_of: dict[str, str] = {}  # by digest
+    joined: dict[str, str] = {}  # by group, one of the same unit that sorts before it
+
+    def first(group: str) -> str:
+        while (other := joined.get(group, group)) != group:
+            group = other
+        return group
+
+    for image in images:
+        if group := image.listed.group:
+            one, other = sorted((first(group), first(group_of.get(image.digest, group))))
+            joined[other] = one
+            group_of[image.digest] = one
+    return [
+        f"group {first(group_of[image.digest])}" if image.digest in group_of else image.digest
+        for image in images
+    ]
+
+
+def divided_groups(images: Sequence[InspectedImage], splits: Sequence[Split]) -> Iterator[Problem]:
+    """Warn of groups that given splits have divided; nothing is left out.
+
+    Args:
+        images: All usable images.
+        splits: The split of each.
+    """
+    found: defaultdict[str, set[Split]] = defaultdict(set)
+    for image, split in zip(images, splits, strict=True):
+        if image.listed.group:
+            found[image.listed.group].add(split)
+    for group, own in found.items():
+        if len(own) > 1:
+            reason = f"images of this group are in {' and '.join(sorted(own))}, as the splits are "
+            reason += "given: what is learned of some is judged by others"
+            yield Problem(group, "divided_group", reason, left_out=False)
 
 
 def is_drawn(image: InspectedImage, given: set[Split | None]) -> bool:
@@ -81,15 +127,17 @@ def is_drawn(image: InspectedImage, given: set[Split | None]) -> bool:
     return split is None or (split == "train" and "val" not in given)
 
 
-def _split_of(image: InspectedImage, given: set[Split | None], config: DatasetConfig) -> Split:
+def _split_of(
+    image: InspectedImage, unit: str, given: set[Split | None], config: DatasetConfig
+) -> Split:
     split = image.listed.split
     if split is None:
-        position = split_position(image.digest, config.split_seed)
+        position = split_position(unit, config.split_seed)
         if position < config.test_fraction:
             return "test"
         return "val" if position < config.test_fraction + config.val_fraction else "train"
     if split == "train" and "val" not in given:
-        position = split_position(image.digest, config.split_seed)
+        position = split_position(unit, config.split_seed)
         return "val" if position < config.val_fraction else "train"
     return split
 

@@ -10,15 +10,20 @@ are added may move some of the others.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from headstart.config import SPLITS, DatasetConfig, Split, TargetKind
+from headstart.config import DatasetConfig, Split, TargetKind
 from headstart.tasks.dataset.inspection import InspectedImage
-from headstart.tasks.dataset.splits import is_drawn, split_position
+from headstart.tasks.dataset.splits import is_drawn, split_position, units_of
 
 NUM_QUANTILES = 10
+MIN_STRATUM = 7
+"""Images of a stratum of numbers, at the least: dealt out by two, three or four all would fall to
+the train split, whose share of them is the largest each time."""
+P = TypeVar("P", bound=Hashable)
 
 
 def stratify_images(
@@ -41,26 +46,57 @@ def stratify_images(
         algorithm 1.
     """
     given = {image.listed.split for image in images}
-    drawn = {image.digest: image for image in images if is_drawn(image, given)}
+    units = units_of(images)
+    drawn: defaultdict[str, list[InspectedImage]] = defaultdict(list)
+    for image, unit in zip(images, units, strict=True):
+        if is_drawn(image, given):
+            drawn[unit].append(image)
     shares: dict[Split, float] = {"train": 0.0, "val": config.val_fraction}
     if None in given:
         shares["test"] = config.test_fraction
     shares["train"] = 1.0 - sum(shares.values())
-    order = sorted(drawn, key=lambda digest: (split_position(digest, config.split_seed), digest))
-    copies = Counter(image.digest for image in images)
+    order = sorted(drawn, key=lambda unit: (split_position(unit, config.split_seed), unit))
     dealt = _deal(
-        [_strata_of(drawn[digest]) for digest in order]
+        [_strata_of(drawn[unit]) for unit in order]
         if kind == "labels"
-        else _quantiles([drawn[digest].listed.values for digest in order]),
-        [copies[digest] for digest in order],
+        else _quantiles([_mean_of(drawn[unit]) for unit in order]),
+        [len(drawn[unit]) for unit in order],
         shares,
     )
     split_of = dict(zip(order, dealt, strict=True))
-    return [split_of.get(image.digest) or image.listed.split or "train" for image in images]
+    return [
+        image.listed.split or "train" if not is_drawn(image, given) else split_of[unit]
+        for image, unit in zip(images, units, strict=True)
+    ]
 
 
-def _strata_of(image: InspectedImage) -> set[Hashable]:
-    return set(image.listed.values)
+def deal_into_folds(
+    values: Mapping[str, tuple[float, ...]], kind: TargetKind, num_folds: int, seed: int
+) -> dict[str, int]:
+    """Deal images out to the parts of a cross-validation.
+
+    Args:
+        values: By the image's digest: its labels, or its numbers.
+        kind: "labels" or "number".
+        num_folds: Parts.
+        seed: Of the draw.
+
+    Returns:
+        By digest, the number of its part, 0 for the first.
+    """
+    order = sorted(values, key=lambda digest: (split_position(digest, seed), digest))
+    own = [values[digest] for digest in order]
+    strata = [set[Hashable](one) for one in own] if kind == "labels" else _quantiles(own)
+    shares = dict.fromkeys(range(num_folds), 1 / num_folds)
+    return dict(zip(order, _deal(strata, [1] * len(order), shares), strict=True))
+
+
+def _strata_of(images: Sequence[InspectedImage]) -> set[Hashable]:
+    return {value for image in images for value in image.listed.values}
+
+
+def _mean_of(images: Sequence[InspectedImage]) -> tuple[float, ...]:
+    return tuple(np.mean([image.listed.values for image in images], axis=0))
 
 
 def _quantiles(values: Sequence[tuple[float, ...]]) -> list[set[Hashable]]:
@@ -69,7 +105,8 @@ def _quantiles(values: Sequence[tuple[float, ...]]) -> list[set[Hashable]]:
     strata: list[set[Hashable]] = [set() for _ in values]
     if not table.size:
         return strata
-    inner = np.linspace(0.0, 1.0, NUM_QUANTILES + 1)[1:-1]
+    num_quantiles = max(1, min(NUM_QUANTILES, len(table) // MIN_STRATUM))
+    inner = np.linspace(0.0, 1.0, num_quantiles + 1)[1:-1]
     for column in range(table.shape[1]):
         edges = np.quantile(table[:, column], inner)
         for row, place in enumerate(np.searchsorted(edges, table[:, column])):
@@ -78,9 +115,10 @@ def _quantiles(values: Sequence[tuple[float, ...]]) -> list[set[Hashable]]:
 
 
 def _deal(
-    strata: Sequence[set[Hashable]], weights: Sequence[int], shares: dict[Split, float]
-) -> list[Split]:
-    """Deal rows out to splits, those of the rarest stratum first."""
+    strata: Sequence[set[Hashable]], weights: Sequence[int], shares: Mapping[P, float]
+) -> list[P]:
+    """Deal rows out to parts, those of the rarest stratum first; of equals, to the first part."""
+    places = {part: -place for place, part in enumerate(shares)}
     rows_of: defaultdict[Hashable, list[int]] = defaultdict(list)
     left: Counter[Hashable] = Counter()
     for row, own in enumerate(strata):
@@ -94,12 +132,12 @@ def _deal(
         }
         for stratum, rows in rows_of.items()
     }
-    dealt: dict[int, Split] = {}
+    dealt: dict[int, P] = {}
 
-    def give(row: int, need: dict[Split, float]) -> None:
+    def give(row: int, need: dict[P, float]) -> None:
         # Rounded, so that sums that differ in their last bit alone are equal.
         split = max(
-            shares, key=lambda one: (round(need[one], 9), round(wanted[one], 9), -SPLITS.index(one))
+            shares, key=lambda one: (round(need[one], 9), round(wanted[one], 9), places[one])
         )
         dealt[row] = split
         wanted[split] -= weights[row]

@@ -37,6 +37,10 @@ class Judge(ABC):
     """Figures of a run's summary."""
     comparable: ClassVar[tuple[str, ...]]
     """Figures that may decide between two models, the main one first."""
+    ranked: ClassVar[str]
+    """The figure that candidates are compared by: 1 is perfect, and the unit does not matter."""
+    ranked_name: ClassVar[str]
+    """It, in a line."""
 
     @abstractmethod
     def evaluate(
@@ -74,6 +78,7 @@ class _ClassJudge(Judge):
         *("ece", "num_images"),
     )
     comparable = ("accuracy", "macro_f1", "loss")
+    ranked = ranked_name = "accuracy"
 
     def evaluate(
         self,
@@ -107,6 +112,7 @@ class _LabelJudge(Judge):
         *("mean_average_precision", "f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"),
         "loss",
     )
+    ranked, ranked_name = "mean_average_precision", "mAP"
 
     def evaluate(
         self,
@@ -133,6 +139,7 @@ class _NumberJudge(Judge):
     higher_is_better = False
     shown = (*_with_intervals("mae", "rmse", "r2", "median_absolute_error"), "constant_mae")
     comparable = ("mae", "rmse", "median_absolute_error", "r2")
+    ranked, ranked_name = "r2", "R²"
 
     def evaluate(
         self,
