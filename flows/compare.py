@@ -37,7 +37,6 @@ from headstart.tasks.runs.run_folder import (
     seconds_since,
 )
 from headstart.tasks.store.files import write_json
-from headstart.tasks.targets.support import refuse_unsupported
 from headstart.tasks.views.stage import stage as views_stage
 
 REPORT = "report.html"
@@ -78,7 +77,6 @@ def _run(config: CompareConfig, folder: Path) -> StudySummary:
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
-        refuse_unsupported("compare", dataset.kind)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         network = open_backbone(config.backbone, config.views.image_size)

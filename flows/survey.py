@@ -23,6 +23,7 @@ from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
@@ -33,7 +34,6 @@ from headstart.tasks.store.files import write_json
 from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.stage import anatomy, measurements
 from headstart.tasks.surveying.survey import Surveyed, SurveySummary, write_survey
-from headstart.tasks.targets.support import refuse_unsupported
 
 
 @flow(name="survey", **TRAINING_FLOW)
@@ -74,12 +74,15 @@ def _run(config: SurveyConfig, names: tuple[str, ...], folder: Path) -> SurveySu
         measured = {}
         if config.measuring.enabled:
             measured = {name: measurements(name, config.measuring).measurements for name in names}
-        judged, accuracies = _judge(config, dataset, names, folder)
+        judged, figures = _judge(config, dataset, names, folder)
+        judge = JUDGES["class" if dataset is None else dataset.kind]
+        field = "accuracy" if judge.ranked == "accuracy" else "value"
     surveyed = [
         Surveyed(
             anatomy=one,
             measurements=measured.get(one.name, ()),
-            accuracy=accuracies.get(one.name),
+            metric=judge.ranked_name,
+            **{field: figures.get(one.name)},
         )
         for one in networks
     ]
@@ -109,7 +112,6 @@ def _index_images(config: SurveyConfig) -> DatasetManifest | None:
     if config.dataset is None:
         return None
     dataset = dataset_stage(config.dataset)
-    refuse_unsupported("survey", dataset.kind)
     check_classes(index_of(dataset))
     judged_split(index_of(dataset))
     return dataset
@@ -123,7 +125,7 @@ def _judge(
         return None, {}
     judged = judged_split(index_of(dataset))
     views, cut = config.views, config.bottlenecks
-    accuracies = {}
+    figures: dict[str, float] = {}
     for name in [name for name in names if name in backbones_at_hand()]:
         backbone = BackboneConfig(name=name)
         make_bottlenecks(dataset, config.dataset, views, backbone, cut)
@@ -134,5 +136,5 @@ def _judge(
             log_dir = folder / "tensorboard" / name
             head = head_stage(features, config.head, log_dir)
         made = evaluation_stage(features, head, config.evaluation)
-        accuracies[name] = float(made.metrics[judged]["accuracy"])
-    return judged, accuracies
+        figures[name] = float(made.metrics[judged][JUDGES[dataset.kind].ranked] or 0.0)
+    return judged, figures

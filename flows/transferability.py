@@ -37,7 +37,6 @@ from headstart.tasks.finetuning.study_page import transferability_page
 from headstart.tasks.finetuning.training import require_validation
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.running.stage import collect_outcomes
-from headstart.tasks.targets.support import refuse_unsupported
 
 
 @flow(name="transferability", **TRAINING_FLOW)
@@ -61,7 +60,6 @@ def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
-        refuse_unsupported("transferability", dataset.kind)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         network = open_backbone(config.backbone, config.views.image_size)

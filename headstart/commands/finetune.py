@@ -174,16 +174,14 @@ def transferability(
 
 
 def _print_study(console: Console, summary: Any) -> None:
-    from headstart.tasks.evaluation.report_content import percent
-
     console.print()
     for line in summary.metrics.values():
         interval = ""
         if line.interval is not None:
             low, high = line.interval
-            interval = f" ({percent(low)} to {percent(min(1.0, high))})"
+            interval = f" ({line.write(low)} to {line.write(high)})"
         text = (
-            f"  {line.name:<24} {line.split} {percent(line.accuracy)}{interval}, "
+            f"  {line.name:<24} {line.split} {line.told}{interval}, "
             f"{line.train_s:,.1f} s training, {line.once_s:,.1f} s once before"
         )
         console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -63,7 +63,7 @@ def print_survey(console: Console, summary: "SurveySummary") -> None:
         "kB top",
         "images/s",
         "MB used",
-        "accuracy",
+        summary.metrics["backbones"][0]["metric"],
     )
     cheapest = sorted(summary.metrics["backbones"], key=lambda one: one["anatomy"]["flops"])
     console.print()
@@ -84,6 +84,7 @@ def print_survey(console: Console, summary: "SurveySummary") -> None:
 def _row(one: dict[str, Any]) -> list[str]:
     anatomy = one["anatomy"]
     fastest = max(one["measurements"], key=lambda point: point["images_per_s"], default=None)
+    figure = one["accuracy"] if one["metric"] == "accuracy" else one["value"]
     used = fastest and fastest["memory_bytes"]
     return [
         anatomy["name"],
@@ -95,5 +96,5 @@ def _row(one: dict[str, Any]) -> list[str]:
         f"{anatomy['cuts'][-1]['bytes_per_image'] / 1e3:,.1f}",
         f"{fastest['images_per_s']:,.1f} ({fastest['batch_size']})" if fastest else "",
         f"{used / 1e6:,.0f}" if used is not None else "",
-        "" if one["accuracy"] is None else f"{one['accuracy']:.4f}",
+        "" if figure is None else f"{figure:.4f}",
     ]

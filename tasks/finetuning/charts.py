@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PALETTE = ("#4a90d9", "#e0662a", "#2e9e73", "#b065c2", "#c9a227", "#6b7a8f", "#d14d72", "#3fb0c9")
 """After Okabe & Ito: told apart by colour-blind eyes on light and on dark."""
+ERROR = "MAE"
+"""The figure that is no share."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Point:
     Attributes:
         label: What it is.
         x: Position across.
-        y: Position up, a share.
+        y: Position up, a share or an error.
         low: Lower end of its interval; None for no interval.
         high: Upper end.
     """
@@ -78,11 +80,12 @@ def curves(histories: Mapping[str, Sequence[Sequence[EpochFigures]]]) -> bytes:
     return draw_svg(draw)
 
 
-def pareto(points: Sequence[Point]) -> bytes:
-    """Draw accuracy against seconds, and the line of those that nothing beats in both.
+def pareto(points: Sequence[Point], metric: str = "accuracy") -> bytes:
+    """Draw what is compared against seconds, and the line of those that nothing beats in both.
 
     Args:
-        points: x in seconds, y accuracy.
+        points: x in seconds, y the figure.
+        metric: What it is called; of errors (MAE) less is better.
 
     Returns:
         An SVG file's bytes.
@@ -93,18 +96,19 @@ def pareto(points: Sequence[Point]) -> bytes:
 
         figure = Figure(figsize=(7.6, 3.8), layout="constrained")
         axes = figure.subplots()
-        front = pareto_front(points)
+        front = pareto_front(points, less_is_better=metric == ERROR)
         axes.plot([p.x for p in front], [p.y for p in front], color=INK, alpha=0.35, linewidth=1,
                   drawstyle="steps-post")  # fmt: skip
         for number, point in enumerate(points):
             _mark(axes, point, PALETTE[number % len(PALETTE)])
         seconds = [point.x for point in points]
-        axes.set(xlabel="seconds", ylabel="accuracy")
+        axes.set(xlabel="seconds", ylabel=metric)
         if max(seconds) > 10 * min(seconds) > 0:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
         soften(axes)
-        _percent_axis(axes)
+        if metric != ERROR:
+            _percent_axis(axes)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK,
                       fontsize=9)  # fmt: skip
         return figure
@@ -112,21 +116,25 @@ def pareto(points: Sequence[Point]) -> bytes:
     return draw_svg(draw)
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
+def pareto_front(points: Sequence[Point], less_is_better: bool = False) -> list[Point]:
     """Return the points that no other is both as quick as and better than, by seconds."""
     front: list[Point] = []
-    for point in sorted(points, key=lambda one: (one.x, -one.y)):
-        if not front or point.y > front[-1].y:
+    sign = -1 if less_is_better else 1
+    for point in sorted(points, key=lambda one: (one.x, -sign * one.y)):
+        if not front or sign * point.y > sign * front[-1].y:
             front.append(point)
     return front
 
 
-def transfer_curve(names: Sequence[str], series: Mapping[str, Sequence[Point]]) -> bytes:
-    """Draw accuracy against the cut.
+def transfer_curve(
+    names: Sequence[str], series: Mapping[str, Sequence[Point]], metric: str = "accuracy"
+) -> bytes:
+    """Draw what is compared against the cut.
 
     Args:
         names: Of the cuts, from the input to the top.
         series: By name of a line, its points; x is the cut's position in `names`.
+        metric: What their y is called.
 
     Returns:
         An SVG file's bytes.
@@ -144,9 +152,10 @@ def transfer_curve(names: Sequence[str], series: Mapping[str, Sequence[Point]]) 
                 _mark(axes, point, color, name if index == 0 else None)
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right", parse_math=False,
                         fontsize=8)  # fmt: skip
-        axes.set(ylabel="accuracy")
+        axes.set(ylabel=metric)
         soften(axes)
-        _percent_axis(axes)
+        if metric != ERROR:
+            _percent_axis(axes)
         figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=INK, fontsize=9)
         return figure
 

@@ -12,6 +12,7 @@ from headstart.config import CompareConfig, StudyConfig, TransferabilityConfig, 
 from headstart.errors import ConfigError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
+from headstart.tasks.evaluation.judges import JUDGES, judge_of
 from headstart.tasks.evaluation.report_content import percent
 from headstart.tasks.finetuning.network import falling
 from headstart.tasks.finetuning.rungs import plan_rungs, spread_cuts
@@ -29,8 +30,8 @@ class Line(BaseModel):
     split: str
     """That the accuracy is of: test where there is one, else val."""
     accuracies: tuple[float, ...]
-    """One a seed."""
-    accuracy: float
+    """One a seed; none where targets are no classes."""
+    accuracy: float | None
     """Their mean."""
     interval: tuple[float, float] | None
     """Of the mean: over images, and over seeds where there are several."""
@@ -47,6 +48,37 @@ class Line(BaseModel):
     """That a training adds to what is in use before it; largest over seeds."""
     largest_changes: dict[str, float]
     """Of any weight of the first two convolutions, by layer, in the first seed's training."""
+    metric: str = "accuracy"
+    """What is compared: accuracy, mAP (of labels) or MAE (of numbers)."""
+    values: tuple[float, ...] = ()
+    """It, one a seed, where it is not the accuracy."""
+    value: float | None = None
+    """Their mean."""
+
+    @property
+    def figure(self) -> float:
+        """What is compared."""
+        return (self.accuracy if self.metric == "accuracy" else self.value) or 0.0
+
+    @property
+    def is_error(self) -> bool:
+        """Whether less of it is better."""
+        return self.metric == JUDGES["number"].main_name
+
+    @property
+    def goodness(self) -> float:
+        """It, so that more is better."""
+        return -self.figure if self.is_error else self.figure
+
+    def write(self, figure: float) -> str:
+        """Write such a figure."""
+        return f"{figure:.4g}" if self.is_error else percent(figure)
+
+    @property
+    def told(self) -> str:
+        """Name it and write it."""
+        name = "" if self.metric == "accuracy" else f"{self.metric} "
+        return f"{name}{self.write(self.figure)}"
 
 
 def block_cut(network: Backbone, config: CompareConfig) -> str:
@@ -156,12 +188,24 @@ def summarise(
     """
     first = next(iter(done.values()))[0]
     split = "test" if "test" in first.metrics else "val"
+    judge = judge_of(first.metrics[split])
+    is_share = judge.main == "accuracy"
     found = {
-        name: [float(trial.metrics[split]["accuracy"]) for trial in trials]
+        name: [float(trial.metrics[split][judge.main] or 0.0) for trial in trials]
         for name, trials in done.items()
     }
     num_images = int(first.metrics[split]["num_images"])
-    intervals = intervals_of_means(found, num_images, confidence)
+    own = f"{judge.main}_interval"
+    halves = (
+        None
+        if is_share
+        else {
+            name: [_half(trial.metrics[split][own]) for trial in trials]
+            for name, trials in done.items()
+        }
+    )
+    most = 1.0 if judge.higher_is_better else math.inf
+    intervals = intervals_of_means(found, num_images, confidence, halves, most)
     lines = []
     for name, trials in done.items():
         peaks = [trial.peak_bytes for trial in trials if trial.peak_bytes is not None]
@@ -169,9 +213,12 @@ def summarise(
             Line(
                 name=name,
                 split=split,
-                accuracies=tuple(found[name]),
-                accuracy=float(np.mean(found[name])),
-                interval=intervals[name] or trials[0].metrics[split]["accuracy_interval"],
+                accuracies=tuple(found[name]) if is_share else (),
+                accuracy=float(np.mean(found[name])) if is_share else None,
+                metric=judge.main_name,
+                values=() if is_share else tuple(found[name]),
+                value=None if is_share else float(np.mean(found[name])),
+                interval=intervals[name] or trials[0].metrics[split][own],
                 num_trained=trials[0].num_trained,
                 flops=float(np.mean([trial.flops for trial in trials])),
                 once_flops=once_flops[name],
@@ -184,6 +231,10 @@ def summarise(
     return lines
 
 
+def _half(interval: Sequence[float] | None) -> float:
+    return 0.0 if interval is None else (interval[1] - interval[0]) / 2
+
+
 def headline(lines: Sequence[Line]) -> str:
     """Say which line is best, or that no one can tell.
 
@@ -193,8 +244,9 @@ def headline(lines: Sequence[Line]) -> str:
     Returns:
         A sentence without a full stop.
     """
-    best, *others = sorted(lines, key=lambda line: -line.accuracy)
-    text = f"{percent(best.accuracy)} of the {best.split} images"
+    best, *others = sorted(lines, key=lambda line: -line.goodness)
+    word = "of" if best.metric == "accuracy" else "on"
+    text = f"{best.told} {word} the {best.split} images"
     rivals = [line.name for line in others if not is_clear(best, line)]
     if rivals:
         return (
@@ -211,7 +263,7 @@ def is_clear(better: Line, worse: Line) -> bool:
     the root of the squared half intervals taken here: a cautious answer.
 
     Args:
-        better: The line with the higher mean.
+        better: The line with the better mean.
         worse: The other.
 
     Returns:
@@ -219,8 +271,10 @@ def is_clear(better: Line, worse: Line) -> bool:
     """
     if better.interval is None or worse.interval is None:
         return False
-    down, up = better.accuracy - better.interval[0], worse.interval[1] - worse.accuracy
-    return better.accuracy - worse.accuracy > math.hypot(down, up)
+    near, far = (1, 0) if better.is_error else (0, 1)
+    down = abs(better.figure - better.interval[near])
+    up = abs(worse.interval[far] - worse.figure)
+    return better.goodness - worse.goodness > math.hypot(down, up)
 
 
 def order_sentence(lines: Mapping[str, Line]) -> str:
@@ -235,19 +289,22 @@ def order_sentence(lines: Mapping[str, Line]) -> str:
     names = ("full", "scratch", "last_layer")
     if not set(names) <= lines.keys():
         return ""
-    by_accuracy = sorted(names, key=lambda name: -lines[name].accuracy)
-    signs = [
-        ">" if is_clear(lines[high], lines[low]) else "≈" for high, low in pairwise(by_accuracy)
-    ]
-    first, *others = [f"{name} {100 * lines[name].accuracy:.1f} %" for name in by_accuracy]
+    by_figure = sorted(names, key=lambda name: -lines[name].goodness)
+    signs = [">" if is_clear(lines[high], lines[low]) else "≈" for high, low in pairwise(by_figure)]
+    first, *others = [_in_order(name, lines[name]) for name in by_figure]
     found = " ".join([first, *(f"{sign} {one}" for sign, one in zip(signs, others, strict=True))])
-    if by_accuracy == list(names) and "≈" not in signs:
+    if by_figure == list(names) and "≈" not in signs:
         return f"The order often met holds here: {found}."
     outcome = "is not shown here" if "≈" in signs else "does not hold here"
     return (
         "The order often met, full fine-tuning > from scratch at equal epochs > last layer only, "
         f"{outcome}: {found}" + ("; ≈ is within noise." if "≈" in signs else ".")
     )
+
+
+def _in_order(name: str, line: Line) -> str:
+    is_share = line.metric == "accuracy"
+    return f"{name} {100 * line.figure:.1f} %" if is_share else f"{name} {line.told}"
 
 
 def _of_dense_layer(config: StudyConfig) -> TuningConfig:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from headstart.tasks.evaluation.report_content import UNDEFINED, percent
+from headstart.tasks.evaluation.report_content import UNDEFINED
 from headstart.tasks.finetuning.charts import Point, curves, pareto, transfer_curve
 from headstart.tasks.finetuning.kernels import KernelChange, kernels_png
 from headstart.tasks.finetuning.page import Page, Picture, Section
@@ -10,6 +10,10 @@ from headstart.tasks.finetuning.studies import FINETUNED, FROZEN, Line, headline
 from headstart.tasks.finetuning.trial import TrialManifest
 
 SVG, PNG = "image/svg+xml", "image/png"
+
+
+_TRAINED_BY = {"accuracy": "accuracy", "mAP": "F1", "MAE": "MAE"}
+"""By what is compared, what an epoch is known by."""
 
 
 def compare_page(
@@ -32,9 +36,11 @@ def compare_page(
         The page.
     """
     points = [
-        Point(line.name, line.train_s + line.once_s, line.accuracy, *(line.interval or (None,) * 2))
+        Point(line.name, line.train_s + line.once_s, line.figure, *(line.interval or (None,) * 2))
         for line in lines
     ]
+    metric = lines[0].metric
+    title_of_chart = f"{_capital(metric)} against seconds"
     order = order_sentence({line.name: line for line in lines})
     return Page(
         title=title,
@@ -43,10 +49,10 @@ def compare_page(
         sections=[
             Section("Strategies", rows=[_row(line) for line in lines]),
             Section(
-                "Accuracy against seconds",
+                title_of_chart,
                 "Making views and bottlenecks, once for all seeds, and one training. On the grey "
                 "steps lie those that nothing beats in both.",
-                pictures=[Picture(pareto(points), SVG, "Accuracy against seconds")],
+                pictures=[Picture(pareto(points, metric), SVG, title_of_chart)],
             ),
             Section(
                 "Training",
@@ -54,7 +60,7 @@ def compare_page(
                     Picture(
                         curves({name: [one.history for one in of] for name, of in trials.items()}),
                         SVG,
-                        "Loss and accuracy of every training, epoch by epoch",
+                        f"Loss and {_TRAINED_BY[metric]} of every training, epoch by epoch",
                     )
                 ],
             ),
@@ -88,38 +94,44 @@ def transferability_page(
     by_name = {line.name: line for line in lines}
     series = {
         kind: [
-            Point(name, place, line.accuracy, *(line.interval or (None, None)))
+            Point(name, place, line.figure, *(line.interval or (None, None)))
             for place, name in enumerate(names)
             if (line := by_name.get(f"{kind} {name}")) is not None
         ]
         for kind in (FROZEN, FINETUNED)
     }
     series = {kind: points for kind, points in series.items() if points}
+    metric = lines[0].metric
+    chart = f"{_capital(metric)} against the cut"
     return Page(
         title=title,
         headline=headline(lines),
         notes=notes,
         sections=[
             Section(
-                "Accuracy against the cut",
+                chart,
                 "The backbone's layers up to the cut, averaged over positions, and a dense layer: "
                 "frozen or, where asked for, trained on. After Yosinski et al., How transferable "
                 "are features in deep neural networks?, 2014.",
-                pictures=[Picture(transfer_curve(names, series), SVG, "Accuracy against the cut")],
+                pictures=[Picture(transfer_curve(names, series, metric), SVG, chart)],
             ),
             Section("Figures", rows=[_row(line) for line in lines]),
         ],
     )
 
 
+def _capital(metric: str) -> str:
+    return "Accuracy" if metric == "accuracy" else metric
+
+
 def _row(line: Line) -> dict[str, str]:
     interval = UNDEFINED
     if line.interval is not None:
-        interval = f"{percent(line.interval[0])} to {percent(line.interval[1])}"
+        interval = f"{line.write(line.interval[0])} to {line.write(line.interval[1])}"
     peak = UNDEFINED if line.peak_bytes is None else f"{line.peak_bytes / 1e6:,.0f} MB"
     return {
         "Strategy": line.name,
-        f"{line.split.capitalize()} accuracy": percent(line.accuracy),
+        f"{line.split.capitalize()} {line.metric}": line.write(line.figure),
         "Interval": interval,
         "Trained parameters": f"{line.num_trained:,}",
         "Training": f"{line.train_s:,.1f} s",

@@ -13,14 +13,14 @@ from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS, TOP
 from headstart.tasks.bottlenecks.features import JUDGED, Features
 from headstart.tasks.bottlenecks.rows import LabelledRows
-from headstart.tasks.evaluation.metrics import evaluate
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.finetuning.kernels import KernelChange, first_convolutions, kernel_of
 from headstart.tasks.finetuning.memory import start_measuring
 from headstart.tasks.finetuning.network import Network, extend
 from headstart.tasks.finetuning.training import require_validation, train_network
 from headstart.tasks.head.settings import settings_in_effect
-from headstart.tasks.head.stage import HeadManifest, keep_training
-from headstart.tasks.head.training import build_head, predict_logits
+from headstart.tasks.head.stage import HeadManifest, keep_training, told_figure
+from headstart.tasks.head.training import TrainedHead, build_head, predict_logits
 from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
@@ -63,9 +63,13 @@ class TrialManifest(HeadManifest):
     peak_bytes: int | None
     """Most memory of the process (of the GPU where there is one) while it was trained."""
     metrics: dict[str, Any]
-    """By split: accuracy, accuracy_interval, loss, num_images."""
+    """By split: accuracy, accuracy_interval, loss, num_images; of labels mean_average_precision and
+    of numbers mae in place of the accuracy."""
     largest_changes: dict[str, float]
     """Of any weight of the first convolutions, by layer."""
+
+
+_HEAD_FIELDS = ("seed", "dropout", "label_smoothing", "class_weights")
 
 
 def rows_of(trial: Trial, features: Features) -> Features:
@@ -87,7 +91,7 @@ def _trial_key(
         "backbone": features.network.training_fingerprint(),
         "trial": trial.model_dump(mode="json", exclude={"name"}),
         "tuning": settings_in_effect(tuning, "rate_decay"),
-        "head": head.model_dump(include={"seed", "dropout", "label_smoothing", "class_weights"}),
+        "head": head.model_dump(include={*_HEAD_FIELDS, *features.target.own_settings}),
         "evaluation": evaluation,
         "machine": machine_fingerprint(),  # seconds and memory are among the results
         **arithmetic_versions(),
@@ -140,13 +144,13 @@ def _run_trial(
         flops=len(trained.history) * num_images * step_flops(backbone, trial, num_classes),
         train_s=sum(epoch.duration_s for epoch in trained.history),
         peak_bytes=peak_bytes,
-        metrics=_judge(trained.model, rows, features.class_names, evaluation),
+        metrics=_judge(trained, rows, features.class_names, evaluation),
         largest_changes={change.layer: change.largest_change for change in changes},
     )
 
 
 def _judge(
-    model: Any,
+    trained: TrainedHead,
     rows: Mapping[Split, LabelledRows],
     class_names: Sequence[str],
     config: EvaluationConfig,
@@ -154,9 +158,10 @@ def _judge(
     metrics: dict[str, Any] = {}
     for split in JUDGED:
         if split in rows:
-            logits = predict_logits(model, rows[split])
-            judged = evaluate(logits, rows[split].labels, class_names, config)
-            names = {"accuracy", "accuracy_interval", "loss", "num_images"}
+            logits, judge = predict_logits(trained.model, rows[split]), JUDGES[rows[split].kind]
+            labels = rows[split].labels
+            judged = judge.evaluate(logits, labels, class_names, trained.fit, config)
+            names = {judge.main, f"{judge.main}_interval", "loss", "num_images"}
             metrics[split] = judged.model_dump(mode="json", include=names)
     return metrics
 
@@ -232,7 +237,7 @@ def _describe_trial(trial: TrialManifest) -> str:
     best = trial.history[trial.best_epoch - 1]
     return (
         f"{trial.num_trained:,} numbers trained, epoch {trial.best_epoch} of "
-        f"{len(trial.history)}, val accuracy {best.val_accuracy:.4f}"
+        f"{len(trial.history)}{told_figure(best)}"
     )
 
 
@@ -240,21 +245,28 @@ trial = Stage("trial", 3, TrialManifest, _run_trial, _trial_key, _describe_trial
 
 
 def intervals_of_means(
-    values: Mapping[str, Sequence[float]], num_images: int, confidence: float
+    values: Mapping[str, Sequence[float]],
+    num_images: int,
+    confidence: float,
+    halves: Mapping[str, Sequence[float]] | None = None,
+    most: float = 1.0,
 ) -> dict[str, tuple[float, float] | None]:
-    """Return the intervals of mean accuracies over seeds, each judged on the same images.
+    """Return the intervals of mean figures over seeds, each judged on the same images.
 
     Two causes of spread are added up: other seeds, by Student's t on a variance that all names
     share, since two or three seeds of one name alone say next to nothing of it; and other images,
-    by the normal approximation of the binomial distribution.
+    by the normal approximation of the binomial distribution or, where figures are no
+    accuracies, as wide as the interval that each has by bootstrap.
 
     Args:
-        values: By name, an accuracy a seed; each name has as many.
-        num_images: That each accuracy is over.
+        values: By name, a figure a seed; each name has as many.
+        num_images: That each figure is over.
         confidence: Coverage.
+        halves: By name, half the width of each figure's interval over images; accuracies need none.
+        most: Largest value of the figure.
 
     Returns:
-        By name, within [0, 1]; None for fewer than two seeds.
+        By name, at least 0; None for fewer than two seeds.
 
     Source:
         Student, "The Probable Error of a Mean", Biometrika 6, 1908; the shared variance is that
@@ -274,6 +286,8 @@ def intervals_of_means(
         # Agresti and Coull's two imagined images of each kind keep it from 0 at the ends.
         middle = (mean * num_images + 2) / (num_images + 4)
         of_images = float(norm.ppf(quantile)) ** 2 * middle * (1 - middle) / (num_images + 4)
+        if halves is not None:
+            of_images = float(np.mean(np.square(halves[name])))
         half = math.sqrt(of_seeds + of_images)
-        found[name] = (max(0.0, mean - half), min(1.0, mean + half))
+        found[name] = (max(0.0, mean - half), min(most, mean + half))
     return found

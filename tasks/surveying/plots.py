@@ -9,8 +9,9 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.report import data_uri
-from headstart.tasks.surveying.survey import Surveyed
+from headstart.tasks.surveying.survey import Surveyed, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,8 @@ POINTS_PER_MILLION = 9.0
 """Area of a point, in square points, for a million parameters."""
 MAX_MEMORY_LINES = 8
 """Backbones in the plot of memory; more lines could not be told apart."""
+NUMBERS = JUDGES["number"].ranked_name
+"""What numbers are judged by, which is no share."""
 
 
 def draw_survey(surveyed: Sequence[Surveyed]) -> list[tuple[str, str]]:
@@ -30,13 +33,14 @@ def draw_survey(surveyed: Sequence[Surveyed]) -> list[tuple[str, str]]:
     Returns:
         (caption, ``data:`` URI of an SVG) each.
     """
-    judged = [one for one in surveyed if one.accuracy is not None]
+    judged = [one for one in surveyed if one.figure is not None]
+    title = heading(surveyed)
     timed = [one for one in judged if one.images_per_s]
     measured = [one for one in surveyed if len(one.measurements) > 1]
     plots: list[tuple[str, Callable[[Axes], None]]] = []
     if judged:
         plots.append(
-            ("Accuracy against operations; the area is the number of parameters.",
+            (f"{title} against operations; the area is the number of parameters.",
              lambda axes: _accuracy(axes, judged))
         )  # fmt: skip
     else:
@@ -46,7 +50,7 @@ def draw_survey(surveyed: Sequence[Surveyed]) -> list[tuple[str, str]]:
         )  # fmt: skip
     if timed:
         plots.append(
-            ("Accuracy against throughput.", lambda axes: _throughput_accuracy(axes, timed))
+            (f"{title} against throughput.", lambda axes: _throughput_accuracy(axes, timed))
         )
     if measured:
         fewest = sorted(measured, key=lambda one: one.anatomy.flops)[:MAX_MEMORY_LINES]
@@ -85,10 +89,20 @@ def _accuracy(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
     _scatter(
         axes,
         [one.anatomy.flops / 1e9 for one in surveyed],
-        [100 * (one.accuracy or 0.0) for one in surveyed],
+        _figures(surveyed),
         surveyed,
     )
-    axes.set(xlabel="operations, GFLOPs an image", ylabel="accuracy, %")
+    axes.set(xlabel="operations, GFLOPs an image", ylabel=_label(surveyed))
+
+
+def _figures(surveyed: Sequence[Surveyed]) -> list[float]:
+    factor = 1 if surveyed[0].metric == NUMBERS else 100
+    return [factor * (one.figure or 0.0) for one in surveyed]
+
+
+def _label(surveyed: Sequence[Surveyed]) -> str:
+    metric = surveyed[0].metric
+    return metric if metric == NUMBERS else f"{metric}, %"
 
 
 def _parameters(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
@@ -108,10 +122,10 @@ def _throughput_accuracy(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
     _scatter(
         axes,
         [one.images_per_s or 0.0 for one in surveyed],
-        [100 * (one.accuracy or 0.0) for one in surveyed],
+        _figures(surveyed),
         surveyed,
     )
-    axes.set(xlabel="images/s at the fastest batch size", ylabel="accuracy, %")
+    axes.set(xlabel="images/s at the fastest batch size", ylabel=_label(surveyed))
 
 
 def _throughput(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.running.stage import Outcome
 from headstart.tasks.runs.pages import write_csv, write_page
 from headstart.tasks.surveying.anatomy import Anatomy
@@ -21,7 +22,17 @@ class Surveyed(BaseModel):
     measurements: tuple[Measurement, ...]
     """By batch size; empty where nothing was measured."""
     accuracy: float | None
-    """Of a head on its top, on the user's images; None where it was not trained."""
+    """Of a head on its top, on the user's images; None where it was not trained, or where targets
+    are no classes."""
+    metric: str = "accuracy"
+    """What a head is judged by: accuracy, mAP (of labels) or R² (of numbers)."""
+    value: float | None = None
+    """It, where it is not the accuracy."""
+
+    @property
+    def figure(self) -> float | None:
+        """What a head on its top came to."""
+        return self.accuracy if self.metric == "accuracy" else self.value
 
     @property
     def images_per_s(self) -> float | None:
@@ -42,7 +53,7 @@ class SurveySummary(BaseModel):
     """One line a natural cut, as CSV."""
     stages: tuple[Outcome, ...]
     metrics: dict[str, Any]
-    """backbones: a `Surveyed` each; judged: the split that accuracies are of."""
+    """backbones: a `Surveyed` each; judged: the split that heads were judged on."""
     seconds: float
 
 
@@ -51,6 +62,8 @@ COLUMNS = (
     "num_features", "inference_mb", "training_mb",
 )  # fmt: skip
 CUT_COLUMNS = ("backbone", "cut", "activation", "bytes_per_image", "gflops_before")
+NAMES = {judge.ranked_name: judge.ranked for judge in JUDGES.values()}
+"""Of what heads are judged by, in tables."""
 
 
 def table_rows(surveyed: Sequence[Surveyed]) -> list[dict[str, Any]]:
@@ -60,7 +73,8 @@ def table_rows(surveyed: Sequence[Surveyed]) -> list[dict[str, Any]]:
         surveyed: The backbones.
 
     Returns:
-        Rows with `COLUMNS`, images_per_s_B and memory_mb_B for each batch size B, and accuracy.
+        Rows with `COLUMNS`, images_per_s_B and memory_mb_B for each batch size B, and
+        what a head came to.
     """
     rows = []
     for one in sorted(surveyed, key=lambda one: one.anatomy.flops):
@@ -79,7 +93,7 @@ def table_rows(surveyed: Sequence[Surveyed]) -> list[dict[str, Any]]:
             row[f"images_per_s_{measured.batch_size}"] = measured.images_per_s
             used = measured.memory_bytes
             row[f"memory_mb_{measured.batch_size}"] = None if used is None else used / 1e6
-        row["accuracy"] = one.accuracy
+        row[NAMES[one.metric]] = one.figure
         rows.append(row)
     return rows
 
@@ -98,7 +112,7 @@ def write_survey(
         folder: Of the run.
         title: Of the page.
         surveyed: The backbones.
-        judged: The split that accuracies are of; None without any.
+        judged: The split that heads are judged on; None without any.
         plots: (caption, ``data:`` URI) each.
         outcomes: How the stages went.
 
@@ -131,10 +145,18 @@ def write_survey(
         batch_sizes=_batch_sizes(surveyed),
         surveyed=sorted(surveyed, key=lambda one: one.anatomy.flops),
         judged=judged,
+        heading=heading(surveyed),
+        measured=NAMES[surveyed[0].metric],
         plots=plots,
         stages=outcomes,
     )
     return page, table, cuts
+
+
+def heading(surveyed: Sequence[Surveyed]) -> str:
+    """Name what heads are judged by."""
+    metric = surveyed[0].metric
+    return "Accuracy" if metric == "accuracy" else metric
 
 
 def _batch_sizes(surveyed: Sequence[Surveyed]) -> list[int]:
