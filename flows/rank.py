@@ -7,11 +7,10 @@ pass, which writes all its cuts; scores, heads and evaluations then come from th
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from prefect import flow
 
-from headstart.config import BackboneConfig, RankConfig, Split, TargetKind
+from headstart.config import BackboneConfig, RankConfig, Split
 from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
@@ -20,6 +19,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
@@ -45,21 +45,6 @@ from headstart.tasks.runs.run_folder import (
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.files import write_json
 from headstart.tasks.views.stage import stage as views_stage
-
-
-class Measured(NamedTuple):
-    """What candidates are ranked by; higher is better."""
-
-    name: str
-    figure: str
-
-
-MEASURED: dict[TargetKind, Measured] = {
-    "class": Measured("accuracy", "accuracy"),
-    "labels": Measured("mAP", "mean_average_precision"),
-    "number": Measured("R²", "r2"),
-}
-"""By kind of targets."""
 
 
 @flow(name="rank", **TRAINING_FLOW)
@@ -92,8 +77,8 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
         sources = _compare_sources(config, dataset, names, candidates)
         ranked = tuple(outcomes)
         baseline = _baseline(config, dataset, candidates, judged)
-    metric = MEASURED[dataset.kind].name
-    verdict = draw_verdict(judged, candidates, sources, ranked, baseline, metric)
+    judge = JUDGES[dataset.kind]
+    verdict = draw_verdict(judged, candidates, sources, ranked, baseline, judge)
     title = f"Ranking for {config.dataset.images.resolve().name}"
     page, table = write_ranking(folder, title, verdict, outcomes)
     summary = RankSummary(
@@ -101,7 +86,7 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
         report=str(page),
         table=str(table),
         stages=tuple(outcomes),
-        metrics={**verdict.model_dump(mode="json"), "seconds_saved": verdict.seconds_saved},
+        metrics=verdict.to_json(),
         seconds=seconds_since(started_s),
     )
     write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
@@ -142,7 +127,7 @@ def _rank_backbone(
             log_dir = folder / "tensorboard" / title
             head = head_stage(features, config.head, log_dir)
         evaluation = evaluation_stage(features, head, config.evaluation)
-        measured, figures = MEASURED[dataset.kind], evaluation.metrics[judged]
+        ranked, figures = JUDGES[dataset.kind].ranked, evaluation.metrics[judged]
         share = cut.flops_before / max(1, network.cuts[-1].flops_before)
         own_s = cold_seconds(outcomes[start:])
         yield Candidate(
@@ -152,8 +137,8 @@ def _rank_backbone(
             bytes_per_image=cut.bytes_per_image(config.bottlenecks.dtype),
             flops=cut.flops_before,
             scores=scores.scores,
-            accuracy=figures[measured.figure] or 0.0,
-            accuracy_interval=figures[f"{measured.figure}_interval"],
+            figure=figures[ranked] or 0.0,
+            interval=figures[f"{ranked}_interval"],
             epochs=len(head.history),
             cached_s=own_s,
             transfer_s=pass_s + cold_seconds(outcomes[start + 1 :]),
@@ -172,6 +157,8 @@ def _compare_sources(
     Where nothing but the default backbone's own source is registered, there is nothing to choose
     from, and the images are not sent through the reference model for that alone.
     """
+    if dataset.kind != "class":  # P2L compares a source's classes
+        return []
     store = current_store()
     registered = list_sources(store)
     if REFERENCE.name not in names and all(one.name == IMAGENET for one in registered):
@@ -189,7 +176,7 @@ def _baseline(
     judged: Split,
 ) -> tuple[float, float] | None:
     """Train a small network from scratch for as long as the pick's transfer took, within limits."""
-    if not config.baseline.enabled or dataset.kind != "class":  # it is a network for classes
+    if not config.baseline.enabled:
         return None
     pick = best_first(candidates)[0]
     size = open_backbone(BackboneConfig(name=pick.backbone), config.views.image_size).image_size
@@ -198,4 +185,5 @@ def _baseline(
     transfer_s = max(1.0, float(round(pick.transfer_s)))
     budget_s = min(config.baseline.max_seconds, transfer_s)
     made = baseline_stage(dataset, config.views, size, judged, budget_s, config.baseline)
-    return made.accuracy, made.budget_s
+    figure = made.accuracy if made.metric == "accuracy" else made.value
+    return figure or 0.0, made.budget_s

@@ -97,7 +97,7 @@ def test_the_baseline_finds_its_budget_again_where_the_transfer_decides_it(
 
     def train(*arguments: Any) -> Any:
         budgets.append(arguments[4])
-        return SimpleNamespace(accuracy=0.5, budget_s=arguments[4])
+        return SimpleNamespace(accuracy=0.5, metric="accuracy", budget_s=arguments[4])
 
     one = {"candidates.backbones": [str(pipeline.backbone)], "candidates.cuts": ["top"]}
     rank(pipeline, "baseline.enabled=false", **one)

@@ -152,7 +152,7 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
     shown = shown_names([one["backbone"] for one in verdict["candidates"]])
     for one in verdict["candidates"]:
         scores = [_figure(one["scores"][name]) for name in TITLES]
-        rows.append((shown[one["backbone"]], one["cut"], f"{one['accuracy']:.4f}", *scores))
+        rows.append((shown[one["backbone"]], one["cut"], f"{one[verdict['figure']]:.4f}", *scores))
     taus = [_figure(verdict["agreement"][name]) for name in TITLES]
     rows.append(("weighted τ", "", "", *taus))
     console.print()
@@ -179,6 +179,8 @@ def shown_names(backbones: Sequence[str]) -> dict[str, str]:
 
 def ranking_lines(summary: "RankSummary") -> list[str]:
     """Say what a ranking came to, a sentence a line."""
+    from headstart.tasks.ranking.verdict import write
+
     verdict = summary.metrics
     lines = [
         "",
@@ -187,9 +189,10 @@ def ranking_lines(summary: "RankSummary") -> list[str]:
         f"training all heads uncached would take about {verdict['uncached_s']:,.0f} "
         f"({verdict['seconds_saved']:,.0f} saved)",
     ]
-    if verdict["baseline_accuracy"] is not None:
+    baseline = verdict[f"baseline_{verdict['figure']}"]
+    if baseline is not None:
         lines.append(
-            f"  scratch  {verdict['baseline_accuracy']:.1%} by a small network in "
+            f"  scratch  {write(baseline, verdict['metric'])} by a small network in "
             f"{verdict['baseline_s']:,g} s"
         )
     for source in verdict["sources"]:
@@ -203,8 +206,9 @@ def ranking_lines(summary: "RankSummary") -> list[str]:
 
 
 def _measured(verdict: dict[str, Any]) -> str:
-    best = verdict["candidates"][0]["accuracy"]
-    return f"{best:.1%}" if verdict["metric"] == "accuracy" else f"{verdict['metric']} {best:.4f}"
+    from headstart.tasks.ranking.verdict import write
+
+    return write(verdict["candidates"][0][verdict["figure"]], verdict["metric"])
 
 
 def _figure(value: float | None) -> str:

@@ -25,6 +25,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.head.solvers import LABELS_VERSION
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.probes import probe_probabilities
 from headstart.tasks.running.stage import Made, Stage
@@ -63,6 +64,7 @@ def _audit_key(
         "pictures": pictures.key,
         "bottlenecks": features.collections.plain.recipe,
         "checks": config,
+        **({"probe_version": LABELS_VERSION} if features.target.kind == "labels" else {}),
         **arithmetic_versions(),
     }
 

@@ -11,8 +11,7 @@ from headstart.tasks.auditing.findings import Finding, Images
 from headstart.tasks.auditing.labels import judge_labels
 from headstart.tasks.auditing.oddities import robust_deviations
 from headstart.tasks.head.solvers import RIDGE_PENALTIES
-from headstart.tasks.progress import reporter
-from headstart.tasks.ranking.probes import probe_probabilities
+from headstart.tasks.ranking.probes import probe_shares
 from headstart.tasks.targets.choice import TARGETS
 
 Array = npt.NDArray[Any]
@@ -63,15 +62,14 @@ def _judge_labels(
     margins = np.full(targets.shape, np.inf)
     errors = np.zeros(targets.shape, np.bool_)
     probabilities = targets.astype(np.float64)
-    with reporter().track("labels", targets.shape[1], "labels") as advance:
-        for label in range(targets.shape[1]):
-            having = targets[:, label].astype(np.int64)
-            if having.min() < having.max():  # else there is nothing that tells it apart
-                probe = probe_probabilities(features, having, config.num_folds, config.seed)
-                quality = judge_labels(probe, having)
-                margins[:, label], errors[:, label] = quality.margin, quality.is_error
-                probabilities[:, label] = probe[:, 1]
-            advance(1)
+    shares = probe_shares(features, targets, config.num_folds, config.seed)
+    for label in range(targets.shape[1]):
+        having = targets[:, label].astype(np.int64)
+        if having.min() < having.max():  # else there is nothing that tells it apart
+            probe = np.stack([1 - shares[:, label], shares[:, label]], axis=1)
+            quality = judge_labels(probe, having)
+            margins[:, label], errors[:, label] = quality.margin, quality.is_error
+            probabilities[:, label] = shares[:, label]
 
     def suggest(position: int, label: int) -> str:
         word = "without" if targets[position, label] else "with"

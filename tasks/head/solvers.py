@@ -6,7 +6,7 @@ images that are left out. The val split chooses no weights.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.config import HeadConfig
-from headstart.tasks.head.folds import stratified_folds
+from headstart.tasks.dataset.stratifying import deal_into_folds
 from headstart.tasks.progress import reporter
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
@@ -36,6 +36,11 @@ MIN_VALUES_FOR_THREADS = 2**18
 """Features times rows from which a product is worth more than one thread."""
 MAX_WORSE = 2
 """A loss that has risen so often in a row does not fall again: weaker penalties are not tried."""
+LABELS_VERSION = 2
+"""Bump by hand when `fit_together` finds other weights; a part of the keys of what uses it."""
+GRADIENT_TOLERANCE = 1e-4
+"""Largest gradient of the mean loss by a weight at which a solution is taken for one: that of
+scikit-learn's logistic regression."""
 
 Array = npt.NDArray[Any]
 
@@ -74,7 +79,7 @@ def fit_logistic(model: Any, features: Array, labels: Array, penalty: float) -> 
 def solve_labels(
     features: Array, scales: Sequence[Array], targets: Array, images: Array, config: HeadConfig
 ) -> tuple[Array, Array, float]:
-    """Find a logistic regression a label.
+    """Find a logistic regression a label, all of them at once: they share the features.
 
     Args:
         features: float32 [n, d], at means of 0.
@@ -88,66 +93,135 @@ def solve_labels(
         Weights [d, num_labels] of the features as they are given, biases [num_labels], and the
         median of the labels' penalties.
     """
-    num_labels = targets.shape[1]
+    folds = label_folds(targets, images, NUM_FOLDS, config.seed)
     order = np.argsort(np.abs(targets.mean(axis=0) - 0.5), kind="stable")
-    deciding = [targets[:, label].astype(np.int32) for label in order[:NUM_DECIDING]]
-    totals = [
-        sum(_penalty_of(features / scale, having, images, config)[1] for having in deciding)
-        for scale in scales
-    ]
+    deciding = targets[:, order[:NUM_DECIDING]]
+    totals = [_penalties_of(features / scale, deciding, folds, config)[1] for scale in scales]
     scale = scales[int(np.argmin(totals))]
-    features = features / scale
-    kernel, bias = np.zeros((features.shape[1], num_labels)), np.zeros(num_labels)
-    penalties = []
-    with reporter().track("labels", num_labels, "labels") as advance:
-        for label in range(num_labels):
-            having = targets[:, label].astype(np.int32)
-            if having.min() == having.max():  # always on or never: there is nothing to tell apart
-                share = (having.sum() + 0.5) / (len(having) + 1)
-                bias[label] = np.log(share) - np.log1p(-share)
-            else:
-                penalty, _ = _penalty_of(features, having, images, config)
-                model = logistic_model(config, MAX_ITERATIONS)
-                fit_logistic(model, features, having, penalty)
-                kernel[:, label], bias[label] = model.coef_[0], model.intercept_[0]
-                penalties.append(penalty)
+    features = (features / scale).astype(np.float64)
+    share = (targets.sum(axis=0) + 0.5) / (len(targets) + 1)
+    kernel = np.zeros((features.shape[1], targets.shape[1]))
+    bias = np.log(share) - np.log1p(-share)  # of a label that is always on or never
+    varying = np.flatnonzero(targets.min(axis=0) < targets.max(axis=0))
+    if not len(varying):
+        return kernel, bias, DEFAULT_PENALTY
+    having = targets[:, varying]
+    penalties, _ = _penalties_of(features, having, folds, config)
+    found = fit_together(features, having, _weights(having, config), penalties, MAX_ITERATIONS)
+    kernel[:, varying], bias[varying] = found[:-1], found[-1]
+    return kernel / scale[:, None], bias, float(np.median(penalties))
+
+
+def fit_together(
+    features: Array,
+    having: Array,
+    weights: Array,
+    penalties: Array,
+    max_iterations: int,
+    start: Array | None = None,
+) -> Array:
+    """Fit a logistic regression a label by one L-BFGS over all of them.
+
+    What is minimised falls apart into the labels, so its minimum is theirs; a step costs two
+    products of matrices, where label by label each would read all features again.
+
+    Args:
+        features: [n, d]; computed with in float64.
+        having: 0 and 1 [n, num_labels].
+        weights: Of each row for each label, [n, num_labels]; 0 leaves a row out.
+        penalties: Of each label, [num_labels]; see `PENALTIES`.
+        max_iterations: Steps at the most.
+        start: Where to begin, as returned.
+
+    Returns:
+        float64 [d + 1, num_labels]: the weights of the features, and the biases in the last row.
+    """
+    from scipy.optimize import minimize
+
+    features = np.asarray(features, np.float64)
+    shape = features.shape[1] + 1, having.shape[1]
+    shares = weights / weights.sum(axis=0)
+
+    def loss_and_gradient(flat: Array) -> tuple[float, Array]:
+        kernel, bias = flat.reshape(shape)[:-1], flat.reshape(shape)[-1]
+        logits = features @ kernel + bias
+        loss = (shares * (np.logaddexp(0.0, logits) - having * logits)).sum()
+        off = shares * (0.5 * (1.0 + np.tanh(logits / 2)) - having)
+        gradient = np.vstack([features.T @ off + penalties * kernel, off.sum(axis=0)])
+        return float(loss + (penalties * kernel**2).sum() / 2), gradient.ravel()
+
+    begin = np.zeros(shape) if start is None else start
+    options = {"maxiter": max_iterations, "gtol": GRADIENT_TOLERANCE, "ftol": 0.0, "maxls": 50}
+    made = minimize(loss_and_gradient, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return np.asarray(made.x).reshape(shape)
+
+
+def _weights(having: Array, config: HeadConfig) -> Array:
+    if config.class_weights != "balanced":
+        return np.ones(having.shape)
+    share = np.clip(having.mean(axis=0), 1e-12, 1 - 1e-12)
+    return np.asarray(np.where(having > 0, 0.5 / share, 0.5 / (1 - share)))
+
+
+def label_folds(targets: Array, images: Array, num_folds: int, seed: int) -> Array:
+    """Assign each row to a fold, so that each label is spread evenly.
+
+    Args:
+        targets: 0 and 1 [n, num_labels].
+        images: int64 [n], the image of each row: its rows stay together.
+        num_folds: Folds, at least 2.
+        seed: Of the draw.
+
+    Returns:
+        int64 [n], 0 to num_folds - 1.
+    """
+    of_image: dict[str, tuple[float, ...]] = {}
+    for image, row in zip(images, targets, strict=True):
+        of_image[f"{image:012}"] = tuple(np.flatnonzero(row))
+    dealt = deal_into_folds(of_image, "labels", num_folds, seed)
+    return np.array([dealt[f"{image:012}"] for image in images])
+
+
+def _penalties_of(
+    features: Array, having: Array, folds: Array, config: HeadConfig
+) -> tuple[Array, float]:
+    """Return each label's penalty of the smallest loss of held-out rows, and these losses' sum."""
+    features, weights = features.astype(np.float64), _weights(having, config)
+    num_labels = having.shape[1]
+    losses = np.full((len(PENALTIES), num_labels), np.inf)
+    starts: dict[int, Array] = {}
+    active = np.arange(num_labels)
+    with reporter().track("cross-validation", len(PENALTIES), "penalties") as advance:
+        for place, penalty in enumerate(PENALTIES):
+            if len(active):
+                losses[place, active] = 0.0
+            for fold in range(NUM_FOLDS) if len(active) else ():
+                kept = folds != fold
+                own = having[:, active]
+                # A label that the others never or always have cannot be learned from them.
+                can = (own[kept].min(axis=0) < own[kept].max(axis=0)) & (~kept).any()
+                labels = active[can]
+                if not len(labels):
+                    continue
+                known = starts.setdefault(fold, np.zeros((features.shape[1] + 1, num_labels)))
+                found = fit_together(
+                    features,
+                    having[:, labels],
+                    weights[:, labels] * kept[:, None],
+                    np.full(len(labels), penalty),
+                    COMPARED_ITERATIONS,
+                    known[:, labels],
+                )
+                known[:, labels] = found
+                logits = features[~kept] @ found[:-1] + found[-1]
+                held = np.logaddexp(0.0, logits) - having[np.ix_(~kept, labels)] * logits
+                losses[place, labels] += held.sum(axis=0)
+            best = losses[: place + 1].argmin(axis=0)
+            active = active[place - best[active] < MAX_WORSE]
             advance(1)
-    median = float(np.median(penalties)) if penalties else DEFAULT_PENALTY
-    return kernel / scale[:, None], bias, median
-
-
-def _penalty_of(
-    features: Array, having: Array, images: Array, config: HeadConfig
-) -> tuple[float, float]:
-    """Return the penalty of the smallest loss of held-out images, and that loss."""
-    of_image = np.zeros(images.max() + 1, np.int32)
-    of_image[images] = having
-    if np.bincount(of_image, minlength=2).min() < 2:
-        return DEFAULT_PENALTY, 0.0  # one image cannot be held out and learned from
-    folds = stratified_folds(of_image, NUM_FOLDS, config.seed)[images]
-    losses: list[float] = []
-    for loss in _losses(features, having, folds, config):
-        losses.append(loss)
-        if len(losses) > MAX_WORSE and min(losses) < min(losses[-MAX_WORSE:]):
-            break
-    return PENALTIES[int(np.argmin(losses))], min(losses)
-
-
-def _losses(features: Array, having: Array, folds: Array, config: HeadConfig) -> Iterator[float]:
-    """Yield the summed loss of held-out rows at each penalty."""
-    parts = [
-        (features[folds != fold], having[folds != fold], features[folds == fold], folds == fold)
-        for fold in range(NUM_FOLDS)
-        if len(np.unique(having[folds != fold])) == 2 and (folds == fold).any()
-    ]
-    models = [logistic_model(config, COMPARED_ITERATIONS) for _ in parts]
-    for penalty in PENALTIES:
-        total = 0.0
-        for model, (kept, kept_labels, held, rows) in zip(models, parts, strict=True):
-            fit_logistic(model, kept, kept_labels, penalty)
-            logs = model.predict_log_proba(held)
-            total -= float(logs[np.arange(len(logs)), having[rows]].sum())
-        yield total
+    few = np.minimum(having.sum(axis=0), len(having) - having.sum(axis=0)) < 2
+    chosen = np.array(PENALTIES)[losses.argmin(axis=0)]
+    return np.where(few, DEFAULT_PENALTY, chosen), float(losses.min(axis=0)[~few].sum())
 
 
 def solve_numbers(

@@ -12,6 +12,7 @@ from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.epochs import EpochFigures, written
 from headstart.tasks.head.settings import settings_in_effect
+from headstart.tasks.head.solvers import LABELS_VERSION
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
 from headstart.tasks.store.artifacts import Manifest, artefact
@@ -52,6 +53,8 @@ def _head_key(features: Features, config: HeadConfig, log_dir: Path) -> dict[str
         ),
         **arithmetic_versions(),
     }
+    if config.solver == "lbfgs" and features.target.kind == "labels":
+        fields["solver_version"] = LABELS_VERSION
     if config.kind == "tail":
         fields["tail"] = features.known.training_fingerprint()
     return fields

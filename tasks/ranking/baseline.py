@@ -9,16 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from headstart.config import BaselineConfig, Split, ViewsConfig
+from headstart.config import BaselineConfig, EvaluationConfig, HeadConfig, Split, ViewsConfig
 from headstart.tasks.backbones.builders import seeded_initializers
 from headstart.tasks.dataset.index import ImageRow
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.running.devices import machine_fingerprint
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest, current_store
 from headstart.tasks.store.versions import arithmetic_versions
+from headstart.tasks.targets.choice import TARGETS
+from headstart.tasks.targets.target import Array, Fit, Target
 from headstart.tasks.views.addresses import plain_rows
 from headstart.tasks.views.recipes import plain_collection, plain_recipe
 
@@ -34,8 +37,12 @@ CHUNK_ROWS = 256
 class BaselineManifest(Manifest):
     """How far a network without a head start came."""
 
-    accuracy: float
-    """Of the judged split."""
+    accuracy: float | None
+    """Of the judged split; None where targets are no classes."""
+    metric: str = "accuracy"
+    """What it is judged by: accuracy, mAP (of labels) or R² (of numbers)."""
+    value: float | None = None
+    """It, where it is not the accuracy."""
     epochs: float
     """Passes over the training images that the budget allowed."""
     budget_s: float
@@ -69,27 +76,33 @@ def _train_from_scratch(
     budget_s: float,
     config: BaselineConfig,
 ) -> Made:
-    index = index_of(dataset)
+    index, target, judge = index_of(dataset), TARGETS[dataset.kind], JUDGES[dataset.kind]
+    num_outputs = len(dataset.class_names)
     pixels, labels = {}, {}
     splits: tuple[Split, ...] = ("train", judged)
     for split in splits:
         rows = index.rows_of(split)
         chosen = [rows[i] for i in draw_images(len(rows), MAX_IMAGES, config.seed)]
         pixels[split] = _read_views(views, image_size, chosen, config.image_size)
-        labels[split] = np.array([row.label for row in chosen], np.int32)
-    model = small_network(config.image_size, len(dataset.class_names), config.seed)
-    steps = _fit_for(model, pixels["train"], labels["train"], budget_s, config.seed)
+        labels[split] = target.to_array(chosen, num_outputs)
+    model = small_network(config.image_size, num_outputs, config.seed)
+    fit = target.fit(labels["train"])
+    steps = _fit_for(model, pixels["train"], labels["train"], target, fit, budget_s, config.seed)
     logits = [
         model(pixels[judged][start : start + CHUNK_ROWS], training=False).numpy()
         for start in range(0, len(labels[judged]), CHUNK_ROWS)
     ]
-    accuracy = float((np.concatenate(logits).argmax(axis=1) == labels[judged]).mean())
+    outputs, few = np.concatenate(logits), EvaluationConfig(num_bootstrap=10)
+    made = judge.evaluate(outputs, labels[judged], dataset.class_names, fit, few)
+    figure, is_share = getattr(made, judge.ranked), dataset.kind == "class"
     num_train = len(labels["train"])
     return Made(
         num_rows=num_train,
         num_rows_computed=num_train,
         fields={
-            "accuracy": accuracy,
+            "accuracy": figure if is_share else None,
+            "metric": judge.ranked_name,
+            "value": None if is_share else figure,
             "epochs": steps * BATCH_SIZE / num_train,
             "budget_s": budget_s,
         },
@@ -136,17 +149,24 @@ def _read_views(
 def _fit_for(
     model: keras.Model,
     pixels: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int32],
+    labels: Array,
+    target: Target,
+    fit: Fit,
     budget_s: float,
     seed: int,
 ) -> int:
-    """Train for so many seconds, with mirrored images half of the time; return the steps."""
+    """Train for so many seconds; return the steps.
+
+    Half of the time with mirrored images, but for numbers, which may be of a side or an angle.
+    """
     optimizer = keras.optimizers.AdamW(LEARNING_RATE, weight_decay=0.01)
-    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss_of, num_outputs = target.loss(HeadConfig()), int(model.output_shape[-1])
+    mirrors = target.kind != "number"
 
     def step(images: Any, targets: Any) -> None:
         with tf.GradientTape() as tape:
-            loss = loss_of(targets, model(tf.cast(images, tf.float32), training=True))
+            wanted = target.to_match(targets, num_outputs, 0.0, fit)
+            loss = loss_of(wanted, model(tf.cast(images, tf.float32), training=True))
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
 
     train = tf.function(step, autograph=False)
@@ -159,7 +179,7 @@ def _fit_for(
                 order = generator.permutation(len(labels))
             batch, order = order[:BATCH_SIZE], order[BATCH_SIZE:]
             images = pixels[batch]
-            if generator.random() < 0.5:
+            if mirrors and generator.random() < 0.5:
                 images = images[:, :, ::-1]
             train(tf.constant(images), tf.constant(labels[batch]))
             steps += 1
@@ -169,13 +189,18 @@ def _fit_for(
     return steps
 
 
+def _describe(made: BaselineManifest) -> str:
+    figure = made.accuracy if made.metric == "accuracy" else made.value
+    return (
+        f"{made.metric} {figure or 0.0:.4f} after {made.epochs:,.1f} epochs in {made.budget_s:,g} s"
+    )
+
+
 stage = Stage(
     "baseline",
     2,
     BaselineManifest,
     _train_from_scratch,
     _baseline_key,
-    lambda made: (
-        f"accuracy {made.accuracy:.4f} after {made.epochs:,.1f} epochs in {made.budget_s:,g} s"
-    ),
+    _describe,
 )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from headstart.tasks.evaluation.label_metrics import average_precision
 from headstart.tasks.head.folds import stratified_folds
-from headstart.tasks.head.solvers import RIDGE_PENALTIES
+from headstart.tasks.head.solvers import RIDGE_PENALTIES, fit_together, label_folds
 
 Features = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
@@ -125,12 +125,42 @@ def probe_labels(features: Features, targets: Labels, num_folds: int, seed: int)
         num_folds: Folds, at least 2.
         seed: Of the folds.
     """
+    return mean_average_precision(probe_shares(features, targets, num_folds, seed), targets)
+
+
+def probe_shares(
+    features: Features, targets: Labels, num_folds: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """Predict each image's labels with linear probes that were trained on the other folds.
+
+    All labels are solved together, on the same folds, so that they share the features.
+
+    Args:
+        features: float [n, d].
+        targets: 0 and 1 [n, num_labels].
+        num_folds: Folds, at least 2.
+        seed: Of the folds.
+
+    Returns:
+        float64 [n, num_labels]; 0 or 1 where a fold's training images never or always have it.
+    """
+    folds = label_folds(targets, np.arange(len(targets)), num_folds, seed)
     shares = np.zeros(targets.shape)
-    for label in range(targets.shape[1]):
-        having = targets[:, label].astype(np.int64)
-        if having.min() < having.max():
-            shares[:, label] = probe_probabilities(features, having, num_folds, seed)[:, 1]
-    return mean_average_precision(shares, targets)
+    for fold in range(num_folds):
+        held_out = folds == fold
+        if not held_out.any() or held_out.all():
+            continue
+        having = targets[~held_out] > 0
+        shares[held_out] = having.all(axis=0)
+        varying = np.flatnonzero(having.any(axis=0) & ~having.all(axis=0))
+        if not len(varying):
+            continue
+        train, test = _standardise(features[~held_out], features[held_out])
+        known, penalties = having[:, varying], np.full(len(varying), 1 / INVERSE_PENALTY)
+        found = fit_together(train, known, np.ones(known.shape), penalties, PROBE_ITERATIONS)
+        logits = test @ found[:-1] + found[-1]
+        shares[np.ix_(held_out, varying)] = 0.5 * (1.0 + np.tanh(logits / 2))
+    return shares
 
 
 def mean_average_precision(shares: npt.NDArray[Any], targets: Labels) -> float:

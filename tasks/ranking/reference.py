@@ -56,7 +56,7 @@ def compare_sources(
     Returns:
         One line a source.
     """
-    measured = {_model_digest(one.backbone): one.accuracy for one in candidates if one.cut == TOP}
+    measured = {_model_digest(one.backbone): one.figure for one in candidates if one.cut == TOP}
     lines = []
     for source in sources:
         score, distance = p2l(source, target)

@@ -25,9 +25,6 @@ TITLES = {
 COLUMNS = (
     "backbone",
     "cut",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
     *SCORES,
     "num_features",
     "bytes_per_image",
@@ -67,7 +64,9 @@ def write_ranking(
     Returns:
         The paths of ranking.html and ranking.csv.
     """
-    table = write_csv(folder / "ranking.csv", [_row(one) for one in verdict.candidates], COLUMNS)
+    columns = (*COLUMNS[:2], *_measured_columns(verdict), *COLUMNS[2:])
+    rows = [_row(one, verdict) for one in verdict.candidates]
+    table = write_csv(folder / "ranking.csv", rows, columns)
     page = write_page(
         folder / "ranking.html",
         Path(__file__).parent / "ranking.html.j2",
@@ -82,7 +81,7 @@ def write_ranking(
 def markdown(verdict: Verdict) -> str:
     """Summarise a ranking in Markdown, for the Prefect UI."""
     lines = [
-        f"**{verdict.pick}** is the most accurate of {len(verdict.candidates)} candidates "
+        f"**{verdict.pick}** is the best of {len(verdict.candidates)} candidates "
         f"({_measured(verdict)} on {verdict.judged}).",
         "",
         f"{verdict.ranking_s:,.0f} s for the ranking {verdict.ranked_from}; training all heads "
@@ -94,21 +93,25 @@ def markdown(verdict: Verdict) -> str:
     ]
     for one in verdict.candidates:
         scores = " | ".join(_figure(one.scores[name]) for name in SCORES)
-        lines.append(f"| {one.name} | {one.accuracy:.4f} | {scores} |")
+        lines.append(f"| {one.name} | {one.figure:.4f} | {scores} |")
     taus = " | ".join(_figure(verdict.agreement[name]) for name in SCORES)
     lines.append(f"| weighted Kendall τ | 1 | {taus} |")
     return "\n".join(lines)
 
 
 def _measured(verdict: Verdict) -> str:
-    best = verdict.candidates[0].accuracy
-    return f"{best:.1%}" if verdict.metric == "accuracy" else f"{verdict.metric} {best:.4f}"
+    return verdict.write(verdict.candidates[0].figure)
 
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _row(one: Candidate) -> dict[str, Any]:
-    low, high = one.accuracy_interval or (None, None)
-    return {**one.model_dump(), **one.scores, "accuracy_low": low, "accuracy_high": high}
+def _measured_columns(verdict: Verdict) -> tuple[str, str, str]:
+    return verdict.figure, f"{verdict.figure}_low", f"{verdict.figure}_high"
+
+
+def _row(one: Candidate, verdict: Verdict) -> dict[str, Any]:
+    measured = (one.figure, *(one.interval or (None, None)))
+    own = dict(zip(_measured_columns(verdict), measured, strict=True))
+    return {**one.model_dump(), **one.scores, **own}

@@ -12,6 +12,7 @@ from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.pooled import pooled_features
+from headstart.tasks.head.solvers import LABELS_VERSION
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.ranking.probes import (
@@ -53,6 +54,7 @@ def _scores_key(features: Features, config: ScoringConfig) -> dict[str, Any]:
         # Of two networks that are one up to the top, one may know more: its own classifier.
         "classifier": features.network.has_classifier and features.start == TOP,
         "scoring": config,
+        **({"probe_version": LABELS_VERSION} if features.target.kind == "labels" else {}),
         **arithmetic_versions(),
     }
 

@@ -1,9 +1,12 @@
 """What a ranking came to: candidates with scores and accuracies, agreement, savings, the pick."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from headstart.tasks.evaluation.judges import JUDGES, Judge
+from headstart.tasks.evaluation.report_content import percent
 from headstart.tasks.ranking.agreement import weighted_tau
 from headstart.tasks.ranking.stage import SCORES
 from headstart.tasks.running.stage import Outcome
@@ -23,10 +26,9 @@ class Candidate(BaseModel):
     flops: int
     """Forward FLOPs from the image to the cut."""
     scores: dict[str, float | None]
-    accuracy: float
-    """Measured: a head trained from the cache, on the judged split; of labels and numbers the
-    figure that `Verdict.metric` names."""
-    accuracy_interval: tuple[float, float] | None
+    figure: float
+    """Measured: a head trained from the cache, on the judged split; what `Verdict.metric` names."""
+    interval: tuple[float, float] | None
     epochs: int
     """That the head was trained for."""
     cached_s: float
@@ -43,6 +45,12 @@ class Candidate(BaseModel):
     def name(self) -> str:
         """Backbone and cut in one word."""
         return f"{self.backbone}:{self.cut}"
+
+    def to_json(self, figure: str) -> dict[str, Any]:
+        """Return JSON values, with the figure and its interval under a name of their own."""
+        fields = self.model_dump(mode="json")
+        own = {figure: fields.pop("figure"), f"{figure}_interval": fields.pop("interval")}
+        return {**fields, **own}
 
 
 class SourceLine(BaseModel):
@@ -68,6 +76,8 @@ class Verdict(BaseModel):
     """The split that accuracies are of."""
     metric: str = "accuracy"
     """What is measured: accuracy, mAP (of labels) or R² (of numbers)."""
+    figure: str = "accuracy"
+    """Its name in JSON: accuracy, mean_average_precision or r2."""
     candidates: tuple[Candidate, ...]
     """The most accurate first."""
     agreement: dict[str, float | None]
@@ -82,7 +92,8 @@ class Verdict(BaseModel):
     """What these seconds hold: all from an empty store, as far as that is known."""
     uncached_s: float
     """Estimated seconds for training all heads through their frozen backbones."""
-    baseline_accuracy: float | None
+    baseline: float | None
+    """The same of a small network from scratch."""
     baseline_s: float | None
     warnings: tuple[str, ...]
 
@@ -96,6 +107,24 @@ class Verdict(BaseModel):
         """Seconds that the ranking saves against training them all uncached."""
         return self.uncached_s - self.ranking_s
 
+    def write(self, figure: float) -> str:
+        """Write a figure with its name."""
+        return write(figure, self.metric)
+
+    def bare(self, figure: float) -> str:
+        """Write a figure that stands below its name."""
+        return percent(figure) if self.metric == "accuracy" else f"{figure:.4f}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, with figures under names of their own."""
+        fields = self.model_dump(mode="json", exclude={"candidates", "baseline"})
+        return {
+            **fields,
+            f"baseline_{self.figure}": self.baseline,
+            "candidates": [one.to_json(self.figure) for one in self.candidates],
+            "seconds_saved": self.seconds_saved,
+        }
+
 
 def draw_verdict(
     judged: str,
@@ -103,7 +132,7 @@ def draw_verdict(
     sources: Sequence[SourceLine],
     outcomes: Sequence[Outcome],
     baseline: tuple[float, float] | None,
-    metric: str = "accuracy",
+    judge: Judge = JUDGES["class"],
 ) -> Verdict:
     """Draw the conclusions of a ranking.
 
@@ -112,35 +141,36 @@ def draw_verdict(
         candidates: With scores and accuracies, at least one.
         sources: Registered sources.
         outcomes: How its stages went, but for the baseline's.
-        baseline: Accuracy and seconds of a small network from scratch; None without one.
-        metric: What the accuracies are called.
+        baseline: The figure and seconds of a small network from scratch; None without one.
+        judge: Of the targets: it knows what the figures are.
 
     Returns:
         The verdict. The pick is the most accurate candidate; of equals, the cheapest by FLOPs.
     """
     ordered = best_first(candidates)
-    accuracies = [one.accuracy for one in ordered]
+    figures = [one.figure for one in ordered]
     columns = {name: [one.scores[name] for one in ordered] for name in SCORES}
     return Verdict(
         judged=judged,
-        metric=metric,
+        metric=judge.ranked_name,
+        figure=judge.ranked,
         candidates=tuple(ordered),
-        agreement={name: weighted_tau(column, accuracies) for name, column in columns.items()},
+        agreement={name: weighted_tau(column, figures) for name, column in columns.items()},
         choices={name: _choice(name, candidates) for name in SCORES},
         sources=tuple(sorted(sources, key=lambda one: -one.p2l)),
         pick=ordered[0].name,
         ranking_s=cold_seconds(outcomes),
         ranked_from=_ranked_from(outcomes),
         uncached_s=sum(one.uncached_s for one in ordered),
-        baseline_accuracy=baseline[0] if baseline else None,
+        baseline=baseline[0] if baseline else None,
         baseline_s=baseline[1] if baseline else None,
-        warnings=tuple(_warnings(judged, ordered, baseline)),
+        warnings=tuple(_warnings(judged, ordered, baseline, judge.ranked_name)),
     )
 
 
 def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Order candidates by accuracy; of equals, the cheapest by FLOPs comes first."""
-    return sorted(candidates, key=lambda one: (-one.accuracy, one.flops, one.name))
+    return sorted(candidates, key=lambda one: (-one.figure, one.flops, one.name))
 
 
 def _choice(score: str, candidates: Sequence[Candidate]) -> str | None:
@@ -163,48 +193,51 @@ def _ranked_from(outcomes: Sequence[Outcome]) -> str:
 
 
 def _warnings(
-    judged: str, ordered: Sequence[Candidate], baseline: tuple[float, float] | None
+    judged: str, ordered: Sequence[Candidate], baseline: tuple[float, float] | None, metric: str
 ) -> list[str]:
     best = ordered[0]
+    word = "accuracy" if metric == "accuracy" else metric
     found = []
     if judged == "val":
         found.append(
-            "The val split also chose each head's epoch, so accuracies are a little optimistic, "
+            "The val split also chose each head's epoch, so the figures are a little optimistic, "
             "for all candidates alike."
         )
     elif len(ordered) > 1:
         found.append(
-            f"The pick was chosen by these {judged} images, so its accuracy on them is a little "
+            f"The pick was chosen by these {judged} images, so its {word} on them is a little "
             "optimistic: what it is worth, images that had no part in the choice tell."
         )
     if baseline is not None:
-        low = best.accuracy_interval[0] if best.accuracy_interval else best.accuracy
+        low = best.interval[0] if best.interval else best.figure
+        scratch, transfer = write(baseline[0], metric), write(best.figure, metric)
         beside = "as long as the transfer took"
         if round(best.transfer_s) != baseline[1]:
             beside = f"the transfer took {_seconds(best.transfer_s)}"
-        if baseline[0] >= best.accuracy:
+        if baseline[0] >= best.figure:
             found.append(
-                f"Negative transfer: a small network from scratch reached {baseline[0]:.1%} in "
-                f"{_seconds(baseline[1])} ({beside}), the best transfer only {best.accuracy:.1%}. "
+                f"Negative transfer: a small network from scratch reached {scratch} in "
+                f"{_seconds(baseline[1])} ({beside}), the best transfer only {transfer}. "
                 "Train from scratch, or look for a source nearer to these images."
             )
         elif baseline[0] >= low:
             found.append(
-                f"The best transfer ({best.accuracy:.1%}) is not clearly better than a small "
-                f"network from scratch ({baseline[0]:.1%} in {_seconds(baseline[1])}; {beside}): "
-                "the difference lies within the accuracy's interval."
+                f"The best transfer ({transfer}) is not clearly better than a small "
+                f"network from scratch ({scratch} in {_seconds(baseline[1])}; {beside}): "
+                f"the difference lies within the {word}'s interval."
             )
-    close = [
-        one.name
-        for one in ordered[1:]
-        if best.accuracy_interval and one.accuracy >= best.accuracy_interval[0]
-    ]
+    close = [one.name for one in ordered[1:] if best.interval and one.figure >= best.interval[0]]
     if close:
         found.append(
             f"{len(close)} other {'candidate lies' if len(close) == 1 else 'candidates lie'} "
-            f"within the interval of the pick's accuracy: {', '.join(close)}."
+            f"within the interval of the pick's {word}: {', '.join(close)}."
         )
     return found
+
+
+def write(figure: float, metric: str) -> str:
+    """Write a measured figure: a share as a percentage, others with their name."""
+    return f"{figure:.1%}" if metric == "accuracy" else f"{metric} {figure:.4f}"
 
 
 def _seconds(value: float) -> str:
