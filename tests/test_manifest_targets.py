@@ -219,6 +219,42 @@ class TestSplits:
             own = [row.values[0] for row in numbers.rows if row.split == split]
             assert np.bincount(np.searchsorted(edges, own), minlength=10).tolist() == [4] * 10
 
+    def test_a_few_numbers_are_held_out_too(self, tmp_path: Path) -> None:
+        text = self.manifest(write_images(tmp_path, 18))
+        shares = {"val_fraction": 0.15, "test_fraction": 0.15}
+        numbers = read(tmp_path, text, **shares, target_columns=("size",))
+        assert numbers.split_sizes == {"train": 12, "val": 3, "test": 3}
+
+    @pytest.mark.parametrize("columns", [{}, {"target_columns": ("size",)}, {"target": "class"}])
+    def test_the_images_of_a_group_fall_to_one_split(self, tmp_path: Path, columns: Any) -> None:
+        names = write_images(tmp_path, 60)
+        (tmp_path / "copy.png").write_bytes((tmp_path / names[0]).read_bytes())
+        lines = ["path,labels,label,size,who"]
+        for number, name in enumerate([*names, "copy.png"]):
+            what = number % 60 % 2
+            who = "p20" if name == "copy.png" else f"p{number // 3}"  # joins two groups by a copy
+            lines.append(f"{name},{what};x,{what},{number % 60 + 1},{who}")
+        settings = {"val_fraction": 0.2, "test_fraction": 0.2, "group_column": "who", **columns}
+        if not columns:
+            settings["target"] = "labels"
+        index = read(tmp_path, "\n".join(lines), **settings)
+        split_of = {row.path: row.split for row in index.rows}
+        assert len(index.rows) == 61
+        for first in range(0, 60, 3):
+            assert len({split_of[name] for name in names[first : first + 3]}) == 1
+        assert split_of["copy.png"] == split_of[names[0]]
+        assert set(index.split_sizes) == {"train", "val", "test"}
+        other = dict(settings, group_column=None)
+        assert {r.path: r.split for r in read(tmp_path, "\n".join(lines), **other).rows} != split_of
+
+    def test_a_group_that_given_splits_divide_is_told(self, tmp_path: Path) -> None:
+        names = write_images(tmp_path, 4)
+        lines = [f"{name},{n},ann,{'val' if n else 'train'}" for n, name in enumerate(names)]
+        text = "path,size,who,split\n" + "\n".join(lines)
+        index = read(tmp_path, text, target_columns=("size",), group_column="who")
+        (told,) = [one for one in index.problems if one.kind == "divided_group"]
+        assert (told.path, told.left_out) == ("ann", False)
+
     def test_neither_order_nor_names_decide_and_copies_stay_together(self, tmp_path: Path) -> None:
         names = write_images(tmp_path, 60)
         (tmp_path / "copy.png").write_bytes((tmp_path / names[0]).read_bytes())

@@ -24,7 +24,12 @@ from headstart.tasks.dataset.layout import Place, has_folders
 from headstart.tasks.dataset.listing import ARCHIVES, ListedImage, Listing, list_folder
 from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, refuse_passing
-from headstart.tasks.dataset.splits import resolve_duplicates, split_images, split_position
+from headstart.tasks.dataset.splits import (
+    divided_groups,
+    resolve_duplicates,
+    split_images,
+    split_position,
+)
 from headstart.tasks.dataset.stratifying import stratify_images
 
 __all__ = [
@@ -38,8 +43,9 @@ __all__ = [
 ]
 
 _OF_MANIFESTS = (
-    *("root", "path_column", "label_column", "split_column", "label_separator", "label_columns"),
-    *("no_label", "target_columns", "path_suffix", "strip_prefix", "number_unit", "missing_values"),
+    *("root", "path_column", "label_column", "split_column", "group_column", "path_suffix"),
+    *("label_separator", "label_columns", "no_label", "target_columns", "strip_prefix"),
+    *("number_unit", "missing_values"),
 )
 _MAX_CLASSES_IN_A_WARNING = 5
 _MAX_PROBLEMS_IN_AN_ERROR = 20
@@ -98,6 +104,15 @@ def build_index(
     problems += _empty_classes(listing, class_names)
     if for_training and kind == "class" and len(class_names) < 2:
         raise _too_few_classes(config, listing, class_names, problems)
+    if for_training and kind == "labels" and not any(one.listed.values for one in images):
+        raise DatasetError(
+            "no image has a label",
+            f"{config.images}: {len(images):,} images, none of {len(class_names):,} labels"
+            if class_names
+            else f"{config.images}: {len(images):,} images, whose cells are all empty",
+            "name the columns that hold the labels, and what says yes and no in them: "
+            "dataset.label_column, dataset.label_columns, dataset.label_values",
+        )
     if kind != "number":
         problems += doubtful_names(class_names)
     if kind == "class":
@@ -105,6 +120,7 @@ def build_index(
         problems += kept
     else:
         splits = stratify_images(images, config, kind)
+    problems += divided_groups(images, splits)
     rows = _make_rows(images, splits, class_names, kind)
     if for_training:
         drawn = any(image.listed.split is None for image in images)

@@ -209,7 +209,7 @@ class _Finder:
         if named.repair:
             self._count(named.repair)
         file = str(self._absolute / named.path)
-        return ListedImage(path=named.path, file=file, label=label, split=split, values=line.values)
+        return ListedImage(named.path, file, label, split, line.values, line.group)
 
     def told(self) -> list[str]:
         """Say what was done to how many lines."""

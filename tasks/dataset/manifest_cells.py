@@ -19,10 +19,15 @@ DEFAULT_SEPARATOR = ";"
 MAX_NUMBER = 1e30
 """Beyond, the squares that a training sums up end in infinity."""
 
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+)"""
-_LIST = re.compile(rf"\[\s*(?:{_ITEM}(?:\s*,\s*{_ITEM})*)?\s*\]")
-"""A list of texts or whole numbers, as Python and JSON write it."""
+_ITEMS = rf"{_ITEM}(?:\s*,\s*{_ITEM})*"
+_LIST = re.compile(
+    rf"\[\s*(?:{_ITEMS})?\s*,?\s*\]|\(\s*\)|\(\s*{_ITEM}\s*,\s*(?:{_ITEMS}\s*,?)?\s*\)"
+)
+"""A list or a tuple of texts or whole numbers, as Python and JSON write it."""
+_CODE = re.compile(r"""[\w.]*\(?[\[({]\s*['"]""")
+"""What begins like a list of texts in some programming language."""
 _NO, _YES = ("0", "0.0", "false", "no", "n"), ("1", "1.0", "true", "yes", "y")
 _SYNONYMS = {**dict.fromkeys(_NO, "0"), **dict.fromkeys(_YES, "1")}
 
@@ -42,7 +47,7 @@ class Said(NamedTuple):
 
 
 def is_list(text: str) -> bool:
-    """Tell whether a cell is written as a list of texts or whole numbers: ``['cat', 'dog']``."""
+    """Tell whether a cell is a list or tuple of texts or whole numbers: ``['cat', 'dog']``."""
     return _LIST.fullmatch(text) is not None
 
 
@@ -157,7 +162,7 @@ def _pieces(file: Path, name: str, cell: Any, place: str, separator: str) -> Seq
         return cell
     text = "" if cell is None else str(cell).strip()
     if is_list(text):
-        pieces: list[Any] = ast.literal_eval(text)
+        pieces: Sequence[Any] = ast.literal_eval(text)
         if len(set(pieces)) == len(pieces) or any(isinstance(piece, str) for piece in pieces):
             return pieces
         raise DatasetError(
@@ -165,7 +170,7 @@ def _pieces(file: Path, name: str, cell: Any, place: str, separator: str) -> Seq
             f"{file}: {printable(text[:60])!r} in the column {name}, {place}",
             "write a column of 0 and 1 for each label, and name them in dataset.label_columns",
         )
-    if text[:1] in ("[", "{") and text[-1:] in ("]", "}"):
+    if _CODE.match(text) or (text[:1] in ("[", "{") and text[-1:] in ("]", "}")):
         raise DatasetError(
             "the labels are written in a form of a programming language that is not read",
             f"{file}: {printable(text[:60])!r} in the column {name}, {place}",

@@ -17,6 +17,7 @@ from headstart.reading import MAX_TABLE_BYTES, read_regular
 from headstart.tasks.dataset.manifest_cells import Said, missing_test
 from headstart.tasks.dataset.manifest_targets import (
     TargetColumns,
+    asked_twice,
     cell_reader,
     check_classes,
     check_separator,
@@ -37,6 +38,16 @@ _UNICODE_MARKS = (
     (b"\xfe\xff", "utf-16"),
 )
 """What a file of that encoding begins with; UTF-32's mark begins like UTF-16's."""
+_OTHER_FORMS = (
+    (b"\x1f\x8b", "one packed by gzip", "unpack it first (gunzip)"),
+    (b"PAR1", "a Parquet file", "call it so: its name has to end in .parquet"),
+    (
+        b"PK\x03\x04",
+        "an Excel workbook or another zip archive",
+        "save the sheet as CSV (in Excel: CSV UTF-8), or unpack the archive",
+    ),
+)
+"""What a file begins with that is something else than its name says."""
 _OTHER_NAMES = {
     "path": (
         *("filename", "file", "filepath", "image", "imagepath", "imagefile", "imagename", "img"),
@@ -81,6 +92,7 @@ class Line(NamedTuple):
         split: Likewise.
         fault: Why the row cannot be used; empty where it may be.
         values: Names of labels, or numbers; empty of a class.
+        group: Which images it belongs to; empty where nobody has said.
     """
 
     number: int
@@ -89,6 +101,7 @@ class Line(NamedTuple):
     split: str
     fault: str = ""
     values: tuple[Any, ...] = ()
+    group: str = ""
 
 
 class Table(NamedTuple):
@@ -113,6 +126,7 @@ class _Columns(NamedTuple):
     split: int | None
     targets: TargetColumns
     places: tuple[int, ...]
+    group: int | None
 
 
 def read_table(file: Path, config: DatasetConfig) -> Table:
@@ -155,7 +169,10 @@ def _read_csv(
 ) -> Iterator[Line]:
     stream = io.StringIO(_decode(file, read_regular(file, MAX_TABLE_BYTES)), newline="")
     delimiter, num_skipped = _find_header(stream)
-    reader = csv.reader(stream, strict=True, delimiter=delimiter)
+    csv.field_size_limit(MAX_TABLE_BYTES)  # of a column that is not read: masks, texts
+    # Of quoted cells behind a space, which is no part of them.
+    spaced = f'{delimiter} "' in stream.getvalue()
+    reader = csv.reader(stream, strict=True, delimiter=delimiter, skipinitialspace=spaced)
     try:
         names = [name.strip() for name in next(reader, [])]
         columns = _find_columns(file, names, config, notes)
@@ -172,21 +189,23 @@ def _read_csv(
                 continue
             cells = row + [""] * (len(names) - len(row))
             split = "" if columns.split is None else cells[columns.split].strip()
+            group = "" if columns.group is None else cells[columns.group].strip()
             if columns.targets.kind == "class":
-                yield Line(number, cells[columns.path], cells[columns.label].strip(), split)
+                label = cells[columns.label].strip()
+                yield Line(number, cells[columns.path], label, split, group=group)
                 continue
             said = [cells[place] for place in columns.places]
             texts.append((number, said[0].strip()))
-            yield _line(number, cells[columns.path], read(said, f"line {number}"), split)
+            yield _line(number, cells[columns.path], read(said, f"line {number}"), split, group)
         _check_texts(file, columns.targets, texts, config)
     except csv.Error as error:
         line = reader.line_num + num_skipped
         raise _unreadable(file, "CSV file", f"line {line}: {error}") from None
 
 
-def _line(number: int, path: str, said: Said, split: str) -> Line:
+def _line(number: int, path: str, said: Said, split: str, group: str) -> Line:
     fault = f"{Path(path.strip()).name}: {said.fault}" if said.fault else ""
-    return Line(number, path, said.label, split, fault, said.values)
+    return Line(number, path, said.label, split, fault, said.values, group)
 
 
 def _check_texts(
@@ -197,6 +216,9 @@ def _check_texts(
 
 
 def _decode(file: Path, data: bytes) -> str:
+    for mark, form, cure in _OTHER_FORMS:
+        if data.startswith(mark):
+            raise DatasetError(f"the manifest is no CSV file, but {form}", f"{file}", cure)
     encoding = next((name for mark, name in _UNICODE_MARKS if data.startswith(mark)), "utf-8-sig")
     try:
         text = data.decode(encoding)
@@ -206,8 +228,12 @@ def _decode(file: Path, data: bytes) -> str:
         form = encoding.upper().removesuffix("-SIG")
         raise _no_utf8(file, f"{byte} is no {form}", "WINDOWS-1252") from None
     if "\0" in text:
-        raise _no_utf8(file, "it holds NUL characters", "UTF-16LE")
-    return text
+        place = f"NUL characters, as in line {text[: text.index(chr(0))].count(chr(10)) + 1}"
+        if text.count("\0") < len(text) // 10:
+            cure = "remove them: tr -d '\\000' < FILE > OTHER"
+            raise DatasetError("the CSV file is damaged", f"{file}: it holds {place}", cure)
+        raise _no_utf8(file, f"it holds {place}", "UTF-16LE")
+    return text.lstrip("\ufeff")  # a second mark, of a tool that put one before another's
 
 
 def _no_utf8(file: Path, reason: str, encoding: str) -> DatasetError:
@@ -248,7 +274,7 @@ def _read_parquet(
         schema = pq.read_schema(file)
         found = _find_columns(file, list(schema.names), config, notes)
         columns.append(found.targets)
-        places = (found.path, found.split, *found.places)
+        places = (found.path, found.split, found.group, *found.places)
         wanted = sorted({number for number in places if number is not None})
         table = pq.ParquetFile(file).read(columns=[schema.names[number] for number in wanted])
     except pa.ArrowException as error:
@@ -259,20 +285,24 @@ def _read_parquet(
     splits: Sequence[Any] = [None] * len(labels)
     if found.split is not None:
         splits = table.column(schema.names[found.split]).to_pylist()
+    groups: Sequence[Any] = [None] * len(labels)
+    if found.group is not None:
+        groups = table.column(schema.names[found.group]).to_pylist()
+    rows = zip(paths, splits, map(_text, groups), strict=True)
     if found.targets.kind != "class":
         cells = zip(
             *(table.column(schema.names[place]).to_pylist() for place in found.places), strict=True
         )
         read = cell_reader(file, found.targets, config)
-        for number, (path, said, split) in enumerate(zip(paths, cells, splits, strict=True), 1):
-            yield _line(number, path, read(said, f"row {number}"), _text(split))
+        for number, ((path, split, group), said) in enumerate(zip(rows, cells, strict=True), 1):
+            yield _line(number, path, read(said, f"row {number}"), _text(split), group)
         if not any(isinstance(one, list) for one in labels):
             texts = [(number, _text(one)) for number, one in enumerate(labels, 1)]
             _check_texts(file, found.targets, texts, config)
         return
     as_label = _label_reader(file, schema, found)
-    for number, (path, label, split) in enumerate(zip(paths, labels, splits, strict=True), 1):
-        yield Line(number, path, as_label(label, number, notes), _text(split))
+    for number, ((path, split, group), label) in enumerate(zip(rows, labels, strict=True), 1):
+        yield Line(number, path, as_label(label, number, notes), _text(split), group=group)
 
 
 def _path_reader(file: Path, schema: Any, column: int) -> Callable[[Any], str]:
@@ -369,7 +399,9 @@ def _find_columns(
     _note_split(names, found["split"], notes)
     assert found["path"] is not None
     assert found["label"] is not None
-    return _Columns(found["path"], found["label"], found["split"], targets, (found["label"],))
+    group = _group_column(file, names, config)
+    places = (found["label"],)
+    return _Columns(found["path"], found["label"], found["split"], targets, places, group)
 
 
 def _find_targets(
@@ -392,13 +424,15 @@ def _find_targets(
         place = _find_column(file, names, name, is_needed=True)
         assert place is not None
         if place in (path, split, *places):
-            raise DatasetError(
-                "a column of the manifest is asked for twice",
-                f"{file}: {printable(name)}",
-                "name each column once, and not that of the paths or the splits",
-            )
+            raise asked_twice(file, name)
         places.append(place)
-    return _Columns(path, places[0], split, targets, tuple(places))
+    group = _group_column(file, names, config)
+    return _Columns(path, places[0], split, targets, tuple(places), group)
+
+
+def _group_column(file: Path, names: list[str], config: DatasetConfig) -> int | None:
+    name = config.group_column
+    return None if name is None else _find_column(file, names, name, is_needed=True)
 
 
 def _note_split(names: list[str], split: int | None, notes: list[str]) -> None:
@@ -423,7 +457,7 @@ def _find_column(file: Path, names: list[str], wanted: str, is_needed: bool) -> 
             f"the manifest has no column {printable(wanted)}",
             f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
             "name one of these (dataset.path_column, dataset.label_column, dataset.split_column, "
-            "dataset.label_columns, dataset.target_columns)",
+            "dataset.group_column, dataset.label_columns, dataset.target_columns)",
         )
     return places[0] if places else None
 

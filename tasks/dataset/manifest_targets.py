@@ -107,7 +107,9 @@ def _matching(
     file: Path, names: Sequence[str], config: DatasetConfig, patterns: Sequence[str]
 ) -> tuple[str, ...]:
     """Give the columns that are named, or match a pattern such as ``is_*``; ``*`` is the rest."""
-    own = {config.path_column or "path", config.split_column or "split"}
+    own = {config.path_column or "path", config.split_column or "split", config.group_column}
+    if twice := next((one for one in patterns if patterns.count(one) > 1), None):
+        raise asked_twice(file, twice)
     found: dict[str, None] = {}
     for pattern in patterns:
         lowered = pattern.casefold()
@@ -129,6 +131,15 @@ def _matching(
             )
         found |= dict.fromkeys(matching)
     return tuple(found)
+
+
+def asked_twice(file: Path, name: str) -> DatasetError:
+    """Make the error of a column that settings name twice."""
+    return DatasetError(
+        "a column of the manifest is asked for twice",
+        f"{file}: {printable(name)}",
+        "name each column once, and not that of the paths or the splits",
+    )
 
 
 def cell_reader(
@@ -221,12 +232,16 @@ def check_classes(file: Path, column: str, rows: Sequence[tuple[int, str]]) -> N
     if len(different) <= MAX_DECIMAL_CLASSES:
         return
     decimal = next(((number, text) for number, text in filled if "." in text), None)
-    if decimal is None or not all(NUMBER.fullmatch(text) for text in different):
+    is_each_another = len(different) == len(filled)
+    if not (decimal or is_each_another) or not all(NUMBER.fullmatch(text) for text in different):
         return
+    row, text = decimal or filled[0]
     raise DatasetError(
-        "the labels are decimal numbers, too many different ones to be classes",
-        f"{file}: the column {column} holds {len(different):,} different ones, as "
-        f"{decimal[1]} in row {decimal[0]}",
+        "the labels are decimal numbers, too many different ones to be classes"
+        if decimal
+        else "the labels are numbers, another one in each row, so no class has two images",
+        f"{file}: the column {column} holds {len(different):,} different ones, as {text} in row "
+        f"{row}",
         f"to learn a number: --set dataset.target_columns=[{column}]; if each is the name of a "
         "class: --set dataset.target=class",
     )

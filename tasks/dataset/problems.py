@@ -19,6 +19,7 @@ ProblemKind = Literal[
     "missing",  # named by a manifest, not there
     "label_conflict",  # one content or path, two labels
     "straddling_duplicate",  # one content in two given splits
+    "divided_group",  # images that belong together in several given splits
     "listed_twice",
     "few_images",  # a class or split left thin by the split
     "excluded",  # named by a list of the user's
@@ -50,6 +51,7 @@ KIND_WORDS: dict[ProblemKind, str] = {
     "missing": "missing",
     "label_conflict": "under two labels",
     "straddling_duplicate": "duplicate in a held-out split",
+    "divided_group": "group in several splits",
     "listed_twice": "listed twice",
     "few_images": "thin class or split",
     "excluded": "excluded by a list",
