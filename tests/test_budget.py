@@ -200,7 +200,7 @@ class Pretended:
         takes: Seconds of a trial, by the kind of head; 10 are expected.
     """
 
-    configured, folds, num_swept, head_s = FIRST, ("one",), 32, 1.0
+    configured, folds, num_swept, head_s, kind = FIRST, ("one",), 32, 1.0, "class"
 
     def __init__(
         self, seconds: list[float], right: dict[str, int | None], takes: dict[str, float]
