@@ -225,6 +225,23 @@ CASES = (
 )  # fmt: skip
 
 
+QUOTED = tuple(f"{number}.png" for number in range(4))
+UNCLOSED = 'path,label\n0.png,cat\n1.png,"cat\n2.png,dog\n3.png,dog"\n'
+CAPTIONS = 'path,caption,label\n0.png,"a cat,\nasleep",cat\n1.png,"a dog,\nawake",dog\n'
+CASES += (
+    Case("tuples", "path,labels\n0.png,\"('cat', 'x')\"\n1.png,\"('dog',)\"\n2.png,()\n", QUOTED,
+         (), {"0.png": {"cat", "x"}, "1.png": {"dog"}, "2.png": set()}),
+    Case("an index", "path,labels\n0.png,\"Index(['cat', 'x'])\"\n", QUOTED, (), None,
+         "the labels are written in a form of a programming language", "or as ['a', 'b']"),
+    Case("a list cut off", "path,labels\n0.png,\"['cat', 'dog'\"\n", QUOTED, (), None,
+         "the labels are written in a form of a programming language", "or as ['a', 'b']"),
+    Case("a quote that ends ten lines on", UNCLOSED, QUOTED, (), None,
+         "a cell of the manifest goes over several lines", "close the quote"),
+    Case("captions of two lines", CAPTIONS, QUOTED, ("target=labels", "label_separator=;",
+         "label_column=label"), {"0.png": {"cat"}, "1.png": {"dog"}}),
+)  # fmt: skip
+
+
 def write_images(folder: Path, files: Iterable[str]) -> None:
     for number, name in enumerate(files):
         file = folder / name

@@ -179,7 +179,10 @@ def _read_csv(
         found.append(columns.targets)
         read = cell_reader(file, columns.targets, config)
         texts: list[tuple[int, str]] = []
+        first = reader.line_num + 1
         for row in reader:
+            _refuse_unclosed(file, row, columns, first + num_skipped)
+            first = reader.line_num + 1
             if not any(cell.strip() for cell in row):
                 continue
             number = reader.line_num + num_skipped
@@ -201,6 +204,19 @@ def _read_csv(
     except csv.Error as error:
         line = reader.line_num + num_skipped
         raise _unreadable(file, "CSV file", f"line {line}: {error}") from None
+
+
+def _refuse_unclosed(file: Path, row: list[str], columns: _Columns, number: int) -> None:
+    """Refuse a path or target with a line break in it: the rows behind a quote that never ends."""
+    places = (columns.path, columns.split, columns.group, *columns.places)
+    for place in (one for one in places if one is not None and one < len(row)):
+        if "\n" in row[place].strip():
+            raise DatasetError(
+                "a cell of the manifest goes over several lines",
+                f'{file}: from line {number} on: {printable(row[place][:60])}; a " is opened in it '
+                "and not closed there",
+                'close the quote, or write "" for one that belongs to the text',
+            )
 
 
 def _line(number: int, path: str, said: Said, split: str, group: str) -> Line:
