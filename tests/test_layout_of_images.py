@@ -118,6 +118,33 @@ def test_splits_one_level_deeper_are_refused(tmp_path: Path, folders: tuple[str,
     assert "as the path" in caught.value.next_step
 
 
+@pytest.mark.parametrize(
+    ("folders", "problem"),
+    [
+        (("train2017", "val2017", "annotations"), "the split folders hold no class folders"),
+        (("a/train/cat", "a/train/dog", "b/train/cat", "b/train/dog"), "the split folders do not"),
+        (("a/train/cat", "a/train/dog", "b/test/cat", "b/test/dog"), "the split folders do not"),
+        (("fold1", "fold2", "fold3"), "these folders are called by numbers"),
+        (("Part_01", "part_02"), "these folders are called by numbers"),
+    ],
+)
+def test_parts_of_a_data_set_are_no_classes(
+    tmp_path: Path, folders: tuple[str, ...], problem: str
+) -> None:
+    photos(tmp_path, *folders)
+    with pytest.raises(DatasetError, match=problem) as caught:
+        index_of(tmp_path)
+    assert "dataset.layout=classes" in (caught.value.next_step or "")
+    assert len(index_of(tmp_path, layout="classes").class_names) > 1
+
+
+def test_a_class_may_be_called_as_a_split_or_hold_one(tmp_path: Path) -> None:
+    photos(tmp_path / "vehicles", "train", "bus", "plane")
+    assert index_of(tmp_path / "vehicles").class_names == ("bus", "plane", "train")
+    photos(tmp_path / "pets", "cat/train", "dog/train")
+    assert index_of(tmp_path / "pets").class_names == ("cat", "dog")
+
+
 def test_folders_inside_class_folders_are_no_splits_where_they_differ(tmp_path: Path) -> None:
     photos(tmp_path, "cat/indoor", "cat/garden", "dog/beach", "dog/indoor", "dog/street")
     assert index_of(tmp_path).class_names == ("cat", "dog")

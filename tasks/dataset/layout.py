@@ -7,7 +7,7 @@ Split folders are known by their names: one word for a split (``train``, ``valid
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -59,6 +59,8 @@ _BESIDE_IMAGES = {
     *("attributes", "parts", "boxes", "bboxes", "imagesets"),
 }
 """Folders that data sets have beside a folder of images, for what belongs to each image."""
+_NUMBERED = re.compile(r"(fold|split|part|batch|chunk|shard)s?[ _-]?\d+")
+"""Names of parts of a data set, in lower case."""
 _NUM_LOOKED_INTO = 6
 """Folders whose inner folders are looked at: of more, hardly any data set's are splits."""
 
@@ -143,7 +145,9 @@ def decide_layout(root: Path, folders: Sequence[Place], config: DatasetConfig) -
     splits = [(folder, split) for folder in folders if (split := meant[folder]) in SPLITS]
     is_told = any(folder.name.casefold() in told for folder, _ in splits)
     others = [folder for folder in folders if meant[folder] is None]
-    if splits and others and not is_told and not any(_inner(place)[0] for place, _ in splits):
+    if splits and others and not is_told and not any(has_folders(place) for place, _ in splits):
+        if len({split for _, split in splits}) > 1:
+            raise _refuse_flat(root, [folder for folder, _ in splits])
         splits, others = [], list(folders)  # a class that happens to be called "train"
     if splits and others:
         raise _refuse_mixed(root, [folder for folder, _ in splits], others)
@@ -185,6 +189,10 @@ def refuse_parts(root: Path, folders: Sequence[Place]) -> None:
 def has_folders(place: Place) -> bool:
     """Tell whether a folder holds at least one folder that is not junk."""
     return bool(_inner(place)[0])
+
+
+def _within(place: Place, names: Iterable[str]) -> list[Place]:
+    return [Place(one, f"{place.file}/{one}", f"{place.path}/{one}") for one in names]
 
 
 def _inner(place: Place) -> tuple[set[str], bool]:
@@ -231,12 +239,22 @@ def _refuse_mixed(root: Path, splits: list[Place], others: list[Place]) -> Datas
     )
 
 
+def _refuse_flat(root: Path, splits: list[Place]) -> DatasetError:
+    return DatasetError(
+        "the split folders hold no class folders",
+        f"{root}: {some([place.path for place in splits])} hold files alone",
+        "put the images of each class into a folder of its own, in each split; or name them and "
+        "their classes in a manifest, a CSV file with the columns path and label (and split); or "
+        "--set dataset.layout=classes where each folder in the root is a class",
+    )
+
+
 def _refuse_doubtful(root: Path, folders: Sequence[Place]) -> None:
     """Refuse what look like class folders but may well be something else."""
     looked = [(place, *_inner(place)) for place in folders[:_NUM_LOOKED_INTO]]
     for place, names, _ in looked:
-        splits = {meant for name in names if (meant := EXACT.get(name.casefold()))}
-        if len(splits) > 1:
+        splits = {name: meant for name in names if (meant := EXACT.get(name.casefold()))}
+        if len(set(splits.values())) > 1 or any(map(has_folders, _within(place, splits))):
             found = some([f"{place.path}/{name}" for name in sorted(names)])
             raise DatasetError(
                 "the split folders do not lie directly in the given folder",
@@ -246,6 +264,13 @@ def _refuse_doubtful(root: Path, folders: Sequence[Place]) -> None:
                 "--set dataset.layout=classes",
             )
     refuse_parts(root, folders)
+    if len(folders) > 1 and all(_NUMBERED.fullmatch(place.name.casefold()) for place in folders):
+        raise DatasetError(
+            "these folders are called by numbers, as the parts of a data set are",
+            f"{root}: {some([place.path for place in folders])}",
+            "put the images of each class into a folder of its own; or --set "
+            "dataset.layout=classes where each of these folders is a class",
+        )
     if not 2 <= len(looked) == len(folders):
         return
     shared = set.intersection(*(names for _, names, _ in looked))
