@@ -44,6 +44,16 @@ def test_plain_lines_do_as_well(images: Path, tmp_path: Path) -> None:
     assert path not in {row.path for row in index.rows}
 
 
+def test_lists_of_spreadsheets_and_of_windows_are_read(images: Path, tmp_path: Path) -> None:
+    path = build_index(DatasetConfig(images=images)).rows[0].path
+    backslashes = path.replace("/", "\\")
+    for text in (f"path;reason\r\n{path};blurred\r\n", f"\ufeff{backslashes}\r\n"):
+        assert read_exclusions(listed(tmp_path, text)).paths == {path}
+    exclude = listed(tmp_path, "path;reason\n")
+    (problem,) = build_index(DatasetConfig(images=images, exclude=exclude)).problems
+    assert "it names no image" in problem.reason
+
+
 def test_lines_that_name_nothing_are_told_of(images: Path, tmp_path: Path) -> None:
     index = build_index(DatasetConfig(images=images, exclude=listed(tmp_path, "path\ngone.png\n")))
     (problem,) = index.problems

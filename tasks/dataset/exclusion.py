@@ -10,6 +10,7 @@ from pathlib import Path
 from headstart.errors import DatasetError
 from headstart.reading import MAX_TABLE_BYTES, read_regular
 from headstart.tasks.dataset.inspection import InspectedImage
+from headstart.tasks.dataset.manifest_table import DELIMITERS
 from headstart.tasks.dataset.problems import Problem
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -53,6 +54,8 @@ class Exclusions:
         if unmet:
             reason = f"{len(unmet):,} of its lines name no image that is here, as {min(unmet)}"
             problems.append(Problem(self.name, "excluded", reason, left_out=False))
+        if not named:
+            problems.append(Problem(self.name, "excluded", "it names no image", left_out=False))
         return kept, problems
 
 
@@ -60,8 +63,8 @@ def read_exclusions(path: Path) -> Exclusions:
     """Read a list of images to leave out.
 
     Args:
-        path: CSV with the column digest or path (where a line has both, the digest counts), or
-            plain text with one digest or path a line.
+        path: CSV, delimited as manifests may be, with the column digest or path (where a line has
+            both, the digest counts), or plain text with one digest or path a line.
 
     Returns:
         What it names.
@@ -71,13 +74,15 @@ def read_exclusions(path: Path) -> Exclusions:
     """
     try:
         text = read_regular(path.expanduser(), MAX_TABLE_BYTES).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        first = text.lstrip().partition("\n")[0]
+        delimiter = max(DELIMITERS, key=first.count)
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(
             "the list of images to leave out is not a CSV or text file in UTF-8",
             f"{path}: {error}",
             "give a file with one path or digest a line, as `headstart audit` writes it",
         ) from None
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if _COLUMNS & set(header):
         lines = [dict(zip(header, row, strict=False)) for row in rows[1:]]
@@ -87,6 +92,8 @@ def read_exclusions(path: Path) -> Exclusions:
     entries = [entry for entry in entries if entry]
     digests = frozenset(entry.lower() for entry in entries if _DIGEST.fullmatch(entry.lower()))
     paths = frozenset(
-        entry.removeprefix("./") for entry in entries if not _DIGEST.fullmatch(entry.lower())
+        entry.replace("\\", "/").removeprefix("./")
+        for entry in entries
+        if not _DIGEST.fullmatch(entry.lower())
     )
     return Exclusions(path.name, digests, paths)

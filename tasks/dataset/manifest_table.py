@@ -30,7 +30,8 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 MANIFEST_SUFFIXES = (".csv", ".tsv", *PARQUET_SUFFIXES)
 """File name endings, in lower case, of what is read as a manifest."""
 
-_DELIMITERS = ",;\t|"
+DELIMITERS = ",;\t|"
+"""What may stand between the cells of a table."""
 _UNICODE_MARKS = (
     (b"\xff\xfe\0\0", "utf-32"),
     (b"\0\0\xfe\xff", "utf-32"),
@@ -276,7 +277,7 @@ def _find_header(stream: io.StringIO) -> tuple[str, int]:
         else:
             stream.seek(start)
             # A header has no cell with a comma in it, or the columns would not be found.
-            return delimiter or max(_DELIMITERS, key=line.count), num_skipped
+            return delimiter or max(DELIMITERS, key=line.count), num_skipped
         num_skipped += 1
 
 
