@@ -236,7 +236,7 @@ CASES += (
     Case("a list cut off", "path,labels\n0.png,\"['cat', 'dog'\"\n", QUOTED, (), None,
          "the labels are written in a form of a programming language", "or as ['a', 'b']"),
     Case("a quote that ends ten lines on", UNCLOSED, QUOTED, (), None,
-         "a cell of the manifest goes over several lines", "close the quote"),
+         "the CSV file cannot be read", "close the double quote"),
     Case("captions of two lines", CAPTIONS, QUOTED, ("target=labels", "label_separator=;",
          "label_column=label"), {"0.png": {"cat"}, "1.png": {"dog"}}),
 )  # fmt: skip

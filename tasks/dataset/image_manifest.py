@@ -22,12 +22,8 @@ from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import class_name
 from headstart.tasks.dataset.layout import EXACT, split_meant
 from headstart.tasks.dataset.listing import ListedImage, Listing
-from headstart.tasks.dataset.manifest_table import (
-    IMAGE_ENDINGS,
-    MANIFEST_SUFFIXES,
-    Line,
-    read_table,
-)
+from headstart.tasks.dataset.manifest_columns import IMAGE_ENDINGS
+from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES, Line, read_table
 from headstart.tasks.dataset.missing_files import advise
 from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.problems import Problem, ProblemKind, refuse_passing

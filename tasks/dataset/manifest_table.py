@@ -15,13 +15,12 @@ from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.reading import MAX_TABLE_BYTES, read_regular
 from headstart.tasks.dataset.manifest_cells import Said, missing_test
+from headstart.tasks.dataset.manifest_columns import Columns, find_columns
 from headstart.tasks.dataset.manifest_targets import (
     TargetColumns,
-    asked_twice,
     cell_reader,
     check_classes,
     check_separator,
-    choose_columns,
 )
 from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.problems import refuse_passing
@@ -49,37 +48,6 @@ _OTHER_FORMS = (
     ),
 )
 """What a file begins with that is something else than its name says."""
-_OTHER_NAMES = {
-    "path": (
-        *("filename", "file", "filepath", "image", "imagepath", "imagefile", "imagename", "img"),
-        *("imgpath", "imgname", "imageid", "imgid", "imageindex", "imagelink", "photo", "picture"),
-        *("fname", "filenames", "images", "uri", "url", "name", "idcode", "id"),
-        *("studyinstanceuid", "sopinstanceuid"),
-    ),
-    "label": (
-        *("class", "classname", "category", "target", "labels", "labelname", "classes", "classid"),
-        *("tag", "tags", "genre", "genres", "findinglabels", "categories", "attributes"),
-        *("y", "species", "breed", "diagnosis"),
-    ),
-    "split": (
-        "set",
-        "subset",
-        "partition",
-        "phase",
-        "usage",
-        "fold",
-        "dataset",
-        "isvalid",
-        "isval",
-        "istest",
-        "istrain",
-        "train",
-    ),
-}
-"""What others call these columns, without spaces and underscores; named in errors and warnings,
-never taken."""
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".jp2", ".avif")
-"""What the names of images end in, in lower case; not needed to be read as one."""
 
 
 class Line(NamedTuple):
@@ -117,17 +85,6 @@ class Table(NamedTuple):
     lines: list[Line]
     notes: list[str]
     targets: TargetColumns
-
-
-class _Columns(NamedTuple):
-    """Positions of the columns."""
-
-    path: int
-    label: int
-    split: int | None
-    targets: TargetColumns
-    places: tuple[int, ...]
-    group: int | None
 
 
 def read_table(file: Path, config: DatasetConfig) -> Table:
@@ -176,14 +133,11 @@ def _read_csv(
     reader = csv.reader(stream, strict=True, delimiter=delimiter, skipinitialspace=spaced)
     try:
         names = [name.strip() for name in next(reader, [])]
-        columns = _find_columns(file, names, config, notes)
+        columns = find_columns(file, names, config, notes)
         found.append(columns.targets)
         read = cell_reader(file, columns.targets, config)
         texts: list[tuple[int, str]] = []
-        first = reader.line_num + 1
         for row in reader:
-            _refuse_unclosed(file, row, columns, first + num_skipped)
-            first = reader.line_num + 1
             if not any(cell.strip() for cell in row):
                 continue
             number = reader.line_num + num_skipped
@@ -192,6 +146,8 @@ def _read_csv(
                 yield Line(number, "", "", "", f"{fault}{delimiter!r} between double quotes")
                 continue
             cells = row + [""] * (len(names) - len(row))
+            if any("\n" in cells[place].strip() for place in columns.read):
+                raise _open_quote(file, number, "a name, label or split goes over several lines")
             split = "" if columns.split is None else cells[columns.split].strip()
             group = "" if columns.group is None else cells[columns.group].strip()
             if columns.targets.kind == "class":
@@ -204,20 +160,7 @@ def _read_csv(
         _check_texts(file, columns.targets, texts, config)
     except csv.Error as error:
         line = reader.line_num + num_skipped
-        raise _unreadable(file, "CSV file", f"line {line}: {error}") from None
-
-
-def _refuse_unclosed(file: Path, row: list[str], columns: _Columns, number: int) -> None:
-    """Refuse a path or target with a line break in it: the rows behind a quote that never ends."""
-    places = (columns.path, columns.split, columns.group, *columns.places)
-    for place in (one for one in places if one is not None and one < len(row)):
-        if "\n" in row[place].strip():
-            raise DatasetError(
-                "a cell of the manifest goes over several lines",
-                f'{file}: from line {number} on: {printable(row[place][:60])}; a " is opened in it '
-                "and not closed there",
-                'close the quote, or write "" for one that belongs to the text',
-            )
+        raise _open_quote(file, line, str(error)) from None
 
 
 def _line(number: int, path: str, said: Said, split: str, group: str) -> Line:
@@ -289,7 +232,7 @@ def _read_parquet(
 
     try:
         schema = pq.read_schema(file)
-        found = _find_columns(file, list(schema.names), config, notes)
+        found = find_columns(file, list(schema.names), config, notes)
         columns.append(found.targets)
         places = (found.path, found.split, found.group, *found.places)
         wanted = sorted({number for number in places if number is not None})
@@ -336,7 +279,7 @@ def _path_reader(file: Path, schema: Any, column: int) -> Callable[[Any], str]:
 
 
 def _label_reader(
-    file: Path, schema: Any, columns: _Columns
+    file: Path, schema: Any, columns: Columns
 ) -> Callable[[Any, int, list[str]], str]:
     import pyarrow.types as kinds
 
@@ -385,130 +328,18 @@ def _no_label(file: Path, column: str, received: str) -> DatasetError:
     )
 
 
-def _find_columns(
-    file: Path, names: list[str], config: DatasetConfig, notes: list[str]
-) -> _Columns:
-    targets = choose_columns(file, names, config)
-    if targets.kind != "class":
-        return _find_targets(file, names, config, notes, targets)
-    told = {
-        "path": config.path_column,
-        "label": config.label_column,
-        "split": config.split_column,
-    }
-    found = {
-        column: _find_column(file, names, name or column, is_needed=name is not None)
-        for column, name in told.items()
-    }
-    missing = [column for column in ("path", "label") if found[column] is None]
-    if not any(names):
-        raise DatasetError(
-            "the manifest is empty",
-            f"{file}: no header",
-            "write path,label into its first line, and an image with its class into each other",
-        )
-    if missing:
-        raise DatasetError(
-            "the manifest lacks a column: it needs path and label, and may have split",
-            f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
-            _cure(names, missing),
-        )
-    _note_split(names, found["split"], notes)
-    assert found["path"] is not None
-    assert found["label"] is not None
-    group = _group_column(file, names, config)
-    places = (found["label"],)
-    return _Columns(found["path"], found["label"], found["split"], targets, places, group)
-
-
-def _find_targets(
-    file: Path, names: list[str], config: DatasetConfig, notes: list[str], targets: TargetColumns
-) -> _Columns:
-    """Find the columns of labels or numbers, and those of path and split."""
-    path = _find_column(file, names, config.path_column or "path", config.path_column is not None)
-    if path is None:
-        raise DatasetError(
-            "the manifest lacks a column: it needs path",
-            f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
-            _cure(names, ["path"]),
-        )
-    split = _find_column(
-        file, names, config.split_column or "split", config.split_column is not None
-    )
-    _note_split(names, split, notes)
-    places: list[int] = []
-    for name in targets.names:
-        place = _find_column(file, names, name, is_needed=True)
-        assert place is not None
-        if place in (path, split, *places):
-            raise asked_twice(file, name)
-        places.append(place)
-    group = _group_column(file, names, config)
-    return _Columns(path, places[0], split, targets, tuple(places), group)
-
-
-def _group_column(file: Path, names: list[str], config: DatasetConfig) -> int | None:
-    name = config.group_column
-    return None if name is None else _find_column(file, names, name, is_needed=True)
-
-
-def _note_split(names: list[str], split: int | None, notes: list[str]) -> None:
-    if split is None and (other := _known_as(names, "split")):
-        text = f"the column {other} is not read; --set dataset.split_column={other} makes it the "
-        notes.append(f"{text}split")
-
-
-def _find_column(file: Path, names: list[str], wanted: str, is_needed: bool) -> int | None:
-    same = [number for number, name in enumerate(names) if name == wanted]
-    close = [n for n, name in enumerate(names) if name.strip().casefold() == wanted.casefold()]
-    # One that the user names exactly is that one; else Path and path are two of one name.
-    places = same if is_needed and len(same) == 1 else close
-    if len(places) > 1:
-        raise DatasetError(
-            "the manifest has several columns of the same name",
-            f"{file}: {len(places)} columns are called {wanted}, of {', '.join(names)}",
-            "rename or remove all but the one that counts",
-        )
-    if not places and is_needed:
-        raise DatasetError(
-            f"the manifest has no column {printable(wanted)}",
-            f"{file}: the columns {', '.join(map(printable, names)) or '(none)'}",
-            "name one of these (dataset.path_column, dataset.label_column, dataset.split_column, "
-            "dataset.group_column, dataset.label_columns, dataset.target_columns)",
-        )
-    return places[0] if places else None
-
-
-def _known_as(names: Sequence[str], column: str) -> str | None:
-    lowered = {
-        name.casefold().replace(" ", "").replace("_", ""): name.strip() for name in reversed(names)
-    }
-    return next((lowered[other] for other in _OTHER_NAMES[column] if other in lowered), None)
-
-
-def _cure(names: list[str], missing: list[str]) -> str:
-    if any(name.casefold().endswith(IMAGE_ENDINGS) for name in names):
-        return "put a header above the first line, which is an image's already: path,label"
-    settings = [
-        _setting(f"dataset.{column}_column={_known_as(names, column) or 'COLUMN'}")
-        for column in missing
-    ]
-    others = (
-        "; for columns of 0 and 1 there is dataset.label_columns, for numbers "
-        "dataset.target_columns, instead of the label"
-    )
-    return (
-        f"say which columns they are, {' '.join(settings)}; or name them so in the first line, "
-        f"with commas, semicolons or tabs between{others if 'label' in missing else ''}"
-    )
-
-
-def _setting(text: str) -> str:
-    return f"--set '{text}'" if " " in text else f"--set {text}"
-
-
 def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
+
+
+def _open_quote(file: Path, line: int, reason: str) -> DatasetError:
+    """Make the error of a quote that took in what comes after its cell."""
+    return DatasetError(
+        "the CSV file cannot be read",
+        f"{file}: line {line}: {reason}",
+        "close the double quote that stands open there or in a line before, and double each that "
+        "is a part of a name",
+    )
 
 
 def _unreadable(file: Path, form: str, reason: object) -> DatasetError:
