@@ -15,7 +15,8 @@ import tensorflow as tf
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis, ranked
 from headstart.debug.preflight import data as preflight_data
-from headstart.debug.preflight.run import check_sample, located
+from headstart.debug.preflight.rules import Case, facts_for
+from headstart.debug.preflight.run import check_case, placed
 from headstart.debug.preflight.samples import Sample, take_sample
 from headstart.debug.replay.taps import tap, untap
 from headstart.errors import TrainingError
@@ -100,7 +101,8 @@ class Preflight(keras.callbacks.Callback):  # type: ignore[misc]
         first = tf.nest.map_structure(lambda part: part[:MAX_ROWS], batch)
         try:
             self._sample = take_sample(self.model, [first], 1)
-            self._keep(check_sample(self._sample, total_s=BUDGET_S))
+            case = Case(self.model, {}, facts_for(self.model, {}, [first]), batches=[first])
+            self._keep(check_case(case, self._sample, total_s=BUDGET_S))
             for metric in self.model.metrics:
                 metric.reset_state()  # some count losses wherever they are computed
         except Exception as error:  # whatever a model is, checking it must not end its training
@@ -114,8 +116,8 @@ class Preflight(keras.callbacks.Callback):  # type: ignore[misc]
             )
 
     def _keep(self, found: list[Diagnosis]) -> None:
-        placed = (located(diagnosis, self.model, self._site) for diagnosis in found)
-        self.diagnoses = ranked([*self.diagnoses, *placed])
+        new = (placed(diagnosis, self.model, self._site) for diagnosis in found)
+        self.diagnoses = ranked([*self.diagnoses, *new])
 
 
 _NONE = np.zeros(0, np.int64)

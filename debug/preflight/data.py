@@ -1,17 +1,12 @@
-"""Preflight checks of the data: values, scale, order, leakage."""
+"""Rules about the values of the data, their range and their order."""
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.preflight.facts import facts_of
-from headstart.debug.preflight.inputs import unscaled_inputs
-from headstart.debug.preflight.samples import Batch, Sample
+from headstart.debug.preflight.samples import Sample
 
 MIN_VARIED_ROWS = 8
 """Rows of which at least two must differ."""
@@ -21,12 +16,6 @@ ORDERED_SHARE = 0.95
 """Share of neighbouring rows with equal labels from which on the data are sorted."""
 MAX_EQUAL_BY_CHANCE = 0.7
 """... unless that many are equal in any order."""
-MIN_LEAKED_SHARE = 0.01
-"""Share of the validation rows that occur in the training data from which on they leak."""
-MIN_LEAKED_ROWS = 2
-"""... and where there are at least so many: one row that occurs twice is no leakage."""
-MAX_REPEATED_SHARE = 0.2
-"""Rows that repeat this often within the training data are too coarse to be compared."""
 
 EXPECTED_RANGES: dict[tuple[str, ...], tuple[float, float]] = {
     # Source: keras.applications, preprocess_input of each module (modes tf, caffe and torch).
@@ -90,19 +79,8 @@ def constant_rows(sample: Sample) -> list[Diagnosis]:
     ]
 
 
-def input_scale(sample: Sample) -> list[Diagnosis]:
-    """Find pixels that do not have the range their network was made for."""
-    found = _backbone_range(sample)
-    if found:
-        return found
-    if _is_pretrained(sample.model):
-        return []
-    batch = sample.batches[0]
-    unscaled = unscaled_inputs(facts_of(sample.model, batch.x, batch.y))
-    return [replace(one, severity="warning", confidence=0.75) for one in unscaled]
-
-
-def _backbone_range(sample: Sample) -> list[Diagnosis]:
+def backbone_range(sample: Sample) -> list[Diagnosis]:
+    """Find pixels that do not have the range their pretrained network was made for."""
     from headstart.debug.symptoms.activity_probe import input_of
 
     for model in _nested_models(sample.model):
@@ -158,10 +136,6 @@ def _nested_models(model: Any) -> list[Any]:
     return inner + [deeper for layer in inner for deeper in _nested_models(layer)]
 
 
-def _is_pretrained(model: Any) -> bool:
-    return any(_expected_range(inner.name) for inner in [model, *_nested_models(model)])
-
-
 def order(sample: Sample) -> list[Diagnosis]:
     """Find data that come sorted by class (of arrays this is no fault: ``fit`` shuffles them)."""
     return order_of(sample.labels(), sample)
@@ -200,44 +174,4 @@ def order_of(labels: npt.NDArray[np.int64], sample: Sample) -> list[Diagnosis]:
             ),
             evidence={"equal_neighbours": equal, "by_chance": by_chance},
         )
-    ]
-
-
-def leakage(train: Iterable[Batch], validation: Iterable[Batch]) -> list[Diagnosis]:
-    """Find validation rows that are training rows, byte for byte.
-
-    Args:
-        train: Batches of the training data.
-        validation: Batches of the validation data.
-
-    Returns:
-        A finding, or none.
-    """
-    seen, val = _digests(train), _digests(validation)
-    if not seen or not val or 1.0 - len(set(seen)) / len(seen) > MAX_REPEATED_SHARE:
-        return []
-    leaked = sum(digest in set(seen) for digest in set(val))
-    if leaked < max(MIN_LEAKED_ROWS, MIN_LEAKED_SHARE * len(set(val))):
-        return []
-    return [
-        Diagnosis(
-            symptom="leakage",
-            cause=f"{leaked} of {len(set(val))} validation rows looked at are also training rows: "
-            "validation does not measure what it should.",
-            phase="data",
-            confidence=0.85,
-            suggestions=(
-                "split before augmenting, oversampling or shuffling anew",
-                "split by source (patient, video, photo), not by row",
-            ),
-            evidence={"leaked": leaked, "validation_rows": len(set(val))},
-        )
-    ]
-
-
-def _digests(batches: Iterable[Batch]) -> list[bytes]:
-    return [
-        hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest()
-        for batch in batches
-        for row in batch.inputs[0]
     ]

@@ -258,7 +258,13 @@ def exchanged(given: Mapping[str, Any], trace: TrainingTrace) -> list[Diagnosis]
     """
     rows, size = numbers(given.get("x")), given.get("batch_size")
     epochs, steps = given.get("epochs") or 1, len(trace.losses)
-    if rows is None or not size or steps > FEWEST_STEPS or size < LARGE_BATCH * epochs:
+    if (
+        not trace.has_finished
+        or rows is None
+        or not size
+        or steps > FEWEST_STEPS
+        or size < LARGE_BATCH * epochs
+    ):
         return []
     if size < len(rows) / 3:
         return []
@@ -335,6 +341,24 @@ def split_scale(x: Any, x_val: Any) -> list[Diagnosis]:
             evidence={"train": sizes[0], "validation": sizes[1], "at": "fit"},
         )
     ]
+
+
+def scale_of_splits(given: Mapping[str, Any]) -> list[Diagnosis]:
+    """Find validation data that were not prepared as the training data were.
+
+    Args:
+        given: What ``fit`` was given, by name; of data sets a batch of each is compared.
+
+    Returns:
+        A finding, or none.
+    """
+    x: Any = given.get("x")
+    held_out: Any = given.get("validation_data")
+    if isinstance(held_out, tuple | list) and held_out and given.get("y") is not None:
+        return split_scale(x, held_out[0])
+    if not all(isinstance(getattr(one, "element_spec", None), tuple) for one in (x, held_out)):
+        return []
+    return split_scale(*(next(iter(one.take(1)))[0].numpy() for one in (x, held_out)))
 
 
 def _flat(values: Any) -> Array | None:

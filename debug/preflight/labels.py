@@ -1,12 +1,12 @@
 """Preflight checks that hold labels, last layer and loss against each other."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.preflight.objectives import are_probabilities
 from headstart.debug.preflight.samples import Sample
 
 MAX_FIRST_LOSS_FACTOR = 3.0
@@ -64,80 +64,62 @@ def label_range(sample: Sample) -> list[Diagnosis]:
     ]
 
 
-def softmax_and_logits(sample: Sample) -> list[Diagnosis]:
-    """Find a loss that expects logits behind a softmax or sigmoid, and the other way round."""
-    y_pred, objective = sample.y_pred, sample.objective
-    if y_pred is None or not objective.is_classification or not np.isfinite(y_pred).all():
+def text_labels(given: Mapping[str, Any]) -> list[Diagnosis]:
+    """Find labels that are strings.
+
+    Args:
+        given: What ``fit`` was given, by name.
+
+    Returns:
+        A finding, or none.
+    """
+    y = given.get("y")
+    if not isinstance(y, list | tuple | np.ndarray):
         return []
-    activation = _last_activation(sample)
-    if objective.kind != "binary" and y_pred.shape[-1] == 1:
-        return [_one_unit(sample)]
-    if objective.kind == "binary":
-        if activation == "softmax" and y_pred.shape[-1] == 1:
-            return [_one_unit(sample)]
-        squashed = activation == "sigmoid"
-        outside = bool(y_pred.min() < 0.0 or y_pred.max() > 1.0)
-    else:
-        squashed = activation == "softmax" or are_probabilities(y_pred)
-        outside = not are_probabilities(y_pred)
-    if objective.from_logits and squashed:
-        return [_twice(sample, activation or "softmax")]
-    return [_never(sample)] if not objective.from_logits and outside else []
-
-
-def _twice(sample: Sample, activation: str) -> Diagnosis:
-    return Diagnosis(
-        symptom="softmax-with-from-logits",
-        cause=f"The model ends in a {activation} and {sample.objective.name} with from_logits=True "
-        "applies it again: gradients are squashed.",
-        phase="loss",
-        confidence=0.9,
-        suggestions=(
-            "drop the activation of the last layer",
-            "or leave from_logits at False",
-        ),
-    )
-
-
-def _never(sample: Sample) -> Diagnosis:
-    return Diagnosis(
-        symptom="logits-without-from-logits",
-        cause=f"{sample.objective.name} expects probabilities, but the model's outputs are none: "
-        "no softmax or sigmoid at the end, and from_logits is False.",
-        phase="loss",
-        confidence=0.9,
-        suggestions=("pass from_logits=True to the loss", "or end in a softmax (or sigmoid)"),
-    )
-
-
-def _one_unit(sample: Sample) -> Diagnosis:
-    return Diagnosis(
-        symptom="softmax-on-one-unit",
-        cause=f"A softmax or {sample.objective.name} over a single unit is always 1: nothing can "
-        "be learnt.",
-        phase="model",
-        confidence=0.9,
-        suggestions=(
-            "one unit: sigmoid and binary_crossentropy",
-            "or one unit a class and sparse_categorical_crossentropy",
-        ),
-    )
-
-
-def first_loss(sample: Sample) -> list[Diagnosis]:
-    """Find a loss at step 0 that is far from that of a guess."""
-    if sample.num_classes < 2 or not sample.is_new or _explained(sample):
+    first = np.asarray(y[:1], dtype=object).reshape(-1)[:1]
+    if not len(first) or not isinstance(first[0], str | bytes):
         return []
-    batch = sample.batches[0]
-    y_pred = sample.model(batch.x, training=False)
-    loss = float(np.asarray(sample.model.compute_loss(batch.x, batch.y, y_pred, batch.weights)))
+    return [
+        Diagnosis(
+            symptom="text-labels",
+            cause=f"The labels are text (strings such as {first[0]!r}): they were never "
+            "turned into class numbers, and a loss takes only numbers.",
+            phase="data",
+            confidence=0.97,
+            suggestions=(
+                "encode them: sklearn's LabelEncoder, keras.layers.StringLookup, or "
+                "np.unique(labels, return_inverse=True)[1]",
+            ),
+            evidence={"at": "fit"},
+        )
+    ]
+
+
+def high_first_loss(sample: Sample, first_loss: float | None) -> list[Diagnosis]:
+    """Find a loss at step 0 that is far from that of a guess.
+
+    Args:
+        sample: The rows looked at.
+        first_loss: The loss of the first step; None before it.
+
+    Returns:
+        A finding, or none.
+    """
+    if sample.num_classes < 2 or (first_loss is None and not sample.is_new):
+        return []
+    if first_loss is None:
+        batch = sample.batches[0]
+        y_pred = sample.model(batch.x, training=False)
+        first_loss = float(
+            np.asarray(sample.model.compute_loss(batch.x, batch.y, y_pred, batch.weights))
+        )
     chance = math.log(sample.num_classes)
-    if loss <= MAX_FIRST_LOSS_FACTOR * chance:
+    if not first_loss > MAX_FIRST_LOSS_FACTOR * chance:
         return []
     return [
         Diagnosis(
             symptom="first-loss",
-            cause=f"The loss before any training is {loss:.4g}; a model that guesses among "
+            cause=f"The loss before any training is {first_loss:.4g}; a model that guesses among "
             f"{sample.num_classes} classes has ln({sample.num_classes}) = {chance:.4g}.",
             step=0,
             phase="loss",
@@ -147,20 +129,6 @@ def first_loss(sample: Sample) -> list[Diagnosis]:
                 "scale the inputs, check the last layer's activation against the loss",
                 "initialise the last layer with small weights",
             ),
-            evidence={"loss": loss, "chance": chance},
+            evidence={"loss": first_loss, "chance": chance, "at": "fit"},
         )
     ]
-
-
-def _explained(sample: Sample) -> bool:
-    return bool(label_format(sample) or label_range(sample) or softmax_and_logits(sample))
-
-
-def _last_activation(sample: Sample) -> str:
-    layers = getattr(sample.model, "layers", [])
-    last: Any = layers[-1] if layers else None
-    while getattr(last, "layers", None):  # a nested model
-        last = last.layers[-1]
-    if type(last).__name__ == "Softmax":
-        return "softmax"
-    return getattr(getattr(last, "activation", None), "__name__", "")

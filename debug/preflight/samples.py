@@ -134,7 +134,7 @@ def restored(model: Any) -> Iterator[None]:
     """
     import random
 
-    optimizer = model.optimizer
+    optimizer = getattr(model, "optimizer", None)
     variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
     variables += [variable for metric in model.metrics for variable in metric.variables]
     values = [(variable, np.array(variable.numpy())) for variable in variables]

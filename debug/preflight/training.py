@@ -41,19 +41,24 @@ _NEVER_TRAINING = (
 )
 
 
+def nothing_to_train(model: Any) -> list[Diagnosis]:
+    """Find a model of which every layer is frozen."""
+    if not model.built or not model.count_params() or model.trainable_variables:
+        return []
+    return [
+        Diagnosis(
+            symptom="nothing-trainable",
+            cause="Every layer is frozen: no variable is trainable, and training changes nothing.",
+            phase="model",
+            confidence=0.98,
+            suggestions=("set trainable = True on the layers to train, then compile again",),
+        )
+    ]
+
+
 def gradients(sample: Sample) -> list[Diagnosis]:
-    """Find trainable variables without gradient, and a model with nothing to train."""
+    """Find trainable variables without gradient."""
     model = sample.model
-    if not model.trainable_variables:
-        return [
-            Diagnosis(
-                symptom="nothing-to-train",
-                cause="No variable of the model is trainable: training changes nothing.",
-                phase="model",
-                confidence=0.9,
-                suggestions=("set layer.trainable = True where it should learn, then compile",),
-            )
-        ]
     _, found = _loss_and_gradients(sample)
     pairs = zip(model.trainable_variables, found, strict=True)
     without = [str(variable.path) for variable, gradient in pairs if gradient is None]

@@ -124,7 +124,7 @@ def inputs_tell_targets(facts: Facts) -> bool | None:
     x = facts.inputs[0].reshape(len(facts.inputs[0]), -1).astype(np.float64)
     if x.shape[1] > MAX_FEATURES or len(x) != len(y) or not np.isfinite(x).all():
         return None
-    labels = _class_numbers(facts)
+    labels = class_numbers(facts)
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-12)
     distances = (x**2).sum(axis=1)[:, None] - 2.0 * x @ x.T + (x**2).sum(axis=1)[None]
     np.fill_diagonal(distances, np.inf)
@@ -202,8 +202,12 @@ def _logit(share: Array) -> Array:
     return np.asarray(np.log(inside / (1.0 - inside)))
 
 
-def _class_numbers(facts: Facts) -> Array | None:
-    """Class of each row, where targets are classes and there is one a row."""
+def class_numbers(facts: Facts) -> Array | None:
+    """Return the class of each row; None where there is not one a row.
+
+    Args:
+        facts: What is known of the training.
+    """
     y = facts.y
     if y is None:
         return None

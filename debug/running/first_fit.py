@@ -92,8 +92,10 @@ def main(spec: FirstFitSpec) -> None:
     Args:
         spec: What to do.
     """
+    from headstart.debug.dump.origins import record_construction_sites
     from headstart.debug.internals import private
 
+    record_construction_sites()
     trainer = private("KerasTrainer")
     trainer.fit = _replacement(trainer.fit, spec)
     try:
@@ -118,19 +120,9 @@ def _replacement(fit: Callable[..., Any], spec: FirstFitSpec) -> Callable[..., A
 
 def _check(fit: Callable[..., Any], given: dict[str, Any], spec: FirstFitSpec) -> dict[str, Any]:
     from headstart.debug.callsites import calling_site
-    from headstart.debug.preflight.run import preflight
+    from headstart.debug.preflight.run import check_fit
 
-    x, y, weights = given["x"], given["y"], given["sample_weight"]
-    data = x if y is None and not hasattr(x, "__array__") else (x, y, weights)
-    is_array = isinstance(data, tuple)
-    found = preflight(
-        given["self"],
-        data,
-        validation=given["validation_data"],
-        validation_split=float(given["validation_split"] or 0.0),
-        is_shuffled=is_array and bool(given["shuffle"]),
-        site=calling_site(),
-    )
+    found = check_fit(given["self"], given, calling_site())
     return {"diagnoses": [diagnosis.to_dict() for diagnosis in found]}
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.dump.origins import SITE
 from headstart.debug.preflight.fit_data import Judged
 
 MIN_SEARCHED = 3
@@ -45,18 +44,3 @@ def number_of(model: Any) -> int:
     if known is None:
         known = vars(model)[_NUMBER] = next(_numbers)
     return int(known)
-
-
-def at_layer(found: Diagnosis, model: Any) -> Diagnosis:
-    """Point a finding about a layer at the line where the user made the layer."""
-    if found.layer is None:
-        return found
-    for layer in model._flatten_layers(include_self=False):
-        path = str(getattr(layer, "path", "") or layer.name)
-        if found.layer in (path, layer.name) or found.layer.startswith(f"{path}/"):
-            site = vars(layer).get(SITE)
-            if site is not None:
-                return replace(
-                    found, file=site.file, line=site.line, source_context=()
-                ).with_source()
-    return found

@@ -18,8 +18,9 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.guard import harmless
 from headstart.debug.preflight.fit_data import judge_fit
 from headstart.debug.preflight.objectives import OWN_LOSS, OWN_OPTIMIZER
+from headstart.debug.preflight.placing import at_layer
 from headstart.debug.preflight.precision import loss_without_scale
-from headstart.debug.running.fits import at_layer, number_of
+from headstart.debug.running.fits import number_of
 from headstart.debug.symptoms.batches import Batches, by_outcome
 from headstart.debug.symptoms.loss import divergence, loss_not_falling
 from headstart.debug.symptoms.trace import TrainingTrace

@@ -24,9 +24,10 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
+from headstart.debug.preflight.augmentation import watch_flips
 from headstart.debug.preflight.fit_data import Judged, judge_fit
-from headstart.debug.preflight.held_out import shared_with_stream
-from headstart.debug.running.fits import at_layer, is_clean, number_of, of_fits
+from headstart.debug.preflight.placing import at_layer
+from headstart.debug.running.fits import is_clean, number_of, of_fits
 from headstart.debug.running.loads import Loads, watch_checkpoints, watch_loads
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
@@ -39,7 +40,7 @@ from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.loss import falls_without_end
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
-from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
+from headstart.debug.symptoms.own_loops import OwnLoops, tracing_site, watch_optimizers
 from headstart.debug.symptoms.restarts import fetched
 from headstart.debug.symptoms.retraces import RetraceCounter
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -100,6 +101,7 @@ class Watch:
             watch_eager_broadcasts(self._found.append)
             watch_minimizers(self._sessions)
             watch_checkpoints(self._loads)
+            watch_flips(tracing_site)
             watch_iterators(lambda: self._in_keras)
 
     def _on_trace(self, made: Any) -> None:
@@ -363,6 +365,8 @@ class Watch:
                     call.arguments["callbacks"] = [*keras.tree.flatten(given or []), *mine]
                     rules = mine[0] if name == "fit" and self.with_rules else None
                     held = self._hold_steps(model, call.arguments) if rules else None
+                    if rules is not None and not watched.fits:
+                        call.arguments["callbacks"].append(_beforehand(call.arguments))
             watched.note("fits" if name == "fit" else "evaluations")
             self._in_keras += 1
             is_broken, has_sign = True, False
@@ -416,13 +420,13 @@ class Watch:
         if rules is not None:
             with harmless("the rules about batches"):
                 symptoms += fed_to_fit(rules.fed, given)
-                symptoms += shared_with_stream(rules.fed.overlaps.rows, rules.batches, given)
         trace = rules.trace if rules is not None else None
         batches = rules.batches if rules is not None else []
         if self.log_dir is not None and trace is not None:
             with harmless("the curves"):
                 write_curves(trace, self.log_dir / f"fit-{watched.fits}")
-        judged = judge_fit(model, given, trace, batches, symptoms, is_broken)
+        rows = rules.fed.overlaps.rows if rules is not None else ()
+        judged = judge_fit(model, given, trace, batches, symptoms, is_broken, rows)
         placed = [at_layer(one, model) for one in judged.found]
         number = number_of(model)
         # A model that is fitted again is judged by its last training, but for what is certain.
@@ -467,3 +471,9 @@ class Watch:
             return result
 
         return run
+
+
+def _beforehand(given: dict[str, Any]) -> Any:
+    from headstart.debug.preflight.beforehand import Beforehand
+
+    return Beforehand({name: value for name, value in given.items() if name != "callbacks"})

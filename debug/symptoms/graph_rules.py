@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.symptoms.loss_parts import finding, unbalanced
 
 _PASSING = ("Identity", "Reshape", "Cast", "Sub", "Squeeze", "StopGradient")
 _CROSS_ENTROPY = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
@@ -249,9 +250,19 @@ def _argmax(op: Any) -> list[Diagnosis]:
     ]
 
 
+def _parts(op: Any) -> list[Diagnosis]:
+    """Find a reconstruction that is a mean, added to a divergence that is a sum."""
+    both = unbalanced(op)
+    if both is None:
+        return []
+    site = _own_line(both[0].op) or _own_line(op) or _own_line(both[1].op)
+    return [finding(*both).at(site)] if site is not None else []
+
+
 _RULES: dict[str, Callable[[Any], list[Diagnosis]]] = {
     **dict.fromkeys(_PAIRED, _broadcast),
     **dict.fromkeys(_CROSS_ENTROPY, _logits),
+    **dict.fromkeys(("AddV2", "AddN"), _parts),
     "Mul": _product,
     "Softmax": _softmax,
     "ArgMax": _argmax,

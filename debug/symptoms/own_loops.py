@@ -9,7 +9,6 @@ import functools
 import gc
 import sys
 from collections.abc import Callable
-from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import origin_of_argument
+from headstart.debug.symptoms.captured import Captured
 from headstart.debug.symptoms.variables import MIN_STEPS, TrainedVariables, name_of, storage_of
 
 MIN_GROWING_RUNS = 10
@@ -28,8 +28,6 @@ LEAST_RATE = 1e-6
 """Learning rate from which on weights move, in float32, unless their gradients are 0."""
 TINY = 1e-12
 """Gradients up to which they are 0, but for rounding."""
-
-Scalars = dict[str, float]
 
 
 class OwnLoops:
@@ -47,7 +45,7 @@ class OwnLoops:
         self._known: set[int] = set()
         self._optimizer: Any = None
         self._optimizers: dict[int, tuple[Any, int]] = {}
-        self._captured: dict[int, tuple[Any, int, Scalars]] = {}
+        self._captured = Captured()
         self._versions: dict[int, tuple[Any, int, int]] = {}
         self._found: dict[str, Diagnosis] = {}
 
@@ -64,7 +62,7 @@ class OwnLoops:
         pairs = list(zip(variables, tf.nest.flatten(gradients), strict=False))
         if not any(hasattr(variable, "assign") for variable in variables):
             return
-        self._gradient_site = self._gradient_site or _tracing_site()
+        self._gradient_site = self._gradient_site or tracing_site()
         self._source_of = {id(grad): (grad, var) for var, grad in pairs if grad is not None}
         self.variables.on_gradient(pairs, self._gradient_site)
         if tf.executing_eagerly():
@@ -85,7 +83,7 @@ class OwnLoops:
         self._num_applied += 1
         self._known.add(id(optimizer))
         self._optimizer = optimizer
-        self.applied_at = self.applied_at or _tracing_site()
+        self.applied_at = self.applied_at or tracing_site()
         changed = variables or getattr(optimizer, "_trainable_variables", ())
         self.variables.on_apply(changed, self.applied_at)
         if tf.executing_eagerly():  # a trace is made once, however many steps follow
@@ -111,7 +109,7 @@ class OwnLoops:
             self._training.add(id(function))
         if id(function) in self._training:
             self.num_steps += 1
-        self._look_at_captured(function)
+        self._captured.on_call(function)
 
     def on_session_run(self, session: Any) -> None:
         """Note a run of a TF1 session.
@@ -149,7 +147,7 @@ class OwnLoops:
 
     def diagnoses(self) -> list[Diagnosis]:
         """Return what was found; call it when the program has ended."""
-        found = list(self._found.values())
+        found = [*self._found.values(), *self._captured.found.values()]
         if self.num_steps >= MIN_STEPS:
             found += self._variables()
             if not found:
@@ -227,24 +225,6 @@ class OwnLoops:
             suggestions=("make the optimizer once, before the loop",),
         ).at(site)
 
-    def _look_at_captured(self, function: Any) -> None:
-        if "captured" in self._found:
-            return
-        try:
-            count = int(function.experimental_get_tracing_count())
-            python_function = function.python_function
-        except Exception:  # wrapped some other way
-            return
-        _, traces, before = self._captured.get(id(function), (function, -1, {}))
-        now = _scalars_read_by(python_function)
-        if traces != count:
-            self._captured[id(function)] = (function, count, now)
-            return
-        changed = [name for name, value in now.items() if before.get(name, value) != value]
-        if changed:
-            name = changed[0]
-            self._found["captured"] = _captured(python_function, name, before[name], now[name])
-
 
 def watch_optimizers(tell: Callable[[Any, Any, Any], None], is_in_keras: Any) -> None:
     """Let every Keras optimizer tell of its steps, but of those that Keras's own loops take.
@@ -271,89 +251,12 @@ def watch_optimizers(tell: Callable[[Any, Any, Any], None], is_in_keras: Any) ->
     home.apply = apply_and_tell
 
 
-def _tracing_site() -> CallSite | None:
+def tracing_site() -> CallSite | None:
     """Return the user's line that runs, also where AutoGraph runs its own version of it."""
     for frame in reversed(private("extract_stack")()):
         if is_users(frame.filename):
             return CallSite(frame.filename, frame.lineno)
     return calling_site()
-
-
-def _scalars_read_by(function: Any) -> Scalars:
-    """Return the Python numbers that a function reads from outside: globals, closure, objects."""
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    function = getattr(function, "__func__", function)
-    if not isinstance(function, FunctionType) or not is_users(function.__code__.co_filename):
-        return {}
-    names, keys = _names_of(function.__code__)
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-    outside: dict[str, Any] = {
-        name: function.__globals__[name] for name in names if name in function.__globals__
-    }
-    for name, cell in cells:
-        try:
-            outside[name] = cell.cell_contents
-        except ValueError:  # not yet filled
-            continue
-    found: Scalars = {}
-    for name, value in outside.items():
-        if _is_scalar(value):
-            found[name] = value
-        elif isinstance(value, dict):
-            found |= {f"{name}[{key!r}]": item for key, item in value.items()
-                      if key in keys and _is_scalar(item)}  # fmt: skip
-        elif type(value).__module__ == "__main__":
-            found |= {f"{name}.{key}": item for key, item in getattr(value, "__dict__", {}).items()
-                      if key in names and _is_scalar(item)}  # fmt: skip
-    return found
-
-
-def _names_of(code: CodeType) -> tuple[set[str], set[Any]]:
-    names = set(code.co_names)
-    keys = {const for const in code.co_consts if isinstance(const, str | int)}
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            inner_names, inner_keys = _names_of(const)
-            names |= inner_names
-            keys |= inner_keys
-    return names, keys
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, bool | int | float | np.floating | np.integer)
-
-
-def _captured(function: Any, name: str, before: Any, now: Any) -> Diagnosis:
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    code = function.__code__
-    return Diagnosis(
-        symptom="python-value-captured",
-        cause=f"The Python value {name!r} was {before} when tf.function traced "
-        f"{function.__name__}(), and is {now} now: the graph keeps the old value as a constant, a "
-        "change of it has no effect.",
-        file=code.co_filename,
-        line=_line_of_read(function, name) or code.co_firstlineno,
-        phase="model",
-        confidence=0.93,
-        suggestions=(
-            f"keep it in a tf.Variable (and assign), or pass it as a tensor argument: "
-            f"{function.__name__}(..., tf.constant({name}))",
-        ),
-        evidence={"name": name},
-    ).with_source()
-
-
-def _line_of_read(function: Any, name: str) -> int | None:
-    import linecache
-
-    code, plain = function.__code__, name.partition("[")[0].rpartition(".")[2]
-    last = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
-    for line in range(code.co_firstlineno + 1, last + 1):
-        if plain in linecache.getline(code.co_filename, line):
-            return line
-    return None
 
 
 def _wrong_variable(source: Any, variable: Any) -> Diagnosis:

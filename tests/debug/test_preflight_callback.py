@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.preflight.beforehand import Beforehand
 from headstart.debug.preflight.callback import Preflight
 from headstart.errors import TrainingError
 from tests.documented import documented
@@ -53,6 +54,18 @@ def test_a_doubtful_finding_is_told_and_training_goes_on():
     (found,) = preflight.diagnoses
     assert (found.symptom, found.file) == ("softmax-with-from-logits", __file__)
     assert len(history["loss"]) == 2
+
+
+def test_what_cannot_come_to_anything_is_said_before_the_training(capsys):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    _fit(Beforehand({}), loss=loss)
+    said = capsys.readouterr().err
+    assert "before the training: The model ends in a softmax" in said
+    plain, _ = _fit()
+    looked_at, model = _fit(Beforehand({}))
+    assert looked_at == plain
+    assert capsys.readouterr().err == ""
+    assert type(model.train_function).__name__ != "StepTap"
 
 
 def test_sorted_labels_are_seen_in_the_first_steps():

@@ -1,0 +1,164 @@
+"""What a tf.function read from outside when it was traced, and what has become of it since."""
+
+import weakref
+from types import CodeType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import is_users
+from headstart.debug.diagnosis import Diagnosis
+
+Scalars = dict[str, float]
+Networks = dict[str, weakref.ref[Any]]
+
+
+class Captured:
+    """What the functions of one program keep.
+
+    Attributes:
+        found: What is wrong, by what it is about.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, Diagnosis] = {}
+        self._traced: dict[int, tuple[Any, int, Scalars, Networks]] = {}
+
+    def on_call(self, function: Any) -> None:
+        """Note a finished call of a tf.function.
+
+        Args:
+            function: The function.
+        """
+        if {"number", "network"} <= self.found.keys():
+            return
+        try:
+            count = int(function.experimental_get_tracing_count())
+            python_function = function.python_function
+        except Exception:  # wrapped some other way
+            return
+        _, traces, scalars, networks = self._traced.get(id(function), (function, -1, {}, {}))
+        now, held = _read_by(python_function)
+        if traces != count:
+            self._traced[id(function)] = (function, count, now, held)
+            return
+        changed = [name for name, value in now.items() if scalars.get(name, value) != value]
+        if changed and "number" not in self.found:
+            name = changed[0]
+            self.found["number"] = _captured(python_function, name, scalars[name], now[name])
+        others = [name for name, ref in held.items() if name in networks and
+                  networks[name]() is not ref()]  # fmt: skip
+        if others and "network" not in self.found:
+            self.found["network"] = _of_network(python_function, others[0], held[others[0]]())
+
+
+def _read_by(function: Any) -> tuple[Scalars, Networks]:
+    """Return what a function reads from outside: Python numbers, and what holds variables."""
+    function = _plain(function)
+    if not isinstance(function, FunctionType) or not is_users(function.__code__.co_filename):
+        return {}, {}
+    names, keys = _names_of(function.__code__)
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
+    outside: dict[str, Any] = {
+        name: function.__globals__[name] for name in names if name in function.__globals__
+    }
+    for name, cell in cells:
+        try:
+            outside[name] = cell.cell_contents
+        except ValueError:  # not yet filled
+            continue
+    found: Scalars = {}
+    networks: Networks = {}
+    for name, value in outside.items():
+        if _is_scalar(value):
+            found[name] = value
+        elif _holds_variables(value):
+            networks[name] = weakref.ref(value)
+        elif isinstance(value, dict):
+            found |= {f"{name}[{key!r}]": item for key, item in value.items()
+                      if key in keys and _is_scalar(item)}  # fmt: skip
+        elif type(value).__module__ == "__main__":
+            found |= {f"{name}.{key}": item for key, item in getattr(value, "__dict__", {}).items()
+                      if key in names and _is_scalar(item)}  # fmt: skip
+    return found, networks
+
+
+def _names_of(code: CodeType) -> tuple[set[str], set[Any]]:
+    names = set(code.co_names)
+    keys = {const for const in code.co_consts if isinstance(const, str | int)}
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            inner_names, inner_keys = _names_of(const)
+            names |= inner_names
+            keys |= inner_keys
+    return names, keys
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, bool | int | float | np.floating | np.integer)
+
+
+def _holds_variables(value: Any) -> bool:
+    """Tell whether something is a network or an optimizer that is in use."""
+    variables = getattr(value, "variables", None)
+    is_known = any(kind.__module__.startswith("keras.") for kind in type(value).__mro__)
+    return is_known and isinstance(variables, list | tuple) and bool(variables)
+
+
+def _plain(function: Any) -> Any:
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return getattr(function, "__func__", function)
+
+
+def _captured(function: Any, name: str, before: Any, now: Any) -> Diagnosis:
+    function = _plain(function)
+    code = function.__code__
+    return Diagnosis(
+        symptom="python-value-captured",
+        cause=f"The Python value {name!r} was {before} when tf.function traced "
+        f"{function.__name__}(), and is {now} now: the graph keeps the old value as a constant, a "
+        "change of it has no effect.",
+        file=code.co_filename,
+        line=_line_of_read(function, name) or code.co_firstlineno,
+        phase="model",
+        confidence=0.93,
+        suggestions=(
+            f"keep it in a tf.Variable (and assign), or pass it as a tensor argument: "
+            f"{function.__name__}(..., tf.constant({name}))",
+        ),
+        evidence={"name": name},
+    ).with_source()
+
+
+def _of_network(function: Any, name: str, now: Any) -> Diagnosis:
+    function = _plain(function)
+    code = function.__code__
+    return Diagnosis(
+        symptom="network-captured",
+        cause=f"tf.function traced {function.__name__}() with the first object called {name!r}, "
+        f"and the graph keeps that one: {name!r} is another {type(now).__name__} now, but calling "
+        f"{function.__name__}() still runs, and changes, the variables of the first (old) one. The "
+        "new one is never trained.",
+        file=code.co_filename,
+        line=_line_of_read(function, name) or code.co_firstlineno,
+        phase="model",
+        confidence=0.96,
+        suggestions=(
+            f"make the function anew for each {name}: def make_step({name}, ...): @tf.function "
+            "def step(...): ...; return step",
+            f"or pass it as an argument: {function.__name__}({name}, ...) is traced for each",
+        ),
+        evidence={"name": name, "is_certain": True},
+    ).with_source()
+
+
+def _line_of_read(function: Any, name: str) -> int | None:
+    import linecache
+
+    code, plain = function.__code__, name.partition("[")[0].rpartition(".")[2]
+    last = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
+    for line in range(code.co_firstlineno + 1, last + 1):
+        if plain in linecache.getline(code.co_filename, line):
+            return line
+    return None
