@@ -40,11 +40,13 @@ class LayerUse:
         layer: The layer.
         input: What it was given; None where it was no tensor.
         output: What it gave.
+        mask: Its ``attention_mask``, where it was given one.
     """
 
     layer: Any
     input: Any
     output: Any
+    mask: Any = None
 
     @property
     def path(self) -> str:
@@ -269,7 +271,7 @@ def _noted(layer: Any, call: Callable[..., Any], uses: list[LayerUse]) -> Callab
         output = call(*args, **kwargs)
         if hasattr(output, "numpy"):
             first = args[0] if args else next(iter(kwargs.values()), None)
-            uses.append(LayerUse(layer, first, output))
+            uses.append(LayerUse(layer, first, output, kwargs.get("attention_mask")))
         return output
 
     return noted

@@ -16,6 +16,7 @@ import numpy as np
 from headstart.debug.callsites import calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight import settings as setting_rules
+from headstart.debug.preflight.experiments import one_batch
 from headstart.debug.preflight.facts import Facts
 from headstart.debug.preflight.placing import located
 from headstart.debug.preflight.rules import RULES, Case, apply_rules, facts_for, said_once
@@ -37,6 +38,8 @@ STILL_FALLING = 0.03
 """Share of its first value by which the loss falls in the last fifth of a training that was cut
 short."""
 UNSURE = 0.45
+CLEAR = 0.75
+"""Confidence of a cause from which on no experiment is made."""
 OVERFLOWING = 1e4
 """Inputs from here on overflow what is sound."""
 
@@ -127,16 +130,31 @@ def _judged(
     )
     causes = _causes(case, trace, symptoms)
     found += causes
+    is_clear = explained or any(one.confidence >= CLEAR for one in causes)
+    if verdict.level in ("nothing", "little") and not is_clear:
+        found += _by_experiment(facts, trace)
     if not explained and not causes and not symptoms:
         found += _no_better_than_constant(facts, verdict, trace)
     return [*found, *symptoms], verdict.level
+
+
+def _by_experiment(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
+    if len(trace.losses) < setting_rules.FEW_STEPS or inputs_tell_targets(facts) is False:
+        return []
+    try:
+        return one_batch(facts, len(trace.losses))
+    except Exception as error:
+        _log.debug("no experiment on one batch: %r", error)
+        return []
 
 
 def _tempered(found: Diagnosis, verdict: Verdict) -> Diagnosis | None:
     """Weigh what need not be a fault by what the training came to."""
     if found.evidence.get("is_certain", True):
         return found
-    is_minor = found.symptom in ("accuracy-on-regression", "accuracy-on-logits")
+    if found.symptom == "accuracy-on-regression":  # it says nothing, however good the model is
+        return replace(found, severity="warning")
+    is_minor = found.symptom == "accuracy-on-logits"
     if verdict.level == "well":
         is_told = is_minor or verdict.best < NEARLY_ALL
         return replace(found, severity="advice") if is_told else None

@@ -36,13 +36,13 @@ def shared_rows(given: Mapping[str, Any]) -> list[Diagnosis]:
     Returns:
         A finding, or none; advice where the validation data are the training data.
     """
-    parts = _parts(given)
+    parts = parts_of(given)
     if parts is None:
         return []
     trained, held_out = parts
     if trained.shape[1:] != held_out.shape[1:] or min(len(trained), len(held_out)) < MIN_ROWS:
         return []
-    if not _is_varied(trained):
+    if not is_varied(trained):
         return []
     known = set(_keys(trained, trained.dtype))
     keys = _keys(held_out, trained.dtype)
@@ -69,7 +69,7 @@ def shared_with_stream(
     held_out: Any = given.get("validation_data")
     if not rows or not batches or not hasattr(held_out, "cardinality"):
         return []
-    if not 0 < int(held_out.cardinality()) <= MAX_BATCHES or not _is_varied(_first(batches[-1])):
+    if not 0 < int(held_out.cardinality()) <= MAX_BATCHES or not is_varied(_first(batches[-1])):
         return []  # endless, or made by Python: going through it again may not be harmless
     num_rows = num_shared = 0
     for batch in held_out:
@@ -119,7 +119,12 @@ def _finding(share: float, num_rows: int, is_all: bool, num_copies: int = 0) -> 
     )
 
 
-def _parts(given: Mapping[str, Any]) -> tuple[Array, Array] | None:
+def parts_of(given: Mapping[str, Any]) -> tuple[Array, Array] | None:
+    """Return the rows that a ``fit`` trains on and those that it holds out, where both are arrays.
+
+    Args:
+        given: What ``fit`` was given, by name.
+    """
     x, held_out, split = given.get("x"), given.get("validation_data"), given.get("validation_split")
     if getattr(x, "nbytes", 0) > MAX_BYTES:  # on a disk, perhaps
         return None
@@ -143,7 +148,12 @@ def _keys(rows: Array, dtype: Any) -> list[int]:
     return [hash(row.tobytes()) for row in flat]
 
 
-def _is_varied(rows: Array) -> bool:
+def is_varied(rows: Array) -> bool:
+    """Tell whether rows differ so much by nature that equal ones are copies.
+
+    Args:
+        rows: Some rows.
+    """
     flat = rows.reshape(len(rows), -1)[:2000]
     if rows.ndim > 2:
         return float(np.median([np.unique(row).size for row in flat[:200]])) >= MANY_VALUES

@@ -102,6 +102,47 @@ def unmasked_padding(facts: Facts) -> list[Diagnosis]:
     return []
 
 
+def inverted_mask(facts: Facts) -> list[Diagnosis]:
+    """Find an attention that is shown the padding and not the words.
+
+    Args:
+        facts: What is known of the training.
+
+    Returns:
+        A finding, or none.
+    """
+    tokens = [one for one in facts.inputs if one.ndim == 2 and one.dtype.kind in "iu"]
+    for use in facts.uses:
+        mask = None if use.mask is None else np.asarray(use.mask)
+        if mask is None or mask.ndim < 2:
+            continue
+        is_shown = mask.reshape(len(mask), -1, mask.shape[-1]).astype(bool).any(axis=1)
+        for ids in tokens:
+            share, value = _padding(ids)
+            if ids.shape != is_shown.shape or share <= 0.0 or not is_shown.any():
+                continue
+            if np.array_equal(is_shown, ids == value):
+                return [_of_mask(use, value)]
+    return []
+
+
+def _of_mask(use: LayerUse, value: int) -> Diagnosis:
+    return Diagnosis(
+        symptom="inverted-mask",
+        cause=f"The attention_mask of {use.kind} {use.path!r} is inverted (the wrong way round): "
+        f"it is True at every padding token ({value}) and False at every other. True means: attend to "
+        "it. The attention sees the padding only, and no word.",
+        layer=use.path,
+        phase="model",
+        confidence=0.97,
+        suggestions=(
+            f"make it True for what is to be seen: mask = ops.not_equal(ids, {value})",
+            "or let Keras do it: Embedding(..., mask_zero=True)",
+        ),
+        evidence={"is_certain": True},
+    )
+
+
 def _readers(uses: tuple[LayerUse, ...]) -> list[LayerUse | None]:
     """Return, for each use, the recurrent layer that answers for an embedding's rows at once."""
     # What reads a row from either end has seen what is not padding last, too.

@@ -178,6 +178,7 @@ RULES: tuple[Rule, ...] = (
     Rule(labels.label_range, "sample"),
     Rule(training.stale_trainable_flags, "sample"),
     Rule(layers.softmax_of_one, "facts"),
+    Rule(layers.inverted_mask, "facts"),
     Rule(wrong_sign, "facts trace", only="run", because="it looks where the loss went"),
     Rule(leaking_column, "facts"),
     Rule(weights_with_counts, "facts given label_counts batches"),
@@ -210,6 +211,7 @@ STEPPING = (training.frozen_layers, training.batch_normalization, training.gradi
 """Rules that take a step on a batch: the caller puts the model back."""
 SAY_MORE = {
     "unscaled-input": ("input-scale",),
+    "one-class-only": ("label-out-of-range",),
     "label-format": ("one-unit-for-classes", "softmax-on-one-unit", "missing-flatten"),
     "label-out-of-range": ("one-unit-for-classes", "softmax-on-one-unit", "missing-flatten",
                            "labels-are-fractions"),

@@ -218,11 +218,11 @@ def overfit_one_batch(sample: Sample, limit_s: float) -> list[Diagnosis]:
     if type(model).train_step is not keras.Model.train_step or not model.trainable_variables:
         return []  # an own train step has a loss of its own
     start = [variable.numpy() for variable in model.trainable_variables]
-    losses = _train(sample, keras.optimizers.Adam(OVERFIT_RATE), OVERFIT_STEPS, limit_s)
+    losses = steps_on(sample, keras.optimizers.Adam(OVERFIT_RATE), OVERFIT_STEPS, limit_s)
     for variable, value in zip(model.trainable_variables, start, strict=True):
         variable.assign(value)
     own = keras.optimizers.deserialize(keras.optimizers.serialize(model.optimizer))
-    own_losses = _train(sample, own, OWN_STEPS, limit_s)
+    own_losses = steps_on(sample, own, OWN_STEPS, limit_s)
     first = losses[0]
     if not all(map(math.isfinite, own_losses)) or own_losses[-1] > EXPLODED_FACTOR * abs(first):
         return [_explodes(model, own_losses)]
@@ -259,7 +259,18 @@ def _explodes(model: Any, losses: list[float]) -> Diagnosis:
     )
 
 
-def _train(sample: Sample, optimizer: Any, steps: int, limit_s: float) -> list[float]:
+def steps_on(sample: Sample, optimizer: Any, steps: int, limit_s: float) -> list[float]:
+    """Take steps on the first batch of a sample; its model is changed.
+
+    Args:
+        sample: The sample.
+        optimizer: With what.
+        steps: How many.
+        limit_s: Seconds after which no further step is taken.
+
+    Returns:
+        The loss of each step; it ends with the first that is no number.
+    """
     variables = sample.model.trainable_variables
     optimizer.build(variables)
 

@@ -37,6 +37,7 @@ from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.batches import fed_to_fit, spent_input, watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.curves import write_curves
+from headstart.debug.symptoms.earlier import EarlierRows
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.loss import falls_without_end
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
@@ -84,6 +85,7 @@ class Watch:
         self._sessions = OwnSessions()
         self._metrics = MetricResets()
         self._loads = Loads()
+        self._earlier = EarlierRows()
         self._takes_gradients = False
         self._fits: dict[int, Judged] = {}
         self._is_search_sign = False
@@ -170,6 +172,7 @@ class Watch:
             with harmless("the rules about the losses of own loops"):
                 found += self._endless()
             found += [*self._metrics.diagnoses(), *self._loads.diagnoses()]
+            found += self._earlier.found
             with harmless("the rules about spent iterators"):
                 found += self._spent()
             with harmless("the rules about sessions"):
@@ -368,6 +371,9 @@ class Watch:
                     if rules is not None and not watched.fits:
                         call.arguments["callbacks"].append(_beforehand(call.arguments))
             watched.note("fits" if name == "fit" else "evaluations")
+            if name == "evaluate" and not self._in_keras and self.with_rules:
+                with harmless("the rules about earlier rows"):
+                    self._earlier.on_evaluate(model, call.arguments.get("x"))
             self._in_keras += 1
             is_broken, has_sign = True, False
             try:
@@ -425,7 +431,9 @@ class Watch:
         if self.log_dir is not None and trace is not None:
             with harmless("the curves"):
                 write_curves(trace, self.log_dir / f"fit-{watched.fits}")
-        rows = rules.fed.overlaps.rows if rules is not None else ()
+        rows = rules.fed.overlaps.rows if rules is not None else set()
+        with harmless("the rules about earlier rows"):
+            self._earlier.on_fit(model, given, rows, calling_site())
         judged = judge_fit(model, given, trace, batches, symptoms, is_broken, rows)
         placed = [at_layer(one, model) for one in judged.found]
         number = number_of(model)

@@ -24,7 +24,8 @@ ELSEWHERE = {
     "split_scale": "is scale_of_splits, of arrays",
     "order": "run judges every batch that a step is fed (symptoms/batches.py)",
     "order_of": "is order, of labels",
-    "overfit_one_batch": "takes seconds: run asks it only of a training that came to nothing",
+    "overfit_one_batch": "takes seconds: run experiments only where a training came to nothing",
+    "one_batch": "is what run makes of overfit_one_batch",
     "too_strong": "is one of odd_settings",
     "loss_without_scale": "speaks of own loops, which check does not enter",
 }

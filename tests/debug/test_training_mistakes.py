@@ -9,6 +9,7 @@ from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.fit_data import judge_fit
 from headstart.debug.preflight.held_out import shared_rows, shared_with_stream
 from headstart.debug.preflight.layers import (
+    inverted_mask,
     lagging_normalization,
     softmax_of_one,
     unmasked_padding,
@@ -291,3 +292,18 @@ def test_what_is_found_beside_a_training_is_judged_with_it(measured):
     given = {"x": X, "y": RARE, "callbacks": [stop], "class_weight": {0: 5.0, 1: 1.0}}
     found = {one.symptom for one in judge_fit(measured, given).found}
     assert {"wrong-monitor-mode", "weights-favour-common-class"} <= found
+
+
+@pytest.mark.parametrize(("is_inverted", "length"), [(True, 6), (False, 6), (True, 20)])
+def test_an_attention_that_sees_only_padding_is_found(is_inverted, length):
+    ids = RNG.integers(1, 9, (30, 20))
+    ids[:, length:] = 0
+    words = keras.Input((20,), dtype="int32")
+    is_shown = (keras.ops.equal if is_inverted else keras.ops.not_equal)(words, 0)
+    vectors = layers.Embedding(9, 4)(words)
+    seen = layers.MultiHeadAttention(1, 4)(vectors, vectors, attention_mask=is_shown[:, None, :])
+    answer = layers.Dense(1)(layers.GlobalAveragePooling1D()(seen))
+    model = keras.Model(words, answer)
+    model.compile("sgd", "mse")
+    found = [one.symptom for one in inverted_mask(facts_of(model, ids, RARE[:30]))]
+    assert found == ["inverted-mask"] * (is_inverted and length < 20)

@@ -1,0 +1,195 @@
+"""Experiments on one batch, where a training came to nothing and no rule says why.
+
+The model is trained anew on a few rows, which any sound model can learn by heart, with one thing
+changed at a time: the optimizer, the initial weights, the scale of the inputs. What helps tells
+the cause. Source: A. Karpathy, "A Recipe for Training Neural Networks" (2019), overfit one batch.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.facts import Facts, pick_rows
+from headstart.debug.preflight.objectives import optimizer_of
+from headstart.debug.preflight.samples import Batch, Sample, restored
+from headstart.debug.preflight.training import steps_on
+from headstart.debug.preflight.verdict import verdict_of
+
+LIMIT_S = 20.0
+"""Seconds after which no further experiment is begun."""
+ROWS = 32
+STEPS = 200
+MAX_OWN_STEPS = 300
+RATE = 5e-3
+"""Of the Adam that is tried in place of the program's own optimizer."""
+LEARNT = 0.5
+"""Share of a constant's loss on the batch that is gone in an experiment that succeeds."""
+FAILED = 0.2
+"""... and in one that fails."""
+APART = 0.3
+FACTOR = 30
+"""By which the program's own learning rate is tried higher, and lower."""
+_INITIAL = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "bias",
+            "embeddings", "gamma", "beta", "moving_mean", "moving_variance")  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """One model and some of its rows, to try things on.
+
+    Args:
+        facts: What is known of the training, with the rows to learn.
+        deadline: When no further experiment is begun.
+    """
+
+    facts: Facts
+    deadline: float
+
+    def skill(self, optimizer: Any, steps: int, usual: bool = False, scaled: bool = False) -> float:
+        """Train from new weights and return the share of a constant's loss that is gone.
+
+        Args:
+            optimizer: With what.
+            steps: How long.
+            usual: Whether weights are drawn as is usual, instead of as the program says.
+            scaled: Whether the inputs are standardised.
+        """
+        left_s = self.deadline - time.monotonic()
+        if left_s <= 0.0:
+            return math.nan
+        model, facts = self.facts.model, self.facts
+        x = _standardised(facts.x) if scaled else facts.x
+        with restored(model):
+            _draw_anew(model, usual)
+            sample = Sample(model, (Batch(x, facts.y, None),), None, facts.objective, True)
+            losses = steps_on(sample, optimizer, steps, left_s)
+            if len(losses) < steps or not all(map(math.isfinite, losses)):
+                return -1.0 if losses and not math.isfinite(losses[-1]) else math.nan
+            answers = np.asarray(model(x, training=True))
+        return verdict_of(replace(facts, x=x, y_pred=answers)).skill
+
+
+def one_batch(facts: Facts, num_steps: int) -> list[Diagnosis]:
+    """Find out by experiments why a training came to nothing.
+
+    Args:
+        facts: What is known of it.
+        num_steps: Steps it took.
+
+    Returns:
+        A finding, or none.
+    """
+    model, optimizer = facts.model, optimizer_of(facts.model)
+    is_plain = type(model).train_step is keras.Model.train_step
+    if optimizer is None or not is_plain or facts.y is None or len(facts.y) < ROWS:
+        return []
+    few = replace(facts, x=pick_rows(facts.x, ROWS), y=pick_rows(facts.y, ROWS))
+    bench = Bench(few, time.monotonic() + LIMIT_S)
+    with_adam = bench.skill(_adam(), STEPS)
+    if with_adam >= LEARNT:
+        return _of_optimizer(bench, optimizer, min(MAX_OWN_STEPS, max(STEPS, num_steps)))
+    if not with_adam < FAILED:
+        return []
+    if bench.skill(_adam(), STEPS, usual=True) - with_adam >= APART:
+        return [_finding("odd-initialisation", "weights drawn as is usual (glorot_uniform, biases "
+                         "of 0) it learns them, with those that the program asks for it does not",
+                         "leave the initializers at their defaults, or use he_normal")]  # fmt: skip
+    if _standardised(few.x) is not None:
+        gained = bench.skill(_adam(), STEPS, usual=True, scaled=True)
+        if gained - with_adam >= APART:
+            return [_finding("unscaled-input", "standardised inputs (mean 0, deviation 1) it "
+                             "learns them, with the inputs as they are it does not",
+                             "standardise the inputs: keras.layers.Normalization, or sklearn's "
+                             "StandardScaler")]  # fmt: skip
+    return [_hopeless(bench)]
+
+
+def _of_optimizer(bench: Bench, optimizer: Any, num_steps: int) -> list[Diagnosis]:
+    """Compare the program's own optimizer with others, of which one learnt the batch."""
+    rate = _rate(optimizer)
+    if math.isnan(rate) or bench.skill(_with_rate(optimizer, rate), num_steps) >= FAILED:
+        return []
+    name = type(optimizer).__name__
+    for factor, word, what in ((FACTOR, "low", "higher"), (1 / FACTOR, "high", "lower")):
+        if bench.skill(_with_rate(optimizer, factor * rate), num_steps) >= LEARNT:
+            how = (f"a learning rate {FACTOR} times {what} than the {rate:g} of {name} it learns "
+                   f"them, with {rate:g} it does not: the learning rate is too {word}")  # fmt: skip
+            return [_finding(f"learning-rate-too-{word}", how, f"try {factor * rate:g}")]
+    return [_finding("odd-optimizer", f"Adam({RATE:g}) it learns them, with {name} as it is set "
+                     "it does not", f"use Adam, or look at the settings of {name}")]  # fmt: skip
+
+
+def _hopeless(bench: Bench) -> Diagnosis:
+    answers = bench.facts.y_pred
+    is_constant = answers is not None and float(np.ptp(answers, axis=0).max()) < 1e-6
+    constant = " Its answer is the same for every row: nothing of the input reaches it."
+    return Diagnosis(
+        symptom="cannot-overfit",
+        cause=f"The model cannot learn {ROWS} rows by heart in {STEPS} steps of Adam, from new "
+        "weights, nor with standardised inputs: what is wrong lies in the layers or in the loss."
+        f"{constant if is_constant else ''}",
+        phase="model",
+        confidence=0.7,
+        suggestions=(
+            "hold the last layer's activation against the loss and the targets",
+            "look for dead or saturated layers, a cut gradient, strong dropout or penalties",
+        ),
+        evidence={"at": "fit"},
+    )
+
+
+def _finding(symptom: str, helps: str, advice: str) -> Diagnosis:
+    at = "optimizer" if symptom.startswith(("learning", "odd-optimizer")) else "fit"
+    return Diagnosis(
+        symptom=symptom,
+        cause=f"The model was trained again on {ROWS} rows: with {helps}.",
+        phase="optimizer" if at == "optimizer" else "model",
+        confidence=0.8,
+        suggestions=(advice,),
+        evidence={"at": at, "is_experiment": True},
+    )
+
+
+def _adam() -> Any:
+    return keras.optimizers.Adam(RATE)
+
+
+def _rate(optimizer: Any) -> float:
+    try:
+        return float(np.asarray(optimizer.learning_rate))
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _with_rate(optimizer: Any, rate: float) -> Any:
+    config = {**optimizer.get_config(), "learning_rate": rate}
+    return type(optimizer).from_config(config)
+
+
+def _draw_anew(model: Any, usual: bool) -> None:
+    for layer in model._flatten_layers(include_self=False):
+        for name in _INITIAL:
+            variable = getattr(layer, name, None)
+            initializer = getattr(layer, f"{name}_initializer", None)
+            if not layer.trainable or variable is None or not callable(initializer):
+                continue
+            if usual and "kernel" in name:
+                initializer = keras.initializers.GlorotUniform(seed=0)
+            elif usual and name == "bias":
+                initializer = keras.initializers.Zeros()
+            variable.assign(initializer(variable.shape, dtype=variable.dtype))
+
+
+def _standardised(x: Any) -> Any:
+    """Return inputs of mean 0 and deviation 1, by column; None where they are no numbers."""
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fu" or x.ndim < 2:
+        return None
+    axes = tuple(range(x.ndim - 1))
+    values = x.astype(np.float32)
+    spread = values.std(axis=axes)
+    return (values - values.mean(axis=axes)) / np.where(spread > 0.0, spread, 1.0)

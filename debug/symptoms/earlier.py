@@ -1,0 +1,117 @@
+"""Rows that a model is tested on, though an earlier `fit` trained the same weights on them.
+
+So it goes where the folds of a cross-validation share a model, or layers: each fold begins with
+what was learnt from the rows that it holds out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.held_out import MIN_ROWS, is_varied, parts_of
+from headstart.debug.symptoms.overlaps import keys_of
+from headstart.debug.symptoms.variables import storage_of
+
+MAX_KNOWN = 20
+"""Networks whose rows are remembered."""
+MOST = 0.5
+"""Share of the rows tested that an earlier training has seen."""
+FEW = 0.02
+"""Share of them that the latest training has seen, up to which they are held out from it."""
+
+
+@dataclass
+class _Known:
+    """Rows that one variable was trained on.
+
+    Args:
+        variable: The variable; while it is held nothing else has its id.
+        fits: What the rows of each ``fit`` are known by.
+        site: The user's line of the latest.
+    """
+
+    variable: Any
+    fits: list[set[int]] = field(default_factory=list)
+    site: CallSite | None = None
+
+
+class EarlierRows:
+    """What the networks of one program were trained on.
+
+    Attributes:
+        found: What is wrong, once it is.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Diagnosis] = []
+        self._known: dict[int, _Known] = {}
+
+    def on_fit(
+        self, model: Any, given: Mapping[str, Any], rows: set[int], site: CallSite | None
+    ) -> None:
+        """Note a ``fit`` that has ended.
+
+        Args:
+            model: Its model.
+            given: What it was given, by name.
+            rows: What the rows that were trained on are known by (`overlaps.keys_of`).
+            site: The user's line.
+        """
+        known = self._of(model)
+        if known is None:
+            return
+        known.fits.append(set(rows))
+        known.site = site
+        parts = parts_of(given)
+        if parts is not None:
+            self._look(known, parts[1])
+
+    def on_evaluate(self, model: Any, x: Any) -> None:
+        """Note an ``evaluate``.
+
+        Args:
+            model: Its model.
+            x: The inputs.
+        """
+        known = self._of(model)
+        if known is not None and isinstance(x, np.ndarray):
+            self._look(known, x)
+
+    def _of(self, model: Any) -> _Known | None:
+        kernels = [storage_of(one) for one in model.trainable_variables if len(one.shape) > 1]
+        if not kernels:
+            return None
+        if id(kernels[0]) not in self._known and len(self._known) >= MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        return self._known.setdefault(id(kernels[0]), _Known(kernels[0]))
+
+    def _look(self, known: _Known, tested: Any) -> None:
+        if self.found or len(known.fits) < 2 or len(tested) < MIN_ROWS or not is_varied(tested):
+            return
+        keys = keys_of(tested)
+        latest, before = known.fits[-1], set().union(*known.fits[:-1])
+        if not keys or np.mean([key in latest for key in keys]) > FEW:
+            return
+        share = float(np.mean([key in before for key in keys]))
+        if share < MOST:
+            return
+        self.found.append(
+            Diagnosis(
+                symptom="tested-on-earlier-rows",
+                cause=f"{share:.0%} of the {len(keys)} rows that the model is tested on were "
+                "trained on by an earlier fit of the same weights: this training did not start "
+                "from new weights, but from those already trained (the model, or its layer "
+                "objects, are shared and reused from fold to fold). The result is too good.",
+                phase="data",
+                confidence=0.95,
+                suggestions=(
+                    "make the layers and the model anew for each fold, in a function",
+                    "or set the initial weights back: model.set_weights(initial)",
+                ),
+                evidence={"share": share, "is_certain": True},
+            ).at(known.site)
+        )

@@ -1,0 +1,43 @@
+"""Folds that begin with weights which were trained on the rows that they hold out."""
+
+import keras
+import numpy as np
+import pytest
+
+from headstart.debug.symptoms.earlier import EarlierRows
+from headstart.debug.symptoms.overlaps import keys_of
+
+X = np.random.default_rng(0).normal(size=(90, 4)).astype("float32")
+FOLDS = np.split(np.arange(90), 3)
+
+
+def model_of(layers=None):
+    model = keras.Sequential([keras.Input((4,)), *(layers or [keras.layers.Dense(1)])])
+    model.compile("sgd", "mse")
+    return model
+
+
+def found_of(make, by_evaluate=True, tests_on_training=False):
+    earlier = EarlierRows()
+    for place in range(3):
+        model = make()
+        test = FOLDS[place]
+        train = np.setdiff1d(np.arange(90), test)
+        given = {} if by_evaluate else {"x": X[train], "validation_data": (X[test], test)}
+        earlier.on_fit(model, given, set(keys_of(X[train])), None)
+        if by_evaluate:
+            earlier.on_evaluate(model, X[train] if tests_on_training else X[test])
+    return [one.symptom for one in earlier.found]
+
+
+@pytest.mark.parametrize("by_evaluate", [True, False])
+def test_folds_that_share_weights_are_found(by_evaluate):
+    layers, model = [keras.layers.Dense(1)], model_of()
+    assert found_of(lambda: model_of(layers), by_evaluate) == ["tested-on-earlier-rows"]
+    assert found_of(lambda: model, by_evaluate) == ["tested-on-earlier-rows"]
+    assert found_of(model_of, by_evaluate) == []
+
+
+def test_an_evaluation_of_what_was_just_trained_on_is_passed_over():
+    model = model_of()
+    assert found_of(lambda: model, tests_on_training=True) == []
