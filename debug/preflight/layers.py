@@ -130,8 +130,8 @@ def _of_mask(use: LayerUse, value: int) -> Diagnosis:
     return Diagnosis(
         symptom="inverted-mask",
         cause=f"The attention_mask of {use.kind} {use.path!r} is inverted (the wrong way round): "
-        f"it is True at every padding token ({value}) and False at every other. True means: attend to "
-        "it. The attention sees the padding only, and no word.",
+        f"it is True at every padding token ({value}) and False at every other. True means: attend "
+        "to it. The attention sees the padding only, and no word.",
         layer=use.path,
         phase="model",
         confidence=0.97,
