@@ -78,10 +78,20 @@ class RetraceCounter:
             for storm in (
                 _storm([t for t in self.of(name) if (t.site.file if t.site else "") == file])
                 for (name, file), number in counts.items()
-                if number >= MAX_TRACES
+                if number >= MAX_TRACES and _is_too_often(self.of(name))
             )
             if not _is_another_model(storm)
         )
+
+
+def _is_too_often(traces: list[Trace]) -> bool:
+    """Tell whether one function saw many arguments, or was itself made anew many times.
+
+    A step that is made for each of two or three models, and each time sees a short last batch, is
+    neither.
+    """
+    times = Counter(trace.arguments for trace in traces)
+    return len(times) >= MAX_TRACES or max(times.values()) >= MAX_TRACES
 
 
 def _is_tensorflows_own() -> bool:

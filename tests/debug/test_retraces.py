@@ -49,6 +49,16 @@ def test_function_made_anew_each_time_is_found():
     assert "a new function with the same arguments is made each time" in found.cause
 
 
+def test_a_step_that_is_made_for_two_models_is_passed_over():
+    with RetraceCounter() as counter:
+        for _ in range(2):
+            step = tf.function(lambda x: x * 2, autograph=False)
+            for size in (2, 3, 4):
+                step(tf.ones([size]))
+    assert len(counter.traces) == 6
+    assert counter.diagnoses() == []
+
+
 def test_nothing_is_counted_once_the_counter_is_closed():
     with RetraceCounter() as counter:
         pass
