@@ -18,6 +18,9 @@ SETTLED = 2.0
 FAR_WORSE = 2.0
 """Loss of a model in inference mode, over its loss in training mode, on the rows of its training,
 from which on the two are two different models."""
+USELESS = 0.5
+"""... the loss in inference mode, over a constant's, from which on it has learnt nothing to speak
+of..."""
 ENOUGH = 0.2
 """... and the least of that, as a share of a constant's loss."""
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN")
@@ -187,7 +190,7 @@ def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) 
         verdict: What it came to, in inference mode.
 
     Returns:
-        A finding, or none; advice where answers in inference mode still beat a constant.
+        A finding, or none; advice where answers in inference mode still beat a constant by far.
     """
     steps = len(trace.losses)
     slow = [use for use in facts.uses if _is_slow(use.layer, steps)]
@@ -199,7 +202,7 @@ def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) 
         return []
     use = slow[0]
     momentum = float(use.layer.momentum)
-    is_useless = bool(shown > constant)
+    is_useless = bool(shown > USELESS * constant)
     return [
         Diagnosis(
             symptom="batchnorm-lag",
