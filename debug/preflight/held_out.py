@@ -23,6 +23,8 @@ MIN_SHARED = 0.05
 """Share of the validation rows that are also training rows."""
 VARIED = 0.5
 """Distinct values of a column, over distinct rows, from which on equal rows are no accident..."""
+MIN_DISTINCT = 0.3
+"""Share of the rows that must differ: of a few combinations of values all come again."""
 MANY_VALUES = 16
 """... or distinct values within a typical row, of images and series."""
 
@@ -160,7 +162,7 @@ def is_varied(rows: Array) -> bool:
     if rows.dtype.kind != "f":
         return False
     num_rows = len(np.unique(flat, axis=0))
-    return any(
+    return num_rows >= MIN_DISTINCT * len(flat) and any(
         np.unique(column).size >= VARIED * num_rows and (column != np.rint(column)).any()
         for column in flat.T[:200]
     )

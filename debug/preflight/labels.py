@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.facts import Facts
 from headstart.debug.preflight.samples import Sample
 
 MAX_FIRST_LOSS_FACTOR = 3.0
 """Loss at step 0 over ln(classes) from which on something is off. Source: A. Karpathy, "A Recipe
 for Training Neural Networks" (2019): verify loss @ init; 3 leaves room for any initialiser."""
+
+MIN_EMPTY = 0.02
+"""Share of the rows without a class that is no accident."""
 
 
 def label_format(sample: Sample) -> list[Diagnosis]:
@@ -60,6 +64,42 @@ def label_range(sample: Sample) -> list[Diagnosis]:
                 f"give the last layer at least {int(labels.max()) + 1} units",
             ),
             evidence={"min": int(labels.min()), "max": int(labels.max()), "classes": classes},
+        )
+    ]
+
+
+def empty_rows(facts: Facts) -> list[Diagnosis]:
+    """Find one-hot labels of which some rows are all 0: a class that the depth left out.
+
+    Args:
+        facts: What is known of the training.
+
+    Returns:
+        A finding, or none.
+    """
+    y = facts.y
+    if facts.family != "categorical_crossentropy" or facts.is_weighted or y is None:
+        return []
+    if y.ndim != 2 or not np.isin(y, (0, 1)).all() or (y.sum(axis=1) > 1).any():
+        return []
+    share = float((y.sum(axis=1) == 0).mean())
+    if share < MIN_EMPTY:
+        return []
+    unused = [int(place) for place in np.flatnonzero(~y.any(axis=0))]
+    which = f", and column {unused[0]} is never 1 (do the classes start at 1?)" if unused else ""
+    return [
+        Diagnosis(
+            symptom="one-hot-rows-empty",
+            cause=f"{share:.0%} of the one-hot label rows are all zeros: they have no class{which}."
+            " A class number was out of range of the depth (num_classes) that they were made "
+            "with; such rows teach nothing.",
+            phase="data",
+            confidence=0.96,
+            suggestions=(
+                "count the classes from 0: tf.one_hot(labels - 1, depth)",
+                "or make the depth one larger than the largest class number",
+            ),
+            evidence={"share": share, "unused": unused, "at": "fit", "is_certain": True},
         )
     ]
 

@@ -1,5 +1,6 @@
 """Layers that cannot do what they are there for, by what they were given and what they gave."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,40 @@ def unmasked_padding(facts: Facts) -> list[Diagnosis]:
                     "needed",
                 ),
                 evidence={"padded": padded, "value": value},
+            )
+        ]
+    return []
+
+
+def shuffled_states(model: Any, given: Mapping[str, Any]) -> list[Diagnosis]:
+    """Find a recurrent layer that carries its state on through batches that ``fit`` shuffles.
+
+    Args:
+        model: The compiled model.
+        given: What ``fit`` was given, by name.
+
+    Returns:
+        A finding, or none.
+    """
+    x, size = given.get("x"), int(given.get("batch_size") or 32)
+    if not isinstance(x, np.ndarray) or len(x) <= size or not given.get("shuffle", True):
+        return []
+    for layer in model._flatten_layers(include_self=False):
+        if type(layer).__name__ not in _RECURRENT or not getattr(layer, "stateful", False):
+            continue
+        return [
+            Diagnosis(
+                symptom="shuffled-states",
+                cause=f"{type(layer).__name__} {layer.path!r} is stateful: it carries its state on "
+                "from batch to batch, which asks for batches in their order. But fit shuffles the "
+                "rows (shuffle=True is its default), so that each row gets the state of another.",
+                phase="data",
+                confidence=0.96,
+                suggestions=(
+                    "model.fit(..., shuffle=False), and reset the states after each epoch",
+                    "or leave stateful at False, where rows have nothing to do with each other",
+                ),
+                evidence={"at": "fit", "is_certain": True},
             )
         ]
     return []

@@ -31,7 +31,7 @@ from headstart.debug.preflight.own_losses import wrong_sign
 from headstart.debug.preflight.precision import half_precision
 from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.verdict import Verdict
-from headstart.debug.preflight.weighting import weights_with_counts
+from headstart.debug.preflight.weighting import concentrated_weights, weights_with_counts
 from headstart.debug.symptoms.trace import TrainingTrace
 
 FEW = 32
@@ -176,12 +176,15 @@ RULES: tuple[Rule, ...] = (
     Rule(check_outputs, "facts"),
     Rule(labels.label_format, "sample"),
     Rule(labels.label_range, "sample"),
+    Rule(labels.empty_rows, "facts"),
     Rule(training.stale_trainable_flags, "sample"),
     Rule(layers.softmax_of_one, "facts"),
     Rule(layers.inverted_mask, "facts"),
+    Rule(layers.shuffled_states, "model given"),
     Rule(wrong_sign, "facts trace", only="run", because="it looks where the loss went"),
     Rule(leaking_column, "facts"),
     Rule(weights_with_counts, "facts given label_counts batches"),
+    Rule(concentrated_weights, "given"),
     Rule(half_precision, "facts is_broken"),
     Rule(one_class_seen, "facts trace", only="run", because="it counts the labels of the steps"),
     Rule(inputs.too_few_rows, "given trace", only="run", because="it counts the steps"),

@@ -14,6 +14,10 @@ MIN_ROWS = 30
 """Rows of a batch that stand for all."""
 MIN_RATIO = 1.2
 """Largest weight over the least."""
+MANY_ROWS = 200
+FEW_EFFECTIVE, FEW_SHARE = 20.0, 0.03
+"""Rows that all weights together come to, and their share, up to which little is left."""
+TINY = 1e-3
 ALIKE = 0.05
 """Spread of weights over rows, from class to class, up to which these were made of those."""
 
@@ -62,6 +66,40 @@ def weights_with_counts(
                 "compute_class_weight('balanced', ...) does",
             ),
             evidence={"at": "weights", "is_certain": is_certain, "argument": name},
+        )
+    ]
+
+
+def concentrated_weights(given: Mapping[str, Any]) -> list[Diagnosis]:
+    """Find weights of rows of which a few hold nearly everything.
+
+    Args:
+        given: What ``fit`` was given, by name.
+
+    Returns:
+        A finding, or none.
+    """
+    weights = np.asarray(given.get("sample_weight"), dtype=np.float64).reshape(-1)
+    if len(weights) < MANY_ROWS or not np.isfinite(weights).all() or not weights.any():
+        return []
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    if effective > FEW_EFFECTIVE or effective > FEW_SHARE * len(weights):
+        return []
+    tiny = float((weights < TINY * weights.max()).mean())
+    return [
+        Diagnosis(
+            symptom="weights-nearly-zero",
+            cause=f"sample_weight leaves almost nothing of the data: {tiny:.0%} of the "
+            f"{len(weights)} rows have practically 0 (below a thousandth of the largest weight), "
+            f"and all together weigh as much as {effective:.1f} rows do. Only these few are "
+            "learnt.",
+            phase="data",
+            confidence=0.95,
+            suggestions=(
+                "let weights fall more slowly (exp(-age / 365) for exp(-age)), and print the sum "
+                "of weights over their maximum",
+            ),
+            evidence={"argument": "sample_weight", "at": "weights", "is_certain": True},
         )
     ]
 

@@ -18,8 +18,9 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.guard import harmless
 from headstart.debug.preflight.fit_data import judge_fit
 from headstart.debug.preflight.objectives import OWN_LOSS, OWN_OPTIMIZER
-from headstart.debug.preflight.placing import at_layer
+from headstart.debug.preflight.placing import at_layer, located
 from headstart.debug.preflight.precision import loss_without_scale
+from headstart.debug.preflight.training import nothing_to_train
 from headstart.debug.running.fits import number_of
 from headstart.debug.symptoms.batches import Batches, by_outcome
 from headstart.debug.symptoms.loss import divergence, loss_not_falling
@@ -32,6 +33,8 @@ MAX_MODELS = 4
 """Latest models that are judged."""
 MIN_STEPS = 30
 """Steps of a loop before it is judged."""
+MIN_FROZEN = 10
+"""Steps of a model of which nothing is trainable."""
 MIN_ROWS = 16
 """Rows of its last batch."""
 UNSURE = ("undertrained", "no-better-than-constant", "loss-not-falling", "class-imbalance")
@@ -52,6 +55,8 @@ class Seen:
         applied_at: The user's line that gave them.
         batches: What is known of its batches.
         weights: What ``train_on_batch`` was given beside the last batch, by name.
+        num_frozen: Calls of ``train_on_batch`` while no variable was trainable.
+        num_trainable: ... and while some were.
     """
 
     model: Any
@@ -63,6 +68,8 @@ class Seen:
     applied_at: CallSite | None = None
     batches: Batches = field(default_factory=Batches)
     weights: dict[str, Any] = field(default_factory=dict)
+    num_frozen: int = 0
+    num_trainable: int = 0
 
     def keep(self, x: Any, y: Any) -> None:
         """Keep a batch, unless it is a short last one.
@@ -174,6 +181,10 @@ class OwnTraining:
             **weights: Weights of classes or rows, by their names.
         """
         seen = self._seen_of(model)
+        if model.trainable_variables:
+            seen.num_trainable += 1
+        else:
+            seen.num_frozen += 1
         seen.keep(x, y)
         if seen.x is x:
             seen.weights = weights
@@ -214,6 +225,9 @@ class OwnTraining:
 
 
 def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]:
+    if seen.num_frozen >= MIN_FROZEN and not seen.num_trainable:
+        frozen = nothing_to_train(seen.model)
+        return [located(one, seen.model, seen.batches.site) for one in frozen]
     if seen.x is None or len(seen.x) < MIN_ROWS:
         return []
     if len(losses) < MIN_STEPS and not is_broken:

@@ -37,6 +37,7 @@ from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.batches import fed_to_fit, spent_input, watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.curves import write_curves
+from headstart.debug.symptoms.eager_argmax import watch_argmax
 from headstart.debug.symptoms.earlier import EarlierRows
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.loss import falls_without_end
@@ -101,6 +102,7 @@ class Watch:
             self._retraces = RetraceCounter()
             self._retraces.__enter__()
             watch_eager_broadcasts(self._found.append)
+            watch_argmax(self._found.append)
             watch_minimizers(self._sessions)
             watch_checkpoints(self._loads)
             watch_flips(tracing_site)

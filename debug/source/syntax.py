@@ -401,3 +401,21 @@ def _terms(node: ast.expr) -> Iterator[ast.expr]:
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
         yield from _terms(node.left)
         yield from _terms(node.right)
+
+
+def lone_shuffles(file: str) -> list[int]:
+    """Return the lines on which a file shuffles one thing in place, such as numpy's shuffle.
+
+    Args:
+        file: The source file.
+    """
+    tree = tree_of(file)
+    return [
+        node.lineno
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Attribute)
+        and node.value.func.attr == "shuffle"
+        and len(node.value.args) == 1
+    ]

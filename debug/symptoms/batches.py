@@ -17,6 +17,7 @@ from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import origin_of_argument, spent_iterators
+from headstart.debug.symptoms.apart import Pairs
 from headstart.debug.symptoms.overlaps import (
     Overlaps,
     line_of_batches,
@@ -64,6 +65,7 @@ class Batches:
         self._counts: Counter[int] = Counter()
         self._are_rows_alike = False
         self.overlaps = Overlaps()
+        self.pairs = Pairs()
 
     def on_step(self, x: Any, y: Any = None, site: CallSite | None = None) -> None:
         """Note the batch of a training step.
@@ -87,7 +89,7 @@ class Batches:
             self._num_new_objects += 1
         self._last = x
         self._note_rows(x)
-        self._note_labels(y)
+        self._note_labels(x, y)
         self.overlaps.on_batch(x)
 
     def note_rows_at_hand(self, num_rows: int) -> None:
@@ -119,7 +121,7 @@ class Batches:
             every = np.asarray(x)
             self._are_rows_alike = bool(len(every) > 1 and (every == every[:1]).all())
 
-    def _note_labels(self, y: Any) -> None:
+    def _note_labels(self, x: Any, y: Any) -> None:
         if y is None or not hasattr(y, "shape") or len(y) < MIN_ROWS:
             return
         labels = np.asarray(y)
@@ -131,6 +133,7 @@ class Batches:
         if (labels != np.rint(labels)).any():
             return
         self._num_labelled += 1
+        self.pairs.on_batch(x, labels)
         shares = np.unique(labels, return_counts=True)[1] / len(labels)
         self._purity += float((shares**2).sum())
         self._num_rows += len(labels)
@@ -248,7 +251,7 @@ def fed_to_fit(fed: Batches, given: Mapping[str, Any]) -> list[Diagnosis]:
         replace(one, file=place.file, line=place.line, source_context=()).with_source()
         if (place := places.get(one.symptom)) is not None
         else one
-        for one in fed.diagnoses()
+        for one in [*fed.pairs.diagnoses(fed.site), *fed.diagnoses()]
     ]
 
 

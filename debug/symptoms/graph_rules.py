@@ -170,6 +170,34 @@ def _logits(op: Any) -> list[Diagnosis]:
     ]
 
 
+def _log1p(op: Any) -> list[Diagnosis]:
+    """Find a sigmoid below sigmoid_cross_entropy_with_logits, which is made of smaller ops."""
+    power = op.inputs[0].op
+    chosen = power.inputs[0].op if power.type == "Exp" else power
+    if chosen.type not in ("SelectV2", "Select"):
+        return []
+    source, site = _source(chosen.inputs[2]), _own_line(op)
+    if source.type not in ("Sigmoid", "Softmax") or site is None:
+        return []
+    name = source.type.lower()
+    return [
+        Diagnosis(
+            symptom="activation-on-logits",
+            cause=f"{name} is applied before sigmoid_cross_entropy_with_logits, which applies a "
+            "sigmoid itself: it is applied twice, and gradients are squashed. What it is given are "
+            "probabilities, no logits.",
+            op=source.name,
+            op_type=source.type,
+            phase="loss",
+            confidence=0.93,
+            suggestions=(
+                "give the loss the last layer's output without activation (the logits)",
+                "or keep the sigmoid, and use keras.losses.binary_crossentropy",
+            ),
+        ).at(_own_line(source) or site)
+    ]
+
+
 def _softmax(op: Any) -> list[Diagnosis]:
     shape, site = op.inputs[0].shape, _own_line(op)
     if site is not None and _is_over_rows(op):
@@ -231,22 +259,69 @@ def _argmax(op: Any) -> list[Diagnosis]:
     axis = tf.get_static_value(op.inputs[1])
     if site is None or not shape.rank or axis is None or shape[int(axis)] != 1:
         return []
+    return [argmax_finding(site, op)]
+
+
+def argmax_finding(site: CallSite, op: Any = None) -> Diagnosis:
+    """Return the finding of an argmax over one column.
+
+    Args:
+        site: The user's line.
+        op: The op; None where numpy was asked.
+    """
+    return Diagnosis(
+        symptom="argmax-of-one-column",
+        cause="argmax over a single column (of one unit) is always 0, whatever is predicted, for "
+        "predictions and labels alike: every row gets class 0, and an accuracy made of it says "
+        "nothing.",
+        op=None if op is None else op.name,
+        op_type=None if op is None else op.type,
+        phase="metric",
+        confidence=0.93,
+        suggestions=(
+            "one unit: compare with a threshold (predictions > 0.5)",
+            "else one column for each class",
+        ),
+    ).at(site)
+
+
+def one_sided(gradients: Any, applied_at: CallSite | None) -> list[Diagnosis]:
+    """Find gradients that are cut at 0 before an optimizer is given them, in a traced step.
+
+    Args:
+        gradients: What it is given.
+        applied_at: The user's line that gives them.
+    """
+    import tensorflow as tf
+
+    cut = []
+    for gradient in gradients:
+        op = None if isinstance(gradient, tf.__internal__.EagerTensor) else (
+            getattr(gradient, "op", None))  # fmt: skip
+        if op is None or op.type not in ("Maximum", "Minimum", "Relu", "Abs"):
+            continue
+        limits = [tf.get_static_value(one) for one in op.inputs[1:]]
+        if all(limit is not None and np.size(limit) == 1 and float(limit) == 0.0
+               for limit in limits):  # fmt: skip
+            cut.append(op)
+    if len(cut) < 2:
+        return []
+    side = "positive" if cut[0].type == "Minimum" else "negative"
+    way = "rise" if side == "positive" else "fall"
     return [
         Diagnosis(
-            symptom="argmax-of-one-column",
-            cause="argmax over a single column is always 0, for predictions and labels alike: an "
-            "accuracy made of it is always 100 % and says nothing.",
-            op=op.name,
-            op_type=op.type,
-            file=site.file,
-            line=site.line,
-            phase="metric",
-            confidence=0.93,
+            symptom="gradients-one-sided",
+            cause=f"The gradients are cut at 0 before they are applied: every {side} gradient is "
+            f"lost (clipped away), and weights can only {way}.",
+            op=cut[0].name,
+            op_type=cut[0].type,
+            phase="optimizer",
+            confidence=0.96,
             suggestions=(
-                "one unit: compare with a threshold (predictions > 0.5)",
-                "else one column for each class",
+                "clip on both sides: tf.clip_by_value(g, -1.0, 1.0), or tf.clip_by_norm(g, 1.0)",
+                "or let the optimizer do it: optimizer(global_clipnorm=1.0)",
             ),
-        ).with_source()
+        ).at(_own_line(cut[0]) or applied_at)
     ]
 
 
@@ -264,6 +339,7 @@ _RULES: dict[str, Callable[[Any], list[Diagnosis]]] = {
     **dict.fromkeys(_CROSS_ENTROPY, _logits),
     **dict.fromkeys(("AddV2", "AddN"), _parts),
     "Mul": _product,
+    "Log1p": _log1p,
     "Softmax": _softmax,
     "ArgMax": _argmax,
 }

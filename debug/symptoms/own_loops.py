@@ -19,6 +19,7 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import origin_of_argument
 from headstart.debug.symptoms.captured import Captured
+from headstart.debug.symptoms.graph_rules import one_sided
 from headstart.debug.symptoms.variables import MIN_STEPS, TrainedVariables, name_of, storage_of
 
 MIN_GROWING_RUNS = 10
@@ -91,6 +92,9 @@ class OwnLoops:
             self._optimizers[id(optimizer)] = (known, steps + 1)
             if len(self._optimizers) >= MIN_STEPS and "fresh" not in self._found:
                 self._judge_fresh(optimizer)
+        if "one-sided" not in self._found:
+            for one in one_sided(gradients, self.applied_at):
+                self._found["one-sided"] = one
         for gradient, variable in zip(gradients, variables or (), strict=False):
             source = self._source_of.get(id(gradient))
             if source is None or "wrong" in self._found:

@@ -142,3 +142,18 @@ def test_an_initialiser_in_the_loop_over_epochs_is_told_from_one_for_each_fold()
     assert restarts_of(num_restarts=5, num_epochs=1) == ["variables-set-back"]
     assert restarts_of(num_restarts=5, num_epochs=2) == []
     assert restarts_of(num_restarts=1, num_epochs=1) == []
+
+
+@pytest.mark.parametrize(("lowest", "expected"), [(0.0, ["gradients-one-sided"]), (-1.0, [])])
+def test_gradients_that_are_cut_at_zero_are_found(lowest, expected):
+    loops, weights = OwnLoops(), [tf.Variable([1.0]), tf.Variable([2.0])]
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(weights[0] * weights[1])
+        cut = [tf.clip_by_value(one, lowest, 1.0) for one in tape.gradient(loss, weights)]
+        loops.on_apply("optimizer", cut, weights)
+
+    step()
+    assert [one.symptom for one in loops.diagnoses()] == expected

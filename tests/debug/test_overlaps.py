@@ -120,3 +120,16 @@ def test_labels_of_one_class_follow_from_it():
     one_class = Diagnosis(symptom="one-class-only", cause="", confidence=0.99)
     (overlap,) = fed(slices(np.arange(25))).diagnoses()
     assert [one.caused_by for one in linked([one_class, overlap])] == ["overlapping-batches", None]
+
+
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_rows_that_come_again_with_other_labels_are_shuffled_apart(is_apart):
+    rng = np.random.default_rng(0)
+    x, y, fed = rng.normal(size=(80, 3)), np.arange(80) % 4, Batches()
+    for _ in range(3):
+        order = rng.permutation(80)
+        x, y = x[order], y if is_apart else y[order]
+        for start in range(0, 80, 16):
+            fed.on_step(x[start : start + 16], y[start : start + 16])
+    found = [one.symptom for one in fed_to_fit(fed, {}) if one.symptom == "shuffled-apart"]
+    assert found == ["shuffled-apart"] * is_apart

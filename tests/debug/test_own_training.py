@@ -149,3 +149,16 @@ def test_a_loop_in_float16_that_does_not_scale_its_loss_is_told(wrap, expected):
     own.on_apply(optimizer, model.trainable_variables)  # what the outer one calls
     found = own.diagnoses(STUCK, set(), is_broken=False)
     assert [one.symptom for one in found if one.phase == "optimizer"] == expected, outer
+
+
+@pytest.mark.parametrize("is_thawed", [False, True])
+def test_a_model_that_is_frozen_whenever_it_is_trained_is_found(is_thawed):
+    own, model = OwnTraining(), keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    for _ in range(12):
+        model.trainable = is_thawed
+        own.on_batch(model, X, X[:, 0])
+        model.trainable = False
+        own.on_batch(other, X, X[:, 0])
+    found = [one.symptom for one in own.diagnoses({}, set(), is_broken=False)]
+    assert found == ["nothing-trainable"] * (not is_thawed)

@@ -1,6 +1,7 @@
 """A row times a column that is added up, and gradients that are 0."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -8,6 +9,7 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.running.ladder import linked
 from headstart.debug.source.syntax import is_added_up
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
+from headstart.debug.symptoms.eager_argmax import watch_argmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.own_loops import OwnLoops
 
@@ -119,3 +121,29 @@ def test_weights_that_never_change_follow_from_a_broadcast():
     never = Diagnosis(symptom="weights-never-change", cause="", confidence=0.95)
     product = Diagnosis(symptom="silent-broadcast", cause="", confidence=0.9)
     assert linked([never, product])[0].caused_by == "silent-broadcast"
+
+
+@pytest.mark.parametrize(
+    ("axis", "width", "is_wrong"), [(1, 1, True), (-1, 1, True), (1, 3, False), (0, 1, False)]
+)
+def test_an_argmax_over_one_column_is_found(monkeypatch, axis, width, is_wrong):
+    for home, name in ((np, "argmax"), (tf, "argmax"), (tf.math, "argmax")):
+        monkeypatch.setattr(home, name, getattr(home, name))
+    found = []
+    watch_argmax(found.append)
+    values = np.ones((5, width), "float32")
+    for argmax in (np.argmax, tf.argmax):
+        assert np.asarray(argmax(values, axis=axis)).shape == (width if axis == 0 else 5,)
+    assert [one.symptom for one in found] == ["argmax-of-one-column"] * is_wrong
+
+
+def test_a_sigmoid_below_the_loss_that_applies_one_is_found():
+    def loss(x, y):
+        score = tf.matmul(x, tf.ones((4, 1)))
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits
+        below = tf.nn.sigmoid(score)
+        return tf.reduce_mean(entropy(y, below)), tf.reduce_mean(entropy(y, score))
+
+    specs = [tf.TensorSpec([None, 4]), tf.TensorSpec([None, 1])]
+    (found,) = check_graph(tf.function(loss).get_concrete_function(*specs).graph)
+    assert found.symptom == "activation-on-logits"

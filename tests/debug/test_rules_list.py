@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*softmax over axis:UserWarning"
 FOLDER = Path(package.__file__).parent
 ELSEWHERE = {
     "apply_rules": "applies the list",
+    "said_once": "thins out what the list found",
     "preflight": "applies it",
     "check_fit": "applies it",
     "check_case": "applies it",

@@ -8,16 +8,22 @@ import tensorflow as tf
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.fit_data import judge_fit
 from headstart.debug.preflight.held_out import shared_rows, shared_with_stream
+from headstart.debug.preflight.labels import empty_rows
 from headstart.debug.preflight.layers import (
     inverted_mask,
     lagging_normalization,
+    shuffled_states,
     softmax_of_one,
     unmasked_padding,
 )
 from headstart.debug.preflight.leaks import leaking_column
 from headstart.debug.preflight.monitors import wrong_modes
 from headstart.debug.preflight.verdict import verdict_of
-from headstart.debug.preflight.weighting import judged_weights, weights_with_counts
+from headstart.debug.preflight.weighting import (
+    concentrated_weights,
+    judged_weights,
+    weights_with_counts,
+)
 from headstart.debug.running.own_training import OwnTraining
 from headstart.debug.symptoms.overlaps import keys_of
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -307,3 +313,40 @@ def test_an_attention_that_sees_only_padding_is_found(is_inverted, length):
     model.compile("sgd", "mse")
     found = [one.symptom for one in inverted_mask(facts_of(model, ids, RARE[:30]))]
     assert found == ["inverted-mask"] * (is_inverted and length < 20)
+
+
+@pytest.mark.parametrize(
+    ("is_stateful", "more", "is_wrong"),
+    [(True, {}, True), (True, {"shuffle": False}, False), (True, {"batch_size": 120}, False),
+     (False, {}, False)],
+)  # fmt: skip
+def test_states_that_are_carried_on_through_shuffled_batches_are_found(is_stateful, more, is_wrong):
+    steps = keras.Input(batch_shape=(10, 4, 1))
+    recurrent = layers.LSTM(2, stateful=is_stateful)
+    model = keras.Model(steps, layers.Dense(1)(recurrent(steps)))
+    given = {"x": X[:, :, None], "y": RARE, "batch_size": 10, **more}
+    found = [one.symptom for one in shuffled_states(model, given)]
+    assert found == ["shuffled-states"] * is_wrong
+
+
+def test_rows_of_a_few_combinations_come_again_by_nature():
+    grid = np.stack([np.arange(300) % 7 / 3, np.arange(300) % 5 / 7], axis=1).astype("float32")
+    assert shared_rows({"x": grid, "validation_data": (grid[:60],)}) == []
+
+
+@pytest.mark.parametrize(("per_day", "is_wrong"), [(1.0, True), (365.0, False)])
+def test_weights_that_leave_few_rows_are_found(per_day, is_wrong):
+    weights = np.exp(-np.arange(1000) / per_day)
+    found = [one.symptom for one in concentrated_weights({"sample_weight": weights})]
+    assert found == ["weights-nearly-zero"] * is_wrong
+    assert concentrated_weights({}) == []
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_one_hot_rows_without_a_class_are_found(first):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "categorical_crossentropy")
+    y = tf.one_hot(np.arange(120) % 3 + first, 3).numpy()
+    assert [one.symptom for one in empty_rows(facts_of(model, X, y))] == (
+        ["one-hot-rows-empty"] * first
+    )
