@@ -20,6 +20,7 @@ from headstart.debug.internals import private
 from headstart.debug.source.syntax import origin_of_argument
 from headstart.debug.symptoms.captured import Captured
 from headstart.debug.symptoms.graph_rules import one_sided
+from headstart.debug.symptoms.successors import Successors
 from headstart.debug.symptoms.variables import MIN_STEPS, TrainedVariables, name_of, storage_of
 
 MIN_GROWING_RUNS = 10
@@ -47,6 +48,7 @@ class OwnLoops:
         self._optimizer: Any = None
         self._optimizers: dict[int, tuple[Any, int]] = {}
         self._captured = Captured()
+        self._successors = Successors()
         self._versions: dict[int, tuple[Any, int, int]] = {}
         self._found: dict[str, Diagnosis] = {}
 
@@ -88,6 +90,7 @@ class OwnLoops:
         changed = variables or getattr(optimizer, "_trainable_variables", ())
         self.variables.on_apply(changed, self.applied_at)
         if tf.executing_eagerly():  # a trace is made once, however many steps follow
+            self._successors.on_step(optimizer, variables, self.applied_at)
             known, steps = self._optimizers.get(id(optimizer), (optimizer, 0))
             self._optimizers[id(optimizer)] = (known, steps + 1)
             if len(self._optimizers) >= MIN_STEPS and "fresh" not in self._found:
@@ -152,6 +155,7 @@ class OwnLoops:
     def diagnoses(self) -> list[Diagnosis]:
         """Return what was found; call it when the program has ended."""
         found = [*self._found.values(), *self._captured.found.values()]
+        found += self._successors.found
         if self.num_steps >= MIN_STEPS:
             found += self._variables()
             if not found:

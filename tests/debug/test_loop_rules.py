@@ -157,3 +157,23 @@ def test_gradients_that_are_cut_at_zero_are_found(lowest, expected):
 
     step()
     assert [one.symptom for one in loops.diagnoses()] == expected
+
+
+@pytest.mark.parametrize(
+    ("is_made_anew", "begins_anew", "expected"),
+    [(True, False, ["optimizer-made-anew"]), (True, True, []), (False, False, [])],
+)
+def test_an_optimizer_for_each_epoch_is_told_from_one_for_each_fold(
+    is_made_anew, begins_anew, expected
+):
+    loops, weight = OwnLoops(), tf.Variable([5.0])
+    optimizer = keras.optimizers.SGD(0.01)
+    for _ in range(6):
+        optimizer = keras.optimizers.SGD(0.01) if is_made_anew else optimizer
+        if begins_anew:
+            weight.assign([5.0])
+        for _ in range(8):
+            gradients = [2.0 * weight]
+            loops.on_apply(optimizer, gradients, [weight])
+            optimizer.apply_gradients([(gradients[0], weight)])
+    assert [one.symptom for one in loops.diagnoses()] == expected

@@ -1,0 +1,87 @@
+"""Optimizers that follow each other on the same weights, such as a new one in each epoch."""
+
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.dump.origins import SITE
+from headstart.debug.symptoms.variables import storage_of
+
+MIN_SUCCESSORS = 4
+MIN_STEPS = 3
+"""Steps of each; fewer are another finding."""
+MAX_ELEMENTS = 1 << 14
+NEAR = 3.0
+"""Times the largest change of one step up to which weights went on from where they were: a fold
+of a cross-validation begins anew."""
+
+
+class Successors:
+    """Counts optimizers that are alike and go on where the last one stopped.
+
+    Attributes:
+        found: The finding, once there is one.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Diagnosis] = []
+        self._optimizer: Any = None
+        self._variable: Any = None
+        self._value: Any = None
+        self._largest = 0.0
+        self._num_steps = 0
+        self._num = 0
+
+    def on_step(self, optimizer: Any, variables: Any, site: CallSite | None) -> None:
+        """Note a step that an optimizer is about to take eagerly.
+
+        Args:
+            optimizer: The optimizer.
+            variables: What it changes.
+            site: The user's line.
+        """
+        if self.found or not variables:
+            return
+        variable = storage_of(variables[0])
+        if int(np.prod(variable.shape)) > MAX_ELEMENTS:
+            return
+        value = np.array(variable.numpy())
+        is_same = variable is self._variable
+        change = float(np.abs(value - self._value).max(initial=0.0)) if is_same else 0.0
+        if optimizer is self._optimizer and is_same:
+            self._largest = max(self._largest, change)
+            self._num_steps += 1
+        else:
+            goes_on = is_same and change <= NEAR * self._largest and _are_alike(
+                optimizer, self._optimizer
+            )  # fmt: skip
+            self._num = self._num + 1 if goes_on and self._num_steps >= MIN_STEPS else 0
+            self._largest = self._largest if is_same else 0.0
+            self._num_steps = 1
+        self._optimizer, self._variable, self._value = optimizer, variable, value
+        if self._num >= MIN_SUCCESSORS:
+            self.found.append(_finding(optimizer, site))
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    first, second = ({key: value for key, value in each.get_config().items() if key != "name"}
+                     for each in (one, other))  # fmt: skip
+    return str(first) == str(second)
+
+
+def _finding(optimizer: Any, site: CallSite | None) -> Diagnosis:
+    name = type(optimizer).__name__
+    return Diagnosis(
+        symptom="optimizer-made-anew",
+        cause=f"A new {name} is made again and again, most likely in each epoch, while "
+        "the weights go on: its state is lost each time. Momentum and averages start from nothing, "
+        "and its step counter starts at 0 again, so that a schedule (warm-up, decay) never gets "
+        "beyond its first steps.",
+        phase="optimizer",
+        confidence=0.94,
+        suggestions=("make the optimizer once, before the loop over epochs",),
+    ).at(vars(optimizer).get(SITE) or site)
