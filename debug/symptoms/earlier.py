@@ -24,6 +24,10 @@ FEW = 0.02
 """Share of them that the latest training has seen, up to which they are held out from it."""
 
 
+MIN_FROZEN = 2
+"""Frozen layers with the shapes of layers that were trained."""
+
+
 @dataclass
 class _Known:
     """Rows that one variable was trained on.
@@ -49,6 +53,7 @@ class EarlierRows:
     def __init__(self) -> None:
         self.found: list[Diagnosis] = []
         self._known: dict[int, _Known] = {}
+        self._trained: list[list[tuple[int, ...]]] = []
 
     def on_fit(
         self, model: Any, given: Mapping[str, Any], rows: set[int], site: CallSite | None
@@ -61,6 +66,7 @@ class EarlierRows:
             rows: What the rows that were trained on are known by (`overlaps.keys_of`).
             site: The user's line.
         """
+        self._look_at_frozen(model, site)
         known = self._of(model)
         if known is None:
             return
@@ -81,6 +87,19 @@ class EarlierRows:
         if known is not None and isinstance(x, np.ndarray):
             self._look(known, x)
 
+    def _look_at_frozen(self, model: Any, site: CallSite | None) -> None:
+        """Find frozen layers with the weights that they were made with, of which others learnt."""
+        layers = [one for one in model._flatten_layers(include_self=False)
+                  if getattr(one, "kernel", None) is not None
+                  and getattr(one, "bias", None) is not None]  # fmt: skip
+        new = [one for one in layers if not one.trainable and not np.any(one.bias.numpy())]
+        shapes = [tuple(one.kernel.shape) for one in new]
+        if len(new) >= MIN_FROZEN and any(_holds(other, shapes) for other in self._trained):
+            self.found.append(_of_frozen(new, site))
+        self._trained = self._trained[-MAX_KNOWN:]
+        self._trained.append([tuple(one.kernel.shape) for one in layers
+                              if one.trainable and np.any(one.bias.numpy())])  # fmt: skip
+
     def _of(self, model: Any) -> _Known | None:
         kernels = [storage_of(one) for one in model.trainable_variables if len(one.shape) > 1]
         if not kernels:
@@ -90,7 +109,12 @@ class EarlierRows:
         return self._known.setdefault(id(kernels[0]), _Known(kernels[0]))
 
     def _look(self, known: _Known, tested: Any) -> None:
-        if self.found or len(known.fits) < 2 or len(tested) < MIN_ROWS or not is_varied(tested):
+        if (
+            any(one.symptom == "tested-on-earlier-rows" for one in self.found)
+            or len(known.fits) < 2
+            or len(tested) < MIN_ROWS
+            or not is_varied(tested)
+        ):
             return
         keys = keys_of(tested)
         latest, before = known.fits[-1], set().union(*known.fits[:-1])
@@ -115,3 +139,27 @@ class EarlierRows:
                 evidence={"share": share, "is_certain": True},
             ).at(known.site)
         )
+
+
+def _holds(shapes: list[tuple[int, ...]], wanted: list[tuple[int, ...]]) -> bool:
+    """Tell whether shapes come one after the other among others."""
+    starts = range(len(shapes) - len(wanted) + 1)
+    return any(shapes[start : start + len(wanted)] == wanted for start in starts)
+
+
+def _of_frozen(layers: list[Any], site: CallSite | None) -> Diagnosis:
+    names = ", ".join(str(layer.path) for layer in layers[:3])
+    return Diagnosis(
+        symptom="frozen-untrained-layers",
+        cause=f"{len(layers)} layers ({names}) are frozen (trainable = False) with the random "
+        "weights that they were made with: they were never trained. An earlier fit trained layers "
+        "of just these shapes; what it learnt is not used here (the layers were built anew, and "
+        "the pretrained ones are lost).",
+        phase="model",
+        confidence=0.94,
+        suggestions=(
+            "use the trained layers themselves: keep the encoder that was trained, and pass it on",
+            "or copy their weights: new.set_weights(trained.get_weights())",
+        ),
+        evidence={"layers": [str(layer.path) for layer in layers[:20]], "is_certain": True},
+    ).at(site)

@@ -41,3 +41,18 @@ def test_folds_that_share_weights_are_found(by_evaluate):
 def test_an_evaluation_of_what_was_just_trained_on_is_passed_over():
     model = model_of()
     assert found_of(lambda: model, tests_on_training=True) == []
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_pretrained_encoder_that_is_built_anew_and_frozen_is_found(is_kept):
+    def encoder_of():
+        return keras.Sequential([keras.Input((4,)), *map(keras.layers.Dense, (5, 3))])
+
+    earlier, encoder = EarlierRows(), encoder_of()
+    for layer in encoder.layers:
+        layer.bias.assign(layer.bias + 1.0)  # trained
+    earlier.on_fit(model_of([encoder, keras.layers.Dense(4)]), {}, set(), None)
+    frozen = encoder if is_kept else encoder_of()
+    frozen.trainable = False
+    earlier.on_fit(model_of([frozen, keras.layers.Dense(1)]), {}, set(), None)
+    assert [one.symptom for one in earlier.found] == ["frozen-untrained-layers"] * (not is_kept)
