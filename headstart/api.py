@@ -16,6 +16,7 @@ from headstart.config import (
     TransferConfig,
     build_config,
 )
+from headstart.errors import ConfigError
 from headstart.live_block import make_reporter
 from headstart.results import Bottlenecks, Run, SplitBottlenecks
 from headstart.tasks.progress import use_reporter
@@ -312,6 +313,14 @@ def search(
     wanted = _configure(TransferConfig, images, config, settings, named)
     single = isinstance(query, str | Path) and not Path(query).is_dir()
     listed = [query] if isinstance(query, str | Path) else list(query)
+    if not listed or not all(isinstance(one, str | Path) for one in listed):
+        raise ConfigError(
+            "a query is an image file or a folder of them",
+            f"{type(query).__name__} {query!r:.40}",
+            "give paths; for images in memory there is Run.embed",
+        )
+    if k < 1:
+        raise ConfigError("at least one image must be asked for", f"k={k}")
     with use_reporter(make_reporter()):
         found = steps.run(wanted, [Path(one) for one in listed], k, Path(store) if store else None)
     return next(iter(found.values())) if single else found

@@ -137,14 +137,17 @@ class Run:
             A `headstart.tasks.export.predict.Prediction` (label, probability, top); a list of
             them where several images were given. Files of a folder that cannot be read are
             left out, with a warning.
+
+        Raises:
+            DatasetError: One of the others is not a usable image.
         """
         if isinstance(images, str | Path) and Path(images).is_dir():
             return list(self._predictor.stream([images], _warn))
-        if isinstance(images, str | Path | bytes) or getattr(images, "ndim", None) == 3:
-            return self._predictor.predict([images])[0]
-        if not hasattr(images, "__iter__"):  # a Pillow image
-            return self._predictor.predict([images])[0]
-        return self._predictor.predict(list(images))
+        from headstart.tasks.export.predict import as_items
+
+        items, is_single = as_items(images)
+        predictions = self._predictor.predict(items)
+        return predictions[0] if is_single else predictions
 
     def embed(self, images: Any) -> npt.NDArray[np.float32]:
         """Compute the bottlenecks that the run's head was trained on.

@@ -12,7 +12,7 @@ from PIL import Image
 import headstart
 import headstart.debug
 from headstart.config import TransferConfig
-from headstart.errors import ConfigError
+from headstart.errors import ConfigError, HeadstartError
 from tests.documented import code_that_runs, documented
 from tests.pipeline import SIDE, Pipeline
 
@@ -64,6 +64,32 @@ def test_a_run_predicts_files_folders_pictures_arrays_and_generators(
     assert {each.label for each in run.predict(finished.images / "red")} == {"red"}
     probabilities = np.asarray(run.model(pixels))
     assert [run.class_names[i] for i in probabilities.argmax(axis=1)] == ["red", "red"]
+
+
+def test_what_is_no_image_is_said(run: Any) -> None:
+    grey = np.zeros((4, 5), np.uint8)
+    for images in (None, 5, [[1, 2], [3, 4]], grey):
+        words = r"uint8 \[4, 5\]" if images is grey else "this is no image"
+        for method in (run.predict, run.embed):
+            with pytest.raises(HeadstartError, match=words):
+                method(images)
+    assert run.predict([]) == []
+    with pytest.raises(HeadstartError, match="there is no image to embed"):
+        run.embed([])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: headstart.train("i", settings=5), "settings are strings"),
+        (lambda: headstart.train("i", settings={"head.epochs": 2}), "settings are strings"),
+        (lambda: headstart.search("i", np.zeros((4, 4, 3), np.uint8)), "a query is an image file"),
+        (lambda: headstart.search("i", "a.png", k=0), "at least one image must be asked for"),
+    ],
+)
+def test_what_python_takes_for_no_argument_is_said(call: Any, words: str) -> None:
+    with pytest.raises(HeadstartError, match=words):
+        call()
 
 
 def test_bottlenecks_are_those_that_training_has_cached(run: Any, finished: Pipeline) -> None:

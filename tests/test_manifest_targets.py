@@ -150,6 +150,10 @@ class TestNumbers:
         assert "line 3" in caught.value.received
         assert "dataset.target_columns" in (caught.value.next_step or "")
 
+    def test_a_number_beyond_float32_is_refused_as_that(self, folder: Path) -> None:
+        with pytest.raises(DatasetError, match="too large to be learned in float32"):
+            read(folder, "path,age\n000.png,1\n001.png,1e36\n", target_columns=("age",))
+
     def test_500_different_decimals_are_no_classes(self, tmp_path: Path) -> None:
         names = write_images(tmp_path, 40)
         lines = [f"{name},{number + 0.25}" for number, name in enumerate(names)]

@@ -25,7 +25,7 @@ from headstart.config import (
     TransferConfig,
     build_config,
 )
-from headstart.errors import ConfigError
+from headstart.errors import ConfigError, DatasetError
 from headstart.flows.budget import BudgetSummary
 from headstart.tasks.export.model_files import read_card
 from headstart.tasks.finetuning.charts import Point, pareto_front
@@ -260,6 +260,8 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
         assert "nan" not in page.replace("data:image", "").split("base64")[0].casefold()
         told = json.loads((folder / "metrics.json").read_text())
         assert told.keys() - {"checksum"} == summary.metrics.keys()
+        with pytest.raises(DatasetError, match="another kind of target than the model"):
+            judge(folder, manifest.parent)
         judged = judge(folder, manifest)  # reads the columns that the model was trained on
         figure = "mean_average_precision" if summary is labels else "mae"
         assert getattr(judged.groups["test"], figure) == pytest.approx(

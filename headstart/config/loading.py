@@ -54,6 +54,21 @@ def load_config(
     return build_config(TransferConfig, images, file, settings, overrides, base)
 
 
+def _listed(settings: Any) -> Iterable[str]:
+    """List settings, of which one may stand alone; refuse what Python's users may think of."""
+    if isinstance(settings, str):
+        return (settings,)
+    if isinstance(settings, Iterable) and not isinstance(settings, Mapping):
+        listed = list(settings)
+        if all(isinstance(setting, str) for setting in listed):
+            return listed
+    raise ConfigError(
+        "settings are strings, as --set takes them",
+        f"{type(settings).__name__} {settings!r:.60}",
+        'for instance settings=["head.kind=mlp", "head.epochs=5"]',
+    )
+
+
 def build_config(
     model: type[AnyConfig],
     images: str | Path | None = None,
@@ -81,7 +96,7 @@ def build_config(
     fields: dict[str, Any] = _read_yaml(file) if file else {}
     if base is not None:
         fields = base.model_dump()
-    for setting in (settings,) if isinstance(settings, str) else settings:
+    for setting in _listed(settings):
         name, sign, text = setting.partition("=")
         if not sign or not name.strip():
             raise ConfigError(

@@ -101,6 +101,12 @@ def _number(file: Path, name: str, cell: Any, place: str, config: DatasetConfig)
     value = float(bare) if is_number or NUMBER.fullmatch(bare) else math.nan
     if math.isfinite(value) and abs(value) <= MAX_NUMBER:
         return value
+    if math.isfinite(value):
+        raise DatasetError(
+            f"a target of {printable(name)} is too large to be learned in float32",
+            f"{file}: {printable(text)!r} in {place}, beyond {MAX_NUMBER:g}",
+            "write it in a larger unit",
+        )
     raise DatasetError(
         f"a target of {printable(name)} is not a finite number",
         f"{file}: {printable(text)!r} in {place}",

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from PIL import Image
 
+from headstart.errors import DatasetError
 from headstart.tasks.export.image_files import find_images
 from headstart.tasks.export.joining import BOTTLENECK, VIEW
 from headstart.tasks.export.model_files import ModelCard, check_content, read_card, read_keras
-from headstart.tasks.export.predict import BATCH_SIZE, Predictor
+from headstart.tasks.export.predict import BATCH_SIZE, Predictor, as_items
 
 
 class Embedder(Predictor):
@@ -45,8 +45,15 @@ class Embedder(Predictor):
 
         Returns:
             float32 [n, C].
+
+        Raises:
+            DatasetError: One of them is not a usable image, or there is none.
         """
-        items = _items(images)
+        if isinstance(images, str | Path) and Path(images).is_dir():
+            images = [found.path for found in find_images([images]) if not found.problem]
+        items, _ = as_items(images)
+        if not items:
+            raise DatasetError("there is no image to embed", "an empty list", "give at least one")
         blocks = []
         for start in range(0, len(items), BATCH_SIZE):
             part = items[start : start + BATCH_SIZE]
@@ -68,10 +75,3 @@ def _network(model: Any, card: ModelCard) -> Any:
         return averaged
 
     return network
-
-
-def _items(images: Any) -> list[Any]:
-    if isinstance(images, str | Path) and Path(images).is_dir():
-        return [found.path for found in find_images([images]) if not found.problem]
-    is_one = isinstance(images, str | Path | bytes | Image.Image)
-    return [images] if is_one or getattr(images, "ndim", None) == 3 else list(images)

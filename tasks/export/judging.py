@@ -7,11 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headstart.config import Config, DatasetConfig, EvaluationConfig, Split, build_config
+from headstart.config import (
+    Config,
+    DatasetConfig,
+    EvaluationConfig,
+    Split,
+    TargetKind,
+    build_config,
+)
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index, dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.export.seen_images import seen_splits
 from headstart.tasks.progress import reporter
@@ -68,16 +76,14 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
     told = {**predictor.card.columns, "images": images, "val_fraction": 0.0, "test_fraction": 0.0}
     as_trained = JudgedImages(dataset=DatasetConfig(**told))
     source = build_config(JudgedImages, images, None, settings, base=as_trained).dataset
+    if predictor.card.target != "class" and source.images.is_dir():
+        raise _other_target(images, "class", predictor.card)
     with reporter().track_to("reading images", "files") as on_progress:
         index = build_index(source, None, on_progress, for_training=False)
     for line in index.summary_lines():
         reporter().note(line)
     if index.kind != predictor.card.target:
-        raise DatasetError(
-            "the images have another kind of targets than the model",
-            f"{index.kind} in {images}, and the model says {predictor.card.target}",
-            "give a manifest with the columns that the model was trained on",
-        )
+        raise _other_target(images, index.kind, predictor.card)
     if unknown := sorted(set(index.class_names) - set(names)):
         raise DatasetError(
             f"the images have classes that the model does not know (it has {len(names)})",
@@ -106,6 +112,14 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
                else f"the figures are of the {name} images")
         )  # fmt: skip
     return Judgement(name, groups.get(name) or figures(np.ones(len(seen), np.bool_)), groups)
+
+
+def _other_target(images: Path, kind: TargetKind, card: ModelCard) -> DatasetError:
+    return DatasetError(
+        "the images have another kind of target than the model",
+        f"{kind} in {images}; the model answers with {card.target}: {', '.join(card.class_names)}",
+        "give a manifest with the columns that the model was trained on",
+    )
 
 
 def _predict_rows(

@@ -96,10 +96,7 @@ class Predictor:
         Raises:
             DatasetError: One of the items is not a usable image.
         """
-        single = isinstance(items, str | os.PathLike | bytes | Image.Image) or (
-            isinstance(items, np.ndarray) and items.ndim == 3
-        )
-        batch: list[Any] = [items] if single else list(items)  # type: ignore[arg-type]
+        batch, _ = as_items(items)
         predictions: list[Prediction] = []
         for start in range(0, len(batch), BATCH_SIZE):
             part = batch[start : start + BATCH_SIZE]
@@ -152,12 +149,14 @@ class Predictor:
         return [make(self.card, path, row, top_k) for path, row in zip(paths, rows, strict=True)]
 
     def _view(self, item: Item) -> NDArray[np.uint8]:
-        if isinstance(item, np.ndarray):
-            return self._resized(_checked(item))
         if isinstance(item, Image.Image):
             data = _encode(item)
-        else:
+        elif isinstance(item, str | os.PathLike | bytes):
             data = item if isinstance(item, bytes) else read_image_file(item, MAX_PIXELS)
+        elif hasattr(item, "__array__"):
+            return self._resized(_checked(np.asarray(item)))
+        else:
+            raise _no_image(item)
         return use_pixels(data, MAX_PIXELS, self._resized)
 
     def _resized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -224,6 +223,39 @@ def _read_ahead(
     finally:
         for future in pending:
             future.cancel()
+
+
+def as_items(images: Any) -> tuple[list[Any], bool]:
+    """Take apart what a person gave to be predicted.
+
+    Args:
+        images: An `Item`; or several, as an array [n, H, W, 3] or in anything to go through.
+
+    Returns:
+        The items, and whether one was given as such. Those in a list are not looked at.
+
+    Raises:
+        DatasetError: It is neither.
+    """
+    if isinstance(images, str | os.PathLike | bytes | Image.Image):
+        return [images], True
+    if hasattr(images, "__array__") and not isinstance(images, list | tuple):
+        array = np.asarray(images)
+        is_several = array.ndim == 4 or (array.ndim == 1 and array.dtype.kind in "OU")
+        return (list(array), False) if is_several else ([array], True)
+    try:
+        return list(images), False
+    except TypeError:
+        raise _no_image(images) from None
+
+
+def _no_image(item: object) -> DatasetError:
+    return DatasetError(
+        "this is no image",
+        f"{type(item).__name__} {item!r:.40}",
+        "give the path or the bytes of an image file, a Pillow image, or an array of RGB pixels, "
+        "uint8 [H, W, 3]",
+    )
 
 
 def _path_of(item: Item) -> str | None:
