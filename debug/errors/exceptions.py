@@ -15,7 +15,8 @@ from typing import Any
 from headstart.debug.callsites import CallSite, find_escape, is_users
 from headstart.debug.diagnosis import Diagnosis, Phase
 from headstart.debug.dump.origins import COMPILE_SITE, SITE
-from headstart.debug.errors.patterns import PATTERNS, ExceptionPattern
+from headstart.debug.errors.kinds import ExceptionPattern
+from headstart.debug.errors.patterns import PATTERNS
 
 MAX_DETAIL_CHARACTERS = 300
 _NO_SUGGESTIONS: tuple[str, ...] = ()
@@ -40,6 +41,18 @@ _BOILERPLATE = re.compile(
     r"|^in user code:\s*\n",
     re.DOTALL | re.MULTILINE,
 )
+_TOLD_OF_USERS_LINE = re.compile(
+    r"^module 'tensorflow[\w.]*' has no attribute|^unhashable type: 'numpy.ndarray'"
+)
+"""What Python itself says of a user's line, and that belongs to this subject all the same."""
+_ROOT_ERRORS = re.compile(
+    r"^[ \t]*\d+ root error\(s\) found\.?[ \t]*\n|^[ \t]*\(\d+\) ", re.MULTILINE
+)
+_PIPELINE = re.compile(
+    r"Error in user-defined function passed to (?P<op>\w+?)(?:Dataset)?(?:V\d)?:?\d* "
+    r"transformation with iterator: [^\s]+: "
+)
+"""Where in a pipeline it failed; what failed comes behind."""
 _QUOTED_STACK = re.compile(r"^[ ]*File \"[^\n]*\n(?:[^\n]*\n)?", re.MULTILINE)
 """A line of a quoted stack with the line of code below it."""
 _NOISE = ("Exception encountered when calling", "Graph execution error", "Arguments received by",
@@ -115,7 +128,8 @@ def _told(text: str) -> str:
     """Return what an error says, without the stack and the arguments that are quoted with it."""
     if text.lstrip().startswith("in user code:"):
         text = _QUOTED_STACK.sub("", text)
-    return _BOILERPLATE.sub("", text)
+    text = _PIPELINE.sub(r"in \g<op> of the input pipeline: ", text)
+    return _ROOT_ERRORS.sub("", _BOILERPLATE.sub("", text))
 
 
 def _classify(
@@ -125,7 +139,7 @@ def _classify(
         text = _told(_text_of(error))
         if isinstance(error, MemoryError):
             text = f"out of memory: {text}"
-        elif not _is_tensorflows(error):
+        elif not (_is_tensorflows(error) or _TOLD_OF_USERS_LINE.search(text)):
             continue
         for pattern in PATTERNS:
             match = pattern.pattern.search(text)

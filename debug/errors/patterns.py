@@ -4,86 +4,19 @@ TensorFlow has few exception types and many messages: the type alone (InvalidArg
 next to nothing. The first pattern that matches names the symptom, so the special ones come first.
 """
 
-import re
-from dataclasses import dataclass
-
-from headstart.debug.diagnosis import Phase
-
-
-@dataclass(frozen=True)
-class ExceptionPattern:
-    """One kind of message.
-
-    Args:
-        symptom: Symptom code of the diagnosis.
-        pattern: What the message looks like; named groups fill ``cause``.
-        cause: The cause in a sentence, a ``str.format`` template over the groups and ``detail``
-            (the line of the message that matched).
-        suggestions: What to try.
-        phase: The part of training.
-    """
-
-    symptom: str
-    pattern: re.Pattern[str]
-    cause: str
-    suggestions: tuple[str, ...]
-    phase: Phase = "model"
-
-
-def _pattern(
-    symptom: str,
-    pattern: str,
-    cause: str,
-    *suggestions: str,
-    phase: Phase = "model",
-) -> ExceptionPattern:
-    return ExceptionPattern(symptom, re.compile(pattern, re.IGNORECASE), cause, suggestions, phase)
-
+from headstart.debug.errors.kinds import ExceptionPattern
+from headstart.debug.errors.kinds import pattern_of as _pattern
+from headstart.debug.errors.of_sessions import OF_SESSIONS
 
 PATTERNS: tuple[ExceptionPattern, ...] = (
+    *OF_SESSIONS,
     _pattern(
-        "uninitialised-table",
-        r"Table not initialized|table .{0,80}(?:not|un)[- ]?initiali[sz]ed",
-        "A lookup table is used before it was initialised: {detail}",
-        "TF1: run tf.compat.v1.tables_initializer() in the session first",
-        phase="runtime",
-    ),
-    _pattern(
-        "uninitialised-variable",
-        r"Attempting to use uninitialized value (?P<name>[\w./:\-]+)"
-        r"|(?:Error while reading resource variable|Could not find variable) (?P<read>[\w./:\-]+)"
-        r"|uninitiali[sz]ed (?:value|variable)",
-        "A variable is used that was never initialised: {detail}",
-        "TF1: run sess.run(tf.compat.v1.global_variables_initializer()) once, after all variables "
-        "are made and before the first run",
-        "variables of an optimizer made later need it too",
-        phase="runtime",
-    ),
-    _pattern(
-        "unfed-placeholder",
-        r"must feed a value for placeholder tensor '?(?P<name>[\w./:\-]+)'?",
-        "The placeholder {name!r} was given no value: it is missing in feed_dict.",
-        "add it to the feed_dict of this run",
-        "look for a fetch that needs more placeholders than the one meant",
-        phase="data",
-    ),
-    _pattern(
-        "wrong-feed",
-        r"Cannot feed value of shape (?P<got>\([^)]*\)) for Tensor '?(?P<name>[\w./:\-]+)'?,? "
-        r"which has shape '?(?P<wanted>\([^)]*\))'?",
-        "What is fed to placeholder {name} has shape {got}, but the placeholder has shape "
-        "{wanted}.",
-        "reshape what is fed; class numbers for a placeholder of one column a class must be made "
-        "one-hot (np.eye(classes)[labels])",
-        phase="data",
-    ),
-    _pattern(
-        "wrong-feed",
-        r"(?:Cannot interpret feed_dict key|The value of a feed cannot be|"
-        r"argument .{0,40} cannot be interpreted as a Tensor)",
-        "A key or value of feed_dict is not what it should be: {detail}",
-        "keys are placeholders, values are numpy arrays or lists, never tensors",
-        phase="data",
+        "tape-spent",
+        r"non-persistent GradientTape can only be used to compute one set",
+        "A GradientTape is asked for gradients a second time: it gives them once.",
+        "ask for all of them at once: tape.gradient(loss, [a, b]); or tf.GradientTape("
+        "persistent=True)",
+        phase="backward",
     ),
     _pattern(
         "unconnected-network-library",
@@ -104,6 +37,53 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         "turn XLA off: jit_compile=False in compile or tf.function",
         "or replace the op (strings, py_function and dynamic shapes cannot be compiled)",
         phase="runtime",
+    ),
+    _pattern(
+        "optimizer-of-other-variables",
+        r"Unknown variable: <Variable path=(?P<name>[^,>]+)",
+        "The optimizer is given variable {name!r}, which it was not built for: it keeps state for "
+        "the variables of its first step, and for no others.",
+        "make one optimizer for each model, or each set of variables",
+        "layers that were added, or unfrozen, after the first step: compile again",
+        phase="optimizer",
+    ),
+    _pattern(
+        "unknown-class",
+        r"Could not locate \w+ '\w+'|could not be deserialized properly"
+        r"|Unknown (?:layer|loss function|metric function|optimizer|object|activation function): '",
+        "The saved model needs a class or function that is not known here, or that takes other "
+        "arguments than its get_config tells: {detail}",
+        "load_model(path, custom_objects={'Name': Name}), or @keras.saving."
+        "register_keras_serializable() above each class and function of your own",
+        "get_config must return every argument of __init__",
+    ),
+    _pattern(
+        "unknown-name",
+        r"Could not interpret (?P<what>[\w ]+) identifier: (?P<name>[^\n]{1,80})",
+        "Keras knows no {what} {name}.",
+        "look for a slip of the pen, or give the object itself",
+    ),
+    _pattern(
+        "weights-do-not-fit",
+        r"Layer count mismatch when loading|objects could not be loaded",
+        "The weights in the file belong to another model: {detail}",
+        "build the same layers, in the same order, as when they were saved; "
+        "load_weights(path, skip_mismatch=True) takes what fits",
+    ),
+    _pattern(
+        "unreadable-file",
+        r"Unable to (?:synchronously )?open (?:file|object)|file signature not found",
+        "A file of weights, or of a model, cannot be read: {detail}",
+        "it is cut off, or of another format than its name says: save or download it again",
+        phase="data",
+    ),
+    _pattern(
+        "text-as-data",
+        r"Invalid dtype: str\d*|Cast string to (?:float|int)\w* is not supported",
+        "The data holds text (strings) where numbers are needed: {detail}",
+        "numbers that were read as text: x.astype('float32')",
+        "words: keras.layers.StringLookup or TextVectorization in a tf.data map, before the model",
+        phase="data",
     ),
     _pattern(
         "python-lists-as-data",
@@ -276,7 +256,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
     _pattern(
         "leaked-tensor",
         r"out of scope|InaccessibleTensor|cannot be accessed from (?:here|FuncGraph)|"
-        r"is not an element of this graph|must be from the same graph",
+        r"must be from the same graph",
         "A tensor made while tracing one function is used outside it: {detail}",
         "return the tensor from the function, or keep it in a tf.Variable",
     ),

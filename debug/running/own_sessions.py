@@ -11,13 +11,18 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
 from headstart.debug.symptoms.loss import divergence, falls_without_end, is_stuck
-from headstart.debug.symptoms.restarts import Restarts
+from headstart.debug.symptoms.restarts import Restarts, fetched
 from headstart.debug.symptoms.trace import TrainingTrace
 
 LARGE = 100.0
 """Fed values from here on, of either sign, were not scaled."""
 MIN_KERNELS = 2
 """Matrices in a row from which on equal initial values keep their units alike."""
+_CHANGES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply", "Assign", "Scatter",
+            "ResourceScatter", "Restore")  # fmt: skip
+"""Starts of the types of ops that change variables."""
+MIN_IDLE_RUNS = 30
+"""Runs that train, or that fetch the loss and do not, before what they leave out is a mistake."""
 TINY_RATE, HUGE_RATE, HUGE_ADAPTIVE_RATE = 1e-6, 1.0, 0.1
 
 
@@ -33,6 +38,11 @@ class OwnSessions:
         self._fed: tuple[str, float, float] | None = None
         self._fed_at: CallSite | None = None
         self._restarts = Restarts()
+        self._trains: dict[Any, bool] = {}
+        self._idle_runs = 0
+        self._idle_at: CallSite | None = None
+        self._num_trained = 0
+        self._updated: set[Any] = set()
 
     def on_minimize(self, optimizer: Any, loss: Any) -> None:
         """Note what an optimizer of TF1's is to minimise.
@@ -54,6 +64,8 @@ class OwnSessions:
             feed: The ``feed_dict``.
         """
         self._restarts.on_run(graph, fetches, feed)
+        if self._loss is not None:
+            self._look_for_training(graph, fetches)
         if not isinstance(feed, dict) or self._fed is not None or not self.loss_name:
             return
         for tensor, value in feed.items():
@@ -64,6 +76,56 @@ class OwnSessions:
             if max(abs(low), abs(high)) >= LARGE and array.shape[-1] != 1:
                 self._fed = (str(getattr(tensor, "name", tensor)), low, high)
                 self._fed_at = calling_site()
+
+    def _look_for_training(self, graph: Any, fetches: Any) -> None:
+        """Note whether a run changes variables: by an optimizer, by hand, or from a checkpoint."""
+        trains = False
+        for one in fetched(fetches):
+            op = getattr(one, "op", one)
+            if op not in self._trains:
+                behind = _behind(op, graph)
+                self._trains[op] = any(other.type.startswith(_CHANGES) for other in behind)
+                self._updated |= behind & _updates(graph)
+            trains = trains or self._trains[op]
+            if one is self._loss:
+                self._idle_runs += 1
+                self._idle_at = calling_site()
+        self._num_trained += trains
+
+    def _untrained(self) -> list[Diagnosis]:
+        """Find a loss that is looked at again and again, and that no run ever minimises."""
+        if self._num_trained or self._idle_runs < MIN_IDLE_RUNS:
+            return []
+        return [
+            _diagnosis(
+                "weights-never-change",
+                f"The training op is never run: minimize made it, but of {self._idle_runs} runs "
+                "that fetch the loss none fetches it too, so that the weights never change.",
+                self._idle_at,
+                0.96,
+                "optimizer",
+                "fetch it with the loss: _, value = sess.run([train_op, loss], feed_dict=…)",
+            )
+        ]
+
+    def _without_updates(self) -> list[Diagnosis]:
+        """Find moving averages of BatchNormalization that a training leaves as they were made."""
+        updates = set() if self._graph is None else _updates(self._graph)
+        if self._num_trained < MIN_IDLE_RUNS or not updates or updates & self._updated:
+            return []
+        return [
+            _diagnosis(
+                "batchnorm-mode",
+                f"The {len(updates)} update ops (tf.GraphKeys.UPDATE_OPS) are never run: moving "
+                "mean and variance of batch normalisation keep their initial values, by which a "
+                "test normalises.",
+                self.optimizer_site,
+                0.95,
+                "optimizer",
+                "make the training op behind them: with tf.control_dependencies("
+                "tf.get_collection(tf.GraphKeys.UPDATE_OPS)): train_op = optimizer.minimize(loss)",
+            )
+        ]
 
     def diagnoses(self, histories: dict[str, list[float]], is_broken: bool) -> list[Diagnosis]:
         """Judge the training; call it when the program has ended.
@@ -81,7 +143,11 @@ class OwnSessions:
             site = user_line(self._loss.op)
             return [replace(one, file=site.file, line=site.line).with_source() if site else one
                     for one in endless]  # fmt: skip
-        restarts = self._restarts.diagnoses()
+        restarts = [
+            *self._restarts.diagnoses(),
+            *self._untrained(),
+            *self._without_updates(),
+        ]
         goes_badly = is_broken or divergence(trace) or is_stuck(trace)
         if restarts or not self.loss_name or not goes_badly:
             return restarts
@@ -162,6 +228,24 @@ def _diagnosis(
         confidence=confidence,
         suggestions=tries,
     ).at(site)
+
+
+def _behind(op: Any, graph: Any) -> set[Any]:
+    """Return all ops that run with an op, itself too; none behind what sets variables back."""
+    kept = ("variables", "local_variables")
+    initial = {variable.initializer for name in kept for variable in graph.get_collection(name)}
+    border, seen = [op], set()
+    while border:
+        one = border.pop()
+        if one in seen or one in initial or not hasattr(one, "control_inputs"):
+            continue
+        seen.add(one)
+        border += [*one.control_inputs, *(tensor.op for tensor in one.inputs)]
+    return seen
+
+
+def _updates(graph: Any) -> set[Any]:
+    return {getattr(one, "op", one) for one in graph.get_collection("update_ops")}
 
 
 def watch_minimizers(sessions: OwnSessions) -> None:

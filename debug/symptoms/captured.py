@@ -54,6 +54,7 @@ class Captured:
 
 def _read_by(function: Any) -> tuple[Scalars, Networks]:
     """Return what a function reads from outside: Python numbers, and what holds variables."""
+    owner = _owner(function)
     function = _plain(function)
     if not isinstance(function, FunctionType) or not is_users(function.__code__.co_filename):
         return {}, {}
@@ -67,6 +68,8 @@ def _read_by(function: Any) -> tuple[Scalars, Networks]:
             outside[name] = cell.cell_contents
         except ValueError:  # not yet filled
             continue
+    if owner is not None and function.__code__.co_argcount:
+        outside[function.__code__.co_varnames[0]] = owner
     found: Scalars = {}
     networks: Networks = {}
     for name, value in outside.items():
@@ -103,6 +106,14 @@ def _holds_variables(value: Any) -> bool:
     variables = getattr(value, "variables", None)
     is_known = any(kind.__module__.startswith("keras.") for kind in type(value).__mro__)
     return is_known and isinstance(variables, list | tuple) and bool(variables)
+
+
+def _owner(function: Any) -> Any:
+    """Return the object whose method a function is; None for others."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    owner = getattr(function, "__self__", None)
+    return getattr(owner, "target", owner)  # tf.function binds a method to a stand-in
 
 
 def _plain(function: Any) -> Any:

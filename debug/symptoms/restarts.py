@@ -1,4 +1,4 @@
-"""A TF1 session whose variables are set back to their initial values again and again."""
+"""A TF1 session whose variables are set back to initial values: in a loop, or once restored."""
 
 from typing import Any
 
@@ -26,6 +26,9 @@ class Restarts:
         self._repeats = False
         self._is_fed = False
         self._site: CallSite | None = None
+        self._restored: set[str] = set()
+        self._lost_at: CallSite | None = None
+        self._num_lost = 0
 
     def on_run(self, graph: Any, fetches: Any, feed: Any) -> None:
         """Note a run of a session.
@@ -37,6 +40,7 @@ class Restarts:
         """
         import tensorflow as tf
 
+        self._look_for_restored(graph, fetches)
         ops = [one for one in fetched(fetches) if isinstance(one, tf.Operation)]
         if not ops:
             return
@@ -55,8 +59,40 @@ class Restarts:
             self._repeats = self._repeats or rows in self._fed
             self._fed.add(rows)
 
+    def _look_for_restored(self, graph: Any, fetches: Any) -> None:
+        """Note what a checkpoint set, and whether the very next run sets it back."""
+        leaves = fetched(fetches)
+        if leaves and all(isinstance(leaf, str) and ":" not in leaf for leaf in leaves):
+            leaves = [graph.get_operation_by_name(leaf) for leaf in leaves]  # as a Saver asks
+        written = {name for leaf in leaves for name in _written_by(leaf, "Restore")}
+        if written:
+            self._restored |= written
+            return
+        if self._restored:
+            variables = graph.get_collection("variables")
+            first = {variable.initializer.name: variable.op.name for variable in variables}
+            back = {first[name] for leaf in leaves for name in _names_below(leaf) if name in first}
+            if self._restored <= back:
+                self._lost_at, self._num_lost = calling_site(), len(self._restored)
+        self._restored = set()
+
     def diagnoses(self) -> list[Diagnosis]:
         """Return a finding, or none; call it when the program has ended."""
+        if self._lost_at is not None:
+            return [
+                Diagnosis(
+                    symptom="variables-set-back",
+                    cause=f"The {self._num_lost} variables that a checkpoint was restored into are "
+                    "initialised right after it: what was loaded is thrown away, the model is "
+                    "untrained.",
+                    phase="model",
+                    confidence=0.97,
+                    suggestions=(
+                        "run global_variables_initializer before saver.restore, or not at all: "
+                        "what is restored needs no initialiser",
+                    ),
+                ).at(self._lost_at)
+            ]
         most = MAX_STEPS if self._is_fed else MAX_BLIND_STEPS
         if len(self._stages) < MIN_RESTARTS or self._repeats or max(self._stages) > most:
             return []
@@ -97,6 +133,26 @@ def _sets_back(op: Any, initial: set[Any], depth: int = 2) -> bool:
     if op in initial:
         return True
     return depth > 0 and any(_sets_back(one, initial, depth - 1) for one in op.control_inputs)
+
+
+def _names_below(op: Any, depth: int = 2) -> set[str]:
+    """Return the names of an op and of those that it only waits for."""
+    if not hasattr(op, "control_inputs"):
+        return set()
+    below = [_names_below(one, depth - 1) for one in op.control_inputs] if depth else []
+    return {op.name}.union(*below)
+
+
+def _written_by(op: Any, source: str, depth: int = 3) -> set[str]:
+    """Return the variables that an op, or what it waits for, sets to what ops of a type give."""
+    if not hasattr(op, "control_inputs"):
+        return set()
+    if op.type.startswith("Assign"):
+        givers = [tensor.op for tensor in op.inputs[1:]]
+        givers += [tensor.op for giver in givers for tensor in giver.inputs]  # behind an Identity
+        return {op.inputs[0].op.name} if any(g.type.startswith(source) for g in givers) else set()
+    below = [_written_by(one, source, depth - 1) for one in op.control_inputs] if depth else []
+    return set().union(*below)
 
 
 def _print_of(feed: Any) -> bytes:

@@ -26,6 +26,17 @@ MESSAGES = {
     "variable-in-function": "tf.function only supports singleton tf.Variables created on the first",
     "leaked-tensor": "tensor cannot be accessed from here, because it was defined in FuncGraph(f)",
     "assertion": "assertion failed: [x must be positive]",
+    "uninitialised-iterator": "GetNext() failed because the iterator has not been initialized.",
+    "other-graph": 'Tensor Tensor("x:0", shape=(?,)) is not an element of this graph.',
+    "variable-missing": "Variable net/w does not exist, or was not created with tf.get_variable().",
+    "graph-is-final": "Graph is finalized and cannot be modified.",
+    "checkpoint-mismatch": "Key net/bias not found in checkpoint",
+    "text-as-data": "Invalid dtype: str32",
+    "optimizer-of-other-variables": "Unknown variable: <Variable path=dense/kernel, shape=(3,)>.",
+    "unknown-class": "Unknown layer: 'Scale'. Please ensure you are using a `custom_object_scope`",
+    "unknown-name": "Could not interpret optimizer identifier: adamm",
+    "weights-do-not-fit": "Layer count mismatch when loading weights from file.",
+    "unreadable-file": "Unable to synchronously open file (file signature not found)",
 }
 
 
@@ -88,6 +99,38 @@ def test_a_memory_error_without_a_message_is_out_of_memory():
     assert diagnose_exception(raised(MemoryError())).symptom == "out-of-memory"
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "2 root error(s) found.\n  (0) NOT_FOUND: the table of words is gone\n"
+            "\t [[{{node a}}]]\n"
+            "  (1) NOT_FOUND: the table of words is gone\n0 successful operations.",
+            "NOT_FOUND: the table of words is gone",
+        ),
+        (
+            "Error in user-defined function passed to ParallelMapDatasetV2:4 transformation with "
+            "iterator: Iterator::Root::Batch::ParallelMapV2: the row has no price",
+            "in ParallelMap of the input pipeline: the row has no price",
+        ),
+    ],
+)
+def test_a_message_behind_a_list_or_a_long_beginning_is_told(message, told):
+    assert diagnose_exception(raised(FrameworkError(message))).cause == f"FrameworkError: {told}"
+
+
+@pytest.mark.parametrize(
+    ("action", "symptom"),
+    [
+        (lambda: tf.Session, "tf1-in-eager"),
+        (lambda: {np.zeros(2): 1}, "wrong-feed"),
+        (lambda: {[1]: 1}, "exception"),
+    ],
+)
+def test_what_python_says_of_a_line_of_tensorflow_is_explained(action, symptom):
+    assert message_of(action).symptom == symptom
+
+
 def message_of(raises):
     with pytest.raises(Exception) as caught:  # noqa: PT011
         raises()
@@ -109,6 +152,33 @@ def test_tf1_messages_name_the_variable_and_the_placeholder():
     assert "global_variables_initializer" in never.suggestions[0]
     assert (unfed.symptom, "'fed'" in unfed.cause) == ("unfed-placeholder", True)
     assert (wrong.symptom, "(2,)" in wrong.cause) == ("wrong-feed", True)
+
+
+def test_what_goes_wrong_with_sessions_and_graphs_is_named():
+    v1, graph = tf.compat.v1, tf.Graph()
+    with graph.as_default():
+        slope = v1.get_variable("slope", [3])
+        again = message_of(lambda: v1.get_variable("slope", [3]))
+        session = v1.Session()
+        number = message_of(lambda: session.run([np.float32(0.5), slope]))
+        nothing = message_of(lambda: session.run(None))
+        session.close()
+        closed = message_of(lambda: session.run(slope))
+    empty = message_of(lambda: v1.Session(graph=tf.Graph()).run("a:0"))
+    eager = message_of(lambda: v1.placeholder(tf.float32))
+    assert (again.symptom, "'slope'" in again.cause) == ("variable-exists", True)
+    assert [number.symptom, nothing.symptom] == ["fetch-is-no-tensor"] * 2
+    assert ("0.5, a float32" in number.cause, "None, a NoneType" in nothing.cause) == (True, True)
+    assert [closed.symptom, empty.symptom] == ["closed-session", "empty-graph"]
+    assert eager.symptom == "tf1-in-eager"
+
+
+def test_a_tape_that_is_asked_twice_is_named():
+    weight = tf.Variable(1.0)
+    with tf.GradientTape() as tape:
+        loss = weight**2
+    tape.gradient(loss, weight)
+    assert message_of(lambda: tape.gradient(loss, weight)).symptom == "tape-spent"
 
 
 def test_an_input_that_runs_out_is_named():

@@ -95,6 +95,30 @@ def test_variables_that_a_loop_leaves_out_are_found(loss_of, given, expected):
     assert looped(loss_of, given) == expected
 
 
+class Trainer:
+    """Its steps read a number of its own."""
+
+    def __init__(self):
+        self.rate, self.weight = 0.5, tf.Variable(1.0)
+
+    @tf.function
+    def step(self):
+        self.weight.assign_sub(self.rate * self.weight)
+
+
+Trainer.__module__ = "__main__"
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.9, ["python-value-captured"]), (1.0, [])])
+def test_a_number_of_an_object_that_its_traced_method_has_fixed_is_found(factor, expected):
+    loops, trainer = OwnLoops(), Trainer()
+    for _ in range(3):
+        trainer.step()
+        loops.on_call(trainer.step)
+        trainer.rate *= factor
+    assert [one.symptom for one in loops.diagnoses()] == expected
+
+
 def trained_model(changed, is_frozen=False):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
@@ -177,3 +201,28 @@ def test_an_optimizer_for_each_epoch_is_told_from_one_for_each_fold(
             loops.on_apply(optimizer, gradients, [weight])
             optimizer.apply_gradients([(gradients[0], weight)])
     assert [one.symptom for one in loops.diagnoses()] == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("restore first loss", ["variables-set-back"]),
+        ("first restore loss", []),
+        ("restore loss first loss", []),  # of the next fold
+        ("restore last loss", []),
+    ],
+)
+def test_what_is_initialised_right_after_it_was_restored_is_found(order, expected):
+    restarts, v1 = Restarts(), tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        for name in ("w", "b"):
+            v1.get_variable(name, [4])
+        runs = {
+            "loss": tf.constant(1.0),
+            "restore": v1.train.Saver().saver_def.restore_op_name,
+            "first": v1.global_variables_initializer(),
+            "last": v1.variables_initializer([v1.get_variable("new", [2])]),
+        }
+        for name in order.split():
+            restarts.on_run(graph, runs[name], None)
+    assert [one.symptom for one in restarts.diagnoses()] == expected

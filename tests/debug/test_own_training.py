@@ -162,3 +162,43 @@ def test_a_model_that_is_frozen_whenever_it_is_trained_is_found(is_thawed):
         own.on_batch(other, X, X[:, 0])
     found = [one.symptom for one in own.diagnoses({}, set(), is_broken=False)]
     assert found == ["nothing-trainable"] * (not is_thawed)
+
+
+@pytest.mark.parametrize(
+    ("fetches", "expected"),
+    [
+        (lambda loss, step, grouped: loss, ["weights-never-change"]),
+        (lambda loss, step, grouped: [loss, step], []),
+        (lambda loss, step, grouped: {"group": grouped, "loss": loss}, []),
+    ],
+)
+def test_a_training_op_that_no_run_fetches_is_found(fetches, expected):
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        weights = v1.get_variable("w", [4, 1])
+        loss = tf.reduce_mean((v1.placeholder(tf.float32, [None, 4]) @ weights) ** 2)
+        optimizer = v1.train.AdamOptimizer(0.01)
+        sessions.on_minimize(optimizer, loss)
+        step = optimizer.minimize(loss)
+        grouped = tf.group(step, name="all")
+        sessions.on_run(graph, v1.global_variables_initializer(), None)
+        for _ in range(40):
+            sessions.on_run(graph, fetches(loss, step, grouped), None)
+        assert [one.symptom for one in sessions.diagnoses({}, is_broken=False)] == expected
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_moving_averages_that_no_run_updates_are_found(waits):
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        weights, mean = v1.get_variable("w", [4, 1]), v1.get_variable("mean", [], trainable=False)
+        loss = tf.reduce_mean((v1.placeholder(tf.float32, [None, 4]) @ weights) ** 2)
+        v1.add_to_collection("update_ops", v1.assign(mean, 0.9 * mean + 0.1 * loss))
+        optimizer = v1.train.AdamOptimizer(0.01)
+        with tf.control_dependencies(v1.get_collection("update_ops") if waits else []):
+            sessions.on_minimize(optimizer, loss)
+            step = optimizer.minimize(loss)
+        for _ in range(40):
+            sessions.on_run(graph, [step, loss], None)
+        found = [one.symptom for one in sessions.diagnoses({}, is_broken=False)]
+    assert found == ([] if waits else ["batchnorm-mode"])
