@@ -14,16 +14,22 @@ _NOT_DIFFERENTIABLE = {
 }
 
 
-def diagnose_no_gradient(target: Any, site: CallSite | None) -> Diagnosis:
+def diagnose_no_gradient(target: Any, site: CallSite | None, sources: Any = ()) -> Diagnosis:
     """Say why a GradientTape gave None for every source.
 
     Args:
         target: What was differentiated: a tensor or a structure of tensors.
         site: The user's line that asked for the gradient.
+        sources: By what it was to be differentiated.
 
     Returns:
         The diagnosis, at the op that breaks the chain where the graph shows one.
     """
+    import tensorflow as tf
+
+    plain = [one for one in tf.nest.flatten(sources) if isinstance(one, tf.Tensor)]
+    if plain and len(plain) == len(tf.nest.flatten(sources)):
+        return _by_plain_tensors(site)
     op = _breaking_op(target)
     line = (user_line(op) if op is not None else None) or site
     what = f"{op.type} ({op.name}) has no gradient" if op is not None else (
@@ -43,6 +49,20 @@ def diagnose_no_gradient(target: Any, site: CallSite | None) -> Diagnosis:
         ),
         evidence={"asked_at": f"{site.file}:{site.line}" if site else None},
     ).at(line)
+
+
+def _by_plain_tensors(site: CallSite | None) -> Diagnosis:
+    return Diagnosis(
+        symptom="no-gradient",
+        cause="No gradient: it is asked for by plain tensors, which a GradientTape does not watch. "
+        "A name that held a tf.Variable was most likely given the result of an op (w = w - ...).",
+        phase="backward",
+        confidence=0.95,
+        suggestions=(
+            "change a variable in place: w.assign_sub(rate * gradient)",
+            "watch plain tensors: tape.watch(x), before the loss is computed",
+        ),
+    ).at(site)
 
 
 def _breaking_op(target: Any) -> Any:

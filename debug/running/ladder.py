@@ -266,6 +266,7 @@ CAUSES = {
     "loss-falls-without-end": ("loss-with-wrong-sign", "labels-out-of-range"),
     "loss-not-falling": ("nothing-trainable", "no-gradient", "unscaled-input"),
     "class-collapse": ("unscaled-input", "learning-rate-too-high"),
+    "exception": ("no-gradient",),
     "weights-never-change": ("silent-broadcast",),
     "one-class-only": ("overlapping-batches",),
     "not-shuffled": ("overlapping-batches",),
@@ -311,6 +312,8 @@ def _cause_of(found: Diagnosis, others: list[Diagnosis], sure: set[str]) -> str 
     """Name what a finding follows from: what the table says, else the surest that was done."""
     if found.op_type in DOMAIN_OPS or found.evidence.get("at") == "optimizer":
         return None  # by itself: an argument out of its domain, a setting out of all bounds
+    if found.symptom == "exception" and "None" not in found.cause:
+        return None
     named = next((cause for cause in CAUSES.get(found.symptom, ()) if cause in sure), None)
     if named or found.symptom not in CONSEQUENCES:
         return named

@@ -127,6 +127,25 @@ class OwnSessions:
             )
         ]
 
+    def _still(self, losses: list[float]) -> list[Diagnosis]:
+        """Find a training that changes nothing: the loss is the same number in every run."""
+        if self._num_trained < MIN_IDLE_RUNS or len(losses) < MIN_IDLE_RUNS:
+            return []
+        if not math.isfinite(losses[0]) or np.ptp(losses) > 0.0:
+            return []
+        return [
+            _diagnosis(
+                "weights-never-change",
+                f"The loss is {losses[0]:.6g} in each of {len(losses)} runs, to the last digit, "
+                "although the training op is run: the learning rate is 0 (as it is fed, or "
+                "computed), or the gradients are 0.",
+                self.optimizer_site,
+                0.93,
+                "optimizer",
+                "fetch the learning rate and the norm of the gradients with the loss",
+            )
+        ]
+
     def diagnoses(self, histories: dict[str, list[float]], is_broken: bool) -> list[Diagnosis]:
         """Judge the training; call it when the program has ended.
 
@@ -151,7 +170,8 @@ class OwnSessions:
         goes_badly = is_broken or divergence(trace) or is_stuck(trace)
         if restarts or not self.loss_name or not goes_badly:
             return restarts
-        return [*self._unscaled(), *self._rate(), *self._alike()]
+        known = [*self._unscaled(), *self._rate(), *self._alike()]
+        return known or self._still(trace.losses)
 
     def _unscaled(self) -> list[Diagnosis]:
         if self._fed is None:

@@ -207,14 +207,17 @@ class Watch:
         raise FaultSeen(sign.name)
 
     def _endless(self) -> list[Diagnosis]:
-        """Find a loss of an own loop that falls without end; two that train each other may."""
+        """Find a loss of an own loop that falls or grows without end; two models' may."""
         if watched.fits or watched.session_runs or self._loops.num_optimizers > 1:
             return []
-        site = self._loops.loss_site
-        return [
+        site, trace = self._loops.loss_site, TrainingTrace(losses=losses_of(self.losses))
+        endless = [
             replace(one, file=site.file, line=site.line).with_source() if site else one
-            for one in falls_without_end(TrainingTrace(losses=losses_of(self.losses)))
+            for one in falls_without_end(trace)
         ]
+        if not endless and self.sign is None and not self._own.sites:
+            endless = self._loops.grown(trace)
+        return endless
 
     def _spent(self) -> list[Diagnosis]:
         """Find iterators that have nothing to give after the first epoch of an own loop."""
@@ -225,22 +228,25 @@ class Watch:
     def _divergence(self) -> list[Diagnosis]:
         for name, losses in self.losses.items():
             finite = [loss for loss in losses if math.isfinite(loss)]
-            if len(finite) < 2 or abs(finite[-1]) < DIVERGENCE_FACTOR * max(abs(finite[0]), 1e-6):
+            if len(finite) < 2 or abs(finite[-1]) < DIVERGENCE_FACTOR * max(abs(finite[0]), 1e-2):
                 continue
+            if watched.session_runs and name != self._sessions.loss_name:
+                continue  # fetched numbers are no losses
             site = self.optimizer_site or self._own.optimizer_site or self._sessions.optimizer_site
+            hint = "" if site else self._loops.sum_in_words
             return [
                 Diagnosis(
                     symptom="divergence",
                     cause=f"The loss grew from {finite[0]:.4g} to {finite[-1]:.4g} within "
                     f"{len(finite)} steps and then left the numbers: the learning rate is too "
-                    "high or the gradients explode.",
+                    f"high or the gradients explode.{hint}",
                     step=len(finite),
                     phase="optimizer",
                     confidence=0.95,
                     suggestions=("divide the learning rate by 10 until the loss falls",
                                  "clip the gradients: optimizer(clipnorm=1.0)"),
                     evidence={"losses": finite[-5:], "of": name},
-                ).at(site)
+                ).at(site or self._loops.loss_site)
             ]  # fmt: skip
         return []
 
@@ -307,7 +313,7 @@ class Watch:
                 return gradients
             with harmless("the watch over gradients"):
                 if all(gradient is None for gradient in tf.nest.flatten(gradients)):
-                    watch._found.append(diagnose_no_gradient(target, calling_site()))
+                    watch._found.append(diagnose_no_gradient(target, calling_site(), sources))
                 if not watch._in_keras:
                     watch._loops.on_gradient(sources, gradients)
                 if not watch._in_keras and tf.executing_eagerly():

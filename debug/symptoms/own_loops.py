@@ -7,20 +7,23 @@ and each run of a session; the rules ask at the end what has come of them.
 import contextlib
 import functools
 import gc
+import linecache
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite, calling_site, is_users
+from headstart.debug.callsites import CallSite, calling_site, find_call_below, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import origin_of_argument
 from headstart.debug.symptoms.captured import Captured
 from headstart.debug.symptoms.graph_rules import one_sided
+from headstart.debug.symptoms.loss import divergence
 from headstart.debug.symptoms.successors import Successors
+from headstart.debug.symptoms.trace import TrainingTrace
 from headstart.debug.symptoms.variables import MIN_STEPS, TrainedVariables, name_of, storage_of
 
 MIN_GROWING_RUNS = 10
@@ -28,6 +31,8 @@ MIN_GROWING_RUNS = 10
 
 LEAST_RATE = 1e-6
 """Learning rate from which on weights move, in float32, unless their gradients are 0."""
+GROWN_FACTOR = 1e3
+"""Growth of a loss that is no chance."""
 TINY = 1e-12
 """Gradients up to which they are 0, but for rounding."""
 
@@ -148,6 +153,17 @@ class OwnLoops:
         return origin_of_argument(self._gradient_site, "gradient") or self._gradient_site
 
     @property
+    def sum_in_words(self) -> str:
+        """What a loss that is added up over the batch does to the updates; empty for others."""
+        site = self.loss_site
+        if site is None or "reduce_sum" not in linecache.getline(site.file, site.line):
+            return ""
+        return (
+            " The loss is a sum over the batch (reduce_sum): its gradients are as many times "
+            "larger as the batch has rows. Divide it by their number, or use tf.reduce_mean."
+        )
+
+    @property
     def graphs(self) -> list[Any]:
         """The graphs that sessions ran."""
         return [graph for graph, _, _ in self._versions.values()]
@@ -161,6 +177,38 @@ class OwnLoops:
             if not found:
                 found += _untouched_normalization()
         return found
+
+    def grown(self, trace: TrainingTrace) -> list[Diagnosis]:
+        """Find a loss that grew and grew, in a loop that changes its variables by hand.
+
+        Args:
+            trace: Its losses.
+
+        Returns:
+            The finding, at the line that adds the gradient where there is one.
+        """
+        last, first = trace.finite_losses[-1:], trace.finite_losses[:1]
+        if self._num_applied or len(trace.losses) < MIN_STEPS or not divergence(trace):
+            return []
+        if last[0] < GROWN_FACTOR * first[0] or last[0] < max(trace.losses):
+            return []
+        added = find_call_below(self._gradient_site, "assign_add")
+        how = "gradients are added to the variables, which climbs" if added else (
+            "the updates overshoot (a rate that is too high), or gradients are added and not "
+            "subtracted"
+        )  # fmt: skip
+        return [
+            Diagnosis(
+                symptom="divergence",
+                cause=f"The loss grew from {first[0]:.4g} to {last[0]:.4g}: {how}.",
+                phase="optimizer",
+                confidence=0.94,
+                suggestions=(
+                    "subtract: variable.assign_sub(rate * gradient)",
+                    "divide the rate by 10 until the loss falls",
+                ),
+            ).at(added or self._gradient_site)
+        ]
 
     def _variables(self) -> list[Diagnosis]:
         if not self._training and self.variables.most_taken < MIN_STEPS:

@@ -151,3 +151,11 @@ def test_what_was_done_to_a_training_is_the_cause_of_what_is_seen_of_it():
         "nan": None,
         "not-shuffled": None,
     }
+
+
+def test_a_none_that_a_program_fails_on_follows_from_the_missing_gradient():
+    missing = Diagnosis("no-gradient", "No variable gets a gradient.", confidence=0.95)
+    ended = Diagnosis("exception", "TypeError: 'float' and 'NoneType'", severity="ended")
+    other = Diagnosis("exception", "KeyError: 'x'", severity="ended")
+    assert ranked(linked([ended, missing]))[0].symptom == "no-gradient"
+    assert [one.caused_by for one in linked([other, missing])] == [None, None]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.own_losses import wrong_sign
 from headstart.debug.running.own_training import OwnTraining
@@ -117,6 +118,29 @@ def test_a_number_of_an_object_that_its_traced_method_has_fixed_is_found(factor,
         loops.on_call(trainer.step)
         trainer.rate *= factor
     assert [one.symptom for one in loops.diagnoses()] == expected
+
+
+def test_a_loss_that_grows_as_gradients_are_added_is_found_at_that_line():
+    loops, weight, losses = OwnLoops(), tf.Variable([2.0]), []
+    for _ in range(40):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(weight**2)
+        gradient = tape.gradient(loss, weight)
+        loops.on_gradient([weight], [gradient])
+        weight.assign_add(0.1 * gradient)
+        losses.append(float(loss))
+    (found,) = loops.grown(TrainingTrace(losses=losses))
+    assert any(line.startswith(">") and "assign_add" in line for line in found.source_context)
+    assert loops.grown(TrainingTrace(losses=losses[::-1])) == []
+
+
+def test_a_gradient_by_a_name_that_lost_its_variable_is_explained():
+    weight = tf.Variable(1.0) - 0.5
+    with tf.GradientTape() as tape:
+        loss = weight**2
+    assert tape.gradient(loss, weight) is None
+    assert "plain tensors" in diagnose_no_gradient(loss, None, weight).cause
+    assert "plain tensors" not in diagnose_no_gradient(loss, None, [tf.Variable(1.0)]).cause
 
 
 def trained_model(changed, is_frozen=False):

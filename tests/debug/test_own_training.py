@@ -202,3 +202,19 @@ def test_moving_averages_that_no_run_updates_are_found(waits):
             sessions.on_run(graph, [step, loss], None)
         found = [one.symptom for one in sessions.diagnoses({}, is_broken=False)]
     assert found == ([] if waits else ["batchnorm-mode"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"), [([0.69] * 60, True), ([0.69] * 59 + [0.7], False)]
+)
+def test_a_session_that_trains_and_changes_nothing_is_found(losses, expected):
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        loss = tf.reduce_sum(v1.get_variable("w", [4]) ** 2)
+        optimizer = v1.train.GradientDescentOptimizer(v1.placeholder(tf.float32, []))
+        sessions.on_minimize(optimizer, loss)
+        step = optimizer.minimize(loss)
+        for _ in range(40):
+            sessions.on_run(graph, step, None)
+    found = sessions.diagnoses({loss.name: losses}, is_broken=False)
+    assert [one.symptom for one in found] == ["weights-never-change"] * expected
