@@ -183,6 +183,9 @@ def _shortened(text: str) -> str:
 
 def _place(error: BaseException, text: str, graphs: Sequence[Any]) -> _Place:
     by_op = _place_by_op(text, graphs)
+    in_python = _line_in_python(text)
+    if in_python is not None:
+        return _Place(in_python, op=by_op.op if by_op else None)
     if by_op is not None and by_op.line is not None:
         return by_op
     by_frames = _place_by_frames(error)
@@ -202,6 +205,17 @@ def _place(error: BaseException, text: str, graphs: Sequence[Any]) -> _Place:
         op=name,
         is_backward=bool(name and "gradient_tape/" in name),
     )
+
+
+def _line_in_python(text: str) -> CallSite | None:
+    """Return the user's line in the traceback that a py_function or generator left in a message."""
+    _, begins, traceback = text.partition("Traceback (most recent call last):")
+    lines = [
+        CallSite(match["file"], int(match["line"]))
+        for match in _QUOTED_LINE.finditer(traceback.partition("[[{{node")[0])
+        if begins and is_users(match["file"])
+    ]
+    return lines[-1] if lines else None
 
 
 def _place_by_op(text: str, graphs: Sequence[Any]) -> _Place | None:

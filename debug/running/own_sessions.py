@@ -10,6 +10,7 @@ from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
+from headstart.debug.source.shuffles import shuffled_apart
 from headstart.debug.symptoms.loss import divergence, falls_without_end, is_stuck
 from headstart.debug.symptoms.restarts import Restarts, fetched
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -23,6 +24,9 @@ _CHANGES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply", "Ass
 """Starts of the types of ops that change variables."""
 MIN_IDLE_RUNS = 30
 """Runs that train, or that fetch the loss and do not, before what they leave out is a mistake."""
+MIN_CHANCE_RUNS = 100
+AT_CHANCE = (0.97, 1.1)
+"""The loss at the end, as a share of that of a constant answer, where nothing was learnt."""
 TINY_RATE, HUGE_RATE, HUGE_ADAPTIVE_RATE = 1e-6, 1.0, 0.1
 
 
@@ -42,6 +46,8 @@ class OwnSessions:
         self._idle_runs = 0
         self._idle_at: CallSite | None = None
         self._num_trained = 0
+        self._optimizers: set[int] = set()
+        self._yes = [0.0, 0.0]
         self._updated: set[Any] = set()
 
     def on_minimize(self, optimizer: Any, loss: Any) -> None:
@@ -52,6 +58,7 @@ class OwnSessions:
             loss: The tensor.
         """
         self._optimizer, self.optimizer_site = optimizer, calling_site()
+        self._optimizers.add(id(optimizer))
         self._loss = loss
         self.loss_name, self._graph = str(getattr(loss, "name", "")), getattr(loss, "graph", None)
 
@@ -64,8 +71,9 @@ class OwnSessions:
             feed: The ``feed_dict``.
         """
         self._restarts.on_run(graph, fetches, feed)
-        if self._loss is not None:
-            self._look_for_training(graph, fetches)
+        trains = self._loss is not None and self._look_for_training(graph, fetches)
+        if trains and isinstance(feed, dict):
+            self._count_yes(feed)
         if not isinstance(feed, dict) or self._fed is not None or not self.loss_name:
             return
         for tensor, value in feed.items():
@@ -77,7 +85,15 @@ class OwnSessions:
                 self._fed = (str(getattr(tensor, "name", tensor)), low, high)
                 self._fed_at = calling_site()
 
-    def _look_for_training(self, graph: Any, fetches: Any) -> None:
+    def _count_yes(self, feed: Any) -> None:
+        """Count the labels 1 among those of 0 and 1 that a training run is fed."""
+        for value in feed.values():
+            labels = np.asarray(value)
+            if labels.ndim and labels.size == len(labels) and np.isin(labels, (0, 1)).all():
+                self._yes[0] += float(labels.sum())
+                self._yes[1] += labels.size
+
+    def _look_for_training(self, graph: Any, fetches: Any) -> bool:
         """Note whether a run changes variables: by an optimizer, by hand, or from a checkpoint."""
         trains = False
         for one in fetched(fetches):
@@ -91,6 +107,7 @@ class OwnSessions:
                 self._idle_runs += 1
                 self._idle_at = calling_site()
         self._num_trained += trains
+        return trains
 
     def _untrained(self) -> list[Diagnosis]:
         """Find a loss that is looked at again and again, and that no run ever minimises."""
@@ -146,6 +163,34 @@ class OwnSessions:
             )
         ]
 
+    def _at_chance(self, losses: list[float]) -> list[Diagnosis]:
+        """Find a cross-entropy that ends where a constant answer has it; two models' may."""
+        yes, rows = self._yes
+        if not 0.0 < yes < rows or len(losses) < MIN_CHANCE_RUNS or len(self._optimizers) > 1:
+            return []
+        share = yes / rows
+        constant = -share * math.log(share) - (1.0 - share) * math.log(1.0 - share)
+        last = float(np.mean(losses[-len(losses) // 4 :]))
+        if not AT_CHANCE[0] * constant < last < AT_CHANCE[1] * constant:
+            return []
+        apart = shuffled_apart(self.optimizer_site.file) if self.optimizer_site else None
+        why = (
+            "Two things are shuffled here one after the other, each in an order of its own: labels "
+            "no longer belong to their rows."
+            if apart
+            else "The inputs do not reach the answer, or labels do not belong to their rows."
+        )
+        found = _diagnosis(
+            "no-better-than-constant",
+            f"Nothing is learnt: the loss ends at {last:.4g}, and a constant answer has "
+            f"{constant:.4g}. {why}",
+            apart or self.optimizer_site,
+            0.93 if apart else 0.6,
+            "data",
+            "shuffle both by one order: order = rng.permutation(len(x)); x[order], y[order]",
+        )
+        return [found if apart else replace(found, severity="warning")]
+
     def diagnoses(self, histories: dict[str, list[float]], is_broken: bool) -> list[Diagnosis]:
         """Judge the training; call it when the program has ended.
 
@@ -167,11 +212,12 @@ class OwnSessions:
             *self._untrained(),
             *self._without_updates(),
         ]
-        goes_badly = is_broken or divergence(trace) or is_stuck(trace)
+        at_chance = self._at_chance(trace.losses)
+        goes_badly = is_broken or divergence(trace) or is_stuck(trace) or at_chance
         if restarts or not self.loss_name or not goes_badly:
             return restarts
         known = [*self._unscaled(), *self._rate(), *self._alike()]
-        return known or self._still(trace.losses)
+        return known or self._still(trace.losses) or at_chance
 
     def _unscaled(self) -> list[Diagnosis]:
         if self._fed is None:

@@ -135,7 +135,7 @@ class Watch:
 
         keras.config.disable_traceback_filtering()
         if self.with_rules:
-            watch_optimizers(self._on_apply, lambda: self._in_keras)
+            watch_optimizers(self._on_apply)
             watch_models(self._own, lambda: self._in_keras)
             watch_metrics(self._metrics, lambda: self._in_keras)
             watch_loads(self._loads)
@@ -146,6 +146,9 @@ class Watch:
             setattr(trainer, name, self._with_checked_result(getattr(trainer, name)))
 
     def _on_apply(self, optimizer: Any, gradients: Any, variables: Any) -> None:
+        if self._in_keras:
+            self._loops.on_apply_in_fit(gradients, variables)
+            return
         self._loops.on_apply(optimizer, gradients, variables)
         changed = variables or getattr(optimizer, "_trainable_variables", ())
         self._own.on_apply(optimizer, changed, self._loops.applied_at)
@@ -314,7 +317,9 @@ class Watch:
             with harmless("the watch over gradients"):
                 if all(gradient is None for gradient in tf.nest.flatten(gradients)):
                     watch._found.append(diagnose_no_gradient(target, calling_site(), sources))
-                if not watch._in_keras:
+                if watch._in_keras:
+                    watch._loops.note_pairs(sources, gradients)
+                else:
                     watch._loops.on_gradient(sources, gradients)
                 if not watch._in_keras and tf.executing_eagerly():
                     watch._takes_gradients = True

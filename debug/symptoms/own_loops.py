@@ -66,12 +66,10 @@ class OwnLoops:
         """
         import tensorflow as tf
 
-        variables = tf.nest.flatten(sources)
-        pairs = list(zip(variables, tf.nest.flatten(gradients), strict=False))
-        if not any(hasattr(variable, "assign") for variable in variables):
+        if not any(hasattr(variable, "assign") for variable in tf.nest.flatten(sources)):
             return
         self._gradient_site = self._gradient_site or tracing_site()
-        self._source_of = {id(grad): (grad, var) for var, grad in pairs if grad is not None}
+        pairs = self.note_pairs(sources, gradients)
         self.variables.on_gradient(pairs, self._gradient_site)
         if tf.executing_eagerly():
             self.num_steps += 1
@@ -103,6 +101,36 @@ class OwnLoops:
         if "one-sided" not in self._found:
             for one in one_sided(gradients, self.applied_at):
                 self._found["one-sided"] = one
+        self._check_pairs(gradients, variables)
+
+    def on_apply_in_fit(self, gradients: Any, variables: Any) -> None:
+        """Look at what a step of ``fit`` gives its optimizer, and forget the step.
+
+        Args:
+            gradients: What the optimizer was given.
+            variables: By what it was told to go with them; None where it knows.
+        """
+        self._check_pairs(gradients, variables)
+        self._source_of = {}  # else the last graph would live on
+
+    def note_pairs(self, sources: Any, gradients: Any) -> list[tuple[Any, Any]]:
+        """Note which gradient is by which variable; all that is asked of a step of ``fit``.
+
+        Args:
+            sources: What gradients were taken by.
+            gradients: What came of it, in the same structure.
+
+        Returns:
+            Each variable with its gradient.
+        """
+        import tensorflow as tf
+
+        variables, found = tf.nest.flatten(sources), tf.nest.flatten(gradients)
+        pairs = list(zip(variables, found, strict=False))
+        self._source_of = {id(grad): (grad, var) for var, grad in pairs if grad is not None}
+        return pairs
+
+    def _check_pairs(self, gradients: Any, variables: Any) -> None:
         for gradient, variable in zip(gradients, variables or (), strict=False):
             source = self._source_of.get(id(gradient))
             if source is None or "wrong" in self._found:
@@ -282,12 +310,11 @@ class OwnLoops:
         ).at(site)
 
 
-def watch_optimizers(tell: Callable[[Any, Any, Any], None], is_in_keras: Any) -> None:
-    """Let every Keras optimizer tell of its steps, but of those that Keras's own loops take.
+def watch_optimizers(tell: Callable[[Any, Any, Any], None]) -> None:
+    """Let every Keras optimizer tell of its steps.
 
     Args:
         tell: Is given the optimizer, the gradients and the variables.
-        is_in_keras: Returns whether one of Keras's loops is running.
     """
     import keras
 
@@ -299,9 +326,8 @@ def watch_optimizers(tell: Callable[[Any, Any, Any], None], is_in_keras: Any) ->
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-        if not is_in_keras():
-            with contextlib.suppress(Exception):  # what is measured must not end the user's step
-                tell(optimizer, grads, trainable_variables)
+        with contextlib.suppress(Exception):  # what is measured must not end the user's step
+            tell(optimizer, grads, trainable_variables)
         return apply(optimizer, grads, trainable_variables)
 
     home.apply = apply_and_tell

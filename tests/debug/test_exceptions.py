@@ -77,6 +77,16 @@ def test_the_stack_that_the_message_quotes_comes_before_the_traceback():
     assert found.cause.endswith("a tensor with 24 values, but the requested shape has 48")
 
 
+def test_the_line_of_a_python_function_of_the_pipeline_is_told():
+    def clean(value):
+        raise ValueError("out of range")  # HERE
+
+    data = tf.data.Dataset.range(2).map(lambda x: tf.py_function(clean, [x], tf.int64))
+    found = message_of(lambda: next(iter(data)))
+    assert "out of range" in found.cause
+    assert any(line.startswith(">") and "# HERE" in line for line in found.source_context)
+
+
 def test_a_gradient_node_belongs_to_the_backward_pass():
     text = "Incompatible shapes: [8] vs [4]\n\t [[{{node gradient_tape/model/dense/Mul}}]]"
     found = diagnose_exception(raised(FrameworkError(text)))

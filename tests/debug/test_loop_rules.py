@@ -120,6 +120,17 @@ def test_a_number_of_an_object_that_its_traced_method_has_fixed_is_found(factor,
     assert [one.symptom for one in loops.diagnoses()] == expected
 
 
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_gradients_that_a_step_of_fit_gives_to_other_variables_are_found(is_swapped):
+    loops, weights = OwnLoops(), [tf.Variable([1.0], name="a"), tf.Variable([2.0], name="b")]
+    with tf.GradientTape() as tape:
+        loss = weights[0] * weights[1]
+    gradients = tape.gradient(loss, weights)
+    loops.note_pairs(weights, gradients)
+    loops.on_apply_in_fit(gradients, weights[::-1] if is_swapped else weights)
+    assert [one.symptom for one in loops.diagnoses()] == ["wrong-variables"] * is_swapped
+
+
 def test_a_loss_that_grows_as_gradients_are_added_is_found_at_that_line():
     loops, weight, losses = OwnLoops(), tf.Variable([2.0]), []
     for _ in range(40):

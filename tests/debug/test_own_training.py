@@ -218,3 +218,23 @@ def test_a_session_that_trains_and_changes_nothing_is_found(losses, expected):
             sessions.on_run(graph, step, None)
     found = sessions.diagnoses({loss.name: losses}, is_broken=False)
     assert [one.symptom for one in found] == ["weights-never-change"] * expected
+
+
+@pytest.mark.parametrize(
+    ("last", "yes", "expected"),
+    [(0.693, 16, True), (0.693, 31, False), (0.4, 16, False)],
+)
+def test_a_session_that_ends_at_chance_is_found(last, yes, expected):
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    labels = np.float32([1] * yes + [0] * (ROWS - yes))
+    with tf.Graph().as_default() as graph:
+        y, logit = v1.placeholder(tf.float32, [None]), v1.get_variable("w", [1])
+        loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(y, logit + 0.0 * y))
+        optimizer = v1.train.GradientDescentOptimizer(0.1)
+        sessions.on_minimize(optimizer, loss)
+        step = optimizer.minimize(loss)
+        for _ in range(2):
+            sessions.on_run(graph, [step, loss], {y: labels})
+    losses = [*np.linspace(0.9, last, 50), *([last] * 150)]
+    found = sessions.diagnoses({loss.name: losses}, is_broken=False)
+    assert [one.symptom for one in found] == ["no-better-than-constant"] * expected

@@ -5,6 +5,7 @@ from textwrap import dedent
 import pytest
 
 from headstart.debug.callsites import CallSite
+from headstart.debug.source.shuffles import shuffled_apart
 from headstart.debug.source.syntax import (
     cuts_under_tape,
     made_outside_tape,
@@ -88,3 +89,20 @@ def test_what_can_be_gone_through_once_is_spent_after_the_first_epoch(tmp_path, 
 )
 def test_what_can_be_gone_through_again_is_passed_over(tmp_path, made, inner):
     assert list(spent_iterators(written(tmp_path, looped(made, inner)))) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("rng.shuffle(self.x)\nrng.shuffle(self.y)", 2),
+        ("def f():\n    random.shuffle(rows)\n    random.shuffle(labels)", 3),
+        ("rng.seed(1)\nrng.shuffle(x)\nrng.seed(1)\nrng.shuffle(y)", None),
+        ("RandomState(1).shuffle(x)\nRandomState(1).shuffle(y)", None),
+        ("Random(1).shuffle(x)\nRandom(1).shuffle(y)", None),
+        ("rng.shuffle(order)\nx = x[order]", None),
+        ("a = data.shuffle(10)\nb = other.shuffle(10)", None),
+    ],
+)
+def test_what_is_shuffled_apart_is_found(tmp_path, lines, found):
+    site = shuffled_apart(written(tmp_path, lines))
+    assert (site and site.line) == found
