@@ -295,7 +295,9 @@ def _random_state(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "python": [version, list(words), gauss],
         "numpy": {**numpy_random, "state": state},
-        "tensorflow": snapshot.tf_generator.numpy().tolist(),
+        "tensorflow": None
+        if snapshot.tf_generator is None
+        else snapshot.tf_generator.numpy().tolist(),
     }
 
 

@@ -229,7 +229,8 @@ def _restore_random(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(words), gauss))
     numpy_state = {**state["numpy"], "state": dict(_as_arrays(state["numpy"]["state"]))}
     np.random.set_state(numpy_state)  # noqa: NPY002
-    tf.random.get_global_generator().reset(np.array(state["tensorflow"], np.int64))
+    if state["tensorflow"] is not None:
+        tf.random.get_global_generator().reset(np.array(state["tensorflow"], np.int64))
 
 
 def _as_arrays(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:

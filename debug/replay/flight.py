@@ -15,7 +15,7 @@ class Snapshot:
         values: Their values, as immutable tensors.
         python_random: State of Python's random module.
         numpy_random: State of NumPy's legacy generator.
-        tf_generator: State of TensorFlow's global generator, int64.
+        tf_generator: State of TensorFlow's global generator, int64; None where there is none.
     """
 
     step: int

@@ -130,7 +130,7 @@ class LastSteps(keras.callbacks.Callback):  # type: ignore[misc]
             values=tuple(variable.value.read_value() for variable in variables),
             python_random=random.getstate(),
             numpy_random=dict(state) if isinstance(state, dict) else {},
-            tf_generator=tf.random.get_global_generator().state.read_value(),
+            tf_generator=_generator_state(),
         )
 
 
@@ -244,6 +244,17 @@ def _build(model: Any, batch: Any) -> None:
             model.optimizer.build(model.trainable_variables)
     except Exception as error:  # the step itself will say so, and better
         _log.debug("the model could not be built before its first step: %r", error)
+
+
+def _generator_state() -> Any:
+    """Return the state of TensorFlow's global generator; None where a program is deterministic.
+
+    TensorFlow makes no generator then, unless the program has set one.
+    """
+    try:
+        return tf.random.get_global_generator().state.read_value()
+    except RuntimeError:
+        return None
 
 
 def _num_bytes(structure: Any) -> int:

@@ -134,7 +134,8 @@ def _restore(model: Any, snapshot: Any) -> None:
     random.setstate(snapshot.python_random)
     if snapshot.numpy_random:
         np.random.set_state(snapshot.numpy_random)  # noqa: NPY002
-    tf.random.get_global_generator().state.assign(snapshot.tf_generator)
+    if snapshot.tf_generator is not None:
+        tf.random.get_global_generator().state.assign(snapshot.tf_generator)
 
 
 def turn_xla_off() -> None:

@@ -145,6 +145,17 @@ def test_nan_is_bundled_once_where_training_goes_on(tmp_path):
     assert read_bundle(tmp_path).facts["error_type"] == NonFiniteLossError.__name__
 
 
+def test_a_deterministic_program_is_recorded_without_a_generator(tmp_path, monkeypatch):
+    def refuse():
+        raise RuntimeError('"get_global_generator" cannot be called if determinism is enabled')
+
+    monkeypatch.setattr(tf.random, "get_global_generator", refuse)
+    x = np.ones((8, 2), np.float32)
+    x[5] = np.nan
+    _fit(FlightRecorder(tmp_path), x)
+    assert read_bundle(tmp_path).facts["random"]["tensorflow"] is None
+
+
 def test_exception_in_a_step_is_bundled_and_raised_on(tmp_path):
     recorder = FlightRecorder(tmp_path)
     model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
