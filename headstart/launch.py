@@ -274,16 +274,21 @@ def _prefect_at(url: str | None, auth: str | None = None) -> Iterator[None]:
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
         temporary_settings,
     )
+
+    from headstart.service.record import HEARTBEAT_S
 
     # But for this, which Prefect's client reads there alone, and which is true for all.
     os.environ.update(past_the_proxy(os.environ))
     updates = {
         **({PREFECT_API_AUTH_STRING: auth} if auth else {}),
         PREFECT_API_URL: url,
+        # Of a run that is silent for longer `headstart up` says that it has crashed.
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: HEARTBEAT_S,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: url is None,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START_LIMIT_S,
     }

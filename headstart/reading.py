@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import stat
+import zipfile
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ MAX_TABLE_BYTES = 2 * 2**30
 MAX_YAML_NODES = 100_000
 """Values in a YAML file, those counted again that an alias repeats."""
 MAX_YAML_DEPTH = 50
+MAX_GROWTH = 10
+"""Times that an archive may grow when it is unpacked. Weights and arrays hardly shrink: .keras and
+.npz files of headstart's or Keras' own hold them as they are."""
+ALLOWANCE_BYTES = 64 * 2**20
+"""What an archive may grow by whatever its size: configurations are text, and shrink well."""
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
@@ -51,6 +57,22 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     if max(status.st_size, len(data)) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes:,} bytes, so it is not read")
     return data
+
+
+def check_growth(path: Path) -> None:
+    """Refuse an archive of arrays, which are written as they are, that grows when it is unpacked.
+
+    Args:
+        path: An .npz file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It becomes too large, or is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > MAX_GROWTH * path.stat().st_size + ALLOWANCE_BYTES:
+        raise ValueError(f"it becomes {unpacked:,} bytes when it is unpacked")
 
 
 def load_yaml(text: str) -> Any:

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.errors import ConfigError
+from headstart.reading import MAX_TABLE_BYTES, read_regular
+from headstart.tasks.store.sealing import read_sealed, unseal
 
 
 def as_table(records: Sequence[Mapping[str, Any]]) -> Any:
@@ -51,7 +53,7 @@ class Run:
         """
         folder = Path(run_dir).expanduser().absolute()
         try:
-            fields = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            fields = read_sealed(folder / "run.json")
             return cls(folder, fields["metrics"], fields["stages"], fields["seconds"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
@@ -71,9 +73,9 @@ class Run:
         from headstart.tasks.running.tensorflow import import_tensorflow
 
         import_tensorflow()
-        import keras
+        from headstart.tasks.export.model_files import read_whole_keras
 
-        return keras.models.load_model(self.model_path)
+        return read_whole_keras(self.model_path)
 
     @property
     def report(self) -> Path:
@@ -170,7 +172,16 @@ class Run:
         return Embedder.load(self.model_path)
 
     def _read(self, name: str) -> Any:
-        return json.loads((self.run_dir / name).read_text(encoding="utf-8"))
+        path = self.run_dir / name
+        try:
+            found = json.loads(read_regular(path, MAX_TABLE_BYTES))
+            return unseal(found) if isinstance(found, dict) else found
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                "a file of the run cannot be read",
+                f"{path}: {error}",
+                "copy the run's folder again, or give the command again: what is computed is a hit",
+            ) from None
 
     def _figures(self, split: str) -> Any:
         return self._read("metrics.json")[split]

@@ -12,7 +12,7 @@ from PIL import Image
 import headstart
 import headstart.debug
 from headstart.config import TransferConfig
-from headstart.errors import ConfigError, HeadstartError
+from headstart.errors import ConfigError, ExportError, HeadstartError
 from tests.documented import code_that_runs, documented
 from tests.pipeline import SIDE, Pipeline
 
@@ -202,3 +202,20 @@ def test_the_loop_of_the_documentation_trains_on_cached_bottlenecks(
     assert asked == [("images/", "efficientnet_lite0", "top")]
     assert names["model"].output_shape == (None, 3)
     assert len(names["model"].history.history["val_accuracy"]) == 10
+
+
+def test_a_damaged_run_is_not_taken_for_a_sound_one(run: Any) -> None:
+    for name in ("model.keras", "metrics.json", "run.json"):
+        path = run.run_dir / name
+        data = bytearray(path.read_bytes())
+        # The middle of an archive; of JSON, a digit.
+        end = data.find(b'"checksum"')
+        place = len(data) // 2 if end < 0 else data.rindex(b"1", 0, end)
+        data[place] ^= 2
+        path.write_bytes(data)
+    with pytest.raises(ExportError, match="damaged"):
+        _ = run.model
+    with pytest.raises(ConfigError, match="checksum"):
+        _ = run.class_names
+    with pytest.raises(ConfigError, match="not the folder of a finished run"):
+        headstart.load(run.run_dir)

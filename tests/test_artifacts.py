@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import struct
 import threading
 import time
 from pathlib import Path
@@ -306,3 +307,21 @@ def test_folders_keep_the_group_of_a_shared_store(tmp_path: Path) -> None:
     with store.staging() as folder:
         store.publish(folder, target)
     assert target.stat().st_mode & 0o2000
+
+
+def test_folders_inherit_the_access_list_of_a_shared_store(tmp_path: Path) -> None:
+    nobody, default = 65534, "system.posix_acl_default"
+    entries = ((0x01, 7, -1), (0x02, 7, nobody), (0x04, 5, -1), (0x10, 7, -1), (0x20, 0, -1))
+    # Source: linux/posix_acl_xattr.h; owner, a user by number, group, mask, others.
+    wanted = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    (tmp_path / "shared").mkdir()
+    try:
+        os.setxattr(tmp_path / "shared", default, wanted)
+    except OSError:
+        pytest.skip("this file system keeps no access lists")
+    store = Store(tmp_path / "shared")
+    target = store.root / "artefacts" / "stage" / "key"
+    with store.staging() as folder:
+        store.publish(folder, target)
+    assert os.getxattr(target, default) == wanted
+    assert struct.pack("<HHi", 0x02, 7, nobody) in os.getxattr(target, "system.posix_acl_access")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 
 import pytest
@@ -71,3 +72,19 @@ def test_a_wrong_field_is_told_with_the_right_one(
 ) -> None:
     assert fail(monkeypatch, "train", "images", *arguments) == 2
     assert words in capsys.readouterr().err
+
+
+def test_an_interrupt_within_a_callback_from_c_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(**_: object) -> None:
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr(cli, "app", stop)
+    assert fail(monkeypatch, "train") == 130
+
+
+def test_prefect_tells_nobody_of_a_run_without_a_server() -> None:
+    code = "import os, headstart.flows; print(os.environ['DO_NOT_TRACK'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -1,11 +1,15 @@
 """CONTRIBUTING.md's recipes do what they say."""
 
 import re
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from headstart.config import BackboneConfig
 from headstart.debug.diagnosis import Diagnosis
@@ -61,3 +65,17 @@ def test_a_stage_is_cached(pipeline: Pipeline) -> None:
     assert [outcome.status for outcome in outcomes[-2:]] == ["miss", "hit"]
     assert made[0].key == made[1].key
     assert made[0].median_side == SIDE
+
+
+def test_pip_itself_refuses_a_python_that_tensorflow_has_no_wheels_for() -> None:
+    setup = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    pythons = SpecifierSet(setup["requires-python"])
+    assert "3.13.9" in pythons
+    assert "3.14.0" not in pythons
+    needed = {one.name: one.specifier for one in map(Requirement, setup["dependencies"])}
+    assert version("tensorflow") in needed["tensorflow"]
+    for name, next_one in (("tensorflow", "2.22.0"), ("keras", "4.0"), ("prefect", "4.0")):
+        assert next_one not in needed[name]
+    for extra, names in setup["optional-dependencies"].items():
+        for one in map(Requirement, names):
+            assert one.name != "tensorflow" or one.specifier == needed["tensorflow"], extra

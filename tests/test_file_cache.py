@@ -2,6 +2,8 @@
 
 import io
 import os
+import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -197,6 +199,28 @@ def test_damaged_cache_is_set_aside_and_begun_anew(images, tmp_path, trusting, d
     assert run(images, path)[1:] == (6, 6)
     assert damaged(path)[0].read_bytes() == data
     assert run(images, path)[1:] == (0, 0)
+
+
+def test_a_flipped_bit_is_never_taken_for_what_is_known(images, tmp_path, trusting):
+    path = tmp_path / "files.sqlite"
+    let_clock_tick(images / "dog" / "2.png")
+    expected = run(images, path)[0].rows
+    data = path.read_bytes()
+    assert run(images, path)[1:] == (0, 0)
+    chance = random.Random(0)
+    digests = [bytes.fromhex(row.digest) for row in expected]
+    known = [found.start() for one in digests for found in re.finditer(re.escape(one), data)]
+    assert len(known) == 2 * len(digests)
+    texts = [found.start() for found in re.finditer(b"PNG|digest BLOB", data)]
+    for place in (*known, *texts, *(chance.randrange(len(data)) for _ in range(60))):
+        changed = bytearray(data)
+        changed[place] ^= 1 << chance.randrange(8)
+        for file in path.parent.glob("files.sqlite*"):
+            file.unlink()
+        path.write_bytes(changed)
+        for _ in range(2):
+            assert run(images, path)[0].rows == expected
+        assert run(images, path)[1:] == (0, 0)
 
 
 def test_folder_in_the_caches_place_is_set_aside(images, tmp_path):

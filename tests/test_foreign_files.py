@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -67,6 +68,15 @@ ACTS = {
         prefix="secret", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
     )[0],
     "PrintV2": lambda: tf.print("x", output_stream="file://stolen"),
+    "DecodeProtoV2": lambda: tf.identity(
+        tf.raw_ops.DecodeProtoV2(
+            bytes=[b""],
+            message_type="a.B",
+            field_names=[],
+            output_types=[],
+            descriptor_source="secret",
+        ).sizes
+    ),
     "TextLineDataset": lambda: tf.data.experimental.to_variant(tf.data.TextLineDataset("secret")),
 }
 
@@ -142,9 +152,42 @@ def test_weights_that_lie_elsewhere_are_not_fetched(tmp_path: Path, run: Path) -
 
 def test_a_keras_file_that_names_a_program_is_refused(tmp_path: Path, run: Path) -> None:
     config = json.dumps({"class_name": "TFSMLayer", "config": {"filepath": "elsewhere"}})
-    path = repack(run / "model.keras", tmp_path / "a.keras", config_json=config.encode())
-    with pytest.raises(ExportError, match="runs a SavedModel"):
+    for number, text in enumerate((config, config.replace("SML", "SM\\u004c"))):
+        path = repack(run / "model.keras", tmp_path / f"{number}.keras", config_json=text.encode())
+        with pytest.raises(ExportError, match="runs a SavedModel"):
+            load_network(path)
+
+
+def test_a_configuration_that_asks_for_more_weights_than_the_file_holds_is_refused(
+    tmp_path: Path,
+) -> None:
+    images = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(4, "softmax", name="top")(keras.layers.Flatten()(images))
+    keras.Model(images, outputs).save(tmp_path / "small.keras")
+    with zipfile.ZipFile(tmp_path / "small.keras") as archive:
+        config = archive.read("config.json").replace(b'"units": 4', b'"units": 400000000')
+    path = repack(tmp_path / "small.keras", tmp_path / "large.keras", config_json=config)
+    with pytest.raises(BackboneError, match="more weights than"):
+        load_backbone(BackboneConfig(name=str(path)), None)
+    with pytest.raises(ExportError, match="more weights than"):
+        load_subject(path)
+    write_card(path, ModelCard(class_names=("a", "b"), image_size=8, resize="squash"))
+    with pytest.raises(ExportError, match="more weights than"):
         load_network(path)
+    assert keras.models.load_model(tmp_path / "small.keras").count_params() == 4 * 193
+
+
+def test_views_that_no_memory_has_room_for_are_no_card(tmp_path: Path) -> None:
+    tiny_network().save(path := tmp_path / "model.keras")
+    card = ModelCard(class_names=("a", "b"), image_size=8, resize="squash")
+    write_card(path, card.model_copy(update={"image_size": 10**6}))
+    with pytest.raises(ExportError, match="no card"):
+        load_network(path)
+
+
+def test_a_fifo_in_the_place_of_a_program_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "saved_model.pb")
+    assert "FIFO" in saved_model_problem(tmp_path)
 
 
 def flip(path: Path, place: int) -> None:

@@ -178,6 +178,15 @@ def test_a_temporary_server_gets_the_time_that_a_busy_machine_takes() -> None:
         assert (ephemeral.enabled, ephemeral.startup_timeout_seconds) == (True, 180)
 
 
+def test_a_run_gives_signs_of_life_as_often_as_the_automation_wants_them() -> None:
+    from prefect.settings import get_current_settings
+
+    from headstart.service.provisioning import SILENCE_LIMIT_S
+
+    with _prefect_at("http://127.0.0.1:9/api"):
+        assert 3 * (get_current_settings().flows.heartbeat_frequency or 0) == SILENCE_LIMIT_S
+
+
 def test_a_server_that_refuses_to_record_is_named(
     finished: Pipeline, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,16 +4,22 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from headstart.config import DatasetConfig, build_config, load_config
 from headstart.config.transfer import TransferConfig
-from headstart.errors import ConfigError, DatasetError, HeadstartError
+from headstart.errors import ConfigError, DatasetError, ExportError, HeadstartError
 from headstart.reading import load_yaml, read_regular
+from headstart.results import Run
 from headstart.tasks.dataset.building import build_index
 from headstart.tasks.dataset.exclusion import read_exclusions
 from headstart.tasks.dataset.own_outputs import own_output
+from headstart.tasks.export.seen_images import SEEN_FILE, seen_splits
+from headstart.tasks.runs.overview import read_run
 
 NO_FILE = "a folder, FIFO, socket or device"
 READERS: dict[str, Callable[[Path], object]] = {
@@ -100,3 +106,36 @@ def test_a_manifest_line_of_an_unknown_user_is_a_problem(tmp_path: Path) -> None
     path.write_text("path,label\n~no-such-user/a.png,a\nb\x01.png,b\n")
     with pytest.raises(DatasetError):
         build_index(DatasetConfig(images=path))
+
+
+def test_a_table_whose_cells_come_to_more_than_a_memory_holds_is_not_read(tmp_path: Path) -> None:
+    word = pa.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), ["x" * 2**20])
+    table = pa.table({"path": word, "label": pa.array(["a"] * 100_000)})
+    # Without the schema, it says no more that the words are kept once.
+    pq.write_table(table, tmp_path / "photos.parquet", store_schema=False)
+    assert (tmp_path / "photos.parquet").stat().st_size < 2**20
+    with pytest.raises(DatasetError, match="cells come to more than"):
+        build_index(DatasetConfig(images=tmp_path / "photos.parquet"))
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml"])
+def test_a_fifo_in_a_runs_folder_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("head: {}")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    read_run(tmp_path)
+    with pytest.raises(ConfigError):
+        Run.load(tmp_path)
+
+
+def test_a_runs_configuration_that_has_no_end_is_no_run(tmp_path: Path) -> None:
+    for text in (BOMB, "a: " + "[" * 5000 + "]" * 5000):
+        (tmp_path / "config.yaml").write_text(text)
+        assert read_run(tmp_path) is None
+
+
+def test_an_archive_of_arrays_that_grows_without_measure_is_not_unpacked(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / SEEN_FILE, train=np.zeros(2**24, np.uint64))
+    with pytest.raises(ExportError, match="becomes 134,217"):
+        seen_splits(tmp_path, ["0" * 64])

@@ -50,6 +50,21 @@ def test_runs_in_one_second_get_a_folder_each(
     assert all(folder.is_dir() for folder in folders)
 
 
+def test_a_chosen_folder_keeps_the_mode_that_its_owner_gave_it(
+    store: Store, config: TransferConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "chosen").mkdir()
+    (tmp_path / "chosen").chmod(0o2750)
+    before = os.umask(0o002)
+    try:
+        open_run_folder(store, "photos-mine", config, tmp_path / "chosen")
+        made = open_run_folder(store, "photos-mine", config, tmp_path / "new" / "run")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "chosen").stat().st_mode & 0o7777 == 0o2750
+    assert made.stat().st_mode & 0o777 == 0o775
+
+
 def test_another_run_may_make_the_folder_first(
     store: Store, config: TransferConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ Replaying runs the code in ``sources/`` and in the model: one that was not writt
 seal of this user's) is replayed only with ``--trust``.
 """
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -20,6 +21,7 @@ import re
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,10 @@ from headstart.errors import RecordError
 
 SCHEMA = 1
 """Version of the layout; a reader refuses any other."""
+MAX_GROWTH = 10
+"""Times that a file of arrays may grow when it is unpacked; they are written as they are."""
+ALLOWANCE_BYTES = 64 * 2**20
+"""What it may grow by whatever its size."""
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.])/(?:[^\s/:'\",]+/)+")
 
 
@@ -153,18 +159,26 @@ def _read(folder: Path) -> Bundle:
         raise RecordError(
             "The sources of a bundle lie in its own folder.", f"{folder}: {outside[0]}"
         )
-    with (
-        (folder / "state.npz").open("rb") as file,  # NumPy leaves a damaged one open
-        np.load(file, allow_pickle=False) as arrays,
-    ):
+    with _arrays(folder / "state.npz") as arrays:
         entries = facts["state"]
         values = [_typed(arrays[f"v{i}"], entry["dtype"]) for i, entry in enumerate(entries)]
-    with (
-        (folder / "batches.npz").open("rb") as file,  # NumPy leaves a damaged one open
-        np.load(file, allow_pickle=False) as arrays,
-    ):
+    with _arrays(folder / "batches.npz") as arrays:
         batches = [_unflatten(layout, arrays) for layout in facts["batches"]]
     return Bundle(folder, facts, values, batches)
+
+
+@contextlib.contextmanager
+def _arrays(path: Path) -> Iterator[Any]:
+    """Open arrays that may come from anybody: a bundle is read before it is trusted."""
+    if not path.is_file():  # a FIFO would be waited for
+        raise ValueError(f"{path.name} is no file")
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > MAX_GROWTH * path.stat().st_size + ALLOWANCE_BYTES:
+        raise ValueError(f"{path.name} becomes {unpacked:,} bytes when it is unpacked")
+    # Opened here: NumPy leaves a damaged one open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
 
 
 def find_bundle(folder: Path) -> Path:

@@ -24,13 +24,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from headstart.errors import ServiceError
+from headstart.service.record import HEARTBEAT_S
 
 POOL = "local"
 GPU_TAG = "gpu"
 """Of the tasks that use a GPU; the server lets one of them run at a time."""
-HEARTBEAT_S = 30
-"""Seconds between a flow run's signs of life; Prefect allows no less."""
-SILENCE_LIMIT_S = 90
+SILENCE_LIMIT_S = 3 * HEARTBEAT_S
 """Without a sign of life for so long a flow run is taken for dead: three beats missed."""
 AUTOMATION = "headstart: a flow run without a sign of life has crashed"
 DEPLOY_LIMIT_S = 300

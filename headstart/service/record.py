@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 FOLDER = "service"
 """Folder of the store that `headstart up` keeps its database, its logs and its record in."""
 RECORD_NAME = "service.json"
+HEARTBEAT_S = 30
+"""Seconds between a flow run's signs of life; Prefect allows no less. Its own default of 180 is too
+long for the automation that ends silent runs."""
 
 
 class Started(BaseModel):
@@ -72,7 +75,8 @@ class ServiceRecord(BaseModel):
         from headstart.service.guard import auth_string
 
         auth = {"PREFECT_API_AUTH_STRING": auth_string(self.token)} if self.token else {}
-        return {"PREFECT_API_URL": self.api_url, **auth}
+        beat = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+        return {"PREFECT_API_URL": self.api_url, **auth, **beat}
 
     def write(self, store_root: Path) -> None:
         """Write the record into a store, in one step, for its owner's eyes."""

@@ -20,6 +20,7 @@ from headstart.service.children import LOOPBACK, Child, answers, choose_port, en
 from headstart.service.guard import TOKEN_FILE, auth_string, keep_token
 from headstart.service.record import (
     FOLDER,
+    HEARTBEAT_S,
     ServiceRecord,
     Started,
     descendants,
@@ -333,7 +334,7 @@ def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_S),
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         "KERAS_BACKEND": "tensorflow",
         "PYTHONUNBUFFERED": "1",
     }

@@ -14,7 +14,11 @@ import keras
 from headstart.errors import BackboneError
 from headstart.tasks.backbones.content import digest_folder
 from headstart.tasks.backbones.copying import copy_weights
-from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
+from headstart.tasks.backbones.foreign_files import (
+    keras_problem,
+    saved_model_problem,
+    within_bounds,
+)
 
 _DEFAULT_IMAGE_SIZE = 224
 
@@ -74,7 +78,8 @@ def _load_keras_file(path: Path, image_size: int | None) -> LoadedFile:
             "save the model again with model.save('NAME.keras')",
         )
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        with within_bounds(path):
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise BackboneError(
             "the .keras file has layers that are not stock Keras layers; Lambda and custom "

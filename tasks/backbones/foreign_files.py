@@ -5,20 +5,22 @@ claims to hold may not fit into any memory. A SavedModel is a TensorFlow program
 asking it for a prediction runs its ops, so that those are read first.
 """
 
+import json
+import math
 import re
+import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-MAX_GROWTH = 10
-"""Times that a file may grow when it is unpacked. Weights hardly shrink: a .keras file of
-headstart's or Keras' own holds them as they are."""
-ALLOWANCE_BYTES = 64 * 2**20
-"""What a file may grow by whatever its size: configurations are text, and shrink well."""
+from headstart.reading import ALLOWANCE_BYTES, MAX_GROWTH, MAX_TABLE_BYTES, read_regular
+
 MAX_CONFIG_BYTES = 64 * 2**20
 MAX_MEMBERS = 10_000
 MAX_DEPTH = 100
+BYTES_A_WEIGHT = 4
 SAVED_MODEL_FILES = ("saved_model.pb", "keras_metadata.pb", "fingerprint.pb")
 SAVED_MODEL_FOLDERS = ("assets", "assets.extra", "variables")
 """What makes up a SavedModel. Source: TensorFlow's SavedModel README."""
@@ -26,13 +28,14 @@ SAVED_MODEL_FOLDERS = ("assets", "assets.extra", "variables")
 _FORBIDDEN = re.compile(
     r"File|Reader(V2)?$|PyFunc|Save|Restore|Checkpoint|Snapshot|Dataset|Iterator|Summary.*Writer"
     r"|^WriteSummary|^Write.*Summary$|^Debug|Remote|Rpc|Grpc|Service|LMDB|Sql|Bigtable|Vocab"
-    r"|RemapMatrix|ImmutableConst|^_?(Send|Recv|HostSend|HostRecv)$|^Collective|^Nccl|TPU|^Xla"
+    r"|RemapMatrix|ImmutableConst|Proto|^_?(Send|Recv|HostSend|HostRecv)$|^Collective|^Nccl|TPU|^Xla"
 )
 """Ops that touch files, Python, the network or other processes, by their names in TensorFlow's
 registry (tensorflow/core/ops/ops.pbtxt). A model that classifies images needs none of them."""
 _SAVER = re.compile(r"SaveV2|RestoreV2|MergeV2Checkpoints")
 """What every SavedModel with variables has in the two functions that keep and bring them back."""
 _STREAMS = (b"stdout", b"stderr", b"log(info)", b"log(warning)", b"log(error)")
+_COUNTING = threading.Lock()
 
 
 def keras_problem(path: Path) -> str:
@@ -56,7 +59,7 @@ def keras_problem(path: Path) -> str:
             for member in members:
                 if member.filename.endswith(".json") and member.file_size > MAX_CONFIG_BYTES:
                     return f"a {member.filename} of {member.file_size:,} bytes"
-                if member.filename == "config.json" and b"TFSMLayer" in archive.read(member):
+                if member.filename == "config.json" and _runs_program(archive.read(member)):
                     return "a layer that runs a SavedModel from elsewhere on the disk"
             for member in members:
                 if member.filename.endswith(".h5") and (told := _weights_problem(archive, member)):
@@ -64,6 +67,11 @@ def keras_problem(path: Path) -> str:
     except Exception as error:  # whatever zipfile, zlib and HDF5 stumble on
         return f"damaged, or no .keras file ({str(error).partition(chr(10))[0]})"
     return ""
+
+
+def _runs_program(config: bytes) -> bool:
+    # Parsed, since JSON can write a letter as its number.
+    return "TFSMLayer" in json.dumps(json.loads(config))
 
 
 def _weights_problem(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
@@ -93,6 +101,50 @@ def _weights_problem(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
     return ""
 
 
+@contextmanager
+def within_bounds(path: Path) -> Iterator[None]:
+    """Stop the loading of a .keras file once it makes more weights than the file can hold.
+
+    The weights are made from the configuration, before the file's own are read: a line of text can
+    ask for more of them than there is memory.
+
+    Args:
+        path: The file, which is loaded in the with block.
+
+    Raises:
+        ValueError: It makes more.
+    """
+    import keras
+
+    left = MAX_GROWTH * path.stat().st_size + ALLOWANCE_BYTES
+    thread, make = threading.get_ident(), keras.Variable.__init__
+
+    def count(
+        self: Any, initializer: Any, shape: Any = None, *arguments: Any, **named: Any
+    ) -> None:
+        nonlocal left
+        if shape is not None and threading.get_ident() == thread:
+            left -= BYTES_A_WEIGHT * math.prod(int(side or 0) for side in shape)
+            if left < 0:
+                raise ValueError(_too_many(path))
+        make(self, initializer, shape, *arguments, **named)
+
+    with _COUNTING:
+        keras.Variable.__init__ = count
+        try:
+            yield
+        except Exception:  # Keras puts its own words around ours
+            if left < 0:
+                raise ValueError(_too_many(path)) from None
+            raise
+        finally:
+            keras.Variable.__init__ = make
+
+
+def _too_many(path: Path) -> str:
+    return f"{path.stat().st_size:,} bytes that ask for more weights than they can hold"
+
+
 def saved_model_problem(path: Path) -> str:
     """Say why a SavedModel shall not be loaded.
 
@@ -106,7 +158,9 @@ def saved_model_problem(path: Path) -> str:
     from tensorflow.core.protobuf import saved_model_pb2
 
     try:
-        program = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        program = saved_model_pb2.SavedModel.FromString(
+            read_regular(path / "saved_model.pb", MAX_TABLE_BYTES)
+        )
     except (OSError, DecodeError) as error:
         return f"damaged, or no SavedModel ({str(error).partition(chr(10))[0]})"
     if not program.meta_graphs:

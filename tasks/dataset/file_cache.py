@@ -32,17 +32,18 @@ Source: git, Documentation/technical/racy-git.adoc.
 """
 
 _BUSY_TIMEOUT_S = 30.0
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _DECODER = f"{DECODER_VERSION}.{ACCEPTS_VERSION}/{PIL.__version__}"
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""What is asked is right: an error in it means that the schema is another one."""
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS files (
-    file BLOB PRIMARY KEY, stat TEXT NOT NULL, digest BLOB NOT NULL
+    file BLOB PRIMARY KEY, stat TEXT NOT NULL, digest BLOB NOT NULL, checksum BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS verdicts (
     digest BLOB, max_pixels INTEGER, width INTEGER NOT NULL, height INTEGER NOT NULL,
     format TEXT NOT NULL, flaw TEXT NOT NULL, reason TEXT NOT NULL, decoder TEXT NOT NULL,
-    PRIMARY KEY (digest, max_pixels)
+    checksum BLOB NOT NULL, PRIMARY KEY (digest, max_pixels)
 ) WITHOUT ROWID;
 PRAGMA user_version = {_SCHEMA_VERSION};
 """
@@ -81,7 +82,7 @@ class FileCache:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        self._new_files: list[tuple[bytes, str, bytes]] = []
+        self._new_files: list[tuple[Any, ...]] = []
         self._new_verdicts: list[tuple[Any, ...]] = []
         self._connection = self._open()
 
@@ -102,10 +103,10 @@ class FileCache:
             SHA-256 in hexadecimal, or None where the file is new, changed or too recent to tell.
         """
         row = self._select(
-            "SELECT digest FROM files WHERE file = ? AND stat = ?",
+            "SELECT file, stat, digest, checksum FROM files WHERE file = ? AND stat = ?",
             (_file_key(file), _stat_text(stat)),
         )
-        return None if row is None else bytes(row[0]).hex()
+        return None if row is None else bytes(row[2]).hex()
 
     def remember_digest(
         self, file: str, stat: os.stat_result, hashed_at_ns: int, digest: str
@@ -122,7 +123,7 @@ class FileCache:
             return
         entry = (_file_key(file), _stat_text(stat), bytes.fromhex(digest))
         with self._lock:
-            self._new_files.append(entry)
+            self._new_files.append(_with_checksum(entry))
 
     def verdict_of(self, digest: str, max_pixels: int) -> Verdict | None:
         """Look up what decoding some bytes gave.
@@ -136,11 +137,11 @@ class FileCache:
             of the decoder does not count: this one may know more formats.
         """
         row = self._select(
-            "SELECT width, height, format, flaw, reason FROM verdicts"
+            "SELECT * FROM verdicts"
             " WHERE digest = ? AND max_pixels = ? AND (flaw = '' OR decoder = ?)",
             (bytes.fromhex(digest), max_pixels, _DECODER),
         )
-        return None if row is None else Verdict(*row)
+        return None if row is None else Verdict(*row[2:7])
 
     def remember_verdict(self, digest: str, max_pixels: int, verdict: Verdict) -> None:
         """Note what decoding some bytes gave.
@@ -150,8 +151,9 @@ class FileCache:
             max_pixels: The pixel limit they were decoded under.
             verdict: What was found.
         """
+        entry = (bytes.fromhex(digest), max_pixels, *verdict, _DECODER)
         with self._lock:
-            self._new_verdicts.append((bytes.fromhex(digest), max_pixels, *verdict, _DECODER))
+            self._new_verdicts.append(_with_checksum(entry))
 
     def flush(self) -> None:
         """Write the new entries in one short transaction; a killed run keeps them."""
@@ -177,17 +179,18 @@ class FileCache:
         with self._connection as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             transaction.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?)", self._new_files
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", self._new_files
             )
             transaction.executemany(
-                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 self._new_verdicts,
             )
 
     def _select(self, query: str, values: tuple[Any, ...]) -> Any:
         with self._lock:
             try:
-                return self._connection.execute(query, values).fetchone()
+                row = self._connection.execute(query, values).fetchone()
+                return row if row is not None and _with_checksum(row[:-1]) == row else None
             except sqlite3.Error as error:
                 self._recover(error)
                 return None
@@ -259,11 +262,16 @@ def _is_damage(error: sqlite3.Error) -> bool:
     if isinstance(error, _UnknownSchemaError):
         return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary of an extended code
-    return code in _DAMAGED or (code == sqlite3.SQLITE_ERROR and "no such table" in str(error))
+    return code in _DAMAGED or "Could not decode" in str(error)
 
 
 def _file_key(file: str) -> bytes:
     return hashlib.sha256(os.fsencode(os.path.abspath(file))).digest()  # noqa: PTH100 - a million
+
+
+def _with_checksum(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+    # SQLite gives back a flipped bit without a word.
+    return (*entry, hashlib.sha256(repr(entry).encode(errors="surrogateescape")).digest()[:8])
 
 
 def _stat_text(stat: os.stat_result) -> str:

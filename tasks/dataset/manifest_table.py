@@ -22,6 +22,7 @@ from headstart.tasks.dataset.manifest_targets import (
     check_classes,
     check_separator,
 )
+from headstart.tasks.dataset.parquet import read_columns
 from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.problems import refuse_passing
 
@@ -236,7 +237,7 @@ def _read_parquet(
         columns.append(found.targets)
         places = (found.path, found.split, found.group, *found.places)
         wanted = sorted({number for number in places if number is not None})
-        table = pq.ParquetFile(file).read(columns=[schema.names[number] for number in wanted])
+        table = read_columns(file, [schema.names[number] for number in wanted])
     except pa.ArrowException as error:
         raise _unreadable(file, "Parquet file", error) from None
     as_path = _path_reader(file, schema, found.path)

@@ -18,7 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 import headstart
 from headstart.config import DatasetConfig, TargetKind
 from headstart.errors import ExportError
-from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
+from headstart.reading import read_regular
+from headstart.tasks.backbones.foreign_files import (
+    keras_problem,
+    saved_model_problem,
+    within_bounds,
+)
 from headstart.tasks.export import onnx_file, openvino_file
 from headstart.tasks.export.file_names import kind_of
 from headstart.tasks.store.fingerprint import bytes_digest, file_digest
@@ -40,6 +45,8 @@ _CARD_FOLDER = "assets.extra"  # Source: TensorFlow's SavedModel README
 _FLATBUFFER = "flatbuffer"
 _CHUNK_BYTES = 2**20
 MAX_CARD_BYTES = 64 * 2**20
+MAX_IMAGE_SIZE = 4096
+"""Side of a view that a model may ask for; headstart's own have up to 2,048 pixels."""
 _CARD_ENTRY = "headstart"
 """Name of the card among the metadata of ONNX and OpenVINO."""
 
@@ -71,7 +78,7 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     class_names: tuple[str, ...] = Field(min_length=1)
-    image_size: int = Field(gt=0)
+    image_size: int = Field(gt=0, le=MAX_IMAGE_SIZE)
     resize: Resize
     backbone: str = ""
     cut: str = ""
@@ -138,7 +145,7 @@ def read_card(path: Path) -> ModelCard:
         elif kind == "openvino":
             text = openvino_file.read_metadata(path)[_CARD_ENTRY]
         elif path.is_dir():
-            text = (path / _CARD_FOLDER / _CARD_NAME).read_bytes()
+            text = read_regular(path / _CARD_FOLDER / _CARD_NAME, MAX_CARD_BYTES)
         else:
             with zipfile.ZipFile(path) as archive:
                 if archive.getinfo(_CARD_NAME).file_size > MAX_CARD_BYTES:
@@ -216,7 +223,25 @@ def read_keras(path: Path) -> "keras.Model":
 
     check_safe(path)
     # safe_mode by name: the global switch that allows pickled Lambdas is not for our files.
-    return keras.models.load_model(path, compile=False, safe_mode=True)
+    with within_bounds(path):
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def read_whole_keras(path: Path) -> "keras.Model":
+    """Read a .keras file of headstart's as `read_keras` does, once it is known to be whole.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ExportError: It is damaged, or not headstart's.
+    """
+    check_safe(path)
+    check_content(path, read_card(path))
+    return read_keras(path)
 
 
 def freeze(model: "keras.Model") -> Any:

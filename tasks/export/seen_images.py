@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from headstart.config import SPLITS, Split
 from headstart.errors import ExportError
+from headstart.reading import check_growth
 from headstart.tasks.dataset.index import DatasetIndex
 
 SEEN_FILE = "seen_images.npz"
@@ -58,6 +59,7 @@ def seen_splits(model: Path, digests: list[str]) -> list[Split | None]:
     found: list[Split | None] = [None] * len(digests)
     wanted = _prefixes(digests)
     try:
+        check_growth(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             for split in SPLITS:
                 for position in np.flatnonzero(np.isin(wanted, arrays[split])):

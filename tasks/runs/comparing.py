@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from headstart.tasks.evaluation.paired import mcnemar_p
-from headstart.tasks.runs.config_file import CONFIG_FILE
+from headstart.tasks.runs.config_file import read_config
 from headstart.tasks.runs.judged_images import read_judged, read_numbers
 from headstart.tasks.runs.overview import RunLine
 from headstart.tasks.runs.run_folder import RUN_FILE
@@ -187,7 +186,7 @@ def _compare_numbers(
 
 
 def _settings(run: RunLine) -> dict[str, Any]:
-    config = yaml.safe_load((Path(run.folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = read_config(Path(run.folder))
     return {name: value for name, value in config.items() if name not in WITHOUT_EFFECT}
 
 

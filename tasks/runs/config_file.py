@@ -29,6 +29,20 @@ def write_config(folder: Path, config: Config) -> None:
     write_text(folder / CONFIG_FILE, yaml.safe_dump(_portable(config), sort_keys=False))
 
 
+def read_config(folder: Path) -> Any:
+    """Read what is written in a run's configuration, unchecked.
+
+    Args:
+        folder: Of the run.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no text.
+        yaml.YAMLError: It is no YAML, or too much of it.
+    """
+    return load_yaml(read_regular(folder / CONFIG_FILE, MAX_CONFIG_BYTES).decode())
+
+
 def dataset_of(folder: Path) -> DatasetConfig:
     """Read which images a run in a folder was about.
 
@@ -39,8 +53,7 @@ def dataset_of(folder: Path) -> DatasetConfig:
         ConfigError: It does not say, or they are no folder and no manifest.
     """
     try:
-        fields = load_yaml(read_regular(folder / CONFIG_FILE, MAX_CONFIG_BYTES).decode())
-        return DatasetConfig.model_validate(fields["dataset"])
+        return DatasetConfig.model_validate(read_config(folder)["dataset"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(
             "the run does not say where its images are",

@@ -13,7 +13,7 @@ from headstart.config import CONFIG_OF
 from headstart.errors import ConfigError
 from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.report_content import percent
-from headstart.tasks.runs.config_file import CONFIG_FILE
+from headstart.tasks.runs.config_file import CONFIG_FILE, read_config
 from headstart.tasks.runs.run_folder import ELSEWHERE_FILE, FAILED_FILE, RUN_FILE, RUNS_FOLDER
 from headstart.tasks.store.sealing import read_sealed
 
@@ -117,7 +117,7 @@ def read_run(folder: Path) -> RunLine | None:
     try:
         if folder.is_symlink() or not folder.is_dir():
             return None
-        config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = read_config(folder)
         command = _command(config)
         began = (folder / CONFIG_FILE).stat().st_mtime
         described = _describe(config, command)

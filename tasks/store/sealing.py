@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from headstart.reading import MAX_TABLE_BYTES, read_regular
 from headstart.tasks.store.fingerprint import bytes_digest, digest
 
 SEAL = "checksum"
@@ -68,7 +69,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         ValueError: It is not what was written.
     """
     try:
-        return unseal(json.loads(path.read_bytes()))
+        return unseal(json.loads(read_regular(path, MAX_TABLE_BYTES)))
     except RecursionError:
         raise ValueError("too many values stand in each other") from None
 

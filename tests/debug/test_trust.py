@@ -1,6 +1,7 @@
 """A bundle from elsewhere, a damaged one, and one that reaches out of its folder."""
 
 import json
+import os
 
 import keras
 import numpy as np
@@ -80,3 +81,13 @@ def test_weights_over_the_bound_are_not_held(tmp_path):
     x = np.ones((8, 64), "float32")
     model.fit(x, x, batch_size=4, verbose=0, callbacks=[recorder, look])
     assert max(held) <= 20_000
+
+
+def test_a_bundle_is_read_within_bounds_before_it_is_trusted(bundle):
+    np.savez_compressed(bundle / "state.npz", v0=np.zeros(2**25, np.float32))
+    with pytest.raises(RecordError, match="becomes 134,217"):
+        read_bundle(bundle)
+    (bundle / "state.npz").unlink()
+    os.mkfifo(bundle / "state.npz")
+    with pytest.raises(RecordError, match="no file"):
+        read_bundle(bundle)

@@ -34,6 +34,7 @@ from headstart.config import TransferConfig, load_config
 from headstart.demo import write_digits
 from headstart.flows.transfer import transfer
 from headstart.service.guard import auth_string
+from headstart.service.provisioning import SILENCE_LIMIT_S
 from headstart.service.record import Started, birth_of, descendants, read_record
 from tests.browser import VISIBLE_TEXT, Browser, needs_browser
 from tests.pipeline import QUICK, save_backbone, statuses
@@ -380,6 +381,37 @@ def test_a_killed_worker_is_replaced_and_its_run_seen_as_crashed(
     }
     assert states["bottlenecks"] == "Cached"
     assert states["head"] == "Completed"
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+def test_a_run_without_a_sign_of_life_is_seen_as_crashed_and_no_other_is(
+    installation: Installation, client: SyncPrefectClient
+) -> None:
+    before = {run.id for run in client.read_flow_runs()}
+    settings = (*QUICK, f"backbone.name={installation.backbone}", "head.epochs=1000000")
+    options = [part for setting in settings for part in ("--set", setting)]
+    arguments = [str(installation.images), "--store", str(installation.store), *options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headstart.cli", "train", *arguments],
+        env=installation.environment,
+        cwd=installation.folder,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        (run,) = wait_for(lambda: [new for new in client.read_flow_runs() if new.id not in before])
+        wait_until_it_trains(client, run)
+        time.sleep(SILENCE_LIMIT_S + 60)  # a live run is left alone, however long it takes
+        assert process.poll() is None
+        state = client.read_flow_run(run.id).state
+        assert state is not None
+        assert state.name == "Running"
+    finally:
+        process.kill()
+        process.wait()
+    state = wait_for_state(client, run, "Crashed").state
+    assert state is not None
+    assert "No sign of life" in str(state.message)
 
 
 def test_sigterm_leaves_no_process_behind(installation: Installation) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import keras
 import numpy as np
 import pytest
@@ -20,8 +21,14 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 from prefect.client.schemas.objects import TaskRun
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.testing.utilities import prefect_test_harness
+from rich.console import Console
 
 from headstart.config import (
     CompareConfig,
@@ -32,7 +39,7 @@ from headstart.config import (
     TransferabilityConfig,
     build_config,
 )
-from headstart.errors import DatasetError
+from headstart.errors import DatasetError, RecordError
 from headstart.flows.compare import compare
 from headstart.flows.diagnosis import diagnose_failure, flight_recorder
 from headstart.flows.finetune import finetune
@@ -40,7 +47,9 @@ from headstart.flows.scratch import scratch
 from headstart.flows.sweep import sweep
 from headstart.flows.transfer import transfer
 from headstart.flows.transferability import transferability
+from headstart.launch import run_flow
 from headstart.tasks.evaluation.report import data_uri
+from headstart.tasks.progress import Reporter
 from headstart.tasks.running.spreading import map_pieces, use_spreading
 from tests.pieces_to_map import Deadly, refuse, survive
 from tests.pipeline import LADDER, QUICK, STUDY, Pipeline, statuses
@@ -249,12 +258,17 @@ def test_pieces_on_threads_are_task_runs_and_their_rows_are_found(pipeline: Pipe
     assert set(statuses(pipeline.run()).values()) == {"hit"}
 
 
-@pytest.fixture(params=["process", "dask"])
+@pytest.fixture(params=["process", "dask", "ray"])
 def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Return a runner whose workers are processes, which can import the tests."""
     monkeypatch.syspath_prepend(str(ROOT))
     if request.param == "process":
         yield "process"
+        return
+    if request.param == "ray":
+        pytest.importorskip("prefect_ray")
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))  # its workers inherit no more
+        yield "ray"
         return
     from distributed import LocalCluster
 
@@ -340,3 +354,29 @@ def test_a_failing_layer_of_the_users_own_is_named_in_the_ui(
     assert f"user_layers.py:{line + 1}" in diagnosis or f"line {line + 1}" in diagnosis
     assert "37" in diagnosis
     assert "headstart debug replay" in diagnosis
+
+
+def test_what_prefect_keeps_of_a_run_has_no_secret(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
+    url = get_current_settings().api.url
+    assert url is not None
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.setenv("HEADSTART_MIRROR", str(tmp_path / "mirror"))
+    bucket = f"/KEY:{secret}@{tmp_path.name}"
+    place, quiet = Path(f"memory:/{bucket}/prefix"), Reporter(Console(quiet=True))
+    run_flow("transfer", pipeline.config(), place, tmp_path / "run", False, quiet)
+    fsspec.filesystem("memory").pipe(f"{bucket}/prefix/store.json", b'{"layout": 99}')
+    with pytest.raises(RecordError, match="another layout"):
+        run_flow("transfer", pipeline.config(), place, tmp_path / "failed", False, quiet)
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
+        left = client.read_artifacts(flow_run_filter=chosen)
+        tasks = client.read_task_runs(flow_run_filter=chosen)
+    assert {run.state_name for run in runs} == {"Completed", "Failed"}
+    assert "transfer-diagnosis" in {one.key for one in left}
+    assert secret not in " ".join(one.model_dump_json() for one in (*runs, *left, *tasks))
+    fsspec.filesystem("memory").rm(bucket, recursive=True)

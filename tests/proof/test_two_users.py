@@ -23,13 +23,42 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can act as two others"),
 ]
 OWNER, OTHER, GROUP = 20_001, 20_002, 30_000
+OPEN = """
+set -e
+mount --bind "$1" "$2"
+mount -t tmpfs -o mode=755 tmpfs "$1"
+for inner in "$2"/* "$2"/.[!.]*; do
+  [ -d "$inner" ] || continue
+  mkdir "$1/${inner##*/}"
+  mount --bind "$inner" "$1/${inner##*/}"
+done
+shift 2
+exec "$@"
+"""
+"""Lets others enter a folder, for the programs that are started here alone: a Python that lies in
+the superuser's home can then be run by anybody. What is in the folder keeps its modes."""
+
+
+def acting_as(uid: int, door: Path) -> list[str]:
+    """Return what begins the line of a command that another user gives.
+
+    Args:
+        uid: Who.
+        door: An empty folder.
+    """
+    act = ["setpriv", f"--reuid={uid}", f"--regid={GROUP}", "--clear-groups", sys.executable]
+    above = reversed(Path(sys.executable).resolve().parents)
+    closed = next((folder for folder in above if not folder.stat().st_mode & 0o001), None)
+    opened = ["unshare", "--mount", "sh", "-c", OPEN, "sh", str(closed), str(door)]
+    return act if closed is None else [*opened, *act]
 
 
 class Shared:
     """A folder with images, a backbone and a store, where two users work."""
 
     def __init__(self, folder: Path, pipeline: Pipeline) -> None:
-        self.folder = folder
+        self.folder, self.door = folder, folder / "door"
+        self.door.mkdir()
         self.images = Path(shutil.copytree(pipeline.images, folder / "images"))
         self.backbone = Path(shutil.copy2(pipeline.backbone, folder / "net.keras"))
         for uid in (OWNER, OTHER):
@@ -55,12 +84,9 @@ class Shared:
             "HEADSTART_STORE": str(self.folder / "store"),
         }
         return subprocess.run(
-            [sys.executable, "-m", "headstart.cli", *arguments],
+            [*acting_as(uid, self.door), "-m", "headstart.cli", *arguments],
             env=environment,
             cwd=home,
-            user=uid,
-            group=GROUP,
-            extra_groups=[],
             umask=umask,
             capture_output=True,
             text=True,
@@ -79,16 +105,17 @@ class Shared:
 
 @pytest.fixture
 def shared(pipeline: Pipeline) -> Iterator[Shared]:
-    asked = [sys.executable, "-c", "import headstart.cli"]
-    try:
-        # In a folder of no importance: -c looks for modules there.
-        subprocess.run(asked, cwd="/", user=OTHER, group=GROUP, extra_groups=[], check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("another user may not read this Python or this clone")
     # Not below pytest's own folders, which only their owner may enter.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        yield Shared(Path(folder), pipeline)
+        made = Shared(Path(folder), pipeline)
+        asked = [*acting_as(OTHER, made.door), "-c", "import headstart.cli"]
+        try:
+            # In a folder of no importance: -c looks for modules there.
+            subprocess.run(asked, cwd="/", check=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("another user may not read this Python or this clone")
+        yield made
 
 
 def test_a_group_that_may_read_finds_everything(shared: Shared) -> None:
