@@ -1,8 +1,10 @@
 """Model files from strangers and from bad disks: refused by name, before anything in them runs."""
 
+import inspect
 import io
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -16,7 +18,11 @@ from headstart.config import BackboneConfig
 from headstart.errors import BackboneError, ExportError
 from headstart.tasks.backbones.backbone import load_backbone
 from headstart.tasks.backbones.content import content_digest
-from headstart.tasks.backbones.foreign_files import keras_problem, saved_model_problem
+from headstart.tasks.backbones.foreign_files import (
+    _FORBIDDEN,
+    keras_problem,
+    saved_model_problem,
+)
 from headstart.tasks.explanation.subject import load_subject
 from headstart.tasks.export.file_names import FILE_NAMES
 from headstart.tasks.export.model_files import ModelCard, write_card
@@ -90,6 +96,20 @@ def test_a_program_that_does_more_than_compute_is_refused_by_name(tmp_path: Path
         load_network(folder)
     with pytest.raises(BackboneError, match=op):
         load_backbone(BackboneConfig(name=str(folder)), None)
+
+
+def test_every_op_that_names_a_file_or_an_address_is_refused() -> None:
+    telling = re.compile(
+        r"file|directory|\bpath|_path|address|_url|descriptor_source", re.IGNORECASE
+    )
+    named = {
+        name: telling.findall(" ".join(inspect.signature(getattr(tf.raw_ops, name)).parameters))
+        for name in dir(tf.raw_ops)
+        if name[0].isupper()
+    }
+    named = {name: found for name, found in named.items() if found}
+    assert {"ReadFile", "WriteFile", "RecordInput", "DecodeProtoV2", "Skipgram"} <= set(named)
+    assert [name for name in named if not _FORBIDDEN.search(name)] == []
 
 
 def test_programs_that_compute_pass(tmp_path: Path, run: Path) -> None:

@@ -28,10 +28,12 @@ SAVED_MODEL_FOLDERS = ("assets", "assets.extra", "variables")
 _FORBIDDEN = re.compile(
     r"File|Reader(V2)?$|PyFunc|Save|Restore|Checkpoint|Snapshot|Dataset|Iterator|Summary.*Writer"
     r"|^WriteSummary|^Write.*Summary$|^Debug|Remote|Rpc|Grpc|Service|LMDB|Sql|Bigtable|Vocab"
-    r"|RemapMatrix|ImmutableConst|Proto|^_?(Send|Recv|HostSend|HostRecv)$|^Collective|^Nccl|TPU|^Xla"
+    r"|RemapMatrix|ImmutableConst|Proto|^_?(Send|Recv|HostSend|HostRecv)$|^Collective|^_?Nccl|TPU"
+    r"|^_?Xla|RecordInput|Skipgram|DumpTensor|FixedUnigram|Heartbeat|InFdo|^Sleep"
 )
-"""Ops that touch files, Python, the network or other processes, by their names in TensorFlow's
-registry (tensorflow/core/ops/ops.pbtxt). A model that classifies images needs none of them."""
+"""Ops that touch files, Python, the network or other processes, or wait, by their names in
+TensorFlow's registry (tensorflow/core/ops/ops.pbtxt). A model that classifies images needs none of
+them."""
 _SAVER = re.compile(r"SaveV2|RestoreV2|MergeV2Checkpoints")
 """What every SavedModel with variables has in the two functions that keep and bring them back."""
 _STREAMS = (b"stdout", b"stderr", b"log(info)", b"log(warning)", b"log(error)")
