@@ -36,6 +36,13 @@ def refuse(number: int) -> int:
     raise DatasetError("A number is even.", str(number), "double it")
 
 
+def refuse_and_count(file: str) -> None:
+    """Fail in a way that another try does not help, and leave a line."""
+    with Path(file).open("a") as tries:
+        tries.write("tried\n")
+    raise DatasetError("a number is even", file, "double it")
+
+
 def linger(number: int) -> None:
     """Tell the number of this process to whoever reads the driver's output, and stay."""
     print(os.getpid(), flush=True)

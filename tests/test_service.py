@@ -427,6 +427,8 @@ def test_a_registration_that_hangs_is_told_of(
 
 def test_reports_are_served_and_nothing_outside_their_folder(runs: RunsServer) -> None:
     assert answers(f"{runs.url}/a/report.html")
+    with urllib.request.urlopen(f"{runs.url}/a/report.html") as reply:
+        assert "script-src 'none'" in reply.headers["Content-Security-Policy"]
     assert ask(runs, "/a/report.html", "HEAD") == 200
     assert ask(runs, "/../secret") == 404
     assert ask(runs, "/%2e%2e/secret") == 404

@@ -40,7 +40,7 @@ def keep_token(folder: Path, name: str = TOKEN_FILE) -> str:
     path = folder / name
     if not path.exists():
         aside = path.with_name(f".{name}.{secrets.token_hex(8)}")
-        aside.touch(mode=0o600)
+        aside.touch(mode=0o600, exist_ok=False)
         aside.write_text(secrets.token_urlsafe(32), encoding="ascii")
         aside.replace(path)
     return path.read_text(encoding="ascii").strip()

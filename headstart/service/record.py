@@ -4,7 +4,7 @@ It lies in the store, so that a run over the same store finds the server that re
 report the address it can be opened at. Nothing here imports Prefect.
 """
 
-import os
+import uuid
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -82,8 +82,8 @@ class ServiceRecord(BaseModel):
         """Write the record into a store, in one step, for its owner's eyes."""
         path = record_path(store_root)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.touch(mode=0o600)  # the token is in it
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        aside.touch(mode=0o600, exist_ok=False)  # the token is in it
         aside.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
         aside.replace(path)
 

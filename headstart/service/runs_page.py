@@ -126,8 +126,10 @@ class _ReadOnly(http.server.SimpleHTTPRequestHandler):
         return io.BytesIO(body)
 
     def end_headers(self) -> None:
-        """Add what keeps a browser from guessing types and from keeping an old report."""
+        """Add what keeps a browser from guessing types, running scripts and keeping old reports."""
         self.send_header("X-Content-Type-Options", "nosniff")
+        # A run may come from anybody, and no page of headstart's has a script.
+        self.send_header("Content-Security-Policy", "script-src 'none'; frame-ancestors 'none'")
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 

@@ -2,9 +2,9 @@
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         RecordError: The file cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        # A new file: in a folder of several users, a link may lie where one is expected.
+        with aside.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write(text)
         aside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -51,7 +51,7 @@ from headstart.launch import run_flow
 from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.progress import Reporter
 from headstart.tasks.running.spreading import map_pieces, use_spreading
-from tests.pieces_to_map import Deadly, refuse, survive
+from tests.pieces_to_map import Deadly, refuse_and_count, survive
 from tests.pipeline import LADDER, QUICK, STUDY, Pipeline, statuses
 from tests.scratch_data import SCRATCH, write_idx
 
@@ -285,12 +285,15 @@ def test_pieces_outlive_a_worker_and_an_error_is_not_tried_again(
             pieces = [Deadly(0), Deadly(1, str(tmp_path / "grave")), Deadly(2)]
             done = sorted(map_pieces(survive, pieces))
             with pytest.raises(DatasetError, match="double it"):
-                list(map_pieces(refuse, [3]))
+                list(map_pieces(refuse_and_count, [str(tmp_path / "tries")]))
         return done
 
     state = spread(return_state=True)
     assert state.result() == [0, 1, 2]
     assert (tmp_path / "grave").exists()
+    assert (tmp_path / "tries").read_text() == "tried\n"
+    if runner == "ray":  # its workers end before they have told the server
+        return
     (failed,) = (run for run in task_runs(state, at_least=4) if run.state_name == "Failed")
     assert failed.run_count == 1
 
