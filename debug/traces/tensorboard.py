@@ -6,6 +6,7 @@ with start_tensorboard(run_dir) as board:
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ class Board:
     """A running TensorBoard.
 
     Args:
-        url: Its address, without a slash at the end.
+        url: Its address, which nobody else knows, without a slash at the end.
         log_dir: What it shows.
         process: The child process; it leads a process group of its own.
     """
@@ -110,7 +111,9 @@ def start_tensorboard(log_dir: Path, port: int = 0) -> Board:
             "A folder with logs, a dump or a profile is expected.", str(log_dir), "check the path"
         )
     process = subprocess.Popen(
-        command(_shown(log_dir), port),
+        # Below a path that no page from elsewhere can guess: TensorBoard asks nobody who they are,
+        # and its debugger shows the program.
+        [*command(_shown(log_dir), port), "--path_prefix", f"/{secrets.token_urlsafe(16)}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import keras
@@ -104,6 +105,8 @@ def _get(board, path):
 
 def test_tensorboard_serves_graph_scalars_and_profile(board):
     assert board.url.startswith("http://127.0.0.1:")
+    with pytest.raises(urllib.error.HTTPError, match="404"):  # below a path that nobody guesses
+        urllib.request.urlopen(board.url.rpartition("/")[0], timeout=60)
     assert {"overview", "profile", "scalars", "graph"} == set(board.pages())
     assert "graph" in _get(board, "/data/plugin/graphs/info")
     assert "loss_of_the_test" in _get(board, "/data/plugin/scalars/tags")["train"]
