@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from headstart.reading import MAX_CONFIG_BYTES, read_regular
+
 FOLDER = "service"
 """Folder of the store that `headstart up` keeps its database, its logs and its record in."""
 RECORD_NAME = "service.json"
@@ -96,7 +98,8 @@ def record_path(store_root: Path) -> Path:
 def read_record(store_root: Path) -> ServiceRecord | None:
     """Return a store's record, of a service that runs or that was killed; None without one."""
     try:
-        return ServiceRecord.model_validate_json(record_path(store_root).read_bytes())
+        data = read_regular(record_path(store_root), MAX_CONFIG_BYTES)
+        return ServiceRecord.model_validate_json(data)
     except (OSError, ValidationError):
         return None
 

@@ -11,6 +11,7 @@ import yaml
 
 from headstart.config import CONFIG_OF
 from headstart.errors import ConfigError
+from headstart.reading import MAX_CONFIG_BYTES, read_regular
 from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.report_content import percent
 from headstart.tasks.runs.config_file import CONFIG_FILE, read_config
@@ -92,7 +93,8 @@ def list_runs(store_root: Path) -> list[RunLine]:
     runs = store_root / RUNS_FOLDER
     folders = list(runs.iterdir()) if runs.is_dir() else []
     with contextlib.suppress(OSError):
-        named = (runs / ELSEWHERE_FILE).read_text(encoding="utf-8", errors="surrogateescape")
+        data = read_regular(runs / ELSEWHERE_FILE, MAX_CONFIG_BYTES)
+        named = data.decode(errors="surrogateescape")
         folders += [Path(line) for line in dict.fromkeys(named.splitlines()) if line]
     lines = [read_run(folder) for folder in folders]
     return sort_runs([line for line in lines if line is not None], "when")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headstart.reading import MAX_CONFIG_BYTES, read_regular
 from headstart.tasks.store.artifacts import FileEntry, Store
 from headstart.tasks.store.records import open_collection
 from headstart.tasks.store.sealing import is_own, read_sealed
@@ -60,7 +61,7 @@ def _users(store: Store) -> dict[str, list[str]]:
     runs = store.root / "runs"
     found = [*runs.glob("*/run.json")]
     with suppress(OSError, UnicodeDecodeError):  # those that --out has put elsewhere
-        listed = (runs / "elsewhere.txt").read_text(encoding="utf-8").splitlines()
+        listed = read_regular(runs / "elsewhere.txt", MAX_CONFIG_BYTES).decode().splitlines()
         found += [Path(line) / "run.json" for line in listed if line]
     for path in sorted(found, key=lambda path: -modified_s(path)):
         with suppress(OSError, ValueError, KeyError, TypeError):
