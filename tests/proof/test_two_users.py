@@ -125,7 +125,10 @@ def test_a_group_that_may_read_finds_everything(shared: Shared) -> None:
     assert set(shared.train(OTHER, umask=0o027).values()) == {"hit"}
     assert sorted((path, path.lstat().st_mtime_ns) for path in store.rglob("*")) == before
     done = shared.headstart(
-        OTHER, "train", str(shared.images), "--backbone", str(shared.backbone), umask=0o027
+        OTHER,
+        *("train", str(shared.images), "--backbone", str(shared.backbone)),
+        *("--out", str(shared.folder / f"home-{OTHER}" / "another")),
+        umask=0o027,
     )
     assert done.returncode == 4, done.stderr  # what is not there cannot be kept
     assert "read-only" in done.stderr
