@@ -389,7 +389,7 @@ def test_a_run_without_a_sign_of_life_is_seen_as_crashed_and_no_other_is(
     installation: Installation, client: SyncPrefectClient
 ) -> None:
     before = {run.id for run in client.read_flow_runs()}
-    settings = (*QUICK, f"backbone.name={installation.backbone}", "head.epochs=1000000")
+    settings = (*QUICK, f"backbone.name={installation.backbone}", "head.epochs=100000")
     options = [part for setting in settings for part in ("--set", setting)]
     arguments = [str(installation.images), "--store", str(installation.store), *options]
     process = subprocess.Popen(
@@ -399,7 +399,9 @@ def test_a_run_without_a_sign_of_life_is_seen_as_crashed_and_no_other_is(
         stderr=subprocess.DEVNULL,
     )
     try:
-        (run,) = wait_for(lambda: [new for new in client.read_flow_runs() if new.id not in before])
+        wait_for(lambda: process.poll() is not None or len(client.read_flow_runs()) > len(before))
+        assert process.poll() is None
+        (run,) = (new for new in client.read_flow_runs() if new.id not in before)
         wait_until_it_trains(client, run)
         time.sleep(SILENCE_LIMIT_S + 60)  # a live run is left alone, however long it takes
         assert process.poll() is None
