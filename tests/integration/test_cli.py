@@ -360,7 +360,9 @@ def test_sigterm_ends_a_command_with_143_and_its_locks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_what_a_command_has_started_ends_with_it(sign: signal.Signals, code: int) -> None:
     script = (
-        "import sys\n"
+        # A shell lets what it runs in the background ignore SIGINT.
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from headstart.cli import app, main\n"
         "from headstart.tasks.surveying import child\n"
         "@app.command()\n"

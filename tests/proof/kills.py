@@ -169,6 +169,9 @@ def contents(store: Store) -> dict[str, Any]:
 
 def digest_of(path: Path, entry: dict[str, Any]) -> Any:
     """Return what a file holds; of an archive its members, since it has the time in it."""
+    if path.name == "index.json":  # but for how many files were looked at anew
+        lines = path.read_text().splitlines()
+        return [one for one in lines if not one.startswith(('"num_hashed"', '"num_decoded"'))]
     if not zipfile.is_zipfile(path):
         return entry["sha256"]
     with zipfile.ZipFile(path) as archive:
@@ -227,6 +230,8 @@ class Proof:
             yield f"{where}: {len(left)} left in tmp/"
         found = self._finish(place)
         for name in sorted(found.keys() | self.expected.keys()):
+            if name.startswith("views/") and name not in self.expected:
+                continue  # of those images alone that still lacked bottlenecks
             if found.get(name) != self.expected.get(name):
                 yield f"{where}: {name} is {found.get(name)}, not {self.expected.get(name)}"
 
