@@ -25,7 +25,7 @@ from headstart.config import (
     TransferConfig,
     build_config,
 )
-from headstart.errors import ConfigError, DatasetError
+from headstart.errors import ConfigError, DatasetError, TrainingError
 from headstart.flows.budget import BudgetSummary
 from headstart.tasks.export.model_files import read_card
 from headstart.tasks.finetuning.charts import Point, pareto_front
@@ -428,6 +428,32 @@ def test_a_sweep_trains_heads_for_labels_and_numbers(
     shown = io.StringIO()
     print_heads(Console(file=shown, width=120), summary)
     assert metric in shown.getvalue()
+
+
+def test_numbers_that_are_all_the_same_are_refused_before_anything_is_computed(
+    manifest: Path, pipeline: Pipeline
+) -> None:
+    from headstart.flows.rank import rank
+    from headstart.tasks.preview.why import explain_misses
+    from headstart.tasks.store.artifacts import use_store
+
+    header, *lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([f"{header},same", *(f"{line},5" for line in lines)]))
+    told = ("dataset.target_columns=[redness, same]",)
+    config = pipeline.config(*told, images=manifest)
+
+    def ranking() -> Any:
+        return rank.fn(build_config(RankConfig, manifest, settings=told), pipeline.store.root)
+
+    def why() -> Any:
+        with use_store(pipeline.store):
+            return explain_misses(config)
+
+    for command in (lambda: pipeline.run(*told, images=manifest), why, ranking):
+        with pytest.raises(TrainingError, match="the same in all training images") as caught:
+            command()
+        assert "same is 5" in str(caught.value.received)
+    assert pipeline.num_passed() == 0
 
 
 @pytest.mark.parametrize("settings", [(), NUMBERS], ids=["labels", "number"])

@@ -25,8 +25,8 @@ app = typer.Typer()
 DataSet = Annotated[
     str | None,
     typer.Argument(
-        help="fashion-mnist, mnist, cifar10, cifar100; a folder: of images, one sub-folder a class, "
-        "or of a data set's own files; or a manifest; by default what the --config file names.",
+        help="fashion-mnist, mnist, cifar10, cifar100; a folder: of images, one sub-folder a "
+        "class, or of a data set's own files; or a manifest; by default what --config names.",
         show_default=False,
     ),
 ]

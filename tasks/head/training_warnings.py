@@ -11,6 +11,7 @@ from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.targets.choice import TARGETS
 
 FEW_IMAGES = 5
 """Training images of the middle class up to which a nearest mean is proposed."""
@@ -19,16 +20,19 @@ MAX_NAMES = 5
 
 
 def check_classes(index: DatasetIndex) -> None:
-    """Refuse a data set of which a classifier cannot learn every class.
+    """Refuse a data set of which a classifier cannot learn every class, or nothing at all.
 
     Args:
         index: The indexed data set.
 
     Raises:
-        TrainingError: A class has no training image.
+        TrainingError: A class has no training image, or there is nothing to learn of the targets.
     """
-    if index.kind != "class":
-        return  # a label that no training image has is told of with the data set
+    if index.kind != "class":  # a label that no training image has is told of with the data set
+        target, num_outputs = TARGETS[index.kind], len(index.class_names)
+        train = target.to_array(index.rows_of("train"), num_outputs)
+        target.check(train, None, num_outputs, index.class_names)
+        return
     nothing = (0,) * len(index.class_names)
     counts = {split: index.split_counts.get(split, nothing) for split in SPLITS}
     missing = [label for label, count in enumerate(counts["train"]) if count == 0]

@@ -17,6 +17,7 @@ from headstart.tasks.bottlenecks.rows import (
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.records import RowCollection, RowId
@@ -78,6 +79,7 @@ def look_ahead(config: TransferConfig) -> Outlook:
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
     index = index_of(dataset)
+    check_classes(index)  # as the run would
     network = known_backbone(config.backbone, views.image_size)
     cuts = bottleneck_collections(store, network, views, config.bottlenecks)
     bottlenecks = [

@@ -22,7 +22,9 @@ class Classes(Target):
         """Gather the classes' numbers."""
         return np.array([row.label for row in rows], np.int32)
 
-    def check(self, train: Array, val: Array | None, num_outputs: int) -> None:
+    def check(
+        self, train: Array, val: Array | None, num_outputs: int, names: Sequence[str] = ()
+    ) -> None:
         """Refuse fewer than two classes, a class without training images, strange labels."""
         if num_outputs < 2 or len(train) == 0:
             raise TrainingError(

@@ -29,7 +29,9 @@ class Labels(Target):
             targets[number, [int(label) for label in row.values]] = 1
         return targets
 
-    def check(self, train: Array, val: Array | None, num_outputs: int) -> None:
+    def check(
+        self, train: Array, val: Array | None, num_outputs: int, names: Sequence[str] = ()
+    ) -> None:
         """Refuse data without images or labels."""
         if num_outputs < 1 or len(train) == 0 or not train.any():
             raise TrainingError(

@@ -29,23 +29,26 @@ class Numbers(Target):
         """Gather the numbers."""
         return np.array([row.values for row in rows], np.float64).reshape(len(rows), num_outputs)
 
-    def check(self, train: Array, val: Array | None, num_outputs: int) -> None:
+    def check(
+        self, train: Array, val: Array | None, num_outputs: int, names: Sequence[str] = ()
+    ) -> None:
         """Refuse data without images, and numbers that do not vary, or too little."""
         if len(train) == 0:
             raise TrainingError("numbers can only be learned from training images", "none of them")
         for column, (mean, spread) in enumerate(
             zip(train.mean(axis=0), train.std(axis=0), strict=True)
         ):
+            name = names[column] if names else f"number {column} (counted from 0)"
             if np.ptp(train[:, column]) == 0:
                 raise TrainingError(
                     "a number is the same in all training images, so there is nothing to learn",
-                    f"number {column} (counted from 0) is {mean:g} {len(train):,} times",
+                    f"{name} is {mean:g} {len(train):,} times",
                     "leave it out of dataset.target_columns, or add images where it differs",
                 )
             if spread < MIN_SPREAD * abs(mean):
                 raise TrainingError(
                     "a number varies less than a model that computes in float32 can tell apart",
-                    f"number {column} (counted from 0): {mean:g}, give or take {spread:g}",
+                    f"{name}: {mean:g}, give or take {spread:g}",
                     "subtract a constant in the manifest: learn the difference to it",
                 )
 

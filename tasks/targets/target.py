@@ -68,8 +68,16 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def check(self, train: Array, val: Array | None, num_outputs: int) -> None:
+    def check(
+        self, train: Array, val: Array | None, num_outputs: int, names: Sequence[str] = ()
+    ) -> None:
         """Refuse targets that nothing can be learned from.
+
+        Args:
+            train: Of the training images.
+            val: Of the validation images, if there are any.
+            num_outputs: Classes, labels or numbers.
+            names: Of them, for the message.
 
         Raises:
             TrainingError: There are none, or they do not fit the outputs.
