@@ -73,6 +73,8 @@ def training_batches(
         shuffled = blocks.shuffle(SHUFFLE_BLOCKS, seed=seed + number)
         return shuffled.rebatch(size, drop_remainder=True)
 
+    # Autograph would take half a second to find nothing to convert.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def finish(pixels: Any, positions: Any) -> tuple[Any, Any]:
         own = tf.gather(all_labels, positions)
         targets = target.to_match(own, num_classes, label_smoothing, fit)
