@@ -96,9 +96,10 @@ def solve_labels(
     folds = label_folds(targets, images, NUM_FOLDS, config.seed)
     order = np.argsort(np.abs(targets.mean(axis=0) - 0.5), kind="stable")
     deciding = targets[:, order[:NUM_DECIDING]]
-    totals = [_penalties_of(features / scale, deciding, folds, config)[1] for scale in scales]
-    scale = scales[int(np.argmin(totals))]
-    features = (features / scale).astype(np.float64)
+    reduced = [_reduced(features / scale) for scale in scales]
+    totals = [_penalties_of(rows, deciding, folds, config)[1] for rows, _ in reduced]
+    best = int(np.argmin(totals))
+    scale, (rows, directions) = scales[best], reduced[best]
     share = (targets.sum(axis=0) + 0.5) / (len(targets) + 1)
     kernel = np.zeros((features.shape[1], targets.shape[1]))
     bias = np.log(share) - np.log1p(-share)  # of a label that is always on or never
@@ -106,10 +107,27 @@ def solve_labels(
     if not len(varying):
         return kernel, bias, DEFAULT_PENALTY
     having = targets[:, varying]
-    penalties, _ = _penalties_of(features, having, folds, config)
-    found = fit_together(features, having, _weights(having, config), penalties, MAX_ITERATIONS)
-    kernel[:, varying], bias[varying] = found[:-1], found[-1]
+    penalties, _ = _penalties_of(rows, having, folds, config)
+    found = fit_together(rows, having, _weights(having, config), penalties, MAX_ITERATIONS)
+    kernel[:, varying], bias[varying] = directions @ found[:-1], found[-1]
     return kernel / scale[:, None], bias, float(np.median(penalties))
+
+
+def _reduced(features: Array) -> tuple[Array, Array]:
+    """Turn features so that there are no more than rows; a penalty of squares does not see it.
+
+    Args:
+        features: [n, d].
+
+    Returns:
+        float64 [n, k], k the smaller of n and d, and the directions [d, k] that weights of them
+        are multiplied by to be weights of the features.
+    """
+    features = features.astype(np.float64)
+    if len(features) >= features.shape[1]:
+        return features, np.eye(features.shape[1])
+    left, lengths, directions = np.linalg.svd(features, full_matrices=False)
+    return left * lengths, directions.T
 
 
 def fit_together(
@@ -186,7 +204,7 @@ def _penalties_of(
     features: Array, having: Array, folds: Array, config: HeadConfig
 ) -> tuple[Array, float]:
     """Return each label's penalty of the smallest loss of held-out rows, and these losses' sum."""
-    features, weights = features.astype(np.float64), _weights(having, config)
+    weights = _weights(having, config)
     num_labels = having.shape[1]
     losses = np.full((len(PENALTIES), num_labels), np.inf)
     starts: dict[int, Array] = {}
