@@ -33,6 +33,8 @@ __all__ = ["MANIFEST_SUFFIXES", "list_manifest"]
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _MAX_ASKED = 50
 """Missing paths that are kept, to look for their files elsewhere."""
+_NUMBERED = re.compile(r"([0-9]{1,18})(?:\.0)?(\.[A-Za-z]\w*)?")
+"""A name that is a number, as of a table that took it for one: 8.jpg, 8.0.jpg."""
 _DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
 
 
@@ -168,6 +170,7 @@ class _Finder:
         self.suffix, self._prefix = config.path_suffix, config.strip_prefix
         self._missing: list[str] = []
         self._names: dict[Path, dict[str, list[str]]] = {}
+        self._numbered: dict[Path, dict[tuple[int, str], str]] = {}
         self._allow_outside = config.allow_outside
         self._split_names = config.split_names
         self._repairs: dict[str, int] = {}
@@ -230,7 +233,8 @@ class _Finder:
                 except OSError as error:
                     refuse_passing(error, str(self._absolute / path))
                     fault = _Fault(
-                        "missing", f"{path}: {_why(error)}{_hint(raw)}{_suffix_hint(path)}"
+                        "missing",
+                        f"{path}: {_why(error)}{_hint(raw)}{_suffix_hint(path)}{self._zeros(path)}",
                     )
                     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                         return fault
@@ -250,6 +254,23 @@ class _Finder:
                 return None
             found.append(part if part == ".." or part in names else names[0])
         return "/".join(found)
+
+    def _zeros(self, path: str) -> str:
+        """Say which file is called so but for zeros, which spreadsheets and pandas take off."""
+        named = _NUMBERED.fullmatch(path.rpartition("/")[2])
+        if named is None:
+            return ""
+        folder = (self._absolute / path).parent
+        if folder not in self._numbered:
+            found = (
+                (match, name)
+                for names in self._names_in(folder).values()
+                for name in names
+                if (match := _NUMBERED.fullmatch(name))
+            )
+            self._numbered[folder] = {(int(match[1]), match[2]): name for match, name in found}
+        other = self._numbered[folder].get((int(named[1]), named[2]))
+        return f"; {other} is there: read the names as text, with their zeros" if other else ""
 
     def _names_in(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._names:
