@@ -147,6 +147,8 @@ def _read_csv(
                 yield Line(number, "", "", "", f"{fault}{delimiter!r} between double quotes")
                 continue
             cells = row + [""] * (len(names) - len(row))
+            if any("\n" in cells[place].strip() for place in columns.read):
+                raise _open_quote(file, number, "a name, label or split goes over several lines")
             split = "" if columns.split is None else cells[columns.split].strip()
             group = "" if columns.group is None else cells[columns.group].strip()
             if columns.targets.kind == "class":
