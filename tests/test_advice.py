@@ -15,6 +15,7 @@ from headstart.config import (
     build_config,
     load_config,
 )
+from headstart.errors import TrainingError
 from headstart.tasks.evaluation.advice import caveats, next_steps
 from headstart.tasks.evaluation.metrics import TopLoss
 from headstart.tasks.evaluation.report_content import (
@@ -187,3 +188,44 @@ def test_the_advice_to_train_for_longer_helps(tmp_path: Path) -> None:
     after = trained(tmp_path / "after", longer, num_values=4, noise=0.5)
     best = [one.history[one.best_epoch - 1].val_loss for one in (before, after)]
     assert best[1] < best[0]
+
+
+def test_the_advice_of_more_views_helps(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def head_of(num_augmented: int, config: HeadConfig) -> TrainedHead:
+        splits = []
+        for name, count in (("train", 60), ("val", 300)):
+            labels = np.arange(count) % 3
+            views = 1 + (num_augmented if name == "train" else 0)
+            tensors = np.random.default_rng(len(name)).normal(size=(count, 1, 100))
+            tensors[:, 0, :2] += 2.0 * np.eye(3)[labels][:, :2]
+            # As augmentations do: each view keeps the class and changes the rest.
+            changed = tensors + rng.normal(size=(count, views, 100))
+            changed[:, 0] = tensors[:, 0]
+            changed = changed.astype(np.float32)
+            splits.append(make_rows(tmp_path, changed, labels, name=f"{name}-{num_augmented}"))
+        return train_head(splits[0], splits[1], config, 3, None, tmp_path / "logs")
+
+    config = HeadConfig(batch_size=20, epochs=40, patience=0, weight_decay=0.0)
+    before = head_of(0, config)
+    num_views = int(advised_value(report_on(before, config), "views.num_augmented"))
+    after = head_of(num_views, config)
+    assert after.history[-1].val_loss < before.history[-1].val_loss
+
+
+def test_the_rate_that_is_advised_where_a_loss_breaks_trains(tmp_path: Path) -> None:
+    labels = np.arange(60) % 3
+    tensors = np.eye(3, dtype=np.float32)[labels][:, None]
+    rows = make_rows(tmp_path / "rows", tensors, labels)
+    # Each step takes 9 times itself off a weight, and more and more is left.
+    config = HeadConfig(
+        optimizer="sgd", momentum=0.0, learning_rate=10.0, weight_decay=1.0,
+        schedule="constant", batch_size=4, epochs=10, patience=0,
+    )  # fmt: skip
+    with pytest.raises(TrainingError) as caught:
+        train_head(rows, rows, config, 3, None, tmp_path / "broken")
+    (rate,) = re.findall(r"--set head\.learning_rate=(\S+?),", caught.value.next_step)
+    lower = config.model_copy(update={"learning_rate": float(rate)})
+    trained = train_head(rows, rows, lower, 3, None, tmp_path / "whole")
+    assert np.isfinite(trained.history[-1].val_loss)

@@ -124,6 +124,19 @@ def test_the_default_store_follows_the_environment(monkeypatch: pytest.MonkeyPat
     assert default_root() == Path("cache/headstart")
 
 
+def test_without_a_home_the_error_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEADSTART_STORE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)  # as in a container that is given any number
+    with pytest.raises(RecordError) as caught:
+        default_root()
+    assert "HEADSTART_STORE" in caught.value.next_step
+
+
 def hold_lock(root: Path, ready: Any) -> None:
     with Store(root).lock("stage/key"):
         ready.set()

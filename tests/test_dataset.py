@@ -623,6 +623,21 @@ def test_rows_of_gives_one_split(tmp_path):
     assert sum(len(index.rows_of(split)) for split in SPLITS) == len(index.rows)
 
 
+def test_rows_are_numbered_by_what_the_images_hold_and_not_by_their_names(tmp_path):
+    # Trainings, rungs, folds and draws of rankings all number images by this order.
+    first = index_of(two_classes(tmp_path / "first", number=20))
+    second = tmp_path / "second"
+    for number, path in enumerate(sorted((tmp_path / "first").rglob("*.png"), reverse=True)):
+        target = second / path.parent.name / f"{number:03}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    renamed = index_of(second)
+    for split in SPLITS:
+        rows, again = (index.rows_of(split) for index in (first, renamed))
+        assert [row.digest for row in rows] == [row.digest for row in again]
+        assert [row.path for row in rows] != [row.path for row in again]
+
+
 def test_progress_reaches_the_number_of_files(tmp_path):
     calls = []
     build_index(
