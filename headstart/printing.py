@@ -104,13 +104,14 @@ def print_plan(console: Console, plan: "Plan") -> None:
 def print_reasons(console: Console, reasons: "Iterable[StageReason]") -> None:
     """Print why each stage would hit or miss."""
     from headstart.tasks.running.stage import short
+    from headstart.tasks.store.fingerprint import gather
 
     for reason in reasons:
         style = "green" if reason.status == "hit" else "yellow"
         console.print(f"{reason.status.upper():<4} ", end="", style=style)
         console.print(f"{reason.name:<12} ", end="", style="bold")
         console.print(without_controls(reason.text), soft_wrap=True)
-        for field, old, new in reason.changes:
+        for field, old, new in gather(reason.changes):
             line = f"       {field}: {short(old)} -> {short(new)}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.config import HeadConfig
-from headstart.tasks.store.fingerprint import canonical_json, changed_fields, digest, file_digest
+from headstart.tasks.store.fingerprint import (
+    canonical_json,
+    changed_fields,
+    digest,
+    file_digest,
+    gather,
+)
 
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -62,6 +68,18 @@ def test_a_file_is_hashed_by_its_bytes(tmp_path: Path) -> None:
     file = tmp_path / "x"
     file.write_bytes(b"abc")
     assert file_digest(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_mapping_that_is_new_as_a_whole_takes_one_line_and_the_last() -> None:
+    old = {"rows": {"augmented": None, "num_augmented": 0}, "seed": 0}
+    view = {"codecs": "a", "recipe": {"seed": 1, "resize": "pad"}}
+    new = {"rows": {"augmented": view, "num_augmented": 2}, "seed": 1}
+    told = gather(changed_fields(old, new))
+    one_line = ("rows.augmented", None, "3 fields")
+    assert told == [("rows.num_augmented", 0, 2), ("seed", 0, 1), one_line]
+    assert gather(changed_fields(new, old))[-1] == ("rows.augmented", "3 fields", None)
+    two = [("head.kind", "linear", "mlp"), ("head.units", None, [8])]
+    assert gather(two) == two
 
 
 def test_changed_fields_are_named_with_old_and_new_value() -> None:

@@ -23,7 +23,7 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.running.task_options import task_options, title
 from headstart.tasks.running.tensorflow import import_tensorflow
 from headstart.tasks.store.artifacts import FileEntry, Manifest, Store, current_store
-from headstart.tasks.store.fingerprint import changed_fields, digest
+from headstart.tasks.store.fingerprint import changed_fields, digest, gather
 
 M = TypeVar("M", bound=Manifest)
 P = ParamSpec("P")
@@ -388,7 +388,7 @@ def explain_miss(store: Store, name: str, key: str, fields: dict[str, Any]) -> s
     changes = nearest_changes(store, name, fields)
     if changes is None:
         return ""
-    shown = [f"{field} {short(old)} -> {short(new)}" for field, old, new in changes]
+    shown = [f"{field} {short(old)} -> {short(new)}" for field, old, new in gather(changes)]
     more = len(shown) - NUM_REASONS
     return ", ".join(shown[:NUM_REASONS]) + (f" and {more} more" if more > 0 else "")
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+LEAST_GATHERED = 3
+"""Fields of a mapping that is on one side alone, from which they are told in one line."""
+
 
 def canonical_json(value: Any) -> str:
     """Write a value as the one JSON text that equal values share.
@@ -71,6 +74,28 @@ def changed_fields(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any,
             changes += changed_fields(old.get(name), new.get(name), f"{prefix}{name}.")
         return changes
     return [] if _plain(old) == _plain(new) else [(prefix.rstrip("."), old, new)]
+
+
+def gather(changes: Sequence[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
+    """Sum up changes for people: a mapping that is on one side alone takes one line, and the last.
+
+    Args:
+        changes: From `changed_fields`.
+
+    Returns:
+        (dotted name, old, new), where the value of a mapping is how many fields it has.
+    """
+    single, whole = list(changes), []
+    for side in (1, 2):
+        names = {one[0].rpartition(".")[0] for one in single if one[side] is None}
+        prefixes = {".".join(name.split(".")[:n]) for name in names for n in range(1, 9)} - {""}
+        for prefix in sorted(prefixes, key=len):
+            within = [one for one in single if one[0].startswith(f"{prefix}.")]
+            if len(within) >= LEAST_GATHERED and all(one[side] is None for one in within):
+                single = [one for one in single if one not in within]
+                told = f"{len(within)} fields"
+                whole.append((prefix, None, told) if side == 1 else (prefix, told, None))
+    return [*single, *whole]
 
 
 def _fields(value: Any) -> Any:
