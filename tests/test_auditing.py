@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 
 from headstart.config import ChecksConfig
 from headstart.tasks.auditing.duplicates import Pair, find_pairs, group_pairs
+from headstart.tasks.auditing.findings import KINDS, counted
 from headstart.tasks.auditing.hashing import hash_distances, perceptual_hashes
 from headstart.tasks.auditing.labels import judge_labels
 from headstart.tasks.auditing.oddities import blur, robust_deviations, size_ratios, thin_classes
@@ -185,3 +186,10 @@ def test_size_ratios_see_size_and_aspect() -> None:
 
 def test_thin_classes_come_thinnest_first() -> None:
     assert thin_classes(np.array([100, 0, 30, 10]), 5.0) == [(1, float("inf")), (3, 10.0)]
+
+
+def test_findings_are_counted_in_words() -> None:
+    assert counted("label_error", 1) == "label error"
+    assert counted("label_error", 4) == "label errors"
+    assert counted("thin_class", 2) == "thin classes"
+    assert all(counted(kind, 1) for kind in KINDS)

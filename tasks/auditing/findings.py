@@ -29,6 +29,16 @@ TITLES: dict[Kind, str] = {
     "odd_size": "Odd-sized",
     "thin_class": "Thin classes",
 }
+_NOUNS: dict[str, str] = {
+    "label_error": "label error",
+    "leak": "leak",
+    "near_duplicate": "near-duplicate",
+    "outlier": "outlier",
+    "blurred": "blurred image",
+    "dark": "dark image",
+    "odd_size": "odd-sized image",
+    "thin_class": "thin class",
+}
 _HELD_OUT_FIRST = ("test", "val", "train")
 
 
@@ -168,3 +178,9 @@ def class_findings(index: DatasetIndex, config: ChecksConfig) -> Iterator[Findin
         name = index.class_names[number]
         text = f"{counts[number]:,} training images; the largest class has {int(counts.max()):,}"
         yield Finding(kind="thin_class", path=name, label=name, score=min(times, 1e9), detail=text)
+
+
+def counted(kind: str, count: int) -> str:
+    """Return what stands behind a count of findings."""
+    noun = _NOUNS[kind]
+    return noun if count == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"

@@ -13,6 +13,7 @@ from headstart.tasks.auditing.findings import (
     Finding,
     Images,
     class_findings,
+    counted,
     duplicate_findings,
     label_findings,
     measured_findings,
@@ -173,7 +174,7 @@ def _label_rows(images: Images, judged: Suspicions) -> list[dict[str, Any]]:
 
 
 def _describe_audit(audit: AuditManifest) -> str:
-    told = [f"{count:,} {kind.replace('_', ' ')}" for kind, count in audit.counts.items() if count]
+    told = [f"{count:,} {counted(kind, count)}" for kind, count in audit.counts.items() if count]
     return ", ".join(told) or "nothing suspicious"
 
 
