@@ -291,6 +291,11 @@ def test_signature_alone_is_refused():
         assert flaw_of(data[:16]) in ("truncated", "corrupt")
 
 
+def test_a_header_that_cannot_be_read_is_called_so():
+    with pytest.raises(UndecodableImage, match="its header cannot be read"):
+        decode_image(b"\xff\xd8\xff", 100)
+
+
 def test_flipped_byte_in_a_png_is_corrupt():
     data = bytearray(encode(photo(), "PNG"))
     data[len(data) // 2] ^= 0xFF

@@ -277,6 +277,8 @@ def _load(data: bytes, name: str, max_pixels: int, room: contextlib.ExitStack) -
             raise UndecodableImage(reason, "pixel_type") from None
         if "truncated" in text.lower() or isinstance(error, EOFError):
             raise UndecodableImage(f"{name} file is cut short ({text})", "truncated") from None
+        if text == "not identified by this driver":  # what Pillow says of an unreadable header
+            text = "its header cannot be read"
         raise UndecodableImage(f"{name} file is damaged ({text})", "corrupt") from None
     # Pillow's own memory is free again by now.
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
