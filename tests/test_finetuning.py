@@ -1,6 +1,7 @@
 """The parts of fine-tuning: rates of groups, statistics that stay, networks, rungs, charts."""
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from headstart.config import (
     BackboneConfig,
@@ -28,6 +30,7 @@ from headstart.tasks.finetuning.charts import Point, pareto_front
 from headstart.tasks.finetuning.group_rates import make_group_optimizer, warm_up_then_cosine
 from headstart.tasks.finetuning.kernels import KernelChange, first_convolutions, kernels_png
 from headstart.tasks.finetuning.ladder import Rung, estimate_epoch_s, plan_cuts
+from headstart.tasks.finetuning.memory import start_measuring
 from headstart.tasks.finetuning.network import (
     Network,
     copy_segment,
@@ -440,6 +443,17 @@ class TestStudies:
         full = Trial(name="f", starts=(PIXELS,))
         assert step_flops(backbone, full, NUM_CLASSES) == 3 * (conv_one + conv_two + dense)
 
+    def test_memory_is_what_the_work_adds_and_not_what_was_there(self) -> None:
+        before = np.ones(40_000_000)  # 320 MB
+        used = start_measuring()
+        added = np.ones(10_000_000)
+        del added
+        peak = used()
+        assert before.nbytes == 320_000_000
+        if peak is None:
+            pytest.skip("the system does not tell a process's peak")
+        assert 70_000_000 < peak < 130_000_000
+
     def test_the_interval_over_very_many_images_is_students(self) -> None:
         values = {"a": [0.3, 0.4, 0.5]}
         low, high = intervals_of_means(values, 10**12, 0.95)["a"] or (0, 0)
@@ -570,7 +584,10 @@ class TestPages:
         kernel = np.array(backbone.model.get_layer("one_conv").kernel)
         change = KernelChange("one_conv", kernel, kernel.copy())
         assert change.largest_change == 0.0
-        assert kernels_png([change]).startswith(b"\x89PNG")
+        with Image.open(io.BytesIO(kernels_png([change]))) as picture:
+            assert picture.mode == "RGBA"  # the page shows through, light or dark
+            clear = np.asarray(picture)[..., 3] == 0
+        assert clear.mean() < 0.6  # and no large empty space
         assert first_convolutions(backbone) == ["one_conv", "two_conv"]
 
     def test_text_is_escaped(self, tmp_path: Path) -> None:

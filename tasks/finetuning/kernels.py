@@ -9,12 +9,16 @@ import numpy.typing as npt
 
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.layer_graph import read_layer_graph
-from headstart.tasks.evaluation.figures import INK, PNG_DPI
+from headstart.tasks.evaluation.figures import PNG_DPI
 
 NUM_CONVOLUTIONS = 2
 NUM_TILES = 32
 """Kernels of a layer that are shown."""
 TILES_A_ROW = 16
+WIDTH_IN, TITLE_IN = 10.0, 0.3
+"""Inches of the picture, and of the line above each row of it."""
+GREY = "#7c8794"
+"""Of letters that are read on a light page as on a dark one."""
 
 Array = npt.NDArray[np.float32]
 
@@ -73,8 +77,9 @@ def kernels_png(changes: list[KernelChange]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 1.6 * len(changes) + 0.3), layout="constrained")
-    rows = figure.subplots(len(changes), 3, squeeze=False)
+    heights = [_height_in(change.start) for change in changes]
+    figure = Figure(figsize=(WIDTH_IN, sum(heights)), layout="constrained")
+    rows = figure.subplots(len(changes), 3, squeeze=False, height_ratios=heights)
     for axes, change in zip(rows, changes, strict=True):
         scale = float(np.abs([change.start, change.end]).max())
         difference = change.end - change.start
@@ -86,10 +91,10 @@ def kernels_png(changes: list[KernelChange]) -> bytes:
         )  # fmt: skip
         for one, (title, kernels, limit) in zip(axes, pictures, strict=True):
             one.imshow(_tiles(kernels, limit), interpolation="nearest")
-            one.set_title(title, fontsize=8, color=INK, loc="left", parse_math=False)
+            one.set_title(title, fontsize=8, color=GREY, loc="left", parse_math=False)
             one.set_axis_off()
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=PNG_DPI, facecolor="white")
+    figure.savefig(file, format="png", dpi=PNG_DPI, facecolor="none")
     return file.getvalue()
 
 
@@ -108,3 +113,9 @@ def _tiles(kernels: Array, limit: float) -> Array:
         top, left = number // columns * (height + 1), number % columns * (width + 1)
         sheet[top : top + height, left : left + width] = tile
     return sheet.astype(np.float32)
+
+
+def _height_in(kernels: Array) -> float:
+    """Return how high a row of the picture is, in inches, so that its tiles fill it."""
+    height, width = _tiles(kernels, 1.0).shape[:2]
+    return TITLE_IN + WIDTH_IN / 3 * height / width

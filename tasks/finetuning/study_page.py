@@ -136,7 +136,12 @@ def _row(line: Line) -> dict[str, str]:
         "Trained parameters": f"{line.num_trained:,}",
         "Training": f"{line.train_s:,.1f} s",
         "Preparation, once": f"{line.once_s:,.1f} s",
-        "Training GFLOPs": f"{line.flops / 1e9:,.0f}",
-        "Preparation GFLOPs": f"{line.once_flops / 1e9:,.0f}",
+        "Training GFLOPs": _gflops(line.flops),
+        "Preparation GFLOPs": _gflops(line.once_flops),
         "Memory added at peak": peak,
     }
+
+
+def _gflops(flops: float) -> str:
+    """Write FLOPs in billions: of a small network in digits that say something."""
+    return f"{flops / 1e9:,.0f}" if flops >= 1e11 else f"{flops / 1e9:.3g}"
