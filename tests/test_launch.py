@@ -5,7 +5,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -247,6 +249,22 @@ def test_a_run_over_a_bucket_finds_the_up_that_runs_over_it(
     assert asked[0] is not None
     assert asked[0].parent == tmp_path / "mirrors"
     assert asked[2] == tmp_path
+
+
+def test_a_run_that_a_temporary_server_recorded_says_how_to_see_it_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    flows = SimpleNamespace(transfer=lambda *_: "done")
+    monkeypatch.setattr("headstart.launch.import_tensorflow", lambda: None)
+    monkeypatch.setattr("headstart.launch._prefect_at", lambda *_: nullcontext())
+    monkeypatch.setattr("headstart.launch.prefect_url", lambda _: None)
+    monkeypatch.setattr("headstart.launch.importlib.import_module", lambda _: flows)
+    heard = io.StringIO()
+    reporter = Reporter(Console(file=heard, width=200))
+    assert run_flow("transfer", Config(), tmp_path, None, True, reporter) == "done"
+    last = heard.getvalue().splitlines()[-1]
+    assert "prefect server start" in last
+    assert "/runs" in last
 
 
 def test_a_run_goes_on_plainly_where_the_server_does_not_answer(
