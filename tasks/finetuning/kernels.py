@@ -118,4 +118,4 @@ def _tiles(kernels: Array, limit: float) -> Array:
 def _height_in(kernels: Array) -> float:
     """Return how high a row of the picture is, in inches, so that its tiles fill it."""
     height, width = _tiles(kernels, 1.0).shape[:2]
-    return TITLE_IN + WIDTH_IN / 3 * height / width
+    return TITLE_IN + float(WIDTH_IN / 3 * height / width)
