@@ -183,7 +183,8 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
     console.print("recommended: top, the default, with a linear or mlp head", soft_wrap=True)
     if inner:
         console.print(
-            f"to train the backbone's last layers too: --cut {inner[-1].name} --set head.kind=tail",
+            f"to train the backbone's last layers too: --cut {inner[-1].name} "
+            "--set head.kind=tail --set head.learning_rate=1e-3",
             soft_wrap=True,
         )
 

@@ -1,8 +1,11 @@
 """headstart from Python, as a notebook uses it."""
 
+import itertools
+import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,20 @@ from PIL import Image
 
 import headstart
 import headstart.debug
-from headstart.config import TransferConfig
+from headstart.api import _configure
+from headstart.config import (
+    AuditConfig,
+    CompareConfig,
+    FinetuneConfig,
+    RankConfig,
+    ScratchConfig,
+    SweepConfig,
+    TransferConfig,
+)
 from headstart.errors import ConfigError, ExportError, HeadstartError
 from tests.documented import code_that_runs, documented
-from tests.pipeline import SIDE, Pipeline
+from tests.pipeline import LADDER, QUICK, SIDE, STUDY, Pipeline
+from tests.scratch_data import SCRATCH
 
 
 @pytest.fixture
@@ -124,25 +137,54 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         headstart.load(tmp_path)
 
 
-def test_the_calls_of_the_documentation_ask_for_what_they_say(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.timeout(900)  # seven small runs; half a minute on a machine of its own
+# Keras' own saving: np.array(variable) under NumPy 2.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_calls_of_the_documentation_run_and_do_what_they_say(
+    finished: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The flows have tests of their own: what is asked of them is looked at here.
-    code = documented("python.md", 1)
-    asked: dict[str, Any] = {}
-    monkeypatch.setattr("headstart.api._run_of", lambda summary: summary)
-    monkeypatch.setattr(
-        "headstart.api._flow", lambda name, config, *_: asked.setdefault(name, config)
-    )
-    exec(code, {"headstart": headstart})
-    flows = ["transfer", "finetune", "scratch", "rank", "audit", "sweep", "compare"]
-    assert list(asked) == flows
-    assert asked["transfer"].budget.seconds == 600
-    assert asked["finetune"].ladder.num_rungs == 1
-    assert asked["scratch"].training.budget_s == 600
-    assert asked["rank"].candidates.cuts == ("natural", "top")
-    assert asked["compare"].seeds == (0, 1, 2)
+    # As they stand, but on tiny images, by a tiny backbone; a clock that hurries spends the budget.
+    net, bottlenecks = f"backbone.name={finished.backbone}", [one for one in QUICK if "bott" in one]
+    tiny: dict[type, tuple[str, ...]] = {
+        TransferConfig: (*QUICK, net),
+        FinetuneConfig: (*QUICK, net, *LADDER[1:]),
+        ScratchConfig: (*SCRATCH, "views.num_views=2"),
+        RankConfig: (
+            *bottlenecks, f"candidates.backbones=[{finished.backbone}]", "baseline.max_seconds=0.5",
+            "baseline.image_size=16", "scoring.num_neighbours=3", "head.epochs=1",
+        ),
+        AuditConfig: (*bottlenecks, net),
+        SweepConfig: (*QUICK, net),
+        CompareConfig: (*STUDY, net, "tuning.epochs=1", "strategies=[last_layer]"),
+    }  # fmt: skip
+    asked: dict[type, Any] = {}
+
+    def shrink(model: type, *told: Any) -> Any:
+        asked[model] = _configure(model, *told)
+        return _configure(model, None, asked[model], tiny[model], {})
+
+    monkeypatch.setattr("headstart.api._configure", shrink)
+    hurried_s = itertools.count(0.0, 20.0)
+    clock = SimpleNamespace(monotonic=lambda: next(hurried_s))
+    monkeypatch.setattr("headstart.tasks.scratch.clock.time", clock)
+    monkeypatch.setenv("HEADSTART_STORE", str(finished.store.root))
+    monkeypatch.chdir(tmp_path)  # which has the folder images
+    names: dict[str, Any] = {"headstart": headstart}
+    exec(documented("python.md", 1), names)
+
+    assert list(asked) == list(tiny)
+    assert asked[FinetuneConfig].ladder.num_rungs == 1
+    assert asked[ScratchConfig].training.budget_s == 600
+    assert asked[RankConfig].candidates.cuts == ("natural", "top")
     assert {Path(one.dataset.images) for one in asked.values()} == {Path("images")}
+    assert "budget_s" in json.loads((names["best"].run_dir / "run.json").read_text())
+    assert next(iter(names["best"].tried["attempt"])) == "configured"
+    assert (names["tuned"].run_dir / "ladder.html").is_file()
+    assert "test" in names["small"].metrics
+    assert {one["cut"] for one in names["ranking"].metrics["candidates"]} >= {"top"}
+    assert names["findings"].metrics["counts"]["blurred"] >= 0
+    assert (names["grid"].run_dir / "sweep.html").is_file()
+    assert all(len(line.accuracies) == 3 for line in names["study"].metrics.values())
 
 
 def test_a_run_does_what_the_documentation_says(

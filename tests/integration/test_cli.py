@@ -202,7 +202,8 @@ def test_backbones_and_cuts_are_listed(pipeline: Pipeline) -> None:
     assert "recommended: top" in shown
     natural = [cut["name"] for cut in cuts if cut["is_natural"]]
     assert natural[-1] == "top"
-    assert f"--cut {natural[-2]} --set head.kind=tail" in shown
+    tail = f"--cut {natural[-2]} --set head.kind=tail --set head.learning_rate=1e-3"
+    assert tail in shown  # what the setting itself advises
 
 
 def test_predict_reports_a_bad_file_and_goes_on(finished: Pipeline, tmp_path: Path) -> None:
