@@ -25,7 +25,7 @@ from headstart.tasks.progress import use_reporter
 def train(
     images: str | Path | None = None,
     *,
-    backbone: str | None = None,
+    backbone: str | Path | None = None,
     cut: str | None = None,
     views: int | None = None,
     epochs: int | None = None,
@@ -77,7 +77,7 @@ def sweep(
     *,
     grid: Mapping[str, Sequence[Any] | str] | None = None,
     num_random: int | None = None,
-    backbone: str | None = None,
+    backbone: str | Path | None = None,
     cut: str | None = None,
     views: int | None = None,
     epochs: int | None = None,
@@ -121,7 +121,7 @@ def sweep(
 def finetune(
     images: str | Path | None = None,
     *,
-    backbone: str | None = None,
+    backbone: str | Path | None = None,
     views: int | None = None,
     rungs: int | None = None,
     epochs: int | None = None,
@@ -190,7 +190,7 @@ def scratch(
 def rank(
     images: str | Path | None = None,
     *,
-    backbones: Sequence[str] | None = None,
+    backbones: Sequence[str | Path] | None = None,
     cuts: Sequence[str] | None = None,
     config: RankConfig | str | Path | None = None,
     settings: Iterable[str] | str = (),
@@ -205,7 +205,7 @@ def rank(
 def audit(
     images: str | Path | None = None,
     *,
-    backbone: str | None = None,
+    backbone: str | Path | None = None,
     config: AuditConfig | str | Path | None = None,
     settings: Iterable[str] | str = (),
     store: str | Path | None = None,
@@ -219,7 +219,7 @@ def audit(
 def compare(
     images: str | Path | None = None,
     *,
-    backbone: str | None = None,
+    backbone: str | Path | None = None,
     epochs: int | None = None,
     seeds: Sequence[int] | None = None,
     config: CompareConfig | str | Path | None = None,
@@ -277,7 +277,7 @@ def search(
     query: str | Path | Sequence[str | Path],
     k: int = 10,
     *,
-    backbone: str | None = None,
+    backbone: str | Path | None = None,
     cut: str | None = None,
     config: TransferConfig | str | Path | None = None,
     settings: Iterable[str] | str = (),
@@ -328,7 +328,7 @@ def search(
 
 def bottlenecks(
     images: str | Path | None = None,
-    backbone: str | None = None,
+    backbone: str | Path | None = None,
     cut: str | None = None,
     *,
     views: int | None = None,

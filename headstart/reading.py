@@ -47,11 +47,11 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except ValueError as error:  # a NUL character in the name
         raise OSError(errno.EINVAL, str(error)) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a folder, FIFO, socket or device, so it is not read")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            reason = "a folder, FIFO, socket or device, so it is not read"
-            raise OSError(errno.EINVAL, reason)
         # A file of /proc says that it has 0 bytes.
         data = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
     if max(status.st_size, len(data)) > max_bytes:

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from headstart.config import DatasetConfig, HeadConfig, TransferConfig, load_config
+from headstart.config import (
+    DatasetConfig,
+    HeadConfig,
+    RankConfig,
+    TransferConfig,
+    build_config,
+    load_config,
+)
 from headstart.config.loading import CONFIG_OF
 from headstart.errors import ConfigError
 
@@ -135,6 +142,16 @@ def test_images_and_settings_beat_a_configuration_made_in_python() -> None:
     config = load_config("b", settings=["head.seed=7"], base=base)
     assert (config.dataset.images, config.head.epochs, config.head.seed) == (Path("b"), 3, 7)
     assert load_config(base=base) == base
+
+
+def test_a_backbone_may_be_given_as_a_path_and_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    config = load_config("photos", overrides={"backbone.name": tmp_path / "net.keras"})
+    assert config.backbone.name == str(tmp_path / "net.keras")
+    rank = build_config(RankConfig, "photos", overrides={"candidates.backbones": [Path("a.keras")]})
+    assert rank.candidates.backbones == ("a.keras",)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=tmp_path)
+    assert caught.value.received.startswith(f"{tmp_path}: a folder, FIFO, socket or device")
 
 
 def test_one_setting_may_be_given_as_one_string() -> None:

@@ -1,5 +1,6 @@
 """The survey: anatomies against published figures, and the command from end to end."""
 
+import base64
 import csv
 import json
 from collections.abc import Iterator
@@ -125,7 +126,11 @@ def test_there_is_a_plot_for_what_there_are_figures_for() -> None:
     assert [caption.split()[0] for caption in captions] == [
         "Accuracy", "Accuracy", "Throughput", "Memory",
     ]  # fmt: skip
-    assert all(picture.startswith("data:image/svg+xml") for _, picture in judged)
+    assert all(picture.startswith("data:image/svg+xml;base64,") for _, picture in judged)
+    for _, picture in judged:  # letters in the page's colour, light or dark, and no white sheet
+        drawn = base64.b64decode(picture.partition(",")[2]).decode()
+        assert "currentColor" in drawn
+        assert "#ffffff" not in drawn
     bare = surveyed("a", 1, None).model_copy(update={"measurements": ()})
     assert len(draw_survey([bare])) == 1
 

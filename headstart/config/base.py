@@ -43,6 +43,12 @@ def _check_path(value: Any) -> Any:
     return value
 
 
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+NameOrPath = Annotated[str, BeforeValidator(_as_text)]
+"""A name, or the path of a file, which Python may give as such."""
 NamedPath = Annotated[Path, BeforeValidator(_check_path)]
 """A path that was really given."""
 

@@ -132,9 +132,10 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         fields = load_yaml(read_regular(file, MAX_CONFIG_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
             "the configuration file cannot be read as YAML",
-            f"{file}: {error}",
+            f"{file}: {reason}",
             "check the path, or mend the file",
         ) from None
     if fields is None:

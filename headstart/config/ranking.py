@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from headstart.config.base import Config, NamedPath, Seed
+from headstart.config.base import Config, NamedPath, NameOrPath, Seed
 from headstart.config.transfer import (
     BottleneckConfig,
     DatasetConfig,
@@ -15,7 +15,7 @@ from headstart.config.transfer import (
 class CandidatesConfig(Config):
     """Which backbones and cuts are compared."""
 
-    backbones: tuple[str, ...] = ()
+    backbones: tuple[NameOrPath, ...] = ()
     """Names from `headstart backbones` or model files; where none is given, those whose pretrained
     weights are installed as Python packages."""
     cuts: tuple[str, ...] = Field(("natural",), min_length=1)

@@ -14,6 +14,7 @@ from headstart.config.base import (
     LearningRate,
     Momentum,
     NamedPath,
+    NameOrPath,
     Patience,
     Seed,
     Split,
@@ -146,7 +147,7 @@ class ViewsConfig(Config):
 class BackboneConfig(Config):
     """The frozen network that computes the bottlenecks."""
 
-    name: str = "efficientnet_lite0"
+    name: NameOrPath = "efficientnet_lite0"
     """A name from `headstart backbones`, or the path of a .keras file or SavedModel folder."""
     weights: str = "pretrained"
     """pretrained, random, or the path of a .weights.h5 file that fits the backbone."""

@@ -196,8 +196,9 @@ def _verdict(
     if _best(trained).metric != "accuracy":
         better, worse = "better", "worse"
     change = (
-        f"{change} for {train_s:,.0f} s: {trained.num_fixed} validation images "
-        f"{better}, {trained.num_broken} {worse} (McNemar's p = {p_value:.2g})"
+        f"{change} for {train_s:,.0f} s: {trained.num_fixed} validation "
+        f"{'image' if trained.num_fixed == 1 else 'images'} {better}, {trained.num_broken} {worse} "
+        f"(McNemar's p = {p_value:.2g})"
     )
     is_noise = p_value > SIGNIFICANT_P
     if trained.num_fixed == trained.num_broken:

@@ -6,7 +6,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.head.batches import TrainingBatches
 from headstart.tasks.head.lr_range import (
     ADAM_RATES,
-    HALF,
+    MOST,
     RATES,
     RangeTest,
     range_test,
@@ -47,5 +47,5 @@ def head_range_test(features: Features, config: HeadConfig, num_steps: int) -> R
         trainer(head, head.optimizer, batches),
         num_steps,
         RATES if config.optimizer == "sgd" else ADAM_RATES,
-        HALF,
+        MOST,
     )

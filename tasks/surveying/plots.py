@@ -5,16 +5,17 @@ Source: Canziani et al., "An Analysis of Deep Neural Network Models for Practica
 area of each point, accuracy against throughput, memory against batch size.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from headstart.tasks.evaluation.figures import INK, draw_svg, soften
 from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.surveying.survey import Surveyed, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 POINTS_PER_MILLION = 9.0
 """Area of a point, in square points, for a million parameters."""
@@ -63,26 +64,27 @@ def draw_survey(surveyed: Sequence[Surveyed]) -> list[tuple[str, str]]:
 
 
 def _draw(draw: Callable[["Axes"], None]) -> str:
-    import matplotlib
-    from matplotlib.figure import Figure
+    def drawn() -> "Figure":
+        from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # not the user's own, which may ask for LaTeX
         figure = Figure(figsize=(8.4, 4.6), layout="constrained")
         axes = figure.subplots()
         draw(axes)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return data_uri(file.getvalue(), "image/svg+xml")
+        soften(axes)
+        return figure
+
+    return data_uri(draw_svg(drawn), "image/svg+xml")
 
 
 def _scatter(axes: "Axes", x: list[float], y: list[float], surveyed: Sequence[Surveyed]) -> None:
     areas = [20 + POINTS_PER_MILLION * one.anatomy.num_parameters / 1e6 for one in surveyed]
     axes.scatter(x, y, s=areas, alpha=0.55, color="#4a90d9", edgecolors="#1d5fa8")
     for one, left, bottom in zip(surveyed, x, y, strict=True):
-        axes.annotate(one.anatomy.name, (left, bottom), fontsize=7, ha="center", va="center")
+        axes.annotate(
+            one.anatomy.name, (left, bottom), (0, 7), textcoords="offset points", fontsize=7,
+            ha="center", color=INK,
+        )  # fmt: skip
+    axes.margins(0.12)
 
 
 def _accuracy(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
@@ -134,7 +136,7 @@ def _throughput(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
         rates = [point.images_per_s for point in one.measurements]
         axes.plot(sizes, rates, marker="o", label=one.anatomy.name)
     axes.set(xlabel="batch size", ylabel="images/s", xscale="log")
-    axes.legend(fontsize=7, frameon=False)
+    _name_sizes(axes, surveyed)
 
 
 def _memory(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
@@ -146,4 +148,11 @@ def _memory(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
         computed = [one.anatomy.inference_bytes * size / 1e6 for size in sizes]
         axes.plot(sizes, computed, linestyle="dotted", color=line.get_color())
     axes.set(xlabel="batch size", ylabel="MB", xscale="log", yscale="symlog")
-    axes.legend(fontsize=7, frameon=False)
+    _name_sizes(axes, surveyed)
+
+
+def _name_sizes(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
+    sizes = sorted({point.batch_size for one in surveyed for point in one.measurements})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.legend(fontsize=7, frameon=False, labelcolor=INK)
