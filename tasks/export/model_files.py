@@ -10,6 +10,7 @@ files; ONNX and OpenVINO have metadata. Keras, LiteRT and TensorFlow Serving ign
 import hashlib
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,7 +153,7 @@ def read_card(path: Path) -> ModelCard:
                     raise ValueError(f"a card of more than {MAX_CARD_BYTES:,} bytes")
                 text = archive.read(_CARD_NAME)
         return ModelCard.model_validate(unseal(json.loads(text)))
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a damaged one, whatever zipfile, zlib and XML stumble on
         raise ExportError(
             "the model has no card with its class names inside",
             f"{path}: damaged, or not headstart's ({first_line(error)})",
@@ -241,7 +242,12 @@ def read_whole_keras(path: Path) -> "keras.Model":
     """
     check_safe(path)
     check_content(path, read_card(path))
-    return read_keras(path)
+    try:
+        return read_keras(path)
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, LookupError) as error:
+        raise ExportError(
+            "the model is damaged", f"{path}: {first_line(error)}", "restore it from a backup"
+        ) from None
 
 
 def freeze(model: "keras.Model") -> Any:
