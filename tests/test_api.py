@@ -255,7 +255,7 @@ def test_a_damaged_run_is_not_taken_for_a_sound_one(run: Any) -> None:
         place = len(data) // 2 if end < 0 else data.rindex(b"1", 0, end)
         data[place] ^= 2
         path.write_bytes(data)
-    with pytest.raises(ExportError, match="damaged|no card"):
+    with pytest.raises(ExportError, match=r"damaged|no card"):
         _ = run.model
     with pytest.raises(ConfigError, match="checksum"):
         _ = run.class_names
