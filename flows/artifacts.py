@@ -55,8 +55,8 @@ def publish(flow_name: str, report: Report, summary: RunSummary) -> None:
 
     Args:
         flow_name: Begins the artifacts' keys, so that the UI shows one flow's runs in a row.
-        report: Of the run.
-        summary: Of the run.
+        report: What the run's page shows.
+        summary: What the flow returns.
     """
     if flow_run_context() is None:
         return

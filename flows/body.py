@@ -49,9 +49,9 @@ def run_in_folder(
     """Do a flow's work on its store, in a run folder of its own, mending damage that it finds.
 
     Args:
-        title: Of the run; a folder in the store is named by it.
+        title: Title of the run; a folder in the store is named by it.
         config: Written to the folder.
-        store: As for `on_store`.
+        store: As for `on_store`: the default store where None.
         out: The folder; a new one under the store's runs/ where not given.
         work: Called with the folder.
         written_besides: Names that the work writes in the folder besides those of every run.

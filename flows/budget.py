@@ -85,7 +85,7 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
 
     Args:
         config: What to train on, and ``budget``: how long.
-        folder: Of the run.
+        folder: The run's folder, for results and the report.
 
     Returns:
         Where the results are, the figures, and what was tried.
@@ -155,9 +155,9 @@ class Search:
     """The search for the best recipe.
 
     Attributes:
-        config: Of the run.
-        trials: Make recipes.
-        clock: Counts down.
+        config: The run's configuration.
+        trials: Trains, evaluates and prices recipes.
+        clock: Counts the budget down.
         judged: What was judged, in order.
         lines: What was tried and what came of it, in order.
         slow: What took much longer than expected and may be tried again, after what promises more

@@ -63,7 +63,7 @@ def compare(
     """Train one network in several ways, from several seeds, and compare them.
 
     Args:
-        config: What to compare.
+        config: Data, backbone, and the strategies and seeds to compare.
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
         out: Folder for the results; a new one under the store's runs/ where not given.
 
@@ -110,7 +110,7 @@ def prepare(
     """Make the bottlenecks and the views that trials train on.
 
     Args:
-        config: Of the study.
+        config: The study's configuration.
         dataset: The indexed data set.
         trials: What will be trained.
         outcomes: Of the stages so far; those of this are added.

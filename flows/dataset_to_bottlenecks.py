@@ -27,7 +27,7 @@ def make_bottlenecks(
         source: Where its files are.
         views: How images become pixels.
         backbone: What computes the bottlenecks.
-        config: At which cuts.
+        config: Cuts and storage type.
         pooled: Whether of each activation its average over its positions is enough.
 
     Returns:
@@ -49,9 +49,9 @@ def publish_page(
 
     Args:
         flow_name: Begins the artifacts' keys.
-        title: Describes the summary.
-        markdown: The summary.
-        path: Of the whole page.
+        title: Shown as the description of the summary's artifact.
+        markdown: The summary itself.
+        path: Path of the whole page, linked from the summary.
         outcomes: How the stages went.
     """
     if flow_run_context() is None:

@@ -45,8 +45,8 @@ class Watch:
     Attributes:
         recorder: Keeps the last steps.
         preflight: Checks model and data before the first step.
-        rules: Look for symptoms.
-        section: Of the configuration, where the training is a stage's.
+        rules: Look for symptoms in losses, gradients and weights.
+        section: Section of the configuration, where the training is a stage's.
     """
 
     recorder: "FlightRecorder"
@@ -209,24 +209,12 @@ def flight_recorder(folder: Path, *, stops_on_nan: bool = True) -> "FlightRecord
 
 
 def forget(flow: Any, flow_run: Any, state: Any) -> None:
-    """Let go of the recorders of a flow run that has ended; a hook for every end but failure.
-
-    Args:
-        flow: The flow.
-        flow_run: The run.
-        state: Its final state.
-    """
+    """Let go of the recorders of a flow run that has ended; a hook for every end but failure."""
     _recorders.pop(flow_run.id, None)
 
 
 def diagnose_failure(flow: Any, flow_run: Any, state: Any) -> None:
-    """Leave a Diagnosis of a failed flow run in the Prefect UI.
-
-    Args:
-        flow: The flow; its name begins the artifact's key.
-        flow_run: The failed run.
-        state: Its final state, with the exception.
-    """
+    """Leave a Diagnosis of a failed flow run in the Prefect UI."""
     from prefect.artifacts import create_markdown_artifact
 
     from headstart.debug.errors.exceptions import diagnose_exception

@@ -75,7 +75,7 @@ def finetune(
     """Train a head, then unfreeze the backbone from the top, rung by rung, as far as it helps.
 
     Args:
-        config: What to do.
+        config: Data, backbone, head and rungs.
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
         out: Folder for the results; a new one under the store's runs/ where not given.
 

@@ -29,9 +29,9 @@ def find_learning_rate(
     """Run a range test on what a run with this configuration would train, and write its curve.
 
     Args:
-        config: Of `headstart train`, `finetune` or `scratch`.
+        config: Configuration of `headstart train`, `finetune` or `scratch`.
         num_steps: Steps from the lowest to the highest rate.
-        folder: For the results.
+        folder: Gets the curve and its picture.
 
     Returns:
         JSON data: setting, suggested, broke_away, picture, run_dir, and the curve's rates and

@@ -23,8 +23,8 @@ def training_flow(name: str, body: Callable[..., Any]) -> Any:
     """Make a Prefect flow of a plain function that runs without Prefect, too.
 
     Args:
-        name: Of the flow, and of the attribute by which its module hands it out.
-        body: Does the work.
+        name: Name of the flow, and of the attribute by which its module hands it out.
+        body: The plain function, from a configuration and folders to a summary.
     """
     from prefect import flow
 

@@ -52,7 +52,7 @@ def rank(config: RankConfig, store: Path | None = None, out: Path | None = None)
     """Rank backbones and cuts by scores, and check the scores by trained heads.
 
     Args:
-        config: What to compare.
+        config: Data, backbones and cuts to compare.
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
         out: Folder for the results; a new one under the store's runs/ where not given.
 

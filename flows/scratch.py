@@ -56,7 +56,7 @@ def scratch(
     """Train, evaluate and export a network from scratch, on views computed beforehand.
 
     Args:
-        config: What to do.
+        config: Data, views, network and training.
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
         out: Folder for the results; a new one under the store's runs/ where not given.
 

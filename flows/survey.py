@@ -43,7 +43,7 @@ def survey(
     """Describe, measure and, given images, judge backbones.
 
     Args:
-        config: Which, and how.
+        config: Backbones, batch sizes and, optionally, images.
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
         out: Folder for the results; a new one under the store's runs/ where not given.
 

@@ -65,7 +65,7 @@ def sweep(config: SweepConfig, store: Path | None = None, out: Path | None = Non
     """Train many heads at once, choose the best on held-out training images, and export it.
 
     Args:
-        config: What to do.
+        config: Data, backbone and the grid of heads.
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
         out: Folder for the results; a new one under the store's runs/ where not given.
 

@@ -54,7 +54,7 @@ def run(config: TransferConfig, store: Path | None = None, out: Path | None = No
     """Train, evaluate and export a head on cached bottlenecks; the best in ``config.budget``.
 
     Args:
-        config: What to do.
+        config: Data, views, backbone and head.
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
         out: Folder for the results; a new one under the store's runs/ where not given.
 

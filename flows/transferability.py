@@ -46,7 +46,7 @@ def transferability(
     """Train a head on the features at each of several cuts.
 
     Args:
-        config: What to train.
+        config: Data, backbone, and the cuts to train at.
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
         out: Folder for the results; a new one under the store's runs/ where not given.
 

@@ -70,8 +70,8 @@ class Trials:
     """The recipes of one data set.
 
     Attributes:
-        config: Of the run.
-        dataset: All images.
+        config: The run's configuration.
+        dataset: Manifest of all images, with their own splits.
         whole: The training images alone.
         folds: Each part held out once, as its test split.
         scratch: A folder for the trainings' event files, which are kept with what was trained.
@@ -146,7 +146,7 @@ class Trials:
 
         Args:
             recipe: The recipe; of an average its first member is told.
-            kept: What was trained.
+            kept: Manifest of what was trained.
         """
         first = recipe.members[0] if recipe.members else recipe
         cut, head = {"cut": first.cut}, self.head_of(first)
@@ -217,7 +217,7 @@ class Trials:
         """Train a recipe, on rows that are there.
 
         Args:
-            recipe: The recipe.
+            recipe: Of an average, each member is trained.
             dataset: Whose train split it is trained on, and that has no val split.
 
         Returns:

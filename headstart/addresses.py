@@ -66,16 +66,16 @@ def open_url(url: str, timeout_s: float) -> Any:
     A proxy would look for this machine's own addresses on itself.
 
     Args:
-        url: Of the page; no user and password in it.
+        url: Address to ask, without user and password.
         timeout_s: Seconds to wait for each part of the answer.
 
     Returns:
         The answer, as `urllib.request.urlopen` gives it.
 
     Raises:
-        OSError: Nobody answers.
+        OSError: Nobody answers at the address.
         urllib.error.HTTPError: The answer is an error; an OSError too.
-        ValueError: It is no address.
+        ValueError: `url` is not a valid address.
     """
     if not _is_here(url):
         return urllib.request.urlopen(url, timeout=timeout_s)

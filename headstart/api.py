@@ -46,8 +46,7 @@ def train(
         views: Number of augmented views of each image, besides the plain one.
         epochs: Maximum number of epochs.
         budget_s: Find the best model in so many seconds; ``.tried`` says what was tried.
-        config: A YAML file, or a configuration made in Python. All other arguments beat what it
-            says.
+        config: A YAML file, or a configuration made in Python; all other arguments override it.
         settings: "section.field=value" strings, or one, as ``--set`` takes them.
         store: Folder of the store; the default one where not given.
         out: Folder for the results; a new one under the store where not given.
@@ -95,16 +94,16 @@ def sweep(
         grid: Fields of the head, each with its values, or a range: ``{"head.dropout": [0, 0.3],
             "head.learning_rate": "1e-4..1e-1"}``.
         num_random: Draw so many heads at random instead of all that the grid has.
-        backbone: As for `train`.
-        cut: As for `train`.
-        views: As for `train`.
-        epochs: As for `train`.
-        config: As for `train`, and so are the others.
-        settings: As for `train`.
-        store: As for `train`.
-        out: As for `train`.
-        record: As for `train`.
-        overwrite: As for `train`.
+        backbone: A name from `headstart backbones`, or a model file.
+        cut: The layer whose outputs are cached and trained from.
+        views: Number of augmented views of each image, besides the plain one.
+        epochs: Maximum number of epochs of each head.
+        config: A YAML file, or a configuration made in Python; all other arguments override it.
+        settings: "section.field=value" strings, or one, as ``--set`` takes them.
+        store: Folder of the store; the default one where not given.
+        out: Folder for the results; a new one under the store where not given.
+        record: Record the run with a temporary Prefect server where none is reachable.
+        overwrite: Replace a finished run that `out` holds.
     """
     named = {
         "search.grid": grid,
@@ -140,12 +139,12 @@ def finetune(
         views: Number of augmented views of each image, besides the plain one.
         rungs: Number of cached rungs below the head.
         epochs: Maximum number of epochs of each rung.
-        config: As for `train`, and so are the others.
-        settings: As for `train`.
-        store: As for `train`.
-        out: As for `train`.
-        record: As for `train`.
-        overwrite: As for `train`.
+        config: A YAML file, or a configuration made in Python; all other arguments override it.
+        settings: "section.field=value" strings, or one, as ``--set`` takes them.
+        store: Folder of the store; the default one where not given.
+        out: Folder for the results; a new one under the store where not given.
+        record: Record the run with a temporary Prefect server where none is reachable.
+        overwrite: Replace a finished run that `out` holds.
     """
     named = {
         "backbone.name": backbone,
@@ -173,14 +172,14 @@ def scratch(
 
     Args:
         images: fashion-mnist, mnist, cifar10, cifar100, or a folder.
-        epochs: Number of epochs.
+        epochs: Passes over the training images.
         budget_s: Seconds that the training may take, instead of epochs.
-        config: As for `train`, and so are the others.
-        settings: As for `train`.
-        store: As for `train`.
-        out: As for `train`.
-        record: As for `train`.
-        overwrite: As for `train`.
+        config: A YAML file, or a configuration made in Python; all other arguments override it.
+        settings: "section.field=value" strings, or one, as ``--set`` takes them.
+        store: Folder of the store; the default one where not given.
+        out: Folder for the results; a new one under the store where not given.
+        record: Record the run with a temporary Prefect server where none is reachable.
+        overwrite: Replace a finished run that `out` holds.
     """
     named = {"training.epochs": epochs, "training.budget_s": budget_s}
     made = _configure(ScratchConfig, images, config, settings, named)
@@ -294,9 +293,9 @@ def search(
         k: How many to find for each.
         backbone: A name from `headstart backbones`, or a model file.
         cut: The layer whose outputs are compared, by their cosine.
-        config: As for `train`, and so are the others.
-        settings: As for `train`.
-        store: As for `train`.
+        config: A YAML file, or a configuration made in Python; all other arguments override it.
+        settings: "section.field=value" strings, or one, as ``--set`` takes them.
+        store: Folder of the store; the default one where not given.
 
     Returns:
         A list of hits (path, similarity, label), the most similar first; a dictionary of such
@@ -345,9 +344,9 @@ def bottlenecks(
         backbone: A name from `headstart backbones`, or a model file.
         cut: The layer whose outputs are the bottlenecks.
         views: Number of augmented views of each image, besides the plain one.
-        config: As for `train`, and so are the others.
-        settings: As for `train`.
-        store: As for `train`.
+        config: A YAML file, or a configuration made in Python; all other arguments override it.
+        settings: "section.field=value" strings, or one, as ``--set`` takes them.
+        store: Folder of the store; the default one where not given.
 
     Returns:
         ``tf.data`` data sets and NumPy arrays by split.

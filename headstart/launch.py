@@ -70,7 +70,7 @@ def service_auth(url: str, store_root: Path) -> str | None:
 
     Args:
         url: API address that will be asked.
-        store_root: The store.
+        store_root: Folder of the store that the service was started over.
 
     Returns:
         The text; None where the address is another server's, which has what is set for it.
@@ -141,11 +141,8 @@ def is_reachable(url: str) -> bool:
 def provide_temporary_folder(store_root: Path | None) -> None:
     """Have temporary files go into the store where no other folder for them can be written.
 
-    Args:
-        store_root: The store.
-
     Raises:
-        RecordError: It cannot be written either.
+        RecordError: The store cannot be written either.
     """
     try:
         tempfile.gettempdir()
@@ -200,11 +197,11 @@ def run_flow(
     Args:
         name: The flow headstart.flows.<name>.<name>, which takes a configuration, a store and a
             folder for the results.
-        config: What to do.
+        config: Of the type that this flow takes.
         store: Folder of the store; the default one where None.
         out: Folder for the results; one under the store where None.
         record: Start a temporary server where none is reachable.
-        reporter: Shows progress.
+        reporter: Prints the stages and progress bars.
 
     Returns:
         What the flow returns: where the results are, and the figures.

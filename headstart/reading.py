@@ -33,8 +33,8 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     """Read a file whole, if it is one.
 
     Args:
-        path: The file.
-        max_bytes: More are not read.
+        path: Symbolic links are followed.
+        max_bytes: Larger files are refused.
 
     Returns:
         Its bytes.

@@ -28,9 +28,9 @@ def print_table(
     """Print a table.
 
     Args:
-        console: Where to.
-        titles: Of the columns.
-        rows: Their cells.
+        console: Its width decides how far columns are narrowed.
+        titles: Heading of each column.
+        rows: Cells of each row, as many as there are titles.
         figures: Titles of columns that are never narrowed, and aligned on the right.
         num_keys: Columns at the left that say which row it is.
         bold_rows: Numbers of rows that stand out.

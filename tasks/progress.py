@@ -70,7 +70,7 @@ class Reporter:
         """Write a stage's line.
 
         Args:
-            name: Of the stage.
+            name: Name of the stage.
             status: Whether it was replayed from the store or computed.
             text: What it made or saved.
         """

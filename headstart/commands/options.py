@@ -125,8 +125,8 @@ def run_recorded_or_plain(
     """Run a flow as its command does: recorded where there is a server, told how to go on if not.
 
     Args:
-        name: The flow headstart.flows.<name>.<name>.
-        config: The flow's configuration.
+        name: Looked up as the function ``headstart.flows.<name>.<name>``.
+        config: Of the type that this flow takes.
         store: Folder of the store; the default one where None.
         out: Folder for the results; one under the store where None.
         record: Start a temporary server where none is reachable.
@@ -168,8 +168,8 @@ def run_and_show(
     """Run a flow, and print its summary: as one JSON object, or for a person.
 
     Args:
-        name: As for `run_recorded_or_plain`, and so are all but one.
-        config: The flow's configuration.
+        name: Looked up as the function ``headstart.flows.<name>.<name>``.
+        config: Of the type that this flow takes.
         show: Prints the summary for a person.
         store: Folder of the store; the default one where None.
         out: Folder for the results; one under the store where None.
@@ -196,7 +196,7 @@ def in_store(store: Path | None, work: Callable[[], Any], *, computes: bool = Tr
 
     Args:
         store: Folder of the store; the default one where None.
-        work: What to do.
+        work: Called without arguments while the store is open.
         computes: Whether it needs TensorFlow whatever it finds.
 
     Returns:

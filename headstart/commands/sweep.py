@@ -103,12 +103,7 @@ def _parse_grid(options: list[str] | None) -> dict[str, Any] | None:
 
 
 def print_heads(console: Console, summary: Any) -> None:
-    """Print the best heads of a sweep.
-
-    Args:
-        console: Where to.
-        summary: Of the flow.
-    """
+    """Print the best heads of a sweep."""
     from headstart.tasks.evaluation.report_content import percent
     from headstart.tasks.sweeping.page import best_first
 

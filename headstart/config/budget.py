@@ -37,7 +37,7 @@ class BudgetConfig(Config):
         """Refuse a budget for a command that has none.
 
         Raises:
-            ValueError: There is one.
+            ValueError: A budget is set.
         """
         if self.seconds is not None:
             raise ValueError(f"budget.seconds is for `headstart train`; {command} does not read it")

@@ -154,7 +154,7 @@ def parse_value(setting: str, text: str) -> Any:
 
     Args:
         setting: The whole option, for the error.
-        text: The value.
+        text: What stands after the ``=``.
 
     Raises:
         ConfigError: It is not YAML.

@@ -53,9 +53,6 @@ class SweepConfig(TransferConfig):
 def swept_heads(config: SweepConfig) -> tuple[HeadConfig, ...]:
     """Return the heads of a sweep, each once, in the order of its grid.
 
-    Args:
-        config: Of the sweep.
-
     Raises:
         ValueError: The grid names what is no field of a linear or MLP head, or a value that it
             cannot have, or makes too many heads.

@@ -18,7 +18,7 @@ def template(command: str) -> str:
     """Write a configuration file.
 
     Args:
-        command: One of `CONFIG_OF`.
+        command: A key of `CONFIG_OF`.
 
     Returns:
         YAML that ``headstart COMMAND --config`` accepts, with comments.

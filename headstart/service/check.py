@@ -14,7 +14,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        what: The thing.
+        what: What was looked at, in a few words for the terminal.
         is_well: Whether it is as it should be.
         detail: Where it is, or what is wrong.
     """
@@ -28,7 +28,7 @@ def check(store_root: Path, api_url: str | None, pool: str) -> list[Finding]:
     """Look at a running installation.
 
     Args:
-        store_root: The store.
+        store_root: Folder of the store that the installation serves.
         api_url: The Prefect server's address; None where none is known.
         pool: Name of the work pool.
 

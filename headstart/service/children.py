@@ -35,8 +35,8 @@ class Child:
     which ends its children in order.
 
     Args:
-        name: What it is.
-        command: Program and arguments.
+        name: Such as "worker"; used in messages and in the service's record.
+        command: Program and arguments, not run by a shell.
         environment: All of its variables.
         log: File that its output is appended to.
     """
@@ -122,7 +122,7 @@ def choose_port(wanted: int | None, default: int, what: str, stack: ExitStack) -
 
     Args:
         wanted: The user's choice; None for the default or the next free one after it.
-        default: Where to begin.
+        default: First port to try where the user chose none.
         what: What will listen there, for the error.
         stack: At whose end the port is given back; until then no other `headstart up` of this
             user takes it, even before anything listens there.

@@ -21,7 +21,7 @@ class Patience:
     """An ASGI application around another one, which asks it again where it is busy.
 
     Args:
-        app: That is asked.
+        app: The ASGI application to pass requests to.
         pauses_s: Seconds before each new try.
     """
 

@@ -148,7 +148,7 @@ def write_project(
     """Write a prefect.yaml with this installation's deployments.
 
     Args:
-        folder: Where it goes.
+        folder: Gets the prefect.yaml; made where it is not there.
         pool: Work pool of the deployments.
         images: What the forms propose as the data set; the definition's own where None.
         working_dir: Folder that relative paths in the forms start at.
@@ -182,11 +182,11 @@ def deploy(project: Path, environment: dict[str, str]) -> None:
     """Register all deployments of a prefect.yaml, as ``prefect deploy --all`` does.
 
     Args:
-        project: The file.
+        project: Path of the prefect.yaml.
         environment: Variables of the command, PREFECT_API_URL among them.
 
     Raises:
-        ServiceError: Prefect refused one.
+        ServiceError: Prefect refused a deployment.
     """
     # -P: not the working folder's own `headstart` or `flows`, should it have any.
     command = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]

@@ -31,12 +31,7 @@ class Started(BaseModel):
 
     @classmethod
     def of(cls, name: str, pid: int) -> "Started":
-        """Describe a process that runs now.
-
-        Args:
-            name: What it is.
-            pid: Its number.
-        """
+        """Describe a process that runs now."""
         return cls(name=name, pid=pid, birth=birth_of(pid) or 0)
 
     def is_alive(self) -> bool:
@@ -118,9 +113,6 @@ def birth_of(pid: int) -> int | None:
 
 def descendants(pids: list[int]) -> list[Started]:
     """List the processes that some processes have started, and these in turn.
-
-    Args:
-        pids: Their numbers.
 
     Returns:
         Those that run now, without the given ones themselves.

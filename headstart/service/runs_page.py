@@ -31,12 +31,7 @@ MAX_CHANGED = 200
 
 
 class RunsServer:
-    """Serves a folder for reading, on loopback, in a thread.
-
-    Args:
-        folder: What to serve.
-        port: TCP port.
-    """
+    """Serves a folder for reading, on loopback, in a thread."""
 
     def __init__(self, folder: Path, port: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +52,9 @@ def runs_page(folder: Path, query: str = "") -> str:
     """Write the page of all runs, or of two of them side by side.
 
     Args:
-        folder: Of the runs.
-        query: Of the address: ``sort=accuracy&order=up``, or ``run=NAME&run=NAME`` to compare.
+        folder: The store's runs/, one sub-folder a run.
+        query: Query part of the address: ``sort=accuracy&order=up``, or ``run=NAME&run=NAME`` to
+            compare.
 
     Returns:
         HTML that works by itself.

@@ -59,9 +59,9 @@ class Wishes:
     Attributes:
         store_root: The store's folder on this machine.
         location: The store as flow runs shall open it: the folder, or a URL.
-        port: Of the Prefect server; None for the default or the next free one, as below.
-        tensorboard_port: Of TensorBoard.
-        runs_port: Of the page of the runs.
+        port: Port of the Prefect server; None for the default or the next free one, as below.
+        tensorboard_port: Port of TensorBoard.
+        runs_port: Port of the page of all runs.
         images: What the forms propose as the data set; None for the definition's own.
         pool: Name of the work pool.
         num_runs: Flow runs at a time.
@@ -82,7 +82,7 @@ class Service:
     """The running parts.
 
     Attributes:
-        store_root: The store.
+        store_root: Folder of the store on this machine.
         record: Who they are and where they answer.
         children: The processes, in the order they were started.
     """
@@ -309,7 +309,7 @@ def environment_of(store_root: Path, location: str, port: int) -> dict[str, str]
     Args:
         store_root: The store's folder on this machine, which holds the server's database too.
         location: The store as flow runs shall open it.
-        port: Of the server.
+        port: Port of the Prefect server on loopback.
     """
     database = store_root / FOLDER / "prefect.db"
     token = keep_token(store_root / FOLDER)
@@ -362,12 +362,8 @@ def ask_with(record: ServiceRecord) -> None:
 def wait_until_answered(url: str, child: Child) -> None:
     """Wait until a page answers.
 
-    Args:
-        url: Of the page.
-        child: That serves it.
-
     Raises:
-        ServiceError: It ended, or did not answer in time.
+        ServiceError: The process ended, or the page did not answer in time.
     """
     _wait(lambda: answers(url), child)
 

@@ -19,11 +19,11 @@ class Pair(NamedTuple):
     """Two images that show the same.
 
     Attributes:
-        first: Position of the one.
-        second: Position of the other, larger.
+        first: Position of the image that comes first.
+        second: Position of the other image; larger than `first`.
         similarity: Cosine of their features.
         distance: Bits of 64 in which their hashes differ, the one mirrored where that is closer.
-        is_mirrored: Whether it is.
+        is_mirrored: Whether the hashes are closer with one image mirrored.
     """
 
     first: int
@@ -49,9 +49,9 @@ def find_pairs(
 
     Args:
         features: [n, d], one row a distinct image.
-        hashes: uint8 [n, 64].
-        mirrored_hashes: uint8 [n, 64].
-        config: Thresholds.
+        hashes: uint8 [n, 64], perceptual hash, one bit an element.
+        mirrored_hashes: uint8 [n, 64], the same of the mirrored images.
+        config: Thresholds of similarity and distance.
         splits: [n], a number for each split; all one where not given.
 
     Returns:
@@ -114,9 +114,6 @@ def _least_similarity(
 
 def group_pairs(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
     """Join pairs that share an image into groups.
-
-    Args:
-        pairs: In any order.
 
     Returns:
         Positions of each group, ascending; the largest groups first.

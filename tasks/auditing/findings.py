@@ -67,13 +67,13 @@ class Images:
     """The distinct images of a data set, in the order of its digests.
 
     Args:
-        index: Of the data set.
+        index: Index of the data set.
 
     Attributes:
         rows: The first row of each distinct image.
-        class_names: Of the data set.
+        class_names: Names of the data set's classes.
         labels: int32 [n]; 0 where images have no classes.
-        kind: Of the targets.
+        kind: What the targets are: classes, labels or numbers.
     """
 
     def __init__(self, index: DatasetIndex) -> None:
@@ -156,11 +156,11 @@ def measured_findings(
     """Report the images whose value exceeds a limit, the largest first.
 
     Args:
-        images: The images.
-        kind: Of the finding.
+        images: The distinct images, in the order of `values`.
+        kind: Kind of the findings made.
         values: float64 [n], one an image.
         limit: Largest value that is in order.
-        wording: With ``{value}`` where the value goes.
+        wording: Text of a finding, with ``{value}`` where the value goes.
     """
     for position in np.argsort(-values, kind="stable").tolist():
         value = float(values[position])

@@ -37,7 +37,7 @@ def isolation(features: npt.NDArray[np.floating[Any]], num_neighbours: int) -> V
     """Measure how far each image is from those nearest to it.
 
     Args:
-        features: [n, d].
+        features: float [n, d].
         num_neighbours: Nearest others looked at.
 
     Returns:

@@ -61,12 +61,12 @@ def write_audit(
     """Write the page.
 
     Args:
-        path: Of the page.
-        title: Names the data.
+        path: HTML file to write.
+        title: Heading that names the data.
         root: Folder that the findings' paths start at.
         findings: By kind, the most suspicious first.
-        num_images: That were looked at.
-        num_shown: Pictures of each kind.
+        num_images: Number of images looked at.
+        num_shown: Number of pictures shown of each kind.
         max_pixels: Larger files are not decoded for the page.
         exclude: Path of the CSV for ``--exclude``.
         stages: How the stages went.

@@ -32,7 +32,7 @@ class Suspicions(NamedTuple):
         findings: What counts as an error, the worst first.
         margin: float64 [n]: the lower, the more suspicious an image's worst label or number.
         suggested: What is predicted in its place.
-        is_error: bool [n].
+        is_error: bool [n]: whether the image is among `findings`.
     """
 
     findings: list[Finding]
@@ -45,9 +45,9 @@ def judge_targets(images: Images, features: Array, config: ChecksConfig) -> Susp
     """Judge labels or numbers by cross-validated heads.
 
     Args:
-        images: Of a data set of labels or numbers.
-        features: float [n, d].
-        config: Of the checks.
+        images: Distinct images of a data set of labels or numbers.
+        features: float [n, d], one row a distinct image.
+        config: Folds and thresholds of the checks.
     """
     targets = TARGETS[images.kind].to_array(images.rows, len(images.class_names))
     if images.kind == "number":

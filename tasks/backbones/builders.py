@@ -85,9 +85,6 @@ def seeded_initializers(seed: int) -> Iterator[None]:
 
     Initialisers without a seed take theirs from Python's global generator. It is put back
     afterwards, so that building a backbone changes no other random number of the program.
-
-    Args:
-        seed: The seed.
     """
     state = random.getstate()
     random.seed(seed)

@@ -48,7 +48,7 @@ def apply(model: Any, inputs: Any) -> Any:
     """Put a model's layers behind tensors, one by one, and nothing else.
 
     Args:
-        model: A functional model.
+        model: A functional model; it shares its layers with the result.
         inputs: What its inputs are to be: tensors of a graph of layers.
 
     Returns:

@@ -71,9 +71,9 @@ def build_classic_classifier(name: str, image_shape: tuple[int, int, int], num_c
     """Build a network with its classifier, as published.
 
     Args:
-        name: Which one.
+        name: "resnet9", "lenet5" or "alexnet".
         image_shape: Height, width and channels of its input.
-        num_classes: Number of classes.
+        num_classes: Width of the logits.
 
     Returns:
         A functional model, preprocessed float32 [N, h, w, c] -> logits [N, num_classes].
@@ -86,9 +86,9 @@ def classify(name: str, features: Any, num_classes: int) -> Any:
     """Put a network's own classifier on its features.
 
     Args:
-        name: Which network.
+        name: "resnet9", "lenet5" or "alexnet".
         features: KerasTensor [N, C].
-        num_classes: Number of classes.
+        num_classes: Width of the logits.
 
     Returns:
         Logits, a KerasTensor float32 [N, num_classes], of a layer named "logits".

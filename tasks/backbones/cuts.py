@@ -49,7 +49,7 @@ class Cut:
         """Return the bytes that one image's activation takes in the cache.
 
         Args:
-            dtype: Storage type.
+            dtype: Type in which activations are stored.
         """
         return math.prod(self.activation_shape) * np.dtype(dtype).itemsize
 
@@ -85,7 +85,7 @@ def find_cuts(model: Any, graph: LayerGraph) -> tuple[Cut, ...]:
 
     Args:
         model: A functional model with one input and one pooled output [N, C].
-        graph: Its graph.
+        graph: Of this model, from `read_layer_graph`.
 
     Returns:
         The cuts; the last one is "top".

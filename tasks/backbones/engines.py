@@ -47,9 +47,9 @@ def open_engine(name: str, model: bytes, precision: Precision = "float32") -> Ex
     """Open a network in an engine other than TensorFlow, on the processor.
 
     Args:
-        name: One of `OTHERS`.
-        model: From `headstart.tasks.backbones.converting.to_onnx`.
-        precision: Of the arithmetic; sums are float32 in either.
+        name: An entry of `OTHERS`, such as "onnxruntime".
+        model: ONNX file's bytes, from `headstart.tasks.backbones.converting.to_onnx`.
+        precision: Type of the arithmetic; sums are float32 in either.
 
     Returns:
         The network as a function.

@@ -43,9 +43,6 @@ _COUNTING = threading.Lock()
 def keras_problem(path: Path) -> str:
     """Say why a .keras file shall not be opened.
 
-    Args:
-        path: The file.
-
     Returns:
         The reason in a few words; "" where there is none.
     """
@@ -150,9 +147,6 @@ def _too_many(path: Path) -> str:
 def saved_model_problem(path: Path) -> str:
     """Say why a SavedModel shall not be loaded.
 
-    Args:
-        path: Its folder.
-
     Returns:
         The reason in a few words, with the names of its ops; "" where there is none.
     """
@@ -172,11 +166,7 @@ def saved_model_problem(path: Path) -> str:
 
 
 def saved_model_files(path: Path) -> list[Path]:
-    """List the files of a SavedModel, by name, and nothing else that lies in its folder.
-
-    Args:
-        path: Its folder.
-    """
+    """List the files of a SavedModel, by name, and nothing else that lies in its folder."""
     own = [path / name for name in SAVED_MODEL_FILES]
     inner = (found for name in SAVED_MODEL_FOLDERS for found in (path / name).rglob("*"))
     return sorted(item for item in (*own, *inner) if item.is_file())

@@ -14,9 +14,6 @@ def fold_variables(function: Any) -> Any:
 
     Constants let TensorFlow fold batch normalisation into the convolutions before it.
 
-    Args:
-        function: A concrete function.
-
     Returns:
         A concrete function of the same inputs and outputs, without variables.
     """

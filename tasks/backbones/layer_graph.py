@@ -84,9 +84,6 @@ class LayerGraph:
 def read_layer_graph(model: Any) -> LayerGraph:
     """Read the graph of a functional model with one input and one output.
 
-    Args:
-        model: A functional `keras.Model`.
-
     Returns:
         The calls that the output depends on.
     """

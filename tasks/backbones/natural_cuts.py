@@ -17,9 +17,6 @@ def natural_cuts(backbone: Backbone) -> tuple[Cut, ...]:
     itself; those inside a block that widens for a moment; and those where padding has made the
     image larger again.
 
-    Args:
-        backbone: The network.
-
     Returns:
         The cuts from input to output; the last one is the top.
     """

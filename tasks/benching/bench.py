@@ -113,7 +113,7 @@ def bench(folder: Path, max_images: int = 200, seconds: float = 2.0) -> Bench:
     """Measure each exported file of a run.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         max_images: Held-out images that it is judged by, at the most.
         seconds: Time that each batch size is called for.
 
@@ -167,7 +167,7 @@ def advise(figures: Sequence[Figures]) -> str:
     """Say in a line what to deploy.
 
     Args:
-        figures: The fastest first.
+        figures: What was measured, the fastest first.
 
     Returns:
         The file of the lowest latency among those that lose no accuracy, and the one for batches
@@ -204,7 +204,7 @@ def open_held_out(folder: Path, card: ModelCard, max_images: int) -> HeldOut:
     """Make views of the images that a run was judged by; of noise where they are gone.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         card: Of one of its models.
         max_images: The most to read, spread over the split.
     """

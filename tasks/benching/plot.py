@@ -6,12 +6,7 @@ from headstart.tasks.benching.bench import Bench
 
 
 def write_plot(path: Path, made: Bench) -> None:
-    """Draw the figures of each file and engine as an SVG file.
-
-    Args:
-        path: The file.
-        made: What was measured.
-    """
+    """Draw the figures of each file and engine as an SVG file."""
     import matplotlib
     from matplotlib.figure import Figure
 

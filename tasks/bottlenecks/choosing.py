@@ -40,7 +40,7 @@ class Pass(NamedTuple):
     """What is to be computed.
 
     Attributes:
-        network: The backbone.
+        network: The backbone that is run.
         cuts: Names of the cuts.
         pooled: Whether activations are averaged over their positions.
         num_rows: How many views go through it.

@@ -58,7 +58,7 @@ class Waiting:
     """How long an engine has nothing to do, because views come late or results are not taken.
 
     Args:
-        now: Returns seconds.
+        now: Clock to read, in seconds from any beginning.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -95,7 +95,7 @@ def extractor_of(backbone: Backbone, cuts: Sequence[str], pooled: bool) -> Any:
     """Build the Keras model of a pass.
 
     Args:
-        backbone: The network.
+        backbone: The network that the cuts are in.
         cuts: Names of the cuts to compute.
         pooled: Average each activation over its positions.
 
@@ -116,7 +116,7 @@ def freeze(backbone: Backbone, cuts: Sequence[str], pooled: bool = False) -> Ext
     """Turn a backbone into a frozen graph.
 
     Args:
-        backbone: The network.
+        backbone: The network that the cuts are in.
         cuts: Names of the cuts to compute.
         pooled: Average each activation over its positions.
 

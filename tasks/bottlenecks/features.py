@@ -171,7 +171,7 @@ def extractor_to(network: "Backbone", start: str) -> Any:
     """Return what stands before a network that begins at a start, for joining.
 
     Args:
-        network: The backbone.
+        network: The backbone that the start lies in.
         start: A cut, or `PIXELS`.
 
     Returns:

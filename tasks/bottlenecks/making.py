@@ -49,7 +49,7 @@ def make_bottlenecks(
         source: Where its files are.
         views: How images became pixels.
         backbone: What computes the bottlenecks.
-        config: At which cuts.
+        config: Cuts and storage type.
         pooled: Whether averages over the activations' positions are wanted instead of them.
 
     Returns:

@@ -30,8 +30,8 @@ class ViewsToExtract(NamedTuple):
 
     Attributes:
         number: 0 for the plain views, 1 for the augmented ones.
-        views: Their collection.
-        row_ids: Which of them, ascending: the order in which they are computed and written.
+        views: Collection to read them from.
+        row_ids: Their addresses, ascending: the order in which they are computed and written.
         targets: Where what becomes of them goes, a cut each.
     """
 
@@ -48,11 +48,11 @@ class BottlenecksPiece(NamedTuple):
         store: Where views are and bottlenecks go.
         expected: The bottlenecks to be made, by the collections that they go into, one a cut.
         views: How images became pixels.
-        backbone: The network.
+        backbone: Name or file of the network.
         config: Its cuts, the storage type, the size of a batch and the engine that was chosen.
         pooled: Whether activations are averaged over their positions.
         number: 0 for plain views, 1 for augmented ones.
-        row_ids: Which views, ascending.
+        row_ids: Addresses of the views, ascending.
         view_shards: Names of the shards that hold them.
         lacking: The rows that each cut lacks.
         num_wanted: How many rows the data set needs at a cut.
@@ -84,7 +84,7 @@ def find_sources(
     Args:
         store: Where the views are.
         views: How images become pixels.
-        network: The backbone.
+        network: The backbone, whose input size the views have.
         cuts: The cuts of the run, in the order of the extractor's outputs.
         missing: The rows that each of their collections lacks.
         num_images: Distinct images of the data set.
@@ -156,9 +156,6 @@ def cut_into_pieces(
 @full_float32()
 def extract_piece(piece: BottlenecksPiece) -> int:
     """Send a piece's views through the backbone, unless its shards are there, and write them.
-
-    Args:
-        piece: What to do.
 
     Returns:
         The number of views.

@@ -15,7 +15,7 @@ def pooled_features(
     """Read bottlenecks of one view, averaged over their positions as a linear head does.
 
     Args:
-        rows: Of one split.
+        rows: Bottlenecks of one split.
         images: int64 [n], positions in ``rows.labels``.
         view: 0, the plain one, to ``rows.num_augmented``.
 

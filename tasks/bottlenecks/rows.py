@@ -83,7 +83,7 @@ class LabelledRows:
             reader (column 0 in the first reader, the others in the second).
         labels: int32 [num_images]: class of each image; of other kinds of targets, what
             `headstart.tasks.targets.target.Target.to_array` says.
-        kind: Of the targets.
+        kind: What the targets are: classes, labels or numbers.
     """
 
     readers: tuple[RowReader, ...]
@@ -120,7 +120,7 @@ class LabelledRows:
 
         Args:
             images: int64 [n], positions in `labels`.
-            view: 0 to num_augmented.
+            view: Number of the view, 0 (plain) to num_augmented.
 
         Returns:
             [n, *activation shape] of the storage dtype.
@@ -152,7 +152,7 @@ def known_backbone(config: BackboneConfig, image_size: int | None) -> KnownBackb
     """Return what keys ask of a backbone, which is built only where the store cannot tell.
 
     Args:
-        config: Which backbone.
+        config: Name or file of the backbone, and its weights.
         image_size: Side of its input in pixels; its own where None.
     """
     return _known_backbone(
@@ -200,7 +200,7 @@ def bottleneck_collections(
 
     Args:
         store: Where they are kept.
-        backbone: That computes them.
+        backbone: What computes them; its fingerprint is part of their names.
         views: How images become pixels.
         config: Cuts and storage type.
         pooled: Of the averages over an activation's positions, all that a linear head sees of it.
@@ -272,7 +272,7 @@ def labelled_rows(
     """Open the bottlenecks of a data set for training and evaluation.
 
     Args:
-        cut: Where they are.
+        cut: Collections of one cut.
         index: Images, labels and splits.
         num_augmented: Augmented views an image.
         splits: Which splits to open.

@@ -45,7 +45,7 @@ def next_candidate(
     """Choose what is tried next.
 
     Args:
-        candidates: What may be.
+        candidates: Recipes that could be tried, with their expected gains and seconds.
         left_s: Seconds that are left.
         best_refit_s: To train the best so far on all training images.
         closing_s: To evaluate and export what is chosen, which always has to fit.
@@ -62,10 +62,10 @@ class Judged:
     """A recipe and how good it was on held-out training images, part by part.
 
     Attributes:
-        recipe: What was judged.
-        right: Images that were right, of each part that it was judged by, from the first on; of
-            labels mAP, of numbers R², times the images of the part.
-        sizes: Images of those parts.
+        recipe: The recipe that was trained.
+        right: Number of images that were right, of each part that it was judged by, from the first
+            on.
+        sizes: Number of images in those parts.
     """
 
     recipe: Recipe

@@ -13,8 +13,8 @@ class Clock:
     """Counts a budget down from when it is made.
 
     Attributes:
-        seconds: The budget.
-        now: Returns seconds.
+        seconds: Length of the budget.
+        now: Clock to read, in seconds from any beginning.
     """
 
     seconds: float

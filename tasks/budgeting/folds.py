@@ -25,10 +25,10 @@ def hold_out(index: DatasetIndex, number: int | None, num_folds: int, seed: int)
     """Keep the training images alone, and make a part of them the test split.
 
     Args:
-        index: Of the data set.
-        number: Of the part, 0 for the first; None to hold out none.
-        num_folds: Number of parts.
-        seed: Of the draw.
+        index: Index of a data set of classes.
+        number: Number of the part, 0 for the first; None to hold out none.
+        num_folds: Number of parts that the training images are divided into.
+        seed: Seed of the random division.
 
     Returns:
         The index; the one image of a class, or of a label, is always trained on.

@@ -48,7 +48,7 @@ class Recipe:
         backbone: Its name, or the path of its file.
         cut: Where the head sits.
         num_views: Augmented views an image.
-        head: Which head.
+        head: "configured", or what replaces that head: "solver", "mlp" or "sweep".
         rungs: How many rungs of the ladder are trained behind the head, from the top down.
         seed: Added to the configured one, of a rung's training.
         members: Of an average: what it is of. All take the same rows.
@@ -112,7 +112,7 @@ def steps(ranked: tuple[Recipe, ...], house: House, tried: Collection[Recipe]) -
 
     Args:
         ranked: The recipes that were judged, the best first.
-        house: What there is.
+        house: Heads, backbones, cuts and rungs that can be tried.
         tried: Recipes that are not to be tried again, whatever came of them.
 
     Returns:
@@ -173,10 +173,10 @@ def describe(
     """Say what a recipe is in a few words.
 
     Args:
-        recipe: The recipe.
+        recipe: The recipe to put in words.
         configured: The first one, whose backbone and cut go without saying.
-        kind: Of the configured head.
-        num_swept: Heads of the sweep.
+        kind: Kind of the configured head.
+        num_swept: Number of heads in the sweep.
         solver: What finds the optimum of a linear head.
     """
     if recipe.members:

@@ -57,8 +57,8 @@ def find_cifar(folder: Path, layout: CifarLayout) -> Path | None:
     """Look for the files of a data set in a folder, or in its archive's folder below it.
 
     Args:
-        folder: Where to look.
-        layout: Of the data set.
+        folder: Tried first; then the archive's folder in it.
+        layout: Names of the files and folders of the data set.
 
     Returns:
         The folder that holds them all; None where one is missing.
@@ -76,8 +76,8 @@ def read_cifar(
     """Read one split.
 
     Args:
-        folder: From `find_cifar`.
-        layout: Of the data set.
+        folder: As `find_cifar` gives it.
+        layout: Names of the files and folders of the data set.
         split: "train" or "test".
 
     Returns:
@@ -107,8 +107,8 @@ def read_class_names(folder: Path, layout: CifarLayout) -> tuple[str, ...]:
     """Read the class names, in the order of the labels.
 
     Args:
-        folder: From `find_cifar`.
-        layout: Of the data set.
+        folder: As `find_cifar` gives it.
+        layout: Names of the files and folders of the data set.
 
     Returns:
         The names.

@@ -34,7 +34,7 @@ def doubtful_names(names: Sequence[str]) -> Iterator[Problem]:
     """Warn of classes that look like one another, or like a missing value.
 
     Args:
-        names: Of all classes.
+        names: Names of all classes.
 
     Yields:
         Warnings; nothing is left out.

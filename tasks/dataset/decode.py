@@ -222,7 +222,7 @@ def use_pixels(data: bytes, max_pixels: int, use: Callable[[Pixels], Result]) ->
         What `use` returns.
 
     Raises:
-        UndecodableImage: As `decode_image`.
+        UndecodableImage: The bytes are no image that `decode_image` reads, or have too many pixels.
     """
     with hearing():
         return _decode(data, max_pixels, lambda pixels, _: use(pixels))
@@ -239,7 +239,7 @@ def inspect_image(data: bytes, max_pixels: int) -> ImageFacts:
         Size in pixels, format, and what the decoder complained of.
 
     Raises:
-        UndecodableImage: As `decode_image`.
+        UndecodableImage: The bytes are no image that `decode_image` reads, or have too many pixels.
     """
     with hearing() as notes:
         height, width, name = _decode(

@@ -35,7 +35,7 @@ class Exclusions:
         """Leave images out.
 
         Args:
-            images: All usable ones.
+            images: All usable images.
 
         Returns:
             Those that stay, a problem for each of the others, and a warning where lines name no

@@ -97,7 +97,7 @@ class FileCache:
 
         Args:
             file: Path of the file.
-            stat: Its present stat.
+            stat: What ``os.stat`` says of it now.
 
         Returns:
             SHA-256 in hexadecimal, or None where the file is new, changed or too recent to tell.
@@ -149,7 +149,7 @@ class FileCache:
         Args:
             digest: SHA-256 of the bytes in hexadecimal.
             max_pixels: The pixel limit they were decoded under.
-            verdict: What was found.
+            verdict: Size and format, or why it could not be decoded.
         """
         entry = (bytes.fromhex(digest), max_pixels, *verdict, _DECODER)
         with self._lock:

@@ -43,7 +43,7 @@ def folder_source(
 
     Args:
         config: Which folder or manifest, and the side of the images in pixels.
-        dataset: Its index.
+        dataset: Manifest of its index.
         folder: Where ``train.npy`` and ``test.npy`` are written, image by image, so that the set
             need not fit into memory.
 

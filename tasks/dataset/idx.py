@@ -99,9 +99,6 @@ def read_idx(path: Path, num_dimensions: int) -> npt.NDArray[np.uint8]:
 def read_idx_pair(pair: IdxPair) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     """Read the images and labels of one split.
 
-    Args:
-        pair: Its files.
-
     Returns:
         Images uint8 [n, height, width, 1] and labels int32 [n].
 

@@ -124,7 +124,7 @@ class DatasetIndex:
         that occurs twice counts twice. Paths and their order do not matter.
 
         Args:
-            splits: Whose rows count.
+            splits: Rows of other splits do not count.
 
         Returns:
             SHA-256, in hexadecimal.
@@ -197,9 +197,6 @@ class DatasetIndex:
     def from_json(cls, text: str) -> "DatasetIndex":
         """Read an index back.
 
-        Args:
-            text: What `to_json` wrote.
-
         Returns:
             An index equal to the one written.
 
@@ -256,9 +253,6 @@ def _read_row(fields: list[Any]) -> ImageRow:
 
 def natural_key(name: str) -> tuple[Any, ...]:
     """Sort key that puts "class 2" before "class 10" and ignores case, but is total.
-
-    Args:
-        name: A class name.
 
     Returns:
         A key; different names never compare equal.

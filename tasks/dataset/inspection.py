@@ -27,7 +27,7 @@ class InspectedImage(NamedTuple):
     """A listed file whose bytes decode.
 
     Attributes:
-        listed: The file.
+        listed: Path, class and split of the file.
         digest: SHA-256 of its bytes, in hexadecimal.
         verdict: Its size and format.
     """

@@ -99,8 +99,8 @@ def split_meant(name: str, given: Mapping[str, Meaning]) -> Meaning | None:
     """Say which split a folder's name, or a value of a manifest, means.
 
     Args:
-        name: The name.
-        given: What the user says of names; case does not matter.
+        name: Compared without regard to case.
+        given: What the user says that names mean.
 
     Returns:
         The split, "ignore" where the user says so, or None where it means no split.

@@ -39,7 +39,7 @@ class ListedImage(NamedTuple):
 
     Attributes:
         path: Path relative to the root, POSIX style.
-        file: Path to open.
+        file: Path to open, as text.
         label: Name of its class.
         split: The split the data gives it, if any.
         values: Names of its labels, or its numbers; empty where it has a class.

@@ -67,8 +67,8 @@ def number_reader(
     """Make what reads a row's numbers.
 
     Args:
-        file: The manifest.
-        names: Of the columns.
+        file: Path of the manifest, for errors.
+        names: Names of the columns of numbers.
         config: Says how numbers are written.
 
     Returns:
@@ -142,8 +142,8 @@ def list_reader(
     """Make what reads a cell that holds all labels of an image.
 
     Args:
-        file: The manifest.
-        name: Of the column.
+        file: Path of the manifest, for errors.
+        name: Name of the column of labels.
         config: Says how labels are written.
 
     Returns:
@@ -192,8 +192,8 @@ def flag_reader(
     """Make what reads a column a label, each of which says yes or no.
 
     Args:
-        file: The manifest.
-        names: Of the columns.
+        file: Path of the manifest, for errors.
+        names: Names of the columns, one a label.
         config: Says what stands for yes and no.
 
     Returns:

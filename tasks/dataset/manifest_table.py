@@ -56,10 +56,10 @@ class Line(NamedTuple):
 
     Attributes:
         number: Line of a CSV file (the header has its own), or row of a Parquet file, from 1.
-        path: As it stands.
-        label: Without white space around it; empty where there is none. Of labels and numbers,
-            what they are in words.
-        split: Likewise.
+        path: As written in the manifest.
+        label: Text of the class, without white space around it; empty where there is none. Of
+            labels and numbers, their values in words.
+        split: Text of the split, without white space around it; empty where there is none.
         fault: Why the row cannot be used; empty where it may be.
         values: Names of labels, or numbers; empty of a class.
         group: Which images it belongs to; empty where nobody has said.
@@ -78,7 +78,7 @@ class Table(NamedTuple):
     """A manifest, read.
 
     Attributes:
-        lines: Its rows.
+        lines: Its rows, in order.
         notes: What was read otherwise than it stands, or not at all.
         targets: What is learned, and from which columns.
     """

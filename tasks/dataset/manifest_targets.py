@@ -35,8 +35,8 @@ class TargetColumns(NamedTuple):
     """Where the targets stand.
 
     Attributes:
-        kind: What they are.
-        names: Of the columns.
+        kind: Whether they are classes, labels or numbers.
+        names: Names of the columns.
         is_list: One column holds all labels of an image.
     """
 
@@ -49,9 +49,9 @@ def choose_columns(file: Path, names: Sequence[str], config: DatasetConfig) -> T
     """Say which kind of target a manifest has, by its columns and the settings alone.
 
     Args:
-        file: The manifest.
-        names: Of its columns.
-        config: May name them.
+        file: Path of the manifest, for errors.
+        names: Names of all its columns.
+        config: May say which columns hold targets.
 
     Returns:
         The columns; of a class and of a list of labels one, which may not be there.
@@ -148,8 +148,8 @@ def cell_reader(
     """Make what reads the target cells of a row, of labels or numbers.
 
     Args:
-        file: The manifest.
-        columns: From `choose_columns`.
+        file: Path of the manifest, for errors.
+        columns: As `choose_columns` gives them.
         config: Says how labels and numbers are written.
 
     Returns:
@@ -168,13 +168,14 @@ def check_separator(
     """Refuse a column of labels in which the separator never stands.
 
     Args:
-        file: The manifest.
+        file: Path of the manifest, for errors.
         column: Name of the column.
         rows: Number and cell of each row.
         config: Says what separates labels.
 
     Raises:
-        DatasetError: It does not, and nobody said that each image has one label at most.
+        DatasetError: No cell has the separator, and nobody said that each image has one label at
+            most.
     """
     separator = config.label_separator or DEFAULT_SEPARATOR
     filled = [(number, text) for number, text in rows if text]
@@ -219,12 +220,12 @@ def check_classes(file: Path, column: str, rows: Sequence[tuple[int, str]]) -> N
     """Refuse a column of classes that holds numbers of all sizes, or several labels in a cell.
 
     Args:
-        file: The manifest.
+        file: Path of the manifest, for errors.
         column: Name of the column.
         rows: Number and cell of each row.
 
     Raises:
-        DatasetError: It does.
+        DatasetError: The column holds such numbers, or such cells.
     """
     filled = [(number, text) for number, text in rows if text]
     different = {text for _, text in filled}

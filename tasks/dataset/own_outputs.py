@@ -22,8 +22,8 @@ def own_output(folder: str, names: set[str]) -> str:
     """Say what headstart wrote into a folder.
 
     Args:
-        folder: Its path.
-        names: Of what it holds.
+        folder: Path of the folder on this machine.
+        names: Names of the files and folders in it.
 
     Returns:
         What it is, in words; empty where it is not headstart's.

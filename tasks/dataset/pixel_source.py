@@ -37,7 +37,7 @@ class PixelSource:
             none of its own.
         flips: Whether a mirror image is as good as the image.
         kind: What is learned of an image.
-        splits: That it has.
+        splits: Names of the splits it has, such as "train".
     """
 
     name: str
@@ -62,9 +62,6 @@ def has_image_files(config: ScratchDatasetConfig) -> bool:
 
 def open_source(config: ScratchDatasetConfig) -> PixelSource:
     """Find the files of a named data set, or of a folder in one of their formats.
-
-    Args:
-        config: Which data set.
 
     Returns:
         Where and how to read it.

@@ -63,11 +63,7 @@ class PixelsManifest(Manifest):
 
 
 def index_images(config: ScratchDatasetConfig) -> DatasetManifest | None:
-    """Index a data set of image files; None for one in a format of its own.
-
-    Args:
-        config: Which data set.
-    """
+    """Index a data set of image files; None for one in a format of its own."""
     if not has_image_files(config):
         return None
     return dataset_stage(folder_config(config))

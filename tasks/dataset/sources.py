@@ -134,7 +134,7 @@ def locate(source: NamedSource, data: Path | None = None) -> Path:
     """Find a data set's files, or download them.
 
     Args:
-        source: The data set.
+        source: Name, files and addresses of the data set.
         data: The only folder to look in, where the user has named one.
 
     Returns:

@@ -46,7 +46,7 @@ def split_images(
 
     Args:
         images: All usable images.
-        config: Fractions and seed.
+        config: Fractions of val and test, and the seed.
 
     Returns:
         The split of each, and a warning for each class that chance would have emptied.
@@ -150,9 +150,6 @@ def resolve_duplicates(
     Copies in one class and one split all stay. The same bytes under two labels all go, as
     neither label can be told to be the right one. Of copies in several given splits, those in
     one split stay: test before val before train.
-
-    Args:
-        images: All usable images.
 
     Returns:
         The images that stay, and a problem for each of the others.

@@ -35,8 +35,8 @@ def stratify_images(
 
     Args:
         images: All usable images.
-        config: Fractions and seed.
-        kind: "labels" or "number".
+        config: Fractions of val and test, and the seed.
+        kind: "labels" or "number": what is spread evenly.
 
     Returns:
         The split of each.
@@ -78,8 +78,8 @@ def deal_into_folds(
     Args:
         values: By the image's digest: its labels, or its numbers.
         kind: "labels" or "number".
-        num_folds: Parts.
-        seed: Of the draw.
+        num_folds: Number of folds to deal the images into.
+        seed: Seed of the random order.
 
     Returns:
         By digest, the number of its part, 0 for the first.

@@ -18,7 +18,7 @@ class FolderWalk:
     """A walk below a folder.
 
     Args:
-        root: The folder.
+        root: Folder where the walk begins.
         report: Told of each thing in the way; its paths are relative to the root.
         allow_outside: Whether links that leave the root are followed.
         once: The files are looked at once, and nothing is made of which there are: links to files
@@ -49,7 +49,7 @@ class FolderWalk:
         """Yield the files below a folder: its own, then those of each folder in it, links last.
 
         Args:
-            top: The folder.
+            top: Folder where to begin; the root or one below it.
             choose: Says which of the folders in a folder are entered.
         """
         entered: set[str] = set()

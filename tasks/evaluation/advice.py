@@ -19,9 +19,6 @@ NOTABLE_ECE = 0.05
 def caveats(report: Report) -> list[str]:
     """Say what keeps the figures from being taken at face value.
 
-    Args:
-        report: Of the run.
-
     Returns:
         One sentence or two each.
     """
@@ -50,9 +47,6 @@ def caveats(report: Report) -> list[str]:
 
 def next_steps(report: Report) -> list[str]:
     """Say what is worth doing next, most rewarding first.
-
-    Args:
-        report: Of the run.
 
     Returns:
         One sentence or two each; fields in them are those of `headstart.config`.

@@ -71,7 +71,7 @@ def confusion_excerpt(
     """Choose what of a confusion matrix to show.
 
     Args:
-        metrics: Of one split.
+        metrics: Figures of one split.
         max_classes: Where there are more, those with the most errors are shown, either way.
 
     Returns:
@@ -109,7 +109,7 @@ def curves_svg(history: Sequence[EpochFigures], best_epoch: int | None = None) -
     """Draw `curves_png` as SVG for the report's page.
 
     Args:
-        history: The epochs.
+        history: Figures of each epoch, in order.
         best_epoch: Marked by a line.
 
     Returns:
@@ -121,9 +121,6 @@ def curves_svg(history: Sequence[EpochFigures], best_epoch: int | None = None) -
 
 def reliability_svg(metrics: SplitMetrics) -> bytes:
     """Draw accuracy against confidence, one bar for each bin that holds images.
-
-    Args:
-        metrics: Of one split.
 
     Returns:
         An SVG file's bytes, UTF-8.
@@ -147,9 +144,6 @@ def draw_svg(draw: Callable[[], "Figure"]) -> bytes:
 
 def confusion_png(metrics: SplitMetrics) -> bytes:
     """Draw the confusion matrix, rows true and columns predicted.
-
-    Args:
-        metrics: Of one split.
 
     Returns:
         A PNG file's bytes.
@@ -286,7 +280,7 @@ def soften(axes: "Axes", grid: bool = True) -> None:
     """Make axes recede behind what is drawn on them.
 
     Args:
-        axes: To be softened.
+        axes: Matplotlib axes, changed in place.
         grid: Draw faint horizontal lines, and keep the left and the lower spine.
     """
     for side in ("top", "right") if grid else ("top", "right", "bottom", "left"):

@@ -93,10 +93,10 @@ def evaluate_labels(
     Args:
         logits: float32 [n, labels]; for the loss.
         targets: uint8 [n, labels], 1 where an image has a label.
-        probabilities: [n, labels].
-        names: Of the labels.
-        thresholds: From which each is said; one half where empty.
-        config: Of the bootstrap and the bins.
+        probabilities: float [n, labels], in [0, 1].
+        names: Name of each label.
+        thresholds: Probability from which each label is said; one half where empty.
+        config: Settings of the bootstrap and of the calibration bins.
     """
     limits = np.array(thresholds or [DEFAULT_THRESHOLD] * len(names))
     said, truth = probabilities >= limits, targets > 0

@@ -64,10 +64,10 @@ def evaluate_numbers(
 
     Args:
         answers: float64 [n, numbers], in the user's unit.
-        targets: Likewise.
-        names: Of the numbers.
-        fit: What the training found.
-        config: Of the bootstrap.
+        targets: float64 [n, numbers], the true values in the same unit.
+        names: Name of each number.
+        fit: What the training found: scale and intervals.
+        config: Settings of the bootstrap.
     """
     per_number = tuple(
         _number(name, answers[:, k], targets[:, k], k, fit, config) for k, name in enumerate(names)

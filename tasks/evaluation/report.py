@@ -90,8 +90,8 @@ def data_uri(data: bytes, media_type: str) -> str:
     """Turn a picture's bytes into an address that holds them.
 
     Args:
-        data: Encoded picture.
-        media_type: Such as "image/png".
+        data: Encoded picture, such as a PNG file's bytes.
+        media_type: Its MIME type, such as "image/png".
 
     Returns:
         A ``data:`` URI, for an ``img`` tag or a Markdown picture.
@@ -106,9 +106,6 @@ def picture_uri(path: Path) -> str:
 
 def markdown_summary(report: Report) -> str:
     """Summarise a run in GitHub-flavoured Markdown, without pictures.
-
-    Args:
-        report: Of the run.
 
     Returns:
         Headline, figures of each split, caveats, next steps and commands. Names from the data
@@ -161,9 +158,6 @@ def markdown_top_losses(report: Report) -> str:
 
 def per_class_rows(metrics: SplitMetrics) -> list[dict[str, str | int]]:
     """Lay out the classes as table rows, weakest first.
-
-    Args:
-        metrics: Of one split.
 
     Returns:
         Rows with the columns class, images, precision, recall and F1.
@@ -292,7 +286,7 @@ def small_picture(path: Path, max_pixels: int) -> tuple[str, str]:
     """Make a thumbnail of an image file, at most `THUMBNAIL_SIDE` pixels a side.
 
     Args:
-        path: The file.
+        path: Image file of any format that headstart decodes.
         max_pixels: Files with more pixels are not decoded.
 
     Returns:

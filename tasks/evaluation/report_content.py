@@ -86,12 +86,12 @@ class FormatLine:
     """One exported file.
 
     Attributes:
-        name: Of the format.
-        difference: Largest of a probability from the pipeline's, of the proof images.
-        num_same_labels: Of those images, how many have the pipeline's likeliest class.
-        num_images: Number of those images.
+        name: Name of the format, such as "onnx".
+        difference: Largest difference of a probability from the pipeline's, over the proof images.
+        num_same_labels: Proof images whose likeliest class is the pipeline's too.
+        num_images: Number of proof images.
         judged: Split and accuracy of a quantised file; "" of others.
-        lost: Accuracy that it lost; None of others.
+        lost: Accuracy that quantising cost; None of other files.
     """
 
     name: str
@@ -107,8 +107,8 @@ class Table:
     """A table of a run's own, with a heading and a paragraph.
 
     Attributes:
-        title: The heading.
-        text: What it shows.
+        title: Heading above the table.
+        text: Paragraph that says what the table shows.
         rows: Each maps the columns' names to text.
     """
 
@@ -189,9 +189,6 @@ def percent(share: float | None) -> str:
 def headline_split(report: Report) -> str | None:
     """Name the split that the run is judged by.
 
-    Args:
-        report: Of the run.
-
     Returns:
         test before val before any other; None where no split has images.
     """
@@ -201,9 +198,6 @@ def headline_split(report: Report) -> str | None:
 
 def weakest_first(metrics: SplitMetrics) -> list[ClassMetrics]:
     """Sort the classes by F1, ascending; those where it is undefined come last.
-
-    Args:
-        metrics: Of one split.
 
     Returns:
         All classes; equal ones with the larger support first.

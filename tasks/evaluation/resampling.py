@@ -27,7 +27,7 @@ def bootstrap(
     """Give the percentile interval of each figure.
 
     Args:
-        num_images: Images, n.
+        num_images: Number of images, n.
         width: Numbers an image that a figure looks at; bounds time and memory.
         config: Resamples, coverage and seed.
         figures: Called with blocks of counts; gives each figure of each resample, NaN where it

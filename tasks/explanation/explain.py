@@ -34,9 +34,9 @@ class Explanation(BaseModel):
     """What was seen in one image.
 
     Attributes:
-        path: The image.
+        path: Path of the image file.
         label: Its likeliest class; of a model that tells numbers, the one that is explained.
-        probability: Of that class; None of a number.
+        probability: Probability of that class; None of a number.
         explained: The class that the heatmap shows the evidence for.
         layer: Where the heatmap was made.
         peak: Row and column of the strongest place, as shares of the view's height and width;
@@ -76,12 +76,12 @@ def explain_images(
     """Write a heatmap over each image, and all of them on one sheet.
 
     Args:
-        subject: The model.
+        subject: The model, with what it takes to make a view.
         paths: Image files and folders.
         out: Folder for the pictures; made where it is not there.
         layer: Path or unique name of the layer; the last one with a map where None.
         class_name: What to look for; each image's likeliest class where None.
-        method: The formula.
+        method: Formula by which the channels are weighed, see `heatmaps`.
         on_bad: Called with the path of a file that cannot be used and the reason.
 
     Returns:

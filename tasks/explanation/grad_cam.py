@@ -43,9 +43,9 @@ class _Recording:
     """What was seen in one pass of the model.
 
     Attributes:
-        activations: By path of the layer.
+        activations: Output of each layer, by the layer's path.
         scores: [N, num_classes]: logits, or probabilities where those are all that there is.
-        probabilities: float32 [N, num_classes].
+        probabilities: float32 [N, num_classes], each row summing to 1.
     """
 
     activations: dict[str, Any] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def map_layers(model: keras.Model, images: NDArray[Any]) -> list[str]:
     """Name the layers that heatmaps can be made at.
 
     Args:
-        model: The model.
+        model: A classifier or regressor of images.
         images: One batch as the model takes it.
 
     Returns:
@@ -80,7 +80,7 @@ def choose_layer(model: keras.Model, images: NDArray[Any], layer: str | None = N
     """Find the layer to make heatmaps at.
 
     Args:
-        model: The model.
+        model: A classifier or regressor of images.
         images: One batch as the model takes it.
         layer: Path or unique name of the layer; the last one that has a map where None.
 
@@ -126,7 +126,7 @@ def heatmaps(
         images: A batch as the model takes it.
         layer: As `choose_layer` gives it.
         classes: int64 [N]: what to look for; the likeliest class of each image where None.
-        method: The formula.
+        method: Formula of the weights: "grad-cam" or "grad-cam++".
         tells_numbers: Whether the outputs are numbers: the maps then show what raises one, by
             default the first, and "probabilities" are the numbers themselves.
 

@@ -41,7 +41,7 @@ def find_layer(names: Iterable[str], wanted: str) -> str:
     """Find the layer that a user means.
 
     Args:
-        names: Paths of layers.
+        names: Paths of all layers.
         wanted: A path, or an end of it that no other layer has: "conv5" for "resnet/conv5".
 
     Returns:
@@ -69,7 +69,7 @@ def watch(layers: dict[str, keras.layers.Layer], seen: Seen) -> Iterator[None]:
     """Be told what layers compute inside this with block.
 
     Args:
-        layers: By path.
+        layers: Layers to listen to, by path.
         seen: Told of each call.
     """
     for path, layer in layers.items():

@@ -28,8 +28,8 @@ class Subject:
     """A classifier that can be explained.
 
     Attributes:
-        model: Of Keras.
-        class_names: One a class.
+        model: The loaded Keras model.
+        class_names: Name of each output.
         image_size: Side of a view in pixels.
         resize: How an image becomes a view.
         channels: 3, or 1 for a model of gray images.
@@ -47,9 +47,6 @@ class Subject:
 
     def view(self, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         """Read an image file as the model sees it.
-
-        Args:
-            path: The file.
 
         Returns:
             RGB, uint8 [image_size, image_size, 3].

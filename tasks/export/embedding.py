@@ -27,9 +27,6 @@ class Embedder(Predictor):
     def load(cls, path: Any) -> Self:
         """Load a .keras file that headstart has exported.
 
-        Args:
-            path: The file.
-
         Raises:
             ExportError: It cannot be loaded, or is not headstart's.
         """
@@ -39,9 +36,6 @@ class Embedder(Predictor):
 
     def embed(self, images: Any) -> NDArray[np.float32]:
         """Compute bottlenecks.
-
-        Args:
-            images: As for `headstart.results.Run.predict`.
 
         Returns:
             float32 [n, C].

@@ -27,11 +27,7 @@ WRITTEN_NAMES = (*FILE_NAMES.values(), Path(FILE_NAMES["openvino"]).stem + WEIGH
 
 
 def main_model(folder: Path) -> Path:
-    """Return the model of a run's folder: the .keras file, or the SavedModel where there is none.
-
-    Args:
-        folder: Of a run.
-    """
+    """Return the model of a run: the .keras file, or the SavedModel where there is none."""
     file = folder / FILE_NAMES["keras"]
     saved_model = folder / FILE_NAMES["saved_model"]
     return saved_model if saved_model.exists() and not file.exists() else file

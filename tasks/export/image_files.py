@@ -58,7 +58,7 @@ def read_image_file(path: str | os.PathLike[str], max_pixels: int) -> bytes:
     """Read an image file whole.
 
     Args:
-        path: A regular file.
+        path: Anything but a regular file is refused.
         max_pixels: Images with more pixels are refused.
 
     Returns:

@@ -147,7 +147,7 @@ def judge_split(
         model: A run's folder or an exported model, maybe of another data set or an earlier state
             of this one.
         source: Where the images are.
-        index: The data set.
+        index: Index of the data set, as it is now.
         split: Which of its splits.
         metric: One of `headstart.tasks.evaluation.judges.Judge.comparable`; the first where not
             given.

@@ -24,8 +24,8 @@ def write_litert(
 
     Args:
         kind: litert, litert_float16 or litert_int8.
-        network: From `headstart.tasks.export.model_files.freeze`.
-        path: The file.
+        network: A concrete function, from `headstart.tasks.export.model_files.freeze`.
+        path: File to write, ending in .tflite.
         calibration: Views uint8 [n, image_size, image_size, 3] whose activations give the integers
             their ranges; for litert_int8 alone.
         answer_name: What the answer is called.

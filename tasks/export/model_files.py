@@ -107,7 +107,7 @@ def write_card(path: Path, card: ModelCard) -> None:
 
     Args:
         path: A file, or a SavedModel folder, without a card so far.
-        card: The card.
+        card: Gets the digests of the file's content before it is written.
     """
     card = card.model_copy(update={"digests": _digests(path)})
     text = sealed_text(card.model_dump(mode="json"))
@@ -166,10 +166,10 @@ def check_content(path: Path, card: ModelCard) -> None:
 
     Args:
         path: A file of one of the formats, or a SavedModel folder.
-        card: Its own.
+        card: Read from the same file.
 
     Raises:
-        ExportError: It is damaged.
+        ExportError: The bytes are others.
     """
     if not card.digests:
         return
@@ -194,7 +194,7 @@ def check_safe(path: Path) -> None:
         path: A file of one of the formats, or a SavedModel folder.
 
     Raises:
-        ExportError: It would.
+        ExportError: The model does more than compute, is too large, or is damaged.
     """
     if path.is_dir():
         problem = saved_model_problem(path)
@@ -210,9 +210,6 @@ def check_safe(path: Path) -> None:
 
 def read_keras(path: Path) -> "keras.Model":
     """Read a .keras file without running code that it may hold.
-
-    Args:
-        path: The file.
 
     Returns:
         The model, not compiled.
@@ -255,9 +252,6 @@ def freeze(model: "keras.Model") -> Any:
 
     Constants let TensorFlow fold batch normalisation into the convolutions, and a SavedModel of
     them is written, loaded and run in a fraction of the time that one with variables takes.
-
-    Args:
-        model: A joined model.
 
     Returns:
         A concrete function from views uint8 [N, image_size, image_size, 3] to the list of logits

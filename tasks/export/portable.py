@@ -28,8 +28,8 @@ def write_onnx(card: ModelCard, network: Any, path: Path) -> None:
 
     Args:
         card: Says what the model takes, and how an image becomes a view.
-        network: From `headstart.tasks.export.model_files.freeze`.
-        path: The file.
+        network: A concrete function, from `headstart.tasks.export.model_files.freeze`.
+        path: File to write, ending in .onnx.
 
     Raises:
         ExportError: The converter is not installed, or does not know an operation.
@@ -67,7 +67,7 @@ def matrix_views(images: Any, image_size: int, resize: Resize) -> Any:
     Args:
         images: uint8 or float32 ``[N, H, W, 3]``.
         image_size: Side of a view in pixels.
-        resize: As for `plain_view`.
+        resize: How an image becomes square, as for `plain_view`.
 
     Returns:
         float32 ``[N, image_size, image_size, 3]``, not rounded.

@@ -113,7 +113,7 @@ class Predictor:
         What is read in a folder, `headstart.tasks.export.image_files.find_images` says.
 
         Args:
-            paths: Files and folders.
+            paths: Image files, and folders of them.
             on_bad: Called, in order too, for each file that cannot be used.
             top_k: Classes to name; all where there are fewer.
 

@@ -34,11 +34,11 @@ def predict_to(
     UTF-8 are written as escapes.
 
     Args:
-        stream: Where to write.
-        predictor: The model.
-        paths: Files and folders.
+        stream: Gets one line an image.
+        predictor: The loaded model.
+        paths: Image files, and folders of them.
         output_format: Form of the lines.
-        top_k: Classes to name.
+        top_k: Number of classes named for each image.
 
     Returns:
         Number of images predicted and number of files that could not be used.

@@ -47,9 +47,9 @@ class Proof(NamedTuple):
     """What a file gave for the proof images.
 
     Attributes:
-        largest_difference: Of a probability.
-        num_same_labels: Of how many images the likeliest class is the pipeline's.
-        num_images: Number of images.
+        largest_difference: Largest difference of a probability from the pipeline's.
+        num_same_labels: Images whose likeliest class is the pipeline's too.
+        num_images: Number of proof images.
     """
 
     largest_difference: float
@@ -75,7 +75,7 @@ def prove(
     """Read every exported model back and compare its predictions with the pipeline's.
 
     Args:
-        folder: Where `headstart.tasks.export.writing.export_model` wrote.
+        folder: Folder that `headstart.tasks.export.writing.export_model` wrote into.
         card: The card of the model.
         encoded_images: The bytes of a few image files.
         logits: float32 [len(encoded_images), num_classes]: what the head makes of their stored

@@ -24,7 +24,7 @@ class HeldOut(NamedTuple):
     """Images that a network did not train on.
 
     Attributes:
-        split: Its name.
+        split: Name of their split.
         views: uint8 [n, image_size, image_size, 3].
         rows: What the network takes for them, [n, *shape].
         labels: int [n]; of other kinds of targets what `Target.to_array` says.
@@ -70,11 +70,11 @@ def judge_quantised(
     """Measure what a file's fewer bits cost.
 
     Args:
-        folder: With the exported files.
-        kind: The file's format.
+        folder: Folder with the exported files.
+        kind: Format of the file to judge.
         network: The head, rows to logits.
         held_out: Images to judge by.
-        card: Of the model.
+        card: Card of the model.
 
     Returns:
         Both figures; None where these images have none, as of labels that none of them has.

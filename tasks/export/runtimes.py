@@ -66,9 +66,6 @@ def load_network(path: Path) -> tuple[ModelCard, Network]:
 def needs_tensorflow(path: Path) -> bool:
     """Say whether a model is computed by TensorFlow.
 
-    Args:
-        path: As for `load_network`.
-
     Raises:
         ExportError: There is no such model.
     """
@@ -79,7 +76,7 @@ def locate(path: Path) -> tuple[Path, Format]:
     """Find a model.
 
     Args:
-        path: As for `load_network`.
+        path: An exported file, a SavedModel folder, or a run's folder.
 
     Returns:
         The file or SavedModel folder, and its format.
@@ -225,9 +222,6 @@ _PACKAGES = {"litert": LITERT_PACKAGE}
 
 def engines_of(kind: Format) -> list[str]:
     """Name the engines that read a format and are installed here.
-
-    Args:
-        kind: The format.
 
     Returns:
         The one that is taken first; where none is installed, that which would be.

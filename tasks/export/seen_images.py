@@ -22,12 +22,7 @@ them with a probability of 3e-8."""
 
 
 def write_seen(folder: Path, index: DatasetIndex) -> None:
-    """Write which images a model learned from, was chosen by and was judged on.
-
-    Args:
-        folder: Of the run.
-        index: Its data set.
-    """
+    """Write which images a model learned from, was chosen by and was judged on."""
     arrays: dict[str, Any] = {
         split: _prefixes([row.digest for row in index.rows_of(split)]) for split in SPLITS
     }

@@ -61,7 +61,7 @@ def export_model(
     OpenVINO files take what the card says: ``images`` or ``views``, as those signatures do.
 
     Args:
-        model: From `headstart.tasks.export.joining.join`.
+        model: Joined network, from `headstart.tasks.export.joining.join`.
         formats: Those asked for; `formats_of` says which are written.
         folder: An existing folder that nobody reads yet; publish it once it is proven.
         card: What goes with the model; its class names give the labels.
@@ -114,8 +114,8 @@ def formats_of(model: keras.Model, wanted: Sequence[str]) -> tuple[Format, ...]:
     """Say in which formats a joined model is written.
 
     Args:
-        model: From `headstart.tasks.export.joining.join`.
-        wanted: Formats asked for.
+        model: Joined network, from `headstart.tasks.export.joining.join`.
+        wanted: Names of the formats asked for.
 
     Returns:
         Those and "keras", sorted. A backbone that is a SavedModel is a TensorFlow program: a

@@ -25,11 +25,11 @@ class Point:
     """One mark of a scatter chart.
 
     Attributes:
-        label: What it is.
-        x: Position across.
-        y: Position up, a share or an error.
+        label: Text beside the mark.
+        x: Position across, in the unit of the axis.
+        y: Position up, a share in [0, 1].
         low: Lower end of its interval; None for no interval.
-        high: Upper end.
+        high: Upper end of it; None likewise.
     """
 
     label: str

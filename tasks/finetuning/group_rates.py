@@ -53,7 +53,7 @@ def warm_up_then_cosine(
     """Return a schedule that rises from 0 in a straight line and falls to 0 by half a cosine.
 
     Args:
-        peak: Highest learning rate.
+        peak: Learning rate at the end of the warm-up.
         num_steps: Steps of the whole training.
         warm_up_share: Share of the steps in which it rises.
 
@@ -86,11 +86,11 @@ def make_group_optimizer(
 
     Args:
         kind: adamw or sgd (Nesterov).
-        learning_rate: Of the head: a number or a schedule.
-        rates: Factor of it, one a variable.
+        learning_rate: Learning rate of the head: a number or a schedule.
+        rates: Factor of that rate, one a variable.
         variables: The trainable variables, in the model's order.
         weight_decay: Decoupled, on kernels alone, scaled as the variable's rate is.
-        momentum: Of sgd.
+        momentum: Momentum of SGD; AdamW does not read it.
         clip_norm: Largest norm of the gradient of all variables together; None for no limit.
 
     Returns:

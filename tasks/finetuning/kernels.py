@@ -27,7 +27,7 @@ class KernelChange(NamedTuple):
     """One convolution's kernels.
 
     Attributes:
-        layer: Its name.
+        layer: Name of the layer.
         start: float32 [height, width, channels in, channels out] before the training.
         end: The same after it.
     """
@@ -54,8 +54,8 @@ def kernel_of(layer: str, model: Any, backbone: Backbone) -> Array:
     """Read a convolution's kernel from a model, or from the frozen backbone where it lies there.
 
     Args:
-        layer: Its name.
-        model: The trained part.
+        layer: Name of the convolution.
+        model: The trained part; the kernel is taken from it where it has this layer.
         backbone: The part before it.
 
     Returns:

@@ -73,8 +73,8 @@ def plan_cuts(network: Backbone, config: FinetuneConfig) -> tuple[str, ...]:
     """Say where the cached rungs of a ladder begin.
 
     Args:
-        network: The backbone.
-        config: Of the run.
+        network: The backbone that is unfrozen.
+        config: Names the cuts, or says how many there shall be.
 
     Returns:
         Names of cuts, from the top down.
@@ -118,8 +118,8 @@ def judge_rung(trained: RungManifest, kept: HeadManifest) -> Rung:
     """Compare a rung with what was kept before it, and say what it bought.
 
     Args:
-        trained: The rung.
-        kept: The rung or head it went on from.
+        trained: Manifest of the rung.
+        kept: Manifest of the rung or head that it went on from.
 
     Returns:
         Its line; kept where more validation images are right, or as many at a lower loss.
@@ -153,10 +153,10 @@ def untried_end(network: Backbone, num_train: int, rungs: Sequence[Rung], reason
     """Describe the end-to-end rung that was left out, and estimate its price.
 
     Args:
-        network: The backbone.
-        num_train: Training images.
+        network: The backbone, all of which would train.
+        num_train: Number of training images.
         rungs: Those that were trained; the deepest gives the speed.
-        reason: Why it was left out.
+        reason: Why it was left out, in words.
 
     Returns:
         Its line.

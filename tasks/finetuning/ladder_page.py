@@ -16,8 +16,8 @@ def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float)
     Args:
         title: Names the data set and the backbone.
         rungs: From the head down.
-        num_val: Validation images.
-        seconds: Of the run so far.
+        num_val: Number of validation images behind each accuracy.
+        seconds: Duration of the run so far.
 
     Returns:
         The page.

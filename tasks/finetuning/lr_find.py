@@ -28,9 +28,9 @@ def tuning_range_test(
     Args:
         features: Bottlenecks of the head and of that cut, all of them cached.
         head: The trained head that fine-tuning goes on from.
-        start: The cut.
-        tuning: Of the rungs.
-        head_config: Of the head.
+        start: Name of the cut.
+        tuning: Configuration of the rungs.
+        head_config: Configuration of the head.
         num_steps: Steps from the lowest to the highest rate.
 
     Returns:

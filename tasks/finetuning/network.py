@@ -40,7 +40,7 @@ class Network:
         """Return the factor of the learning rate of each trainable variable.
 
         Args:
-            factors: Of each group.
+            factors: Factor of each group, from the head down.
 
         Returns:
             One factor a trainable variable, in the model's order.
@@ -89,7 +89,7 @@ def extend(
 
     Args:
         below: The model kept so far, rows at `end` -> logits; its layers are taken over.
-        groups: Its groups.
+        groups: Layer names of each group of `below`, the head's first.
         backbone: Whose pretrained weights the new layers begin with.
         start: Where the new network begins: a cut, or `PIXELS`.
         end: Where `below` begins: a cut behind `start`.
@@ -113,7 +113,7 @@ def copy_segment(backbone: Backbone, start: str, end: str) -> Any:
     """Copy the backbone's layers between two points, for training.
 
     Args:
-        backbone: The network.
+        backbone: Network to copy from; it is not changed.
         start: A cut, or `PIXELS`: then preprocessing is part of it.
         end: A cut behind it.
 

@@ -16,8 +16,8 @@ class Picture:
     """A picture and what it shows.
 
     Attributes:
-        data: Encoded, SVG or PNG.
-        media_type: Such as "image/svg+xml".
+        data: Bytes of an SVG or PNG file.
+        media_type: MIME type, such as "image/svg+xml".
         caption: Under the picture, and in its place where it cannot be seen.
         is_pixels: Whether each pixel counts, so that none is smoothed away.
     """
@@ -38,10 +38,10 @@ class Section:
     """A heading, a paragraph, a table, pictures; each may be missing but the heading.
 
     Attributes:
-        title: The heading.
-        text: A paragraph.
+        title: Text of the heading.
+        text: Paragraph under the heading.
         rows: A table: each row maps the columns' names to text.
-        pictures: Below each other.
+        pictures: Shown one below the other.
     """
 
     title: str
@@ -55,11 +55,11 @@ class Page:
     """What a page says.
 
     Attributes:
-        title: Of the page.
+        title: Heading at the top.
         headline: The result in one sentence.
         notes: What to know before believing it.
-        sections: In order.
-        created: When.
+        sections: Shown in this order.
+        created: Time at which it was made.
     """
 
     title: str

@@ -21,7 +21,7 @@ def plan_rungs(backbone: Backbone, num_rungs: int, above: str = TOP) -> list[str
     """Choose cuts by the arithmetic behind them and by the size of what they store.
 
     Args:
-        backbone: To be cut.
+        backbone: Network that is to be cut.
         num_rungs: Most cuts wanted; shares double from cut to cut, up to a half.
         above: The cut that they lie below.
 
@@ -46,7 +46,7 @@ def spread_cuts(backbone: Backbone, num_cuts: int) -> list[str]:
     """Spread cuts evenly over the backbone's arithmetic.
 
     Args:
-        backbone: To be cut.
+        backbone: Network that is to be cut.
         num_cuts: Most cuts wanted, the top included.
 
     Returns:
@@ -75,7 +75,7 @@ def check_cuts(backbone: Backbone, names: Sequence[str], above: str) -> list[str
     """Check that cuts lie one below the other.
 
     Args:
-        backbone: That is cut.
+        backbone: Network that is cut.
         names: Cuts from the top down.
         above: The cut that the first of them must lie below.
 

@@ -103,8 +103,8 @@ def compare_trials(network: Backbone, config: CompareConfig) -> list[tuple[Trial
     """List what a comparison trains, each with its tuning.
 
     Args:
-        network: The backbone.
-        config: Of the comparison.
+        network: The backbone that the strategies train.
+        config: Configuration of the comparison.
 
     Returns:
         One trial a strategy or, in a sweep, one a rate of the inner layers.
@@ -238,9 +238,6 @@ def _half(interval: Sequence[float] | None) -> float:
 def headline(lines: Sequence[Line]) -> str:
     """Say which line is best, or that no one can tell.
 
-    Args:
-        lines: Of a study.
-
     Returns:
         A sentence without a full stop.
     """
@@ -264,7 +261,7 @@ def is_clear(better: Line, worse: Line) -> bool:
 
     Args:
         better: The line with the better mean.
-        worse: The other.
+        worse: The line with the lower mean.
 
     Returns:
         Whether it is.
@@ -281,7 +278,7 @@ def order_sentence(lines: Mapping[str, Line]) -> str:
     """Say whether the order that lectures lead one to expect holds: full > scratch > last layer.
 
     Args:
-        lines: By strategy.
+        lines: Line of the study, by name of the strategy.
 
     Returns:
         A sentence; "" where one of the three was not trained.

@@ -72,13 +72,13 @@ def train_network(
 
     Args:
         network: What to train; its model is not changed.
-        factors: Of the learning rate, one a group of the network.
+        factors: Factor of the learning rate, one a group of the network.
         train: Rows at the network's start.
         val: Rows whose plain views are evaluated after each epoch. Without any, all epochs are
             trained and the last is kept.
         tuning: Rates, epochs, warm-up, clipping, batch normalisation.
         head: Its label smoothing, class weights and seed count here too.
-        num_classes: Number of classes.
+        num_classes: Number of classes, labels or numbers.
         log_dir: Folder for TensorBoard's event files.
         callbacks: Watchers, called before headstart's own.
 
@@ -150,13 +150,13 @@ def compile_network(
     """Copy a network, and compile the copy for training.
 
     Args:
-        network: What to train.
-        factors: Of the learning rate, one a group of the network.
-        rate: Of the head: a number or a schedule.
-        target: What is learned.
+        network: Model and groups; neither is changed.
+        factors: Factor of the learning rate, one a group of the network.
+        rate: Learning rate of the head: a number or a schedule.
+        target: Kind of target, which gives the loss and the metrics.
         fit: What is known of the targets.
         tuning: Optimizer, clipping, batch normalisation.
-        head: Its loss and seed.
+        head: Names the loss, and gives the seed.
 
     Returns:
         The copy.

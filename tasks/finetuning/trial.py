@@ -172,8 +172,8 @@ def build_network(backbone: Backbone, trial: Trial, head: HeadConfig, num_classe
     Args:
         backbone: Whose layers it has.
         trial: How much of it.
-        head: Seed and dropout.
-        num_classes: Number of classes.
+        head: Gives the seed and the dropout.
+        num_classes: Width of the logits.
 
     Returns:
         The network: a dense layer, and the layers before it that train.
@@ -195,9 +195,9 @@ def step_flops(backbone: Backbone, trial: Trial, num_classes: int) -> int:
     """Count the FLOPs of one training step for one image, 1 multiply-add as 2.
 
     Args:
-        backbone: The network.
-        trial: What of it trains.
-        num_classes: Of the head.
+        backbone: Network whose layers are counted.
+        trial: Which of its layers train.
+        num_classes: Width of the logits.
 
     Returns:
         Forward and backward. Backward counts the gradient of each trained layer's weights and
@@ -260,8 +260,8 @@ def intervals_of_means(
 
     Args:
         values: By name, a figure a seed; each name has as many.
-        num_images: That each figure is over.
-        confidence: Coverage.
+        num_images: Number of images behind each accuracy.
+        confidence: Coverage of the intervals, such as 0.95.
         halves: By name, half the width of each figure's interval over images; accuracies need none.
         most: Largest value of the figure.
 

@@ -44,7 +44,7 @@ def epoch_order(num_images: int, seed: int, epoch_index: int) -> npt.NDArray[np.
 
     Args:
         num_images: Number of training images.
-        seed: The head's seed.
+        seed: Seed of the head's configuration.
         epoch_index: 0 for the first epoch.
 
     Returns:
@@ -63,7 +63,7 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
     would then take the first batches of the next epoch for the last of this one.
 
     Args:
-        rows: The training rows.
+        rows: Bottlenecks and targets to train on.
         config: Batch size, seed, label smoothing and class weights.
         num_classes: Number of classes, labels or numbers.
         fit: What is known of the targets.
@@ -72,7 +72,7 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
         dataset: (bottlenecks float32 [b, *shape], targets float32 [b, num_classes]) and, with
             balanced class weights, weights float32 [b], or [b, num_classes] of labels: one epoch,
             whose last batch is the smaller one that is left over.
-        rows: The training rows.
+        rows: Bottlenecks and targets to train on.
         batch_size: Rows of a batch but the last.
         fit: What is known of the targets.
         order: int64 [num_images], the order in which this epoch sees the images.

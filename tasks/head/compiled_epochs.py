@@ -47,9 +47,9 @@ def fit_in_memory(
 
     Args:
         head: A compiled model with all its variables.
-        batches: Of each epoch.
+        batches: Gives the order and the view of each epoch.
         val: Rows to evaluate after each epoch, if there are any.
-        epochs: Most epochs; a callback may stop earlier.
+        epochs: Maximum number of epochs; a callback may stop earlier.
         guard: One of the callbacks, told where a loss is no number.
         callbacks: Called as each epoch begins and ends, and for no batch.
         watchers: Callbacks that see the first epochs, which are then trained by `head.fit`.

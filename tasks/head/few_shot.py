@@ -48,7 +48,7 @@ def fit_head(
         train: Rows of every class; their plain and augmented views are all used.
         val: Rows that choose how sharp the probabilities are.
         config: Kind and number of neighbours.
-        num_classes: Number of classes.
+        num_classes: Width of the logits.
         log_dir: Folder for TensorBoard's event files, of which there are none.
 
     Returns:
@@ -88,9 +88,9 @@ class _Known(NamedTuple):
         vectors: float32 [n, C]; of spatial bottlenecks their means over the positions.
         labels: int32 [n], every class among them; 0 and 1 [n, num_classes] of labels, standardised
             numbers [n, num_classes].
-        shape: Of one bottleneck.
+        shape: Shape of one bottleneck.
         num_classes: Number of classes, labels or numbers.
-        kind: Of the targets.
+        kind: What the targets are: classes, labels or numbers.
     """
 
     vectors: npt.NDArray[np.float32]
@@ -159,7 +159,7 @@ def nearest_mean_accuracy(train: LabelledRows, judged: LabelledRows, num_classes
     Args:
         train: Rows of every class.
         judged: Rows of other images.
-        num_classes: Number of classes.
+        num_classes: Number of classes in `train`.
     """
     config = HeadConfig(kind="nearest_mean")
     known = _Known(*_gather(train, config), train.shape, num_classes)

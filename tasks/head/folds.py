@@ -12,9 +12,9 @@ def stratified_folds(
     """Assign each image to a fold so that every class is spread evenly.
 
     Args:
-        labels: Integers [n].
-        num_folds: Folds, at least 2.
-        seed: Of the shuffle.
+        labels: int [n]: class of each image.
+        num_folds: Number of folds, at least 2.
+        seed: Seed of the shuffle within each class.
 
     Returns:
         int64 [n], 0 to num_folds - 1. A class of fewer images than folds is in some only.

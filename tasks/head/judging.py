@@ -56,7 +56,7 @@ def judge_head(head: Any, rows: LabelledRows, fit: Fit = NO_FIT) -> tuple[float,
 
     Args:
         head: float32 [n, *activation shape] -> outputs [n, num_outputs].
-        rows: The rows.
+        rows: Only their plain views are read.
         fit: What was found out about their targets.
 
     Returns:

@@ -57,7 +57,7 @@ def solve_head(
         train: Rows to train on, every class among them; of augmented views all are used.
         val: Rows whose plain views are evaluated; they decide nothing.
         config: Class weights, and the seed of the folds; the rest is not read.
-        num_classes: Number of classes.
+        num_classes: Width of the logits.
         log_dir: Folder for TensorBoard's event files: the cross-validated loss of each penalty.
 
     Returns:

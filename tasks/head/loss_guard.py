@@ -58,8 +58,8 @@ class LossGuard(keras.callbacks.Callback):  # type: ignore[misc]
 
         Args:
             batch: The first with a running mean that is no number, or the last.
-            loss: The mean then.
-            learning_rate: Of the batch.
+            loss: Running mean of the loss at that batch.
+            learning_rate: Rate at that batch.
         """
         self._look("training", loss, batch, learning_rate)
 
@@ -80,9 +80,9 @@ def explain_broken_loss(
 
     Args:
         broken: What the guard saw.
-        config: The head's configuration.
-        train: The training rows.
-        val: The validation rows.
+        config: Gives the learning rate, of which the message suggests a tenth.
+        train: Searched for NaN and infinity.
+        val: Searched likewise; None without validation images.
 
     Returns:
         The error to raise.

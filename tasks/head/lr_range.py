@@ -44,7 +44,7 @@ class RangeTest(NamedTuple):
     Attributes:
         rates: Learning rate of each step, rising.
         losses: Smoothed loss after it.
-        suggested: A learning rate.
+        suggested: Learning rate to train with.
         broke_away: Whether the loss broke away before the highest rate.
     """
 
@@ -81,9 +81,9 @@ def range_test(
     """Train with a rising rate.
 
     Args:
-        step: From `trainer`.
+        step: Trains one step at a rate and returns its loss; made by `trainer`.
         num_steps: Steps from the lowest to the highest rate.
-        rates_between: Those two.
+        rates_between: Lowest and highest rate.
         fallen: Share of the loss's fall beyond whose rate none is suggested.
 
     Returns:
@@ -119,7 +119,7 @@ def suggest(
     """Suggest a rate: a share of that at which the smoothed loss is lowest, or less.
 
     Args:
-        rates: Rising learning rates.
+        rates: Learning rate of each step, rising.
         losses: Smoothed loss at each.
         broke_away: Whether the loss broke away in the end.
         fallen: Share of the loss's fall beyond whose rate none is suggested.
@@ -141,8 +141,8 @@ def write_curve(folder: Path, test: RangeTest) -> Path:
     """Write the curve as range_test.png and for TensorBoard.
 
     Args:
-        folder: Of the results; an earlier curve in it is replaced.
-        test: What was seen.
+        folder: Folder of the results; an earlier curve in it is replaced.
+        test: Rates and losses to draw.
 
     Returns:
         The picture's path. In TensorBoard the step is the rate in millionths.
@@ -174,8 +174,8 @@ def told(folder: Path, test: RangeTest, setting: str) -> dict[str, Any]:
     """Write the curve, and give the result as JSON data.
 
     Args:
-        folder: Of the results.
-        test: What was seen.
+        folder: Folder of the results.
+        test: Rates and losses to draw.
         setting: The configuration's field that the suggestion is for.
     """
     return {

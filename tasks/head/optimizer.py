@@ -31,7 +31,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
     optimizers hold it as a constant, and Adam's bias correction assumes a constant beta_1.
 
     Args:
-        peak: Highest learning rate.
+        peak: Highest learning rate, reached at `ONE_CYCLE_TURN` of the training.
         num_steps: Steps of the whole training.
 
     Source:

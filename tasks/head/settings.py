@@ -18,7 +18,7 @@ def settings_in_effect(config: HeadConfig | TuningConfig, *unused: str) -> dict[
     """Return the settings of a training for its key: what is not read is left out.
 
     Args:
-        config: Of the training.
+        config: Configuration of the training.
         *unused: Names of further fields that this training does not read.
 
     Returns:

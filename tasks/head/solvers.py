@@ -188,7 +188,7 @@ def label_folds(targets: Array, images: Array, num_folds: int, seed: int) -> Arr
         targets: 0 and 1 [n, num_labels].
         images: int64 [n], the image of each row: its rows stay together.
         num_folds: Folds, at least 2.
-        seed: Of the draw.
+        seed: Seed of the shuffle.
 
     Returns:
         int64 [n], 0 to num_folds - 1.

@@ -127,14 +127,14 @@ def keep_training(
     """Keep a trained network and the log of its training, as a `HeadManifest` tells of them.
 
     Args:
-        folder: Of the artefact.
+        folder: Folder of the artefact, not yet published.
         trained: The network, and how it came about.
         num_classes: Number of classes, labels or numbers.
-        num_rows: That it was trained on.
+        num_rows: Number of rows it was trained on.
         log_dir: Folder with TensorBoard's event files.
         has_val: Whether validation images chose the epoch that is kept.
         saves_network: Whether the network is kept too, for later stages.
-        **fields: Further ones of the manifest.
+        **fields: Further fields of the manifest.
 
     Returns:
         What the stage made.

@@ -67,7 +67,7 @@ def build_head(
     Args:
         config: Kind, hidden units, dropout and seed.
         activation_shape: Shape of one bottleneck, [C] or [H, W, C].
-        num_classes: Number of classes.
+        num_classes: Width of the logits: classes, labels or numbers.
         tail: For kind "tail" only: the backbone's layers behind the cut, [n, *activation_shape]
             -> [n, C]. Its layers become part of the head and are trained with it.
 
@@ -133,8 +133,8 @@ def train_head(
         val: Rows whose plain views are evaluated after each epoch. Without any, all epochs are
             trained and the last is kept.
         config: What to train and how.
-        num_classes: Number of classes.
-        tail: See `build_head`.
+        num_classes: Width of the logits: classes, labels or numbers.
+        tail: Layers behind the cut, for kind "tail" only; see `build_head`.
         log_dir: Folder for TensorBoard's event files, under train/ and validation/.
         callbacks: Keras callbacks of the user's, called before headstart's own.
         last_epoch: End after this one, 1 for the first, on the way that ``config.epochs`` laid
@@ -201,10 +201,10 @@ def decide(model: keras.Model, val: LabelledRows | None, fit: Fit, config: HeadC
     """Find what a trained network's outputs on the validation images tell of its targets.
 
     Args:
-        model: The network.
+        model: The trained network.
         val: The validation rows, if there are any.
-        fit: What is known.
-        config: Of the head.
+        fit: What was known before the training.
+        config: Configuration of the head.
 
     Returns:
         The same, and thresholds or intervals where such targets have some.
@@ -290,10 +290,10 @@ def compile_head(
     """Compile a head for training.
 
     Args:
-        head: From `build_head`.
-        config: Optimizer and schedule.
-        num_images: That it is trained on.
-        target: What is learned.
+        head: Built by `build_head`.
+        config: Names the optimizer and its schedule.
+        num_images: Number of training images, which sets the length of the schedule.
+        target: Kind of target, which gives the loss and the metrics.
         fit: What is known of the targets.
         one_by_one: Make each step by a call from Python.
     """

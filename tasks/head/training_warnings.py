@@ -51,9 +51,9 @@ def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[
     """Say what makes a trained head doubtful.
 
     Args:
-        head: The head.
+        head: Manifest with the history of its training.
         index: The data set that it was trained on.
-        config: How.
+        config: How it was trained.
 
     Returns:
         Sentences; none where the head is better than guessing. A loss above that of equal odds
@@ -81,7 +81,7 @@ def propose_few_shot(features: Features, head: HeadManifest, config: HeadConfig)
 
     Args:
         features: What it was trained on.
-        head: The head.
+        head: Manifest of the trained head.
         config: How it was trained.
 
     Returns:

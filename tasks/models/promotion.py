@@ -44,9 +44,9 @@ class Comparison:
 
     Attributes:
         split: The split that both were judged on.
-        num_images: Images in it.
-        value: Of the new model.
-        value_in_use: Of the model in use; None where there is none.
+        num_images: Number of images in that split.
+        value: Figure of the new model.
+        value_in_use: Figure of the model in use; None where there is none.
         min_gain: By how much the new one must be better; of an error, the share of it that must
             go.
         doubt: Why the model in use may have been trained on some of the images, as a clause;
@@ -103,9 +103,9 @@ def compare_with_model_in_use(
     nothing is known. The test split where there is one, since the val split has chosen the epoch.
 
     Args:
-        name: Of the model.
+        name: Name of the model in the registry.
         run: Folder of a finished run.
-        source: Its data set.
+        source: Where its images are.
         index: The data set as it is now.
         gain: By what, and how much, the new model must be better.
 
@@ -139,10 +139,6 @@ def compare_with_model_in_use(
 def check_classes(name: str, index: DatasetIndex) -> None:
     """Refuse a name that another data set's model has: two folders may be called the same.
 
-    Args:
-        name: Of the model.
-        index: The data set.
-
     Raises:
         ConfigError: The model in use knows none of the data set's classes.
     """
@@ -174,10 +170,10 @@ def check_metric(metric: str | None, index: DatasetIndex) -> str:
 
     Args:
         metric: Its name; None for the one that such models are known by.
-        index: The data set.
+        index: Index of the data set.
 
     Raises:
-        ConfigError: There is no such figure.
+        ConfigError: Models of such data have no figure of this name.
     """
     known = JUDGES[index.kind].comparable
     if metric is not None and metric not in known:
@@ -201,9 +197,9 @@ def promote(
 
     Args:
         run: Folder of a finished run, or of an earlier version.
-        name: Of the model.
+        name: Name of the model in the registry.
         min_gain: By how much it must be better, see `Comparison`.
-        force: Do not compare.
+        force: Put it in use without comparing.
         metric: The figure that decides; the one that such models are known by where not given.
 
     Returns:
@@ -236,9 +232,9 @@ def promote_if_better(
     compared with.
 
     Args:
-        name: Of the model.
+        name: Name of the model in the registry.
         run: Folder of a finished run.
-        source: Its data set.
+        source: Where its images are.
         index: The data set as it is now.
         gain: By what, and how much, the new model must be better.
 

@@ -90,11 +90,7 @@ class Entry(BaseModel):
 
 
 class Registry:
-    """The models of a store.
-
-    Args:
-        store: The store.
-    """
+    """The models of a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -268,7 +264,7 @@ def check_name(name: str) -> None:
     """Refuse a name that cannot be a folder's.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is not 1 to 64 letters, digits, dots, dashes and underscores.
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
@@ -282,7 +278,7 @@ def check_run(run: Path) -> None:
     """Refuse a folder that is not that of a finished run with a model.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The folder has no summary of a finished run, or no .keras file.
     """
     if (run / RUN_FILE).is_file() and not (run / MODEL_FILE).is_file():
         raise without_keras_file(run)

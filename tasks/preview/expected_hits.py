@@ -39,11 +39,11 @@ class Outlook:
     Attributes:
         dataset: The data set's manifest.
         reading: How reading it went just now.
-        index: Its index.
+        index: Index of its images, targets and splits.
         network: What is known of the backbone, which is not built for that.
         views: Views of the images that have a bottleneck to be computed; of all images where
             there is none, and then none is missing.
-        bottlenecks: Of every cut.
+        bottlenecks: Rows that each cut has and lacks.
         needed: Digests of the images to send through the backbone, as the flow asks for them:
             None for all of them.
     """
@@ -64,9 +64,6 @@ class Outlook:
 
 def look_ahead(config: TransferConfig) -> Outlook:
     """Read the data set, and look up what is there of its views and bottlenecks.
-
-    Args:
-        config: Of the run.
 
     Returns:
         What there is, and what is missing.

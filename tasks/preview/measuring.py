@@ -38,8 +38,8 @@ def measure(config: TransferConfig, index: DatasetIndex, num_rows: int) -> Speed
     """Make some views, and send them through the engine that a run would take, and through Keras.
 
     Args:
-        config: Of the run.
-        index: Its data set.
+        config: Configuration of the run.
+        index: Index of its data set.
         num_rows: Views that would go through the backbone, which decides the engine.
 
     Returns:

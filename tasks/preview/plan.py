@@ -79,9 +79,6 @@ class Plan:
 def plan(config: TransferConfig) -> Plan:
     """Work out what `headstart train` would do with a configuration.
 
-    Args:
-        config: Of the run.
-
     Returns:
         The plan.
     """

@@ -22,8 +22,8 @@ class StageReason:
     """Whether one stage would be a hit, and if not, what changed.
 
     Attributes:
-        name: Of the stage.
-        status: hit or miss.
+        name: Name of the stage.
+        status: "hit" or "miss".
         text: What there is, or how much is missing.
         changes: (field of the key, old, new) against the nearest earlier artefact.
     """
@@ -40,9 +40,6 @@ class StageReason:
 
 def explain_misses(config: TransferConfig) -> list[StageReason]:
     """Say for each stage of a run whether it would hit, and if not, which fields changed.
-
-    Args:
-        config: Of the run.
 
     Returns:
         One reason a stage, as far as the keys are known before anything is computed.

@@ -114,8 +114,8 @@ def small_network(image_size: int, num_classes: int, seed: int) -> keras.Model:
 
     Args:
         image_size: Side of its input in pixels, at least 16.
-        num_classes: Number of classes.
-        seed: Of its weights.
+        num_classes: Width of the logits.
+        seed: Seed of the initial weights.
 
     Returns:
         A model from RGB pixels [n, image_size, image_size, 3] in [0, 255] to logits

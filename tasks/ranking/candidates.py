@@ -68,8 +68,8 @@ def parse_cuts(config: CandidatesConfig, backbones: tuple[str, ...]) -> tuple[Cu
     """Read the cuts that were asked for, and check that each backbone named is compared.
 
     Args:
-        config: Of the ranking.
-        backbones: That are compared.
+        config: Lists the cuts as the user wrote them.
+        backbones: Names of those that are compared.
 
     Returns:
         One request a name.
@@ -97,8 +97,8 @@ def choose_cuts(
     """Choose the cuts of one backbone.
 
     Args:
-        network: The backbone.
-        requests: From `parse_cuts`.
+        network: The backbone to cut.
+        requests: As `parse_cuts` gives them.
         num_resolutions: At how many resolutions "natural" takes a cut.
 
     Returns:

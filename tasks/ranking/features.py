@@ -17,7 +17,7 @@ def all_features(
     """Read all images of several splits, split after split.
 
     Args:
-        rows: The splits.
+        rows: Bottlenecks and classes, by split.
 
     Returns:
         float32 [n, C] and labels int32 [n].
@@ -30,9 +30,9 @@ def draw_images(num_images: int, max_images: int, seed: int) -> npt.NDArray[np.i
     """Choose which images to look at: all, or so many at random.
 
     Args:
-        num_images: That there are.
-        max_images: That may be looked at.
-        seed: Of the draw.
+        num_images: Number of images there are.
+        max_images: Maximum number of images to choose.
+        seed: Seed of the random choice.
 
     Returns:
         int64 [min(num_images, max_images)], ascending.

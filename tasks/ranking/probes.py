@@ -34,7 +34,7 @@ def probe_probabilities(
         features: float [n, d].
         labels: Integers [n], 0 to K - 1.
         num_folds: Folds, at least 2.
-        seed: Of the folds.
+        seed: Seed of the division into folds.
 
     Returns:
         float64 [n, K], rows that sum to 1. A class that is missing from a fold's training
@@ -74,7 +74,7 @@ def knn_accuracy(features: Features, labels: Labels, num_neighbours: int) -> flo
     Args:
         features: float [n, d].
         labels: Integers [n], 0 to K - 1.
-        num_neighbours: Voters.
+        num_neighbours: How many of the nearest images vote.
 
     Returns:
         Share in [0, 1]. A tie goes to the tied class whose voter is the nearest.
@@ -123,7 +123,7 @@ def probe_labels(features: Features, targets: Labels, num_folds: int, seed: int)
         features: float [n, d].
         targets: 0 and 1 [n, num_labels].
         num_folds: Folds, at least 2.
-        seed: Of the folds.
+        seed: Seed of the division into folds.
     """
     return mean_average_precision(probe_shares(features, targets, num_folds, seed), targets)
 
@@ -139,7 +139,7 @@ def probe_shares(
         features: float [n, d].
         targets: 0 and 1 [n, num_labels].
         num_folds: Folds, at least 2.
-        seed: Of the folds.
+        seed: Seed of the division into folds.
 
     Returns:
         float64 [n, num_labels]; 0 or 1 where a fold's training images never or always have it.

@@ -49,7 +49,7 @@ def compare_sources(
     """Set each source's P2L beside the accuracy that was measured with its model.
 
     Args:
-        sources: From the registry.
+        sources: Those in the store's registry.
         target: float64 [C], the target's mean features.
         candidates: Measured ones; those at the top of a source's model are looked for.
 

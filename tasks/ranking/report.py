@@ -56,8 +56,8 @@ def write_ranking(
     """Write the page and the table.
 
     Args:
-        folder: Of the run.
-        title: Names the data.
+        folder: The run's folder.
+        title: Heading that names the data.
         verdict: What the page says.
         outcomes: How the stages went.
 

@@ -64,12 +64,8 @@ def list_sources(store: Store) -> list[Source]:
 def add_source(store: Store, source: Source) -> None:
     """Register a source; one of the same name is replaced.
 
-    Args:
-        store: Whose registry it goes into.
-        source: What to register.
-
     Raises:
-        ConfigError: The name cannot name a file.
+        ConfigError: The source's name cannot name a file.
     """
     check_name(source.name)
     store.check_writable("source")
@@ -93,12 +89,7 @@ def check_name(name: str) -> None:
 
 
 def seed_registry(store: Store, reference: Backbone) -> None:
-    """Register what the reference model itself was trained on, where that is not done yet.
-
-    Args:
-        store: Whose registry it goes into.
-        reference: The reference model.
-    """
+    """Register what the reference model itself was trained on, where that is not done yet."""
     if (_folder(store) / f"{IMAGENET}.json").exists() or not store.is_writable:
         return
     add_source(
@@ -142,9 +133,9 @@ def mean_of_clipped_normal(
     """Return E[min(max(x, 0), ceiling)] for x ~ N(mean, deviation^2).
 
     Args:
-        mean: float64 [n].
+        mean: float64 [n], of the unclipped variable.
         deviation: float64 [n], at least 0.
-        ceiling: Above 0.
+        ceiling: Greatest value after clipping, above 0.
 
     Returns:
         float64 [n].
@@ -170,7 +161,7 @@ def divergence(
 
     Args:
         source: float64 [C], at least 0: mean features, scaled here to sum to 1.
-        target: float64 [C], likewise.
+        target: float64 [C], at least 0: mean features, scaled likewise.
         floor: Share that stands in for a channel that a data set never excites.
 
     Returns:
@@ -199,7 +190,7 @@ def p2l(source: Source, target: npt.NDArray[np.float64]) -> tuple[float, float]:
     times as large counts for one more, and a divergence of one nat divides by e.
 
     Args:
-        source: From the registry.
+        source: Mean features and number of images, as registered.
         target: float64 [C], the target's mean features in the same reference model's space.
 
     Returns:

@@ -84,8 +84,8 @@ def score_features(
 
     Args:
         features: float32 [n, d].
-        labels: int32 [n].
-        config: Of the probes.
+        labels: int32 [n], class of each row.
+        config: Folds, neighbours and seed of the probes.
         source_head: From features to the source classifier's probabilities [n, num_classes].
 
     Returns:
@@ -122,8 +122,8 @@ def score_targets(
     Args:
         features: float32 [n, d].
         targets: [n, num_outputs], as `Target.to_array` says.
-        kind: Of the targets.
-        config: Of the probes.
+        kind: Labels or numbers.
+        config: Folds, neighbours and seed of the probes.
 
     Returns:
         A value for each name of `SCORES`: of labels k-NN and probe are mean average precisions,

@@ -92,8 +92,8 @@ def _log_evidence(
         variances: Squared singular values [r].
         projections: Squared projections of the targets on the left singular vectors [r].
         residual: Squared length of the targets outside their span.
-        num_rows: n.
-        width: d.
+        num_rows: Number of images, n.
+        width: Number of features, d.
 
     Returns:
         Nats of all rows.
@@ -136,7 +136,7 @@ def h_score(features: Features, labels: Labels) -> float:
 
     Args:
         features: float64 [n, d].
-        labels: Integers [n].
+        labels: Integers [n], 0 to K - 1.
 
     Returns:
         0 to min(d, K - 1); higher is better. With fewer images than features the covariance
@@ -163,7 +163,7 @@ def regularised_h_score(features: Features, labels: Labels) -> float:
 
     Args:
         features: float64 [n, d].
-        labels: Integers [n].
+        labels: Integers [n], 0 to K - 1.
 
     Returns:
         0 to min(d, K - 1); higher is better.

@@ -139,7 +139,7 @@ def draw_verdict(
     Args:
         judged: The split that accuracies are of.
         candidates: With scores and accuracies, at least one.
-        sources: Registered sources.
+        sources: Registered sources, with their P2L.
         outcomes: How its stages went, but for the baseline's.
         baseline: The figure and seconds of a small network from scratch; None without one.
         judge: Of the targets: it knows what the figures are.

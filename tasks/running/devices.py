@@ -82,7 +82,7 @@ def replicate(
 
     Args:
         function: Without variables, from a batch uint8 [n, height, width, 3] to tensors [n, ...].
-        over: A strategy.
+        over: A ``tf.distribute`` strategy.
 
     Returns:
         A function of up to `num_replicas` batches that returns the function's results of each.

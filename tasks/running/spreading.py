@@ -87,7 +87,7 @@ def map_pieces(
 
     Args:
         function: A module's own function; what it does twice must be the same as once.
-        pieces: Picklable arguments.
+        pieces: Arguments of the calls; must be picklable.
 
     Yields:
         The results, as they come.

@@ -163,8 +163,9 @@ class Stage(Generic[P, M]):
         """Note that the stage did not have to be called.
 
         Args:
-            reason: Why not.
-            *arguments: Of the call that is spared; what it took the first time is what is saved.
+            reason: Shown in the stage's line.
+            *arguments: Arguments of the call that is spared; what it took the first time is what is
+                saved.
             **named: The same, by their names.
         """
         manifest = self.find(*arguments, **named) if arguments or named else None
@@ -375,8 +376,8 @@ def explain_miss(store: Store, name: str, key: str, fields: dict[str, Any]) -> s
 
     Args:
         store: Where to look for earlier artefacts.
-        name: Of the stage.
-        key: That missed.
+        name: Name of the stage.
+        key: The key that missed.
         fields: What the key was made of.
 
     Returns:
@@ -400,7 +401,7 @@ def nearest_changes(
 
     Args:
         store: Where to look for earlier artefacts.
-        name: Of the stage.
+        name: Name of the stage.
         fields: What the missing key was made of.
 
     Returns:

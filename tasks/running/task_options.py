@@ -68,11 +68,6 @@ def task_options(uses_gpu: bool) -> dict[str, Any]:
 def is_retried(task: Any, run: Any, state: Any) -> bool:
     """Tell Prefect whether to run a failed task again.
 
-    Args:
-        task: The task.
-        run: Its run.
-        state: How that ended.
-
     Returns:
         What `is_worth_retrying` says of the error.
     """
@@ -81,9 +76,6 @@ def is_retried(task: Any, run: Any, state: Any) -> bool:
 
 def is_worth_retrying(error: BaseException) -> bool:
     """Say whether a stage that failed so may succeed when it is simply run again.
-
-    Args:
-        error: What it raised.
 
     Returns:
         True for trouble with reading, writing and connections, and for a lost worker. False for

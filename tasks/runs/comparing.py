@@ -42,8 +42,8 @@ class RunComparison:
     """What differs between two runs.
 
     Attributes:
-        first: The one.
-        second: The other.
+        first: The run on the left of the page.
+        second: The run on the right.
         settings: (dotted name, value in the first, value in the second) of what differs.
         figures: (split, figure, value in the first, value in the second).
         num_common: Held-out images that both were judged on.
@@ -118,10 +118,6 @@ _SIDES = ("first", "second")
 
 def compare_runs(first: RunLine, second: RunLine) -> RunComparison:
     """Compare two finished runs.
-
-    Args:
-        first: The one.
-        second: The other.
 
     Returns:
         What differs.

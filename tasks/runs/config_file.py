@@ -46,11 +46,8 @@ def read_config(folder: Path) -> Any:
 def dataset_of(folder: Path) -> DatasetConfig:
     """Read which images a run in a folder was about.
 
-    Args:
-        folder: Of the run.
-
     Raises:
-        ConfigError: It does not say, or they are no folder and no manifest.
+        ConfigError: The folder does not say, or names what is neither a folder nor a manifest.
     """
     try:
         return DatasetConfig.model_validate(read_config(folder)["dataset"])

@@ -32,9 +32,9 @@ def write_judged(
     """Write each held-out image, its target and what was predicted, split by split.
 
     Args:
-        folder: Of the run.
-        evaluation: Manifest of the stage.
-        class_names: In the order of the logits.
+        folder: The run's folder.
+        evaluation: Manifest of the evaluation stage.
+        class_names: Name of each class, in the order of the logits.
         index: The data set, for paths and digests; numbers stand for both where it has no files.
         fit: What was found out about the targets.
         kind: Of the targets; the index's where not given.
@@ -88,9 +88,6 @@ def read_numbers(text: str) -> list[float]:
 
 def read_judged(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     """Read the file that `write_judged` wrote.
-
-    Args:
-        folder: Of the run.
 
     Returns:
         A row an image, by its digest and split, or by its path and split where it has none; {}

@@ -27,24 +27,24 @@ class RunLine:
     """A run in a line.
 
     Attributes:
-        name: Of its folder.
+        name: Name of its folder.
         folder: Path of its folder.
         command: The command that makes such runs: train, finetune, rank, …
         data: Name of the data set.
         backbone: Name of the backbone or the network; empty where there are several or none.
         cut: Where it was cut; empty where it was not.
         head: linear, mlp or tail; the command where that trains something else.
-        split: The split that the accuracy is of; None where there is none.
-        accuracy: In [0, 1].
+        split: The split that the accuracy was measured on; None where there is none.
+        accuracy: Share in [0, 1]; None where the run has none.
         accuracy_interval: Its interval of confidence.
         metric: What the run is known by where it has no classes: mAP of labels, MAE of numbers.
-        value: Of that, on the split.
+        value: Value of that metric on the split.
         value_interval: Its interval of confidence.
         seconds: Duration; None where the run is not finished.
         when: End of a finished run, else the beginning, in local time.
         report: File name of its page; None where there is none.
         status: finished, failed, or unfinished: at work, or killed.
-        reason: Why it failed.
+        reason: Why it failed; empty where it did not.
     """
 
     name: str
@@ -104,8 +104,8 @@ def sort_runs(lines: Sequence[RunLine], by: str, *, descending: bool = True) -> 
     """Put runs in order; those that lack what they are ordered by come last.
 
     Args:
-        lines: The runs.
-        by: One of `SORTS`.
+        lines: Runs in any order.
+        by: An entry of `SORTS`: what they are ordered by.
         descending: The largest, newest or last letter first.
     """
     newest = sorted(lines, key=lambda line: line.when, reverse=True)
@@ -152,11 +152,11 @@ def find_run(store_root: Path, text: str) -> RunLine:
     """Find a run by its number in the list, a part of its name, or its folder.
 
     Args:
-        store_root: The store.
-        text: 1 is the newest run.
+        store_root: Folder of the store whose runs are listed.
+        text: Number, part of the name, or folder; 1 is the newest run.
 
     Raises:
-        ConfigError: There is none, or several.
+        ConfigError: No run fits, or several do.
     """
     lines = list_runs(store_root)
     if text.isdecimal() and 1 <= int(text) <= len(lines):

@@ -18,7 +18,7 @@ def write_page(path: Path, template: Path, **context: Any) -> Path:
     """Render a template and write the page, replacing an earlier one in a single step.
 
     Args:
-        path: Of the page.
+        path: HTML file to write.
         template: A ``.html.j2`` file that extends ``page.html.j2``.
         **context: What the template reads.
 
@@ -38,7 +38,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     """Write rows as CSV, replacing an earlier file in a single step.
 
     Args:
-        path: Of the file.
+        path: CSV file to write.
         rows: One mapping a line; what is None is left empty.
         columns: Names and order of the columns.
 

@@ -38,7 +38,7 @@ def write_projector(log_dir: Path, features: Features, num_images: int) -> None:
 
     Args:
         log_dir: Folder that TensorBoard is started on.
-        features: Of the run.
+        features: Bottlenecks and targets of the run, by split.
         num_images: How many to write at the most.
     """
     index = index_of(features.dataset)

@@ -146,12 +146,12 @@ def in_run_folder(
     """Do a flow's work in a folder of its own, which stays where there is something to keep.
 
     Args:
-        store: As for `open_run_folder`.
-        title: As for `open_run_folder`.
-        config: As for `open_run_folder`.
-        out: As for `open_run_folder`.
+        store: Open store; the folder goes under its runs/ where `out` is None.
+        title: Begins the folder's name.
+        config: Written to the folder.
+        out: A folder of the user's choice; an earlier run in it is replaced.
         work: Called with the folder; again while it finds new damage in the store.
-        written_besides: As for `open_run_folder`.
+        written_besides: Names that the work writes in the folder besides those of every run.
 
     Returns:
         What the work returns.
@@ -182,12 +182,7 @@ def _leave(folder: Path, error: BaseException, was_there: bool) -> None:
 
 
 def note_elsewhere(store_root: Path, folder: Path) -> None:
-    """Remember a run whose folder is not among the store's own; a store to read remembers none.
-
-    Args:
-        store_root: The store.
-        folder: Of the run.
-    """
+    """Remember a run whose folder is not among the store's own; a store to read remembers none."""
     runs = store_root / RUNS_FOLDER
     line = str(folder).encode(errors="surrogateescape")
     if folder.is_relative_to(runs) or b"\n" in line:
@@ -270,11 +265,11 @@ def finish_run(
     """Copy a run's results into its folder and write its report.
 
     Args:
-        folder: From `open_run_folder`.
+        folder: As `open_run_folder` gave it.
         report: What the page says.
-        head: Manifest of the stage.
-        evaluation: Manifest of the stage.
-        export: Manifest of the stage.
+        head: Manifest of the training stage.
+        evaluation: Manifest of the evaluation stage.
+        export: Manifest of the export stage.
         outcomes: How each stage went.
         started_s: Monotonic time at which the run began, in seconds.
         diagnoses: What the debugger saw in its training, as JSON values.
@@ -342,7 +337,7 @@ def cold_seconds(outcomes: Sequence[Outcome]) -> float:
     """Estimate what stages take where nothing is in the store.
 
     Args:
-        outcomes: How they went.
+        outcomes: How the stages of this run went.
 
     Returns:
         Seconds: of each stage what making it took, scaled up to all rows where some were in the

@@ -46,14 +46,14 @@ def training_batches(
     for each view, so over the epochs none is preferred.
 
     Args:
-        views: The views.
+        views: Manifest of the views, each an epoch's.
         layout: How a view is divided into shards.
         labels: Of the training images by position; see `Target.to_array`.
-        num_classes: Number of classes, labels or numbers.
-        batch_size: Images a step.
+        num_classes: Width of the targets.
+        batch_size: Images in each step.
         label_smoothing: Share of a label's weight that is spread over all classes.
-        seed: Of the order of blocks.
-        target: What is learned.
+        seed: Seed of the order of blocks.
+        target: Kind of target, which turns labels into what the loss takes.
         fit: What is known of the targets.
 
     Returns:

@@ -39,11 +39,11 @@ class Choice(NamedTuple):
 
     Attributes:
         width: Factor of the channels.
-        epochs: That are expected to fit; the clock has the last word.
+        epochs: Number of epochs expected to fit; the clock has the last word.
         training_s: Seconds left for the training itself.
         measured_s: Seconds that measuring took.
-        timings: Of each width that was tried.
-        reason: In words.
+        timings: What was measured of each width tried.
+        reason: Why this width, in words.
     """
 
     width: float

@@ -94,11 +94,11 @@ class Annealing(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         optimizer: The one that steps, inside a loss scaling where there is one.
-        config: The cycle.
+        config: Peak, warm-up and final values of the cycle.
         clock: How far the training is.
 
     Attributes:
-        final_share: Of the training that was done when the last step was made.
+        final_share: Share of the training that was done when the last step was made.
     """
 
     def __init__(self, optimizer: CycledSGD, config: ScratchTrainingConfig, clock: Clock) -> None:

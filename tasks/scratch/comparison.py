@@ -39,7 +39,7 @@ def against_plain_views(
 
     Args:
         folder: Where heatmaps.png is written.
-        pixels: The data set.
+        pixels: Manifest of the data set, whose test images are drawn.
         augmented: The network trained on augmented views, and its figures.
         plain: The one trained on plain views.
 

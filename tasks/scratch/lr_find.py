@@ -21,7 +21,7 @@ def find_scratch_rate(config: ScratchConfig, num_steps: int, folder: Path) -> di
     Args:
         config: Data, views, network and training; the width auto counts as 1.
         num_steps: Steps from the lowest to the highest rate.
-        folder: For the results.
+        folder: Gets the curve and its picture.
 
     Returns:
         JSON data: setting, suggested, broke_away, picture, run_dir, and the curve's rates and

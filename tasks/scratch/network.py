@@ -27,11 +27,11 @@ def build_network(
     """Build the network with new weights.
 
     Args:
-        config: Which network.
-        width: Factor of its channels.
+        config: Name of the network and its options.
+        width: Factor of its numbers of channels.
         pixels: The data set: image shape, classes, and the mean and deviation that its pixels are
             normalised by, inside the network.
-        seed: Of the weights.
+        seed: Seed of the initial weights.
         policy: Keras dtype policy of all layers but normalisation of the input and the logits.
 
     Returns:

@@ -18,8 +18,8 @@ class ScratchPlan(NamedTuple):
     Attributes:
         dataset: The data set in a few words.
         schedule: Width and epochs, and why.
-        num_views: Views an image.
-        num_missing: Of them, how many are not in the store yet.
+        num_views: Number of views of each image.
+        num_missing: Views of them that are not in the store yet.
         view_bytes: Bytes of one view of all images.
         missing_bytes: Bytes that would be written.
         free_bytes: Bytes free on the store's disk.
@@ -54,9 +54,6 @@ class ScratchPlan(NamedTuple):
 
 def plan_scratch(config: ScratchConfig) -> ScratchPlan:
     """Plan a run; the images are read and, with a budget, the machine is timed.
-
-    Args:
-        config: Of the run.
 
     Returns:
         The plan.

@@ -51,14 +51,14 @@ def make_scratch_report(
     """Gather what the report page shows; the hardest test images are written as PNG files.
 
     Args:
-        folder: Of the run.
-        config: Of the run.
-        index: Of a folder of images; it says which files were left out.
-        pixels: Manifest of the stage.
-        schedule: Manifest of the stage.
-        views: Manifest of the stage.
-        training: Manifest of the stage.
-        evaluation: Manifest of the stage.
+        folder: The run's folder.
+        config: The run's configuration.
+        index: Index of a folder of images; it says which files were left out.
+        pixels: Manifest of the pixels stage.
+        schedule: Manifest of the schedule stage.
+        views: Manifest of the views stage.
+        training: Manifest of the training stage.
+        evaluation: Manifest of the evaluation stage.
         outcomes: How each stage went.
         tensorboard: The command that shows the training.
         pictures: Shown on the page.

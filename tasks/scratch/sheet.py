@@ -28,9 +28,9 @@ def draw_views(
 
     Args:
         folder: Where the sheet is written.
-        pixels: The data set.
-        config: Of the views.
-        num_views: How many there are.
+        pixels: Manifest of the data set.
+        config: Augmentations of the views.
+        num_views: Number of views of each image, of which the first few are drawn.
 
     Returns:
         The sheet and a sentence, for the report.

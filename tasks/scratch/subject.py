@@ -27,7 +27,7 @@ class PixelRows:
 
     Attributes:
         images: uint8 [n, h, w, c].
-        labels: Their targets; see `Target.to_array`.
+        labels: int32 [n], class of each image.
         mirrored: Give their mirror images, left to right.
     """
 
@@ -56,8 +56,8 @@ class TestImages:
     """The test images of a data set of pixels.
 
     Attributes:
-        pixels: The data set.
-        network: That was trained on its training images.
+        pixels: Manifest of the data set.
+        network: Configuration of the network trained on its training images.
         flip_test: Whether images and their mirror images are judged together as well.
         columns: Settings by which another manifest like the data set's is read.
     """

@@ -33,8 +33,8 @@ class Trained:
 
     Attributes:
         history: The figures of each epoch; the last one may be a part of one.
-        num_steps: Steps made.
-        final_share: Of the cycle that was done when the last step was made, 1 at its end.
+        num_steps: Number of optimizer steps taken.
+        final_share: Share of the cycle that was done when the last step was made, 1 at its end.
     """
 
     history: tuple[EpochFigures, ...]
@@ -76,9 +76,9 @@ def compile_network(
     """Compile a network for training.
 
     Args:
-        model: From `headstart.tasks.scratch.network.build_network`.
-        config: Optimizer and cycle.
-        target: What is learned.
+        model: Built by `headstart.tasks.scratch.network.build_network`; compiled in place.
+        config: Names the optimizer and the cycle.
+        target: Kind of target, which gives the loss and the metrics.
         fit: What is known of the targets.
 
     Returns:
@@ -111,14 +111,14 @@ def train_network(
 
     Args:
         model: From `headstart.tasks.scratch.network.build_network`; its weights are changed.
-        batches: Endless, from `headstart.tasks.scratch.batches.training_batches`.
+        batches: Endless dataset, from `headstart.tasks.scratch.batches.training_batches`.
         num_batches: Batches of an epoch.
-        config: The cycle.
+        config: Peak, warm-up and final values of the cycle.
         num_epochs: Expected where there is a budget, else trained.
         budget_s: Seconds from the first step to the last; None to train the epochs.
         log_dir: Folder for TensorBoard's event files.
         callbacks: Keras callbacks of the user's, called before headstart's own.
-        target: What is learned.
+        target: Kind of target, which gives the loss and the metrics.
         fit: What is known of the targets.
 
     Returns:

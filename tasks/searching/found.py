@@ -21,7 +21,7 @@ class Hit:
     """An image that is like a query.
 
     Attributes:
-        path: Its file.
+        path: Path of the image file.
         similarity: Cosine of the two bottlenecks, 1 for the same image.
         label: Its folder or label in the collection; "" where it has none.
     """
@@ -39,7 +39,7 @@ def write_sheet(
     Args:
         path: A .jpg or .png file.
         queries: The files that were asked with.
-        found: Of each.
+        found: Hits of each query, in the queries' order.
         max_pixels: Images with more pixels are refused.
 
     Raises:

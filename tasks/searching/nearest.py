@@ -42,9 +42,6 @@ class Nearest(NamedTuple):
 def collection_blocks(features: Features) -> Iterator[Vectors]:
     """Read the plain bottlenecks of the distinct images of a data set, as directions.
 
-    Args:
-        features: Where they are.
-
     Yields:
         float32 [n, C] of length 1, in the order of the index's digests; spatial bottlenecks are
         averaged over their positions.

@@ -69,7 +69,7 @@ class FileEntry(BaseModel):
         """Say whether the file can be read and holds what was published.
 
         Args:
-            root: The store's root.
+            root: Folder of the store, which the entry's path starts at.
             thorough: Hash the bytes of a shard too, even where size and modification time leave
                 no doubt; other files are small or are handed out, and are hashed in any case.
         """
@@ -354,7 +354,7 @@ class Store:
         """Refuse to remove anything from a store that cannot be written.
 
         Raises:
-            RecordError: It cannot.
+            RecordError: The store is open for reading only.
         """
         if not self.is_writable:
             raise RecordError(

@@ -38,11 +38,8 @@ class ExpectedRows(NamedTuple):
     def check(self, collections: Iterable[RowCollection]) -> None:
         """Refuse, on a worker, to make rows that are not those asked for.
 
-        Args:
-            collections: Where the worker would write.
-
         Raises:
-            ConfigError: They are others.
+            ConfigError: This worker would make other rows, as another version of TensorFlow does.
         """
         if self.digests == tuple(collection.digest for collection in collections):
             return

@@ -54,8 +54,8 @@ def copy_files(source: Path, target: Path) -> None:
     """Copy a folder's files, with the modes that new files and folders have where they go.
 
     Args:
-        source: The folder.
-        target: Made where it is not there; its mode stays.
+        source: Folder to copy from, with all below it.
+        target: Made where it is not there; keeps its mode where it is.
     """
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.rglob("*")):
@@ -72,9 +72,6 @@ def without_wildcards(path: Path) -> Iterator[Path]:
 
     It looks for the variables of a SavedModel by a pattern, and so finds none in a folder that is
     called ``run [1]``.
-
-    Args:
-        path: Of the folder.
 
     Yields:
         The path, or a link to it.

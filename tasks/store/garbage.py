@@ -50,8 +50,8 @@ def collect_garbage(store: Store, criteria: Criteria) -> list[tuple[str, int]]:
     """Remove what no run needs any more.
 
     Args:
-        store: Where.
-        criteria: What that is.
+        store: Must be writable, and in use by no run.
+        criteria: Which rows and artefacts count as unneeded.
 
     Returns:
         (path relative to the store, bytes) of what was removed.
@@ -76,9 +76,6 @@ def merge_small_shards(store: Store) -> list[Compaction]:
 
     Manifests that vouch for a shard which was merged vouch for the merged ones afterwards, so
     that nothing becomes a miss.
-
-    Args:
-        store: Where.
 
     Returns:
         What was merged, for each collection where something was.

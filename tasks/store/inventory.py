@@ -22,10 +22,10 @@ class Holding:
     Attributes:
         kind: views, bottlenecks, or the stage's name.
         name: Folder name: the digest of the recipe, or the key.
-        path: The folder.
+        path: Folder that holds it.
         what: A few words on what it holds.
-        num_rows: Rows in it.
-        num_bytes: Bytes on disk.
+        num_rows: Number of rows in it; 0 of an artefact.
+        num_bytes: Bytes that it takes on disk.
         used_s: Unix time in seconds at which it was last made or read.
         runs: Names of the runs in the store's runs/ that use it, the newest first.
     """
@@ -96,9 +96,9 @@ def read_manifests(
     Not as a Manifest, which would refuse to be read where a file is damaged.
 
     Args:
-        store: Where.
-        stage: Whose manifests; all where not given.
-        key: Which of them; all where not given.
+        store: Store to look through.
+        stage: Name of the stage; all where not given.
+        key: Key of the artefact; all where not given.
     """
     for folder in store.folders(f"manifests/{stage}"):
         for path in sorted(folder.glob(f"{key}.json")):

@@ -21,11 +21,8 @@ NOT_OURS = {"lost+found"}
 def layout_of(path: Path) -> Any:
     """Return the layout that a store's file names; None where it is not there, or damaged.
 
-    Args:
-        path: The file.
-
     Raises:
-        OSError: It cannot be read.
+        OSError: The file is there but cannot be read.
     """
     try:
         return read_sealed(path)["layout"]
@@ -36,11 +33,8 @@ def layout_of(path: Path) -> Any:
 def begin_store(path: Path) -> None:
     """Write the layout's file of a new store, or of one that has lost this constant.
 
-    Args:
-        path: Of the file.
-
     Raises:
-        RecordError: Its folder is something else.
+        RecordError: The folder holds something other than a store.
         OSError: It cannot be written.
     """
     names = {other.name for other in path.parent.iterdir()} - NOT_OURS

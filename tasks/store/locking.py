@@ -63,9 +63,6 @@ def hold_shared(path: Path) -> Iterator[None]:
 def try_alone(path: Path) -> Iterator[bool]:
     """Hold the lock of `hold_alone` where nobody has it.
 
-    Args:
-        path: The lock's file.
-
     Yields:
         Whether it is held.
     """

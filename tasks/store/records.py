@@ -66,7 +66,7 @@ class RowCollection:
 
     Args:
         store: Where the collection is kept.
-        kind: "views" or "bottlenecks".
+        kind: "views" or "bottlenecks"; names the folder it lies in.
         recipe: Everything that decides what a row holds, as canonical JSON data; its digest
             names the collection.
         shape: Shape of a row's tensor.
@@ -305,9 +305,9 @@ def open_collection(store: Store, kind: str, folder: Path) -> RowCollection | No
     """Open a collection by its folder.
 
     Args:
-        store: That holds it.
-        kind: "views" or "bottlenecks".
-        folder: Of the collection.
+        store: Store that holds it.
+        kind: "views" or "bottlenecks", which it was written as.
+        folder: Folder of the collection.
 
     Returns:
         The collection; None where its recipe cannot be read or is not the folder's own.
@@ -353,7 +353,7 @@ class RowWriter:
         """Add a row.
 
         Args:
-            row_id: Its address.
+            row_id: Image digest and number of the view.
             tensor: The collection's shape and dtype exactly.
 
         Raises:

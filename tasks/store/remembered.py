@@ -37,9 +37,9 @@ def remember(kind: str, about: Any, text: str) -> None:
     """Keep a text for `remembered`, in the store in use, if there is one that can be written.
 
     Args:
-        kind: Of thing.
-        about: All that decides the text.
-        text: To keep.
+        kind: What sort of text it is; looked up by this and `about`.
+        about: All that decides the text: what it is looked up by.
+        text: What to keep.
     """
     path = _path(kind, about)
     if path is None:

@@ -90,11 +90,7 @@ def _folder_of(location: Path | str) -> Path:
 
 
 def folder_here(location: Path | str | None = None) -> Path:
-    """Return the folder of a store on this machine, without opening it: of a URL, the mirror.
-
-    Args:
-        location: As for `open_store`.
-    """
+    """Return the folder of a store on this machine, without opening it: of a URL, the mirror."""
     place = location or default_root()
     if url := url_of(place):
         return mirrors_root() / bytes_digest(url.encode())[:16]
@@ -113,7 +109,7 @@ class RemoteStore(Store):
     """A store in a bucket.
 
     Args:
-        url: Where it is.
+        url: Address of the bucket and folder, such as ``s3://bucket/headstart``.
         max_cache_bytes: Shards kept on this machine; HEADSTART_MIRROR_BYTES or 50 GiB where
             None. While one run reads more than that, what it has open stays until it ends.
 
@@ -261,7 +257,7 @@ class RemoteStore(Store):
         """Refuse: nobody can know whether another machine is using the bucket.
 
         Raises:
-            RecordError: Always.
+            RecordError: Raised in any case.
         """
         raise RecordError(
             "headstart removes nothing from a store in a bucket",

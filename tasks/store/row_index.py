@@ -83,9 +83,6 @@ class Shard(NamedTuple):
 def keys_of(row_ids: Sequence[RowId]) -> Keys:
     """Turn addresses into keys.
 
-    Args:
-        row_ids: n rows.
-
     Returns:
         Keys [n], in the same order.
     """
@@ -120,9 +117,6 @@ def write_index(path: Path, index: ShardIndex) -> None:
 def read_index(path: Path) -> ShardIndex | None:
     """Read an index file, or remember what it said where it has not changed since.
 
-    Args:
-        path: The file.
-
     Returns:
         What it says; None where it is gone or is not such a file.
     """
@@ -150,7 +144,7 @@ class RowLookup:
         """Find rows.
 
         Args:
-            keys: [m], those wanted.
+            keys: [m], keys of the rows wanted.
 
         Returns:
             int64 [m]: where in the keys there are each of them lies; -1 where it is not there.
@@ -177,8 +171,8 @@ def locate(
     """Find rows in shards.
 
     Args:
-        shards: Where to look.
-        row_ids: n rows.
+        shards: Shards to look in, in order.
+        row_ids: Addresses of n rows.
 
     Returns:
         int64 [n]: the shard that holds each row, -1 where none does; and int64 [n]: where in

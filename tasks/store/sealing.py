@@ -58,9 +58,6 @@ def sealed_text(fields: dict[str, Any]) -> str:
 def read_sealed(path: Path) -> dict[str, Any]:
     """Read a JSON file that was written sealed, and check it.
 
-    Args:
-        path: The file.
-
     Returns:
         Its fields, without the checksum.
 

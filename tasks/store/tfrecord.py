@@ -17,8 +17,8 @@ def write_tfrecord(
     """Write rows into a new TFRecord file.
 
     Args:
-        path: Of the file.
-        rows: n rows: address and tensor.
+        path: Written in place, without a temporary file.
+        rows: Address and tensor of each of n rows.
 
     Returns:
         int64 [n]: where in the file each tensor's bytes begin.
@@ -49,8 +49,8 @@ def scan_tfrecord(path: Path, row_bytes: int) -> tuple[list[RowId], npt.NDArray[
     """Read which rows a file of `write_tfrecord` holds, each checked by its own checksum.
 
     Args:
-        path: Of the file.
-        row_bytes: Of a row's tensor.
+        path: File to read.
+        row_bytes: Size of each row's tensor.
 
     Returns:
         Addresses of n rows; and int64 [n]: where in the file each tensor's bytes begin.

@@ -63,7 +63,7 @@ def verify(
     """Hash the files of the store that have a known digest, and set the damaged ones aside.
 
     Args:
-        store: Where.
+        store: Store whose shards and artefacts are hashed.
         older_than_days: Leave out shards that were hashed by this function more recently.
         promoted: SHA-256 of the files of promoted models, which no run makes again, by path.
 

@@ -123,9 +123,6 @@ def build_published(entry: BackboneEntry) -> Any:
 def count_depth(graph: LayerGraph) -> int:
     """Count the layers with a kernel on the longest path through a network.
 
-    Args:
-        graph: Of the network.
-
     Returns:
         Such as 16 for VGG16.
     """

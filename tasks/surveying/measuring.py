@@ -36,9 +36,9 @@ def measure(name: str, batch_sizes: Sequence[int], seconds: float, tell: Any) ->
     before the first pass is taken off. Weights are random, which changes neither.
 
     Args:
-        name: Of the backbone.
-        batch_sizes: Ascending.
-        seconds: For which each is timed, at the least.
+        name: Name of the backbone.
+        batch_sizes: Number of images in each pass, ascending.
+        seconds: Minimum time for which each size is timed.
         tell: Called with each `Measurement`.
     """
     backbone = load_backbone(BackboneConfig(name=name, weights="random"))

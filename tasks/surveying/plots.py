@@ -28,9 +28,6 @@ NUMBERS = JUDGES["number"].ranked_name
 def draw_survey(surveyed: Sequence[Surveyed]) -> list[tuple[str, str]]:
     """Draw what there are figures for.
 
-    Args:
-        surveyed: The backbones.
-
     Returns:
         (caption, ``data:`` URI of an SVG) each.
     """

@@ -69,9 +69,6 @@ NAMES = {judge.ranked_name: judge.ranked for judge in JUDGES.values()}
 def table_rows(surveyed: Sequence[Surveyed]) -> list[dict[str, Any]]:
     """Lay out backbones as table rows, the cheapest by FLOPs first.
 
-    Args:
-        surveyed: The backbones.
-
     Returns:
         Rows with `COLUMNS`, images_per_s_B and memory_mb_B for each batch size B, and
         what a head came to.
@@ -109,9 +106,9 @@ def write_survey(
     """Write the page and the tables.
 
     Args:
-        folder: Of the run.
-        title: Of the page.
-        surveyed: The backbones.
+        folder: The run's folder.
+        title: Heading of the page.
+        surveyed: Backbones with what was measured of them.
         judged: The split that heads are judged on; None without any.
         plots: (caption, ``data:`` URI) each.
         outcomes: How the stages went.

@@ -73,7 +73,7 @@ def parallel_coordinates(swept: Sequence[SweptHead], chosen: int) -> bytes:
     """Draw a line a head through an axis a setting, and the loss at the end.
 
     Args:
-        swept: The heads.
+        swept: Each with its settings and loss.
         chosen: Number of the one that is drawn strong.
 
     Returns:

@@ -25,8 +25,8 @@ class PooledRows:
     Attributes:
         views: float32 [n, C] each: the plain view, then the augmented ones.
         labels: int32 [n]; of other kinds of targets what `Target.to_array` says.
-        shape: Of one bottleneck: [C], or [H, W, C] where positions were averaged.
-        kind: Of the targets.
+        shape: Shape of one bottleneck: [C], or [H, W, C] where positions were averaged.
+        kind: What the targets are: classes, labels or numbers.
     """
 
     views: tuple[npt.NDArray[np.float32], ...]
@@ -92,11 +92,11 @@ def pool(rows: LabelledRows, *, augmented: bool = True) -> PooledRows:
     """Read rows into memory, averaged over their positions.
 
     Args:
-        rows: Of some images.
+        rows: Bottlenecks of some images.
         augmented: Whether the augmented views are read too.
 
     Raises:
-        TrainingError: They do not fit, or hold what is no number.
+        TrainingError: The rows do not fit into memory, or hold NaN or infinity.
     """
     num_views = 1 + (rows.num_augmented if augmented else 0)
     num_bytes = 4 * len(rows) * num_views * rows.shape[-1]

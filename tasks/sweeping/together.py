@@ -37,7 +37,7 @@ class HeadCurve:
     """What a head's training came to, epoch by epoch.
 
     Attributes:
-        config: Of the head.
+        config: Configuration of the head.
         train_losses: Mean over the images learned from of what is minimised.
         losses: Of the images that were held out: cross-entropy, or the squared error of numbers.
         accuracies: Share of these that are right; of labels the micro F1, of numbers the mean
@@ -88,8 +88,8 @@ def train_heads(
     Args:
         fit: What they learn from.
         held_out: What each is judged by after every epoch, and stopped by.
-        configs: Of linear and MLP heads.
-        num_classes: Number of classes.
+        configs: Configurations of linear and MLP heads.
+        num_classes: Number of classes, labels or numbers.
 
     Returns:
         A curve for each, in their order.
@@ -153,7 +153,7 @@ class _Heads:
     Args:
         configs: Alike, by ascending dropout.
         fit: What they learn from.
-        num_classes: Number of classes.
+        num_classes: Number of classes, labels or numbers.
     """
 
     def __init__(self, configs: Sequence[HeadConfig], fit: PooledRows, num_classes: int) -> None:

@@ -127,7 +127,7 @@ def class_weights(labels: npt.NDArray[np.int32], num_classes: int) -> npt.NDArra
 
     Args:
         labels: int32 [n], 0 to num_classes - 1; each class at least once.
-        num_classes: Number of classes.
+        num_classes: Length of the result.
 
     Returns:
         float32 [num_classes]: n / (num_classes * images of the class).
@@ -144,7 +144,7 @@ def smooth_targets(labels: Any, num_classes: int, label_smoothing: float) -> Any
     """Return the distribution that the logits are to match.
 
     Args:
-        labels: Integer tensor [n].
+        labels: Integer tensor [n], classes 0 to K - 1.
         num_classes: Number of classes K.
         label_smoothing: Share s of the weight that is spread over all classes.
 

@@ -128,7 +128,7 @@ def conformal_radius(errors: Array, coverage: float = COVERAGE) -> tuple[float, 
 
     Args:
         errors: Absolute errors [n, numbers] of images that the model was not trained on.
-        coverage: The share.
+        coverage: Share of new images in [0, 1] whose interval shall hold the truth.
 
     Returns:
         One a number; none where there are too few images for such a share (19 for 95 %).

@@ -79,7 +79,7 @@ def augmented_view(
         image: Pixels, uint8 ``[H, W, 3]``.
         image_size: Side of the view in pixels.
         resize: As for `plain_view`; also how a crop becomes square.
-        augmentations: The operations.
+        augmentations: Operations, in the order they are applied.
         seed: int32 ``[2]``, from `view_seed`.
 
     Returns:
@@ -123,7 +123,7 @@ def check_augmentations(augmentations: Sequence[Augmentation], image_size: int) 
     """Refuse augmentations that cannot be applied to views of this size.
 
     Args:
-        augmentations: The operations.
+        augmentations: Operations in their order.
         image_size: Side of the view in pixels.
 
     Raises:

@@ -40,7 +40,7 @@ def epoch_views(images: Any, keys: Any, view: Any, recipe: EpochRecipe) -> Any:
         images: uint8 [n, h, w, c], the plain images.
         keys: uint64 [n], from `headstart.tasks.views.epoch_draws.image_keys`.
         view: uint64 scalar, from `headstart.tasks.views.epoch_draws.view_key`.
-        recipe: What is done.
+        recipe: Which operations, and how strong.
 
     Returns:
         uint8 [n, h, w, c].
@@ -59,9 +59,9 @@ def pad_and_crop(images: Any, keys: Any, view: Any, padding: int) -> Any:
 
     Args:
         images: uint8 [n, h, w, c], sides longer than ``padding``.
-        keys: uint64 [n].
-        view: uint64 scalar.
-        padding: Pixels.
+        keys: uint64 [n], one an image.
+        view: uint64 scalar, key of the view.
+        padding: Greatest shift, in pixels.
 
     Returns:
         uint8 [n, h, w, c].
@@ -83,8 +83,8 @@ def flip(images: Any, keys: Any, view: Any) -> Any:
 
     Args:
         images: uint8 [n, h, w, c].
-        keys: uint64 [n].
-        view: uint64 scalar.
+        keys: uint64 [n], one an image.
+        view: uint64 scalar, key of the view.
 
     Returns:
         uint8 [n, h, w, c].
@@ -98,9 +98,9 @@ def cutout(images: Any, keys: Any, view: Any, side: int, fill: tuple[int, ...]) 
 
     Args:
         images: uint8 [n, h, w, c].
-        keys: uint64 [n].
-        view: uint64 scalar.
-        side: Of the square, in pixels; cut to the image's sides where it is longer.
+        keys: uint64 [n], one an image.
+        view: uint64 scalar, key of the view.
+        side: Side of the square in pixels; cut to the image's sides where it is longer.
         fill: Value of each channel, in [0, 255].
 
     Returns:

@@ -44,8 +44,8 @@ class Layout(NamedTuple):
     """How a view is divided.
 
     Attributes:
-        num_rows: Images in it.
-        image_shape: Height, width, channels.
+        num_rows: Number of images in a view.
+        image_shape: Height, width and channels, in pixels.
     """
 
     num_rows: int
@@ -107,7 +107,7 @@ class ViewWriter:
         images: uint8 [n, h, w, c], in memory or mapped.
         keys: uint64 [n], the images' keys.
         recipe: What a view is made by.
-        fields: From `recipe_fields`.
+        fields: What `recipe_fields` says of the recipe.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ def read_blocks(paths: Sequence[Path] | Any, image_shape: tuple[int, int, int]) 
 
     Args:
         paths: The shards, paths or a string tensor [shards].
-        image_shape: Height, width, channels.
+        image_shape: Height, width and channels, in pixels.
 
     Returns:
         A dataset of (pixels uint8 [rows, h, w, c], positions int32 [rows]).
@@ -174,7 +174,7 @@ def parse_block(record: Any, image_shape: tuple[int, int, int]) -> tuple[Any, An
 
     Args:
         record: Scalar string tensor, a serialised Example.
-        image_shape: Height, width, channels.
+        image_shape: Height, width and channels, in pixels.
 
     Returns:
         Pixels uint8 [rows, h, w, c] and positions int32 [rows].

@@ -44,7 +44,7 @@ def recipe_of(pixels: PixelsManifest, config: EpochViewsConfig) -> EpochRecipe:
     """Say what is done to a data set's images.
 
     Args:
-        pixels: The data set.
+        pixels: Manifest of the data set.
         config: What is asked for.
 
     Returns:
@@ -117,7 +117,7 @@ def check_disk(pixels: PixelsManifest, num_missing: int) -> int:
     """Refuse views that the disk has no room for.
 
     Args:
-        pixels: The data set.
+        pixels: Manifest of the data set.
         num_missing: Views to be written.
 
     Returns:

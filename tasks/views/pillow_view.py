@@ -19,7 +19,7 @@ def pillow_view(
     Args:
         pixels: uint8 ``[H, W, 3]``.
         image_size: Side of the view in pixels.
-        resize: As for `plain_view`.
+        resize: How an image becomes square, as for `plain_view`.
 
     Returns:
         uint8 ``[image_size, image_size, 3]``.

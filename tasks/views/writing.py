@@ -60,7 +60,7 @@ class ImageJob(NamedTuple):
     """One image and the views of it that are missing.
 
     Attributes:
-        file: The image file.
+        file: Path of the image file.
         digest: SHA-256 of its bytes when the data set was indexed.
         views: Numbers of the views to make, ascending.
     """
@@ -107,7 +107,7 @@ def write_views(
     same for any number of workers.
 
     Args:
-        index: The data set.
+        index: Index of the data set.
         root: Folder that its paths start at.
         config: How images become pixels, and how many augmented views there are.
         image_size: Side of a view in pixels.
@@ -152,9 +152,6 @@ def write_views(
 
 def write_piece(piece: ViewsPiece) -> int:
     """Make the views of a piece's images, unless its shards are there, and write them.
-
-    Args:
-        piece: What to make.
 
     Returns:
         The number of images.
