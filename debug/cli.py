@@ -113,7 +113,7 @@ def print_run(result: "ScriptRun", shows_all: bool) -> None:
     """Print what a run showed, for a person.
 
     Args:
-        result: The run.
+        result: What the debugger found in the run.
         shows_all: Whether every finding is shown in full.
     """
     if result.status == "unrunnable":

@@ -29,7 +29,7 @@ def check_shape(
     """Check a shape with named dimensions.
 
     Args:
-        tensor: Any tensor.
+        tensor: Eager, or part of a graph.
         shape: Its dimensions, as a tuple or a text with spaces: a number must be met, a name must
             have the same size wherever it stands, ``None`` or ``_`` may be anything and a leading
             ``...`` stands for any number of dimensions: ``"... height width 3"``.
@@ -52,7 +52,7 @@ def check_dtype(tensor: Any, dtype: Any, name: str = "tensor") -> Any:
     """Check a dtype.
 
     Args:
-        tensor: Any tensor.
+        tensor: Eager, or part of a graph.
         dtype: A TensorFlow dtype or its name.
         name: What to call the tensor in the message.
 
@@ -76,9 +76,9 @@ def check_range(tensor: Any, minimum: float, maximum: float, name: str = "tensor
     """Check that every value lies in a closed range.
 
     Args:
-        tensor: A numeric tensor.
-        minimum: Least value allowed.
-        maximum: Greatest value allowed.
+        tensor: Of any numeric dtype.
+        minimum: Least value allowed, itself included.
+        maximum: Greatest value allowed, itself included.
         name: What to call the tensor in the message.
 
     Returns:

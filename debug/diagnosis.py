@@ -124,9 +124,6 @@ class Diagnosis:
     def from_dict(cls, fields: dict[str, Any]) -> "Diagnosis":
         """Rebuild a diagnosis from what ``to_dict`` returned.
 
-        Args:
-            fields: The dictionary.
-
         Returns:
             The same diagnosis.
 

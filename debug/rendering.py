@@ -111,7 +111,7 @@ def render_markdown(diagnoses: Sequence[Diagnosis], title: str = "Diagnosis") ->
 
     Args:
         diagnoses: The findings, most likely first.
-        title: The heading.
+        title: Text of the heading.
 
     Returns:
         The Markdown text, ending in a newline.
@@ -150,7 +150,7 @@ def render_html(diagnoses: Sequence[Diagnosis], title: str = "Diagnosis") -> str
 
     Args:
         diagnoses: The findings, most likely first.
-        title: The heading.
+        title: Text of the heading.
 
     Returns:
         One ``<section class="diagnoses">`` element.

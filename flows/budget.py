@@ -327,7 +327,7 @@ class Search:
         """Train the best on all training images; the configured head where there is no time.
 
         Args:
-            configured: That head, which was trained already.
+            configured: Manifest of the configured head, which was trained already.
 
         Returns:
             What is kept, and its manifest.

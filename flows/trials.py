@@ -417,7 +417,7 @@ def seconds_a_view(outcomes: Sequence[Outcome]) -> float:
     """Say what making a view and its bottleneck took here, or in the run that made them.
 
     Args:
-        outcomes: Of the stages up to the bottlenecks.
+        outcomes: Outcomes of the stages up to the bottlenecks.
     """
     made = [one for one in outcomes if one.name in ("views", "bottlenecks")]
     rows = max((one.rows for one in made), default=0)

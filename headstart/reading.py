@@ -79,7 +79,7 @@ def load_yaml(text: str) -> Any:
     """Read YAML as people mean it, and no more of it than a configuration has.
 
     Args:
-        text: Of a file or a setting.
+        text: Content of a file, or the value of a setting.
 
     Returns:
         Mappings, lists, texts, numbers.

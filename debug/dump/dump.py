@@ -149,7 +149,7 @@ class OpRecord:
 
     Args:
         key: Graph id and name; for an eager op ``EAGER`` and the id of its first output.
-        op_type: Its type.
+        op_type: Such as ``MatMul``.
         inputs: The tensors it takes.
         outputs: The tensors it makes.
         created: Position among all ops, in the order they were made.
@@ -173,7 +173,7 @@ class Dump:
     """A dump, read.
 
     Args:
-        ops: Every op.
+        ops: Every op, by its key.
         events: The values of each tensor, in time order.
         graph_names: Name of each graph by its id.
         outer_graphs: Id of the enclosing graph by a graph's id.

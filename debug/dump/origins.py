@@ -319,9 +319,6 @@ def _graph_id(graph: Any) -> str:
 def read_origins(folder: Path) -> dict[OpKey, Origin]:
     """Read the origins kept beside a dump.
 
-    Args:
-        folder: The dump's folder.
-
     Returns:
         The origin of each op; empty where the dump was not recorded by headstart.
     """
@@ -334,9 +331,6 @@ def read_origins(folder: Path) -> dict[OpKey, Origin]:
 
 def read_bad_data(folder: Path) -> list[str]:
     """Read which eager tensors that no op made held NaN or Inf.
-
-    Args:
-        folder: The dump's folder.
 
     Returns:
         Ids of the tensors.

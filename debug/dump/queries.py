@@ -23,7 +23,7 @@ class Row:
     """One value of one tensor.
 
     Args:
-        tensor: Its name, ``op:slot``.
+        tensor: Name of the tensor, ``op:slot``.
         fields: What is known of it, by the names of `FIELDS`; None where the mode does not tell.
     """
 
@@ -42,7 +42,7 @@ def matching(dump: Dump, where: str) -> list[Row]:
     """Return the values for which a condition holds, in the order in which they were made.
 
     Args:
-        dump: A dump.
+        dump: The dump to search.
         where: A Python expression over `FIELDS`, such as ``num_nan > 0 and op_type == "Log"``. One
             that compares what the dump does not know does not hold.
 
@@ -107,7 +107,7 @@ def node_text(dump: Dump, name: str) -> str:
     """Describe the ops of a name: type, line, and what goes in and out.
 
     Args:
-        dump: A dump.
+        dump: The dump to search.
         name: Name of an op.
 
     Returns:

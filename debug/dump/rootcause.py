@@ -49,9 +49,9 @@ class Root:
 
     Args:
         op: The op that made it.
-        tensor: The tensor.
+        tensor: Key of the tensor, among the op's outputs.
         index: Which of the tensor's values, counted from 0.
-        event: That value's health.
+        event: What the dump tells of the value: its NaN and Inf.
         window: How many calls of functions from Python had finished before.
         reaches: Whether the bad value reaches a variable or the output of its function.
     """

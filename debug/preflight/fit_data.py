@@ -56,7 +56,7 @@ class Judged:
     """What one ``fit`` came to.
 
     Args:
-        found: The findings.
+        found: Findings about the model and its data.
         level: Whether it came to anything, by `Verdict`'s words.
     """
 
@@ -76,7 +76,7 @@ def judge_fit(
     """Judge one call of ``fit``.
 
     Args:
-        model: The fitted model.
+        model: The model, after the fit.
         given: What ``fit`` was given, by name.
         trace: The record of the training.
         batches: The last batches it saw, for data that cannot be read again.

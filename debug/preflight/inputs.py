@@ -313,10 +313,6 @@ def _of_rows(symptom: str, cause: str, confidence: float, *tries: str) -> Diagno
 def split_scale(x: Any, x_val: Any) -> list[Diagnosis]:
     """Find validation inputs that were not prepared as the training inputs were.
 
-    Args:
-        x: Some training inputs.
-        x_val: Some validation inputs.
-
     Returns:
         A finding, or none.
     """

@@ -24,7 +24,7 @@ def wrong_modes(model: Any, callbacks: Any, facts: Facts | None = None) -> list[
     """Find callbacks whose mode is the opposite of what their metric should do.
 
     Args:
-        model: The fitted model.
+        model: Compiled; its metrics say which way is better.
         callbacks: What ``fit`` was given.
         facts: What is known of the training, if anything.
 

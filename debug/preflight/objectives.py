@@ -146,9 +146,6 @@ def single_loss(model: Any) -> Any:
 def optimizer_of(model: Any) -> Any:
     """Return the optimizer of a model: that of ``compile``, or of the loop that trains it.
 
-    Args:
-        model: A Keras model.
-
     Returns:
         The optimizer, unpacked where one scales the loss of another; None where none is known.
     """

@@ -56,7 +56,7 @@ class Row:
     Args:
         symptom: Short code of the finding.
         finds: Returns the cause in a sentence, or an empty text where all is well.
-        suggestions: What to try.
+        suggestions: What the user can try.
         at: ``last`` where the last layer is the line to name, ``compile`` or ``data``.
         confidence: How sure it is.
         is_certain: Whether nothing can come of the training; otherwise the finding is told only

@@ -86,7 +86,7 @@ def spread_of(initializer: Any, is_constant: bool = False) -> float:
     """Return how far apart an initializer draws its values.
 
     Args:
-        initializer: One of Keras's.
+        initializer: A Keras initializer.
         is_constant: Whether a constant is asked for instead.
 
     Returns:

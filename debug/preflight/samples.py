@@ -111,7 +111,7 @@ def take_sample(model: Any, data: Any, count: int) -> Sample:
 
     Args:
         model: A compiled Keras model.
-        data: See `take_batches`.
+        data: Whatever `take_batches` can read.
         count: How many batches at most.
 
     Returns:

@@ -157,9 +157,6 @@ def batch_normalization(sample: Sample) -> list[Diagnosis]:
 def untouched_normalization(model: Any) -> list[Diagnosis]:
     """Find BatchNormalization whose statistics are the initial ones although the model trained.
 
-    Args:
-        model: A fitted model.
-
     Returns:
         A finding for the first such layer, or none.
     """
@@ -188,10 +185,6 @@ def _wrong_mode(layer: Any, what: str) -> Diagnosis:
 
 def has_time_to_overfit(sample: Sample, limit_s: float) -> bool:
     """Tell whether `overfit_one_batch` would come to an end within a time.
-
-    Args:
-        sample: The sample.
-        limit_s: Seconds.
 
     Returns:
         True where a step, taken eagerly to be timed, leaves room for all of them.

@@ -52,7 +52,7 @@ class Bundle:
     """A crash bundle read back.
 
     Args:
-        folder: Where it is.
+        folder: Folder it was read from.
         facts: The contents of ``bundle.json``.
         values: State before the snapshot's step, in the order of ``facts['state']``.
         batches: The batches, from the snapshot's step to the failing one.
@@ -81,7 +81,7 @@ def write_bundle(folder: Path, flight: Flight, model: Any, error: BaseException)
         folder: Where bundles are written.
         flight: What the recorder of the failed run holds.
         model: The model that was trained.
-        error: Why it failed.
+        error: Exception that ended the training.
 
     Returns:
         The bundle's folder: ``crash-<step>`` under the one given.
@@ -191,7 +191,7 @@ def find_bundle(folder: Path) -> Path:
         The folder that has the ``bundle.json``.
 
     Raises:
-        RecordError: There is none.
+        RecordError: No bundle lies there.
     """
     found = [folder / "bundle.json", *folder.glob("**/crash-*/bundle.json")]
     found = [path for path in found if path.is_file()]
@@ -230,7 +230,7 @@ def last_good(flight: Flight, model: Any) -> Snapshot:
         The snapshot.
 
     Raises:
-        RecordError: There is none.
+        RecordError: The recorder holds no such state.
     """
     wanted = {id(v) for v in (*model.variables, *model.optimizer.variables)}
     for snapshot in reversed(flight.snapshots):

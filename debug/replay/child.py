@@ -34,7 +34,7 @@ def main(folder: Path, result_file: Path) -> None:
     """Replay a bundle and write how close it came.
 
     Args:
-        folder: The bundle.
+        folder: Folder of the bundle.
         result_file: Where the result goes; left alone where it is there already.
     """
     bundle = read_bundle(folder)
@@ -59,9 +59,6 @@ def main(folder: Path, result_file: Path) -> None:
 
 def load_model(bundle: Bundle) -> Any:
     """Load the bundle's model, with the user's own classes from its sources.
-
-    Args:
-        bundle: The bundle.
 
     Returns:
         The compiled model.
@@ -100,9 +97,6 @@ def defining_statements(tree: ast.Module) -> list[ast.stmt]:
     A script trains at its top level (``history = train()``): that must not happen again here. So
     an assignment counts only where a class or function refers to its name, and never where it
     calls, by any of the script's own functions, what trains, loads, saves or runs a flow.
-
-    Args:
-        tree: The script.
 
     Returns:
         Imports, definitions, and assignments of that kind, in order.

@@ -26,7 +26,7 @@ class Replay:
     """What came of a replay.
 
     Args:
-        bundle: The bundle's folder.
+        bundle: Folder of the bundle.
         diagnoses: Findings, most likely first.
         is_exact: Whether every loss and the failure itself were the recorded ones, to the bit.
         message: What was or was not reproduced, as a sentence.

@@ -15,20 +15,12 @@ SEAL = "seal"
 
 
 def seal(folder: Path) -> None:
-    """Seal a bundle that is written in full.
-
-    Args:
-        folder: The bundle.
-    """
+    """Seal a bundle that is written in full."""
     (folder / SEAL).write_text(_seal_of(folder, _secret()), encoding="utf-8")
 
 
 def is_sealed_here(folder: Path) -> bool:
-    """Tell whether this user wrote a bundle on this machine, and nobody changed it since.
-
-    Args:
-        folder: The bundle.
-    """
+    """Tell whether this user wrote a bundle on this machine, and nobody changed it since."""
     try:
         given = (folder / SEAL).read_text(encoding="utf-8")
         return hmac.compare_digest(given.encode(), _seal_of(folder, _secret()).encode())

@@ -46,13 +46,13 @@ class RunSpec:
     """What a child process is to do.
 
     Args:
-        script: The Python file.
-        arguments: Its arguments.
+        script: Path of the Python file, or a module's name.
+        arguments: Arguments of the script, its ``sys.argv[1:]``.
         stage: ``watch`` (rules and signs only), ``dump`` (a Debugger V2 dump) or ``check``
             (stop at the first NaN or Inf).
         outcome_file: Where the outcome is written.
         dump_folder: Where the dump goes; of ``watch``, that of steps that are taken again.
-        dump_mode: Its tensor mode.
+        dump_mode: Tensor mode of the dump, such as ``CONCISE_HEALTH``.
         is_module: Whether ``script`` is a module's name.
         hang_s: Seconds without a step after which the stacks of all threads are shown.
         log_dir: Where curves of each ``fit`` go, for TensorBoard; None writes none.
@@ -77,7 +77,7 @@ class Outcome:
         status: ``ended`` (by itself), ``fault`` (a sign was seen), ``raised`` (an exception),
             ``interrupted`` (Ctrl-C or a time limit) or ``unrunnable`` (the script could not be run
             at all).
-        diagnoses: Findings, as dictionaries.
+        diagnoses: Findings, each a `Diagnosis` as a dictionary.
         sign: The first sign, as a dictionary.
         message: Why it could not be run, or where it was interrupted.
         numpy_warning: The first of numpy's, as a dictionary.
@@ -101,9 +101,6 @@ class Outcome:
 
 def run_spec(spec: RunSpec) -> Outcome:
     """Run a script as specified, in this process, which is good for nothing else afterwards.
-
-    Args:
-        spec: What to do.
 
     Returns:
         The outcome, also written to ``spec.outcome_file``.

@@ -98,8 +98,8 @@ class Ladder:
     """Runs a script rung by rung.
 
     Args:
-        script: The Python file.
-        arguments: Its arguments.
+        script: Path of the Python file, or a module's name.
+        arguments: Arguments of the script, its ``sys.argv[1:]``.
         folder: An existing folder for outcomes and the dump.
         launch: How to run a child process.
         dump_mode: Tensor mode of the dump.
@@ -222,9 +222,6 @@ class Ladder:
 
     def run_stage(self, stage: Stage) -> Outcome:
         """Run one rung and return what became of it.
-
-        Args:
-            stage: The rung.
 
         Returns:
             The outcome that the child process wrote, or what its end tells where it wrote none.
@@ -440,7 +437,7 @@ def run_script(
 
     Args:
         script: The Python file or notebook, or a module's name.
-        arguments: Its arguments.
+        arguments: Arguments of the script, its ``sys.argv[1:]``.
         is_module: Whether it is a module's name.
         limit_s: Seconds after which a run is stopped; what is known until then is told.
         hang_s: Seconds without a step after which the stacks of all threads are shown.

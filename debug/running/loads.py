@@ -27,7 +27,7 @@ class Loads:
         """Note a ``load_weights`` that ended well.
 
         Args:
-            model: The model.
+            model: Model that was loaded into.
             assigned: Identities of the variables that were given a value.
             how: Arguments of the call.
         """
@@ -50,12 +50,7 @@ class Loads:
         )  # fmt: skip
 
     def on_restore(self, checkpoint: Any, status: Any) -> None:
-        """Note a restored checkpoint: what it waits for may be made later.
-
-        Args:
-            checkpoint: The `tf.train.Checkpoint`.
-            status: What ``restore`` returned.
-        """
+        """Note a restored checkpoint: what it waits for may be made later."""
         self._restored = [*self._restored, (checkpoint, status, calling_site())][-MAX_RESTORED:]
 
     def diagnoses(self) -> list[Diagnosis]:
@@ -108,11 +103,7 @@ def _nothing_loaded(cause: str, site: CallSite | None, *suggestions: str) -> Dia
 
 
 def watch_checkpoints(loads: Loads) -> None:
-    """Let every `tf.train.Checkpoint` tell what it restores.
-
-    Args:
-        loads: Whom to tell.
-    """
+    """Let every `tf.train.Checkpoint` tell what it restores."""
     import tensorflow as tf
 
     read = tf.train.Checkpoint.read  # restore() calls it
@@ -128,11 +119,7 @@ def watch_checkpoints(loads: Loads) -> None:
 
 
 def watch_loads(loads: Loads) -> None:
-    """Let every Keras model tell what it loads.
-
-    Args:
-        loads: Whom to tell.
-    """
+    """Let every Keras model tell what it loads."""
     import keras
 
     load, variables = keras.Model.load_weights, private("KerasVariable")

@@ -11,11 +11,7 @@ from typing import Any
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Register the magic; IPython calls it.
-
-    Args:
-        ipython: The running shell.
-    """
+    """Register the magic; IPython calls it."""
     ipython.register_magic_function(run_cell, "cell", "headstart")
 
 
@@ -24,7 +20,7 @@ def run_cell(line: str, cell: str) -> None:
 
     Args:
         line: What stands behind ``%%headstart``: ``--all`` shows every finding in full.
-        cell: The code.
+        cell: Python code of the cell.
     """
     from headstart.debug.cli import print_run
     from headstart.debug.running.ladder import run_script

@@ -51,25 +51,14 @@ class OwnSessions:
         self._updated: set[Any] = set()
 
     def on_minimize(self, optimizer: Any, loss: Any) -> None:
-        """Note what an optimizer of TF1's is to minimise.
-
-        Args:
-            optimizer: The optimizer.
-            loss: The tensor.
-        """
+        """Note what an optimizer of TF1's is to minimise."""
         self._optimizer, self.optimizer_site = optimizer, calling_site()
         self._optimizers.add(id(optimizer))
         self._loss = loss
         self.loss_name, self._graph = str(getattr(loss, "name", "")), getattr(loss, "graph", None)
 
     def on_run(self, graph: Any, fetches: Any, feed: Any) -> None:
-        """Note what a session ran, and what it was fed, as long as nothing large was.
-
-        Args:
-            graph: Its graph.
-            fetches: What was fetched.
-            feed: The ``feed_dict``.
-        """
+        """Note what a session ran, and what it was fed, as long as nothing large was."""
         self._restarts.on_run(graph, fetches, feed)
         trains = self._loss is not None and self._look_for_training(graph, fetches)
         if trains and isinstance(feed, dict):
@@ -315,11 +304,7 @@ def _updates(graph: Any) -> set[Any]:
 
 
 def watch_minimizers(sessions: OwnSessions) -> None:
-    """Let every optimizer of TF1's tell what it is to minimise.
-
-    Args:
-        sessions: Whom to tell.
-    """
+    """Let every optimizer of TF1's tell what it is to minimise."""
     import tensorflow as tf
 
     kind = tf.compat.v1.train.Optimizer

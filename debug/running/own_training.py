@@ -46,9 +46,9 @@ class Seen:
     """What is known of one model that a loop trains.
 
     Args:
-        model: The model.
-        x: Its last input.
-        y: The last targets.
+        model: A Keras model.
+        x: Last batch of inputs.
+        y: Last batch of targets; None where not known.
         places: In a traced step: places of input and targets among the arguments.
         function: Identity of that step.
         changed: Identities of what holds the variables that an optimizer was given.
@@ -75,7 +75,7 @@ class Seen:
         """Keep a batch, unless it is a short last one.
 
         Args:
-            x: The input.
+            x: Batch of inputs.
             y: The targets; None where they are not known (yet).
         """
         if x is self.x:
@@ -93,26 +93,14 @@ class OwnTraining:
         self._seen: dict[int, Seen] = {}
 
     def on_call(self, model: Any, x: Any, output: Any) -> None:
-        """Note a call of a model.
-
-        Args:
-            model: The model.
-            x: Its input.
-            output: What it gave.
-        """
+        """Note a call of a model."""
         self._calls.append((model, x, output))
         seen = self._seen.get(number_of(model))
         if seen is not None and _is_at_hand(x):
             seen.keep(x, None)
 
     def on_loss(self, loss: Any, y: Any, y_pred: Any) -> None:
-        """Note a call of one of Keras's losses.
-
-        Args:
-            loss: The loss.
-            y: The targets.
-            y_pred: The predictions.
-        """
+        """Note a call of one of Keras's losses."""
         made = [(model, x) for model, x, output in self._calls if output is y_pred]
         if not made:
             return
@@ -130,8 +118,8 @@ class OwnTraining:
         """Note a step of an optimizer.
 
         Args:
-            optimizer: The optimizer.
-            variables: What it changes.
+            optimizer: A Keras optimizer.
+            variables: Variables that it changes.
             applied_at: The user's line that calls it.
         """
         self.optimizer_site = vars(optimizer).get(SITE) or self.optimizer_site
@@ -151,12 +139,7 @@ class OwnTraining:
                 return
 
     def on_function(self, function: Any, args: Any) -> None:
-        """Note a finished call of a traced step.
-
-        Args:
-            function: The function.
-            args: Its arguments.
-        """
+        """Note a finished call of a traced step."""
         import tensorflow as tf
 
         flat: list[Any] | None = None
@@ -172,14 +155,7 @@ class OwnTraining:
                 seen.batches.on_step(x, y, calling_site())
 
     def on_batch(self, model: Any, x: Any, y: Any, **weights: Any) -> None:
-        """Note a ``train_on_batch``.
-
-        Args:
-            model: The model.
-            x: Its input.
-            y: The targets.
-            **weights: Weights of classes or rows, by their names.
-        """
+        """Note a ``train_on_batch``."""
         seen = self._seen_of(model)
         if model.trainable_variables:
             seen.num_trainable += 1
@@ -322,7 +298,7 @@ def watch_models(training: OwnTraining, is_in_keras: Any) -> None:
     """Let every Keras model and loss tell of its calls, but of those that Keras's own loops make.
 
     Args:
-        training: Whom to tell.
+        training: Told of each call.
         is_in_keras: Returns whether one of Keras's loops is running.
     """
     import keras

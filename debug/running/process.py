@@ -95,11 +95,11 @@ def wait_within_cap(
     """Wait for a process, and end it before its folder reaches a cap, or at a deadline.
 
     Args:
-        pid: The process.
+        pid: Number of the process.
         poll: Returns its exit code, or None while it runs.
-        folder: What it fills; None where it fills nothing.
+        folder: Folder that it fills; None where it fills nothing.
         cap_bytes: Most that the folder may take.
-        deadline: By ``time.monotonic``; None waits.
+        deadline: Latest end, by ``time.monotonic``; None waits without a limit.
 
     Returns:
         How it ended.

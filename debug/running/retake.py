@@ -52,7 +52,7 @@ def retake(
         held: The `headstart.debug.replay.recorder.LastSteps` of its training.
         sign: What was seen of it.
         folder: A new folder for the dump.
-        mode: Its tensor mode.
+        mode: Tensor mode of the dump, such as ``FULL_HEALTH``.
         is_pipeline: Whether the batches came out of a ``tf.data`` pipeline.
 
     Returns:

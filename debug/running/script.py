@@ -55,8 +55,8 @@ def run_program(target: str, arguments: tuple[str, ...] = (), is_module: bool = 
     """Run a program as ``__main__``; what it raises is raised.
 
     Args:
-        target: What `found_program` returned.
-        arguments: Its own arguments.
+        target: Path or module name, as `found_program` returned it.
+        arguments: Arguments of the program, its ``sys.argv[1:]``.
         is_module: Whether it is a module's name.
     """
     sys.argv = [target, *arguments]
@@ -74,11 +74,8 @@ def run_program(target: str, arguments: tuple[str, ...] = (), is_module: bool = 
 def notebook_in_words(path: Path) -> str:
     """Say what is run of a notebook.
 
-    Args:
-        path: The notebook.
-
     Raises:
-        ConfigError: It is none.
+        ConfigError: The file is no notebook.
     """
     cells = _code_cells(path)
     count = sum(line.lstrip().startswith(_MAGIC) for lines in cells for line in lines)

@@ -34,7 +34,7 @@ class Sign:
         step: Training step, counted from 0 over all epochs; None where not known.
         batch: Batch within its epoch; None where not known.
         file: The user's line that was running.
-        line: Its number.
+        line: Number of that line.
         is_training: Whether a training step showed it, and not a validation.
     """
 
@@ -56,7 +56,7 @@ def sign_callback(watch: Any) -> Any:
     """Return a Keras callback that looks at every log for the first sign.
 
     Args:
-        watch: Whom to tell.
+        watch: Told of the first sign.
     """
     import keras
 

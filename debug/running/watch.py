@@ -193,7 +193,7 @@ class Watch:
         """Keep the first sign and end the program.
 
         Args:
-            sign: What was seen.
+            sign: Sign of a numerical fault.
             model: The Keras model it was seen of. Where others were trained before it, the program
                 may be a search that expects some to fail: only this training is ended then.
 

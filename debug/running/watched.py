@@ -10,7 +10,7 @@ class Watched:
     """Counts of what was watched in this process.
 
     Args:
-        fits: Calls of ``fit``.
+        fits: Number of calls of ``fit``.
         steps: Training steps of Keras.
         evaluations: Calls of ``evaluate`` and ``predict``.
         own_steps: Steps of the program's own: gradients taken eagerly, ``train_on_batch``, and
@@ -37,19 +37,14 @@ class Watched:
         """Count something.
 
         Args:
-            what: Name of the field.
-            number: How many.
+            what: Name of the field to add to.
+            number: Amount to add.
         """
         setattr(self, what, getattr(self, what) + number)
         self.beats += 1
 
     def note_metric(self, name: str, value: float) -> None:
-        """Keep the last value of a metric.
-
-        Args:
-            name: Its name.
-            value: Its value.
-        """
+        """Keep the last value of a metric."""
         self.metrics[name] = value
         self.beats += 1
 

@@ -106,7 +106,7 @@ def is_in_inner_loop(file: str, outer_line: int, inner_line: int) -> bool:
     """Tell whether a line stands in a loop beside another line, within the loop around both.
 
     Args:
-        file: The program.
+        file: Path of the program's source.
         outer_line: A line in some loop.
         inner_line: The line that may stand in a further loop, inside that one.
     """
@@ -129,9 +129,6 @@ def loops_around(tree: ast.AST, line: int) -> list[Any]:
 
 def spent_iterators(file: str) -> Iterator[tuple[int, str, str]]:
     """Find what can be gone through once, is made before a loop and gone through in each turn.
-
-    Args:
-        file: The program.
 
     Yields:
         Line that makes it, its name, and what it is.
@@ -307,7 +304,7 @@ def sliding_slices(file: str, first: int, last: int) -> list[int]:
     """Find slices that begin at a name and end at that name plus something: ``x[i : i + n]``.
 
     Args:
-        file: The program.
+        file: Path of the program's source.
         first: The line from which on to look.
         last: The line up to which to look.
 
@@ -338,7 +335,7 @@ def is_added_up(file: str, line: int) -> bool:
     """Tell whether a product on a line goes into a mean, or a sum, over everything, and only there.
 
     Args:
-        file: The program.
+        file: Path of the program's source.
         line: The line of the product.
     """
     tree = tree_of(file)

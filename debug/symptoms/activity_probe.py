@@ -70,7 +70,7 @@ def input_of(model: Any, layer: Any, x: Any) -> npt.NDArray[np.float64] | None:
     """Return the values that reach a layer when a model runs on inputs.
 
     Args:
-        model: A Keras model.
+        model: The model that the layer is part of.
         layer: A layer or model somewhere inside it.
         x: Inputs of the model.
 
@@ -198,7 +198,7 @@ def call_replaced(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
     Around Keras's tracking of attributes, and with an own ``call`` of the instance kept.
 
     Args:
-        layer: The layer.
+        layer: Changed while the block runs.
         call: What stands in for its ``call``.
     """
     own = vars(layer).get("call")

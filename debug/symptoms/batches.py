@@ -71,8 +71,8 @@ class Batches:
         """Note the batch of a training step.
 
         Args:
-            x: Its inputs.
-            y: Its targets, where they are known.
+            x: Inputs of the batch.
+            y: Targets of the batch, where they are known.
             site: The user's line that trains on it.
         """
         if self.num_steps >= MAX_STEPS:
@@ -93,11 +93,7 @@ class Batches:
         self.overlaps.on_batch(x)
 
     def note_rows_at_hand(self, num_rows: int) -> None:
-        """Note how many rows there are to train on.
-
-        Args:
-            num_rows: Their number.
-        """
+        """Note how many rows there are to train on."""
         self.rows_at_hand = max(self.rows_at_hand, num_rows)
 
     @property
@@ -208,9 +204,6 @@ class Batches:
 
 def spent_input(file: str) -> list[Diagnosis]:
     """Find what the loops of a program go through in every epoch, though it is spent after one.
-
-    Args:
-        file: The program.
 
     Returns:
         A finding for each.

@@ -78,9 +78,6 @@ _log = logging.getLogger("headstart.debug")
 def find_symptoms(trace: TrainingTrace) -> list[Diagnosis]:
     """Apply every rule to the record of a run.
 
-    Args:
-        trace: The record.
-
     Returns:
         The findings, most likely first; empty for a healthy run.
     """

@@ -88,8 +88,8 @@ class GradientProbe:
         """Return what the sampled step just taken did.
 
         Args:
-            step: Its number.
-            learning_rate: The optimizer's rate.
+            step: Number of the step, from 0.
+            learning_rate: Rate that the optimizer used.
 
         Returns:
             The sample; where the weights were not remembered, update ratios are their least

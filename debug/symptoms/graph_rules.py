@@ -31,9 +31,6 @@ MAX_OPS = 20_000
 def check_graph(graph: Any) -> list[Diagnosis]:
     """Look through a graph for what cannot be meant.
 
-    Args:
-        graph: A ``tf.Graph``.
-
     Returns:
         The findings.
     """
@@ -54,9 +51,9 @@ def broadcast_finding(
     """Return the finding of a row that meets a column.
 
     Args:
-        first: Shape of the one operand.
+        first: Shape of one operand.
         second: Shape of the other.
-        site: The user's line.
+        site: The user's line that combines them.
         is_product: Whether they are multiplied, and all of that is added up.
     """
     size = next((dim for dim in (*first, *second) if dim not in (1, None)), None)
@@ -85,12 +82,7 @@ def broadcast_finding(
 
 
 def is_row_against_column(first: Any, second: Any) -> bool:
-    """Tell whether one of two shapes is (N,) and the other (N, 1), with N the same or unknown.
-
-    Args:
-        first: One shape, as a tuple.
-        second: The other.
-    """
+    """Tell whether one of two shapes is (N,) and the other (N, 1), with N the same or unknown."""
     row, column = (first, second) if len(first) < len(second) else (second, first)
     if len(row) != 1 or len(column) != 2 or column[1] != 1:
         return False

@@ -50,9 +50,6 @@ classifier can lose."""
 def is_stuck(trace: TrainingTrace) -> bool:
     """Tell whether the loss has not fallen although it should have.
 
-    Args:
-        trace: The run.
-
     Returns:
         True after enough steps without a fall, unless the model was trained or good before.
     """

@@ -27,10 +27,10 @@ class MetricUse:
     """What a program does with one metric.
 
     Args:
-        metric: The metric.
+        metric: A Keras metric.
         updates: Where it is updated: each of the user's frames that lead there.
         num_reads: How often its result was asked for.
-        read_at: Where it was last.
+        read_at: Where its result was last asked for.
         num_resets: How often it was reset.
     """
 
@@ -51,7 +51,7 @@ class MetricResets:
         """Note an update.
 
         Args:
-            metric: The metric.
+            metric: Metric that was updated.
             places: The user's frames that led there, the innermost first.
         """
         use = self._use_of(metric)
@@ -62,7 +62,7 @@ class MetricResets:
         """Note that a result was asked for.
 
         Args:
-            metric: The metric.
+            metric: Metric that was read.
             places: The user's frames that led there, the innermost first.
         """
         if not places:
@@ -72,11 +72,7 @@ class MetricResets:
         use.read_at = places[0]
 
     def on_reset(self, metric: Any) -> None:
-        """Note a reset.
-
-        Args:
-            metric: The metric.
-        """
+        """Note a reset."""
         self._use_of(metric).num_resets += 1
 
     def diagnoses(self) -> list[Diagnosis]:
@@ -132,7 +128,7 @@ def watch_metrics(resets: MetricResets, is_in_keras: Callable[[], Any]) -> None:
     """Let Keras's metrics tell what is done with them, but in Keras's own loops.
 
     Args:
-        resets: Whom to tell.
+        resets: Told of each update, reading and reset.
         is_in_keras: Returns whether one of Keras's loops is running.
     """
     import keras

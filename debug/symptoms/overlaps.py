@@ -54,11 +54,7 @@ class Overlaps:
         return len(self._batches)
 
     def on_batch(self, x: Any) -> None:
-        """Note the batch of a step.
-
-        Args:
-            x: Its first input.
-        """
+        """Note the batch of a step."""
         if len(x) < MIN_ROWS or len(self.rows) > MAX_ROWS:
             return
         keys = keys_of(np.asarray(x))
@@ -85,11 +81,7 @@ class Overlaps:
         return ours[: len(theirs)] == theirs
 
     def note_rows_at_hand(self, num_rows: int) -> None:
-        """Note how many rows there are to train on.
-
-        Args:
-            num_rows: Their number.
-        """
+        """Note how many rows there are to train on."""
         self.rows_at_hand = max(self.rows_at_hand, num_rows)
 
     def diagnoses(self, site: CallSite | None) -> list[Diagnosis]:
@@ -179,11 +171,7 @@ def looked_at(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def keys_of(rows: np.ndarray[Any, Any]) -> tuple[int, ...]:
-    """Return a number for each row, equal for equal rows; nothing of what is no number.
-
-    Args:
-        rows: A batch.
-    """
+    """Return a number for each row, equal for equal rows; nothing of what is no number."""
     if rows.dtype.kind not in "fiub":
         return ()
     return tuple(hash(row.tobytes()) for row in looked_at(rows))

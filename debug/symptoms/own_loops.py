@@ -80,8 +80,8 @@ class OwnLoops:
         """Note a step of an optimizer, eager or in a trace.
 
         Args:
-            optimizer: The optimizer.
-            gradients: What it was given.
+            optimizer: A Keras or TF1 optimizer.
+            gradients: Gradients it was given, one a variable.
             variables: By what it was told to go with them; None where it knows.
         """
         import tensorflow as tf
@@ -139,11 +139,7 @@ class OwnLoops:
                 self._found["wrong"] = _wrong_variable(source[1], variable)
 
     def on_call(self, function: Any) -> None:
-        """Note a finished call of a tf.function.
-
-        Args:
-            function: The function.
-        """
+        """Note a finished call of a tf.function."""
         if self._has_traced_gradient:
             self._has_traced_gradient = False
             self._training.add(id(function))
@@ -152,11 +148,7 @@ class OwnLoops:
         self._captured.on_call(function)
 
     def on_session_run(self, session: Any) -> None:
-        """Note a run of a TF1 session.
-
-        Args:
-            session: The session.
-        """
+        """Note a run of a TF1 session."""
         graph = session.graph
         version = int(graph.version)
         _, before, grown = self._versions.get(id(graph), (graph, version, 0))

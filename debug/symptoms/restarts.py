@@ -31,13 +31,7 @@ class Restarts:
         self._num_lost = 0
 
     def on_run(self, graph: Any, fetches: Any, feed: Any) -> None:
-        """Note a run of a session.
-
-        Args:
-            graph: Its graph.
-            fetches: What was fetched.
-            feed: The ``feed_dict``.
-        """
+        """Note a run of a session."""
         import tensorflow as tf
 
         self._look_for_restored(graph, fetches)

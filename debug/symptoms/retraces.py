@@ -24,7 +24,7 @@ class Trace:
     """One tracing of a tf.function.
 
     Args:
-        function: The function's name.
+        function: Name of the traced function.
         arguments: Name and description of each argument, such as ``("x", "float32 [3, 4]")``.
         site: The user's line that called it; None where no line of the user's did.
     """

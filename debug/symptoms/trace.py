@@ -63,7 +63,7 @@ class LayerActivity:
     """How the units of one hidden layer behave on the probe batches.
 
     Args:
-        layer: The layer's path.
+        layer: Path of the layer in the model.
         activation: ``relu``, ``sigmoid``, ``tanh`` or another activation's name.
         dead: Share of units that are zero for every row, from 0 to 1.
         saturated: Share of units that sit on the flat of their curve for nearly every row.
@@ -112,7 +112,7 @@ class TrainingTrace:
         losses: Loss of each step, or of each call that took several (``steps_per_execution``).
         epochs: Logs of each finished epoch, ``loss`` and ``val_loss`` among them.
         epoch_starts: Entry of ``losses`` with which each epoch began.
-        samples: The sampled steps.
+        samples: What was measured at the sampled steps.
         probes: The looks from outside, at most one an epoch.
         waits_s: Seconds each step (or call) waited for its batches.
         step_times_s: Seconds each step took, waiting included.

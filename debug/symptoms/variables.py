@@ -58,7 +58,7 @@ class TrainedVariables:
         """Note which variables an optimizer changes.
 
         Args:
-            variables: The variables.
+            variables: Variables that it changes.
             site: The user's line that calls it.
         """
         self._applied_at = self._applied_at or site

@@ -19,7 +19,7 @@ def export_graph(target: Any, log_dir: Path, *inputs: Any) -> int:
 
     Args:
         target: A Keras model, a ``tf.function`` or a plain function of tensors.
-        log_dir: The log directory.
+        log_dir: Folder that TensorBoard is started on.
         *inputs: Example inputs or ``tf.TensorSpec``s; a built model needs none.
 
     Returns:
@@ -43,7 +43,7 @@ def export_part(model: Any, first: str, last: str, log_dir: Path) -> int:
         model: A Functional or Sequential model.
         first: Layer whose output the part starts from.
         last: Layer whose output it ends with.
-        log_dir: The log directory.
+        log_dir: Folder that TensorBoard is started on.
 
     Returns:
         Number of ops in the graph.

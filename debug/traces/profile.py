@@ -44,7 +44,7 @@ class OpTime:
     Args:
         op_type: Its type, such as ``Conv2D``.
         name: The op that took most of it.
-        device: ``Host`` or ``Device``.
+        device: Where it ran, ``Host`` or ``Device``.
         self_ms: Milliseconds over all profiled steps, ops inside it not counted.
         share: Share of the time of all ops, from 0 to 1.
         occurrences: How often it ran.
@@ -63,7 +63,7 @@ class ProfileSummary:
     """What a profile says.
 
     Args:
-        num_steps: Steps with markers.
+        num_steps: Number of profiled steps whose beginning and end are marked.
         step_ms: Mean duration of a step.
         input_share: Share of the step time spent waiting for input, from 0 to 1.
         compute_share: The rest of it.

@@ -37,7 +37,7 @@ def has_inf_or_nan(name: str, value: npt.NDArray[Any]) -> bool:
     """Tell whether a tensor holds NaN or Inf.
 
     Args:
-        name: Its name.
+        name: Not read; `matching` passes it to every filter.
         value: Its value, of any shape and dtype.
 
     Returns:
@@ -52,8 +52,8 @@ class DumpedTensor:
     """One tensor of a dumped run.
 
     Args:
-        name: ``node:slot``.
-        value: Its value.
+        name: Of the form ``node:slot``.
+        value: The array that was dumped.
         timestamp_us: When it was computed; microseconds since the epoch.
     """
 
@@ -73,8 +73,8 @@ class DumpedNode:
     """One node of a dumped run.
 
     Args:
-        name: Its name.
-        op_type: Its type.
+        name: Name in the graph.
+        op_type: Such as ``MatMul``.
         inputs: The tensors it takes; empty values where they were not dumped.
         outputs: The tensors it made.
         site: The user's line that made it; None where it is not known.
@@ -91,7 +91,7 @@ class DebugSession:
     """A session whose every ``run`` is dumped and can be asked about afterwards.
 
     Args:
-        session: The ``tf.compat.v1.Session``.
+        session: The ``tf.compat.v1.Session`` to wrap.
         folder: Where the dumps go; None for a folder that lives as long as this object.
         keeps_first_bad: Dump no more once a run had NaN or Inf, so that it stays the last.
         cap_bytes: A run whose dump takes more is the last one dumped.
@@ -154,12 +154,6 @@ class DebugSession:
     ) -> Any:
         """Run the graph as ``Session.run`` does, and dump every tensor.
 
-        Args:
-            fetches: What to fetch.
-            feed_dict: Values of placeholders.
-            options: ``tf.compat.v1.RunOptions``.
-            run_metadata: Takes ``tf.compat.v1.RunMetadata``.
-
         Returns:
             The fetched values.
         """
@@ -181,8 +175,8 @@ class DebugSession:
         """Add a filter for ``matching``.
 
         Args:
-            name: Its name.
-            predicate: Takes a tensor's name and value.
+            name: By which ``matching`` finds it.
+            predicate: Called with a tensor's name and value.
         """
         self._filters[name] = predicate
 
@@ -236,9 +230,6 @@ class DebugSession:
 
     def node(self, name: str) -> DumpedNode:
         """Return a node of the graph with the health of what it took and made.
-
-        Args:
-            name: Its name.
 
         Raises:
             ConfigError: The graph has no such node.
@@ -304,7 +295,7 @@ def wrapping(plain_class: type, wrap: Callable[[Any], Any]) -> type:
     ``isinstance(session, tf.compat.v1.Session)`` holds for them as for plain ones.
 
     Args:
-        plain_class: ``tf.compat.v1.Session`` or another.
+        plain_class: ``tf.compat.v1.Session``, or another class of sessions.
         wrap: Wraps one of its sessions.
 
     Returns:
@@ -329,7 +320,7 @@ def interactive_session(session: Any, filters: Sequence[tuple[str, TensorFilter]
     """Wrap a session in tfdbg's own prompt, for work at a terminal.
 
     Args:
-        session: The ``tf.compat.v1.Session``.
+        session: The ``tf.compat.v1.Session`` to wrap.
         filters: Names and predicates for ``run -f NAME``, beside ``has_inf_or_nan``.
 
     Returns:

@@ -33,8 +33,8 @@ def keep_token(folder: Path, name: str = TOKEN_FILE) -> str:
     """Return the token of a store's service, the same at each start; made where there is none.
 
     Args:
-        folder: Of the service; made where it is not there.
-        name: Of the file, which its owner alone can read.
+        folder: Folder of the service; made where it is not there.
+        name: Name of the file, which its owner alone can read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name

@@ -14,8 +14,9 @@ class Cost:
     """What a recipe is expected to take, in seconds; nothing of what the store has.
 
     Attributes:
-        trial_s: To judge it, the rows that are missing included.
-        refit_s: To train it on all training images then, and to make the rows to judge that by.
+        trial_s: Seconds to judge it, the rows that are missing included.
+        refit_s: Seconds to train it on all training images then, and to make the rows to judge that
+            by.
     """
 
     trial_s: float

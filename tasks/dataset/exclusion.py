@@ -22,7 +22,7 @@ class Exclusions:
     """What a list names.
 
     Attributes:
-        name: Of the list's file.
+        name: Name of the list's file.
         digests: SHA-256 of images' bytes, which stay right when files are moved or renamed.
         paths: Relative to the root, POSIX style, from lines without a digest.
     """

@@ -46,12 +46,12 @@ class Columns(NamedTuple):
     """Positions of the columns, from 0.
 
     Attributes:
-        path: Of the images' files.
-        label: Of the target, the first of several.
-        split: None where there is none.
-        targets: What is learned.
-        places: Of all targets.
-        group: None where there is none.
+        path: Column of the images' files.
+        label: Column of the target, the first of several.
+        split: Column of the split; None where there is none.
+        targets: Kind of the targets, and the columns they stand in.
+        places: Positions of all target columns in a row.
+        group: Column of the group; None where there is none.
     """
 
     path: int
@@ -72,9 +72,9 @@ def find_columns(file: Path, names: list[str], config: DatasetConfig, notes: lis
     """Find a manifest's columns by their names and the settings.
 
     Args:
-        file: The manifest, for messages.
-        names: Of its columns, in order.
-        config: May name them.
+        file: Path of the manifest, for messages.
+        names: Names of its columns, in order.
+        config: May say which columns hold paths, splits and targets.
         notes: Takes a line on a column that is like a split's and is not read.
 
     Raises:

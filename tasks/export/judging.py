@@ -39,7 +39,8 @@ class Judgement(NamedTuple):
 
     Attributes:
         name: Which of them the headline is about.
-        metrics: Of those; the ``model`` of `headstart.tasks.evaluation.judges` for the target.
+        metrics: Figures of those; the ``model`` of `headstart.tasks.evaluation.judges` for the
+            target.
         groups: Figures by group: ``new`` images, and those of the model's own train, val and test
             splits; only groups that have images.
     """

@@ -105,9 +105,9 @@ def _weights(length: Any, side: Any, size: int) -> Any:
     """Weigh the pixels of one side of an image for each of a view: float32 [size, length].
 
     Args:
-        length: Of the image's side.
-        side: Of the square that it is cropped or padded to; None where it is neither.
-        size: Of the view's side.
+        length: Length of the image's side, in pixels.
+        side: Side of the square that it is cropped or padded to; None where it is neither.
+        size: Length of the view's side, in pixels.
     """
     side = length if side is None else side
     # Whole numbers, the crop as well as the padding, which is the same on both sides.

@@ -37,7 +37,7 @@ def seen_splits(model: Path, digests: list[str]) -> list[Split | None]:
 
     Args:
         model: A run's folder, or a file or folder in one.
-        digests: Of the images, hexadecimal.
+        digests: SHA-256 of each image's bytes, hexadecimal.
 
     Returns:
         A split each; None for images that the model has never met, and for all of them where

@@ -73,7 +73,7 @@ def write_study_page(path: Path, page: Page, stages: Sequence[Outcome] = ()) -> 
     """Write a page, replacing an earlier one in a single step.
 
     Args:
-        path: Of the file; its folder exists.
+        path: HTML file to write; its folder exists.
         page: What it says. Text is escaped, and may come from data sets.
         stages: How the run's stages went, where no other page of the run tells.
 

@@ -146,8 +146,8 @@ def fit_together(
     Args:
         features: [n, d]; computed with in float64.
         having: 0 and 1 [n, num_labels].
-        weights: Of each row for each label, [n, num_labels]; 0 leaves a row out.
-        penalties: Of each label, [num_labels]; see `PENALTIES`.
+        weights: Weight of each row for each label, [n, num_labels]; 0 leaves a row out.
+        penalties: Penalty of each label, [num_labels]; see `PENALTIES`.
         max_iterations: Steps at the most.
         start: Where to begin, as returned.
 

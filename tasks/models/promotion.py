@@ -30,8 +30,8 @@ class Gain(NamedTuple):
     """What makes a model better than another.
 
     Attributes:
-        min_gain: By how much, see `Comparison`.
-        metric: Of which figure; None for the one that such models are known by.
+        min_gain: By how much it must be better, see `Comparison`.
+        metric: Name of the figure; None for the one that such models are known by.
     """
 
     min_gain: float = 0.0

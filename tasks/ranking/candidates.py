@@ -45,9 +45,6 @@ def backbones_at_hand() -> tuple[str, ...]:
 def judged_split(index: DatasetIndex) -> Split:
     """Choose the split that candidates are measured on: test, or val where there is none.
 
-    Args:
-        index: Of the data set.
-
     Returns:
         Its name.
 

@@ -96,7 +96,7 @@ def describe_work(values: Iterable[Any]) -> str:
     """Say in a few words what a stage or a run works on.
 
     Args:
-        values: Of a configuration's fields, or a stage's arguments.
+        values: Fields of a configuration, or arguments of a stage.
 
     Returns:
         Such as "digits, efficientnet_lite0, cut top, linear head"; "" where none of them tells.

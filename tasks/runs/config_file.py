@@ -62,7 +62,7 @@ def is_run_of(model: type[Config], folder: Path) -> bool:
     """Say whether a run was begun in a folder; many a project has a config.yaml of its own.
 
     Args:
-        model: Of the run's configuration.
+        model: Class of the run's configuration.
         folder: Where one may have been.
     """
     try:

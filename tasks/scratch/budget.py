@@ -26,7 +26,7 @@ class Timing(NamedTuple):
     Attributes:
         width: Factor of the channels.
         step_s: Median seconds of a step.
-        epochs: That fit into the rest of the budget.
+        epochs: Number of epochs that fit into the rest of the budget.
     """
 
     width: float

@@ -27,7 +27,7 @@ def cycle_point(share: float, config: ScratchTrainingConfig) -> CyclePoint:
     the momentum moves the other way.
 
     Args:
-        share: Of the training that is done, clipped to [0, 1].
+        share: Share of the training that is done, clipped to [0, 1].
         config: Peak, warm-up and momenta.
 
     Returns:
@@ -52,10 +52,10 @@ class CycledSGD(keras.optimizers.Optimizer):  # type: ignore[misc]
     w = w - learning_rate * (g' + momentum * v).
 
     Args:
-        learning_rate: Of the first step.
-        momentum: Of the first step.
+        learning_rate: Rate of the first step.
+        momentum: Momentum of the first step.
         l2: Weight decay, as an L2 penalty's gradient; only for variables named "kernel".
-        **options: Of every Keras optimizer, such as use_ema.
+        **options: Options of every Keras optimizer, such as use_ema.
 
     Source:
         Sutskever et al., "On the importance of initialization and momentum in deep learning",

@@ -168,7 +168,7 @@ def refresh_statistics(model: Any, batches: tf.data.Dataset) -> None:
 
     Args:
         model: Its moving means and variances are replaced.
-        batches: Of training images and targets.
+        batches: Dataset of training images and targets.
 
     Source:
         Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018,

@@ -28,11 +28,7 @@ class ExpectedRows(NamedTuple):
 
     @classmethod
     def of(cls, collections: Iterable[RowCollection]) -> Self:
-        """Return what a worker is to make.
-
-        Args:
-            collections: That it is to write into.
-        """
+        """Return what a worker is to make."""
         return cls(tuple(collection.digest for collection in collections), _versions())
 
     def check(self, collections: Iterable[RowCollection]) -> None:

@@ -146,8 +146,8 @@ def count_live(graph: LayerGraph, output_shape: Shape) -> int:
     result are. Layers of `IN_PLACE` write their result where their input lies.
 
     Args:
-        graph: Of the network, in the order in which it is computed.
-        output_shape: Of its result, with the batch dimension.
+        graph: Layers of the network, in the order in which they compute.
+        output_shape: Shape of its result, with the batch dimension.
 
     Returns:
         Values of one image.

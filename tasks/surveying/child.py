@@ -23,7 +23,7 @@ def run_child(*arguments: str) -> Iterator[str]:
     """Run the child, and hand on its lines as they come.
 
     Args:
-        *arguments: Of the command line above.
+        *arguments: Arguments of the command line above.
 
     Yields:
         Its lines of standard output.
