@@ -23,7 +23,7 @@ def on_store(store: Path | None, config: Config) -> Iterator[Store]:
 
     Args:
         store: Folder of the store; HEADSTART_STORE or the XDG cache folder where not given.
-        config: Of the flow; its `spread` says where the pieces are computed.
+        config: Configuration of the flow; its `spread` says where the pieces are computed.
 
     Yields:
         The store.

@@ -158,7 +158,7 @@ class Search:
         config: The run's configuration.
         trials: Trains, evaluates and prices recipes.
         clock: Counts the budget down.
-        judged: What was judged, in order.
+        judged: Recipes judged so far, in order.
         lines: What was tried and what came of it, in order.
         slow: What took much longer than expected and may be tried again, after what promises more
             a second: the recipe, and the seconds that are expected now.

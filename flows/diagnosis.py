@@ -133,7 +133,7 @@ def watching_stages(
     Args:
         folder: As for `watching`. What a loss of NaN means is the stage's own affair.
         found: Takes what was found, for the run's summary.
-        section: Of the configuration, which the training follows; findings name its settings.
+        section: Section of the configuration that the training follows; findings name its settings.
     """
     with contextlib.ExitStack() as stack:
         armed: list[Watch] = []

@@ -15,8 +15,8 @@ class ExceptionPattern:
         pattern: What the message looks like; named groups fill ``cause``.
         cause: The cause in a sentence, a ``str.format`` template over the groups and ``detail``
             (the line of the message that matched).
-        suggestions: What to try.
-        phase: The part of training.
+        suggestions: What the user can try, the most likely help first.
+        phase: The part of training in which it is raised.
     """
 
     symptom: str

@@ -37,9 +37,9 @@ class LayerUse:
     """One call of a layer in the forward pass.
 
     Args:
-        layer: The layer.
+        layer: The Keras layer that was called.
         input: What it was given; None where it was no tensor.
-        output: What it gave.
+        output: What the call returned.
         mask: Its ``attention_mask``, where it was given one.
     """
 

@@ -44,7 +44,7 @@ class Verdict:
         level: ``well``, ``little``, ``nothing``, or ``unknown`` where there is nothing to compare.
         skill: Share of the constant's loss that is gone; NaN where not known.
         loss: The model's loss on the rows looked at.
-        constant_loss: That of the best constant.
+        constant_loss: Loss of the best constant prediction.
         accuracy: Share of right answers, where it is a classifier; else NaN.
         constant_accuracy: That of always giving the commonest class.
         best: The greater of ``skill`` and the like for the accuracy.

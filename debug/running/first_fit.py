@@ -25,13 +25,13 @@ class FirstFitSpec:
     """What to do at the first ``fit`` of a script.
 
     Args:
-        script: The Python file.
-        arguments: Its arguments.
+        script: Path of the Python file.
+        arguments: Arguments of the script, its ``sys.argv[1:]``.
         task: ``check`` the model and its data, or ``profile`` some steps.
         result_file: Where the result is written, as JSON.
         log_dir: Where a profile goes.
-        first_step: First step profiled.
-        num_steps: Steps profiled.
+        first_step: Step with which the profile begins.
+        num_steps: How many steps the profile covers.
     """
 
     script: str
@@ -87,11 +87,7 @@ def at_first_fit(spec: FirstFitSpec, limit_s: float | None = None) -> dict[str, 
 
 
 def main(spec: FirstFitSpec) -> None:
-    """Run the script of a specification with ``fit`` replaced.
-
-    Args:
-        spec: What to do.
-    """
+    """Run the script of a specification with ``fit`` replaced."""
     from headstart.debug.dump.origins import record_construction_sites
     from headstart.debug.internals import private
 

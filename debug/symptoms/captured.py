@@ -25,11 +25,7 @@ class Captured:
         self._traced: dict[int, tuple[Any, int, Scalars, Networks]] = {}
 
     def on_call(self, function: Any) -> None:
-        """Note a finished call of a tf.function.
-
-        Args:
-            function: The function.
-        """
+        """Note a finished call of a tf.function."""
         if {"number", "network"} <= self.found.keys():
             return
         try:

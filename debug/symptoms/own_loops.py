@@ -61,7 +61,7 @@ class OwnLoops:
         """Note a gradient that a tape gave, eagerly or in a trace.
 
         Args:
-            sources: What it was taken by.
+            sources: Variables or tensors that the gradient was taken by.
             gradients: What came of it, in the same structure.
         """
         import tensorflow as tf

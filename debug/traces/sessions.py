@@ -52,7 +52,7 @@ class DumpedTensor:
     """One tensor of a dumped run.
 
     Args:
-        name: Of the form ``node:slot``.
+        name: Name of the form ``node:slot``.
         value: The array that was dumped.
         timestamp_us: When it was computed; microseconds since the epoch.
     """
@@ -175,7 +175,7 @@ class DebugSession:
         """Add a filter for ``matching``.
 
         Args:
-            name: By which ``matching`` finds it.
+            name: Name by which ``matching`` finds it.
             predicate: Called with a tensor's name and value.
         """
         self._filters[name] = predicate

@@ -34,7 +34,7 @@ class Board:
 
     Args:
         url: Its address, which nobody else knows, without a slash at the end.
-        log_dir: What it shows.
+        log_dir: Folder that it shows.
         process: The child process; it leads a process group of its own.
     """
 
@@ -130,7 +130,7 @@ def command(log_dir: Path, port: int) -> list[str]:
     """Return the command that serves a folder on loopback, with debugger and profiler.
 
     Args:
-        log_dir: What to show.
+        log_dir: Folder to show.
         port: TCP port; 0 lets the system choose.
     """
     return [sys.executable, "-m", "tensorboard.main", "--logdir", str(log_dir),

@@ -55,9 +55,9 @@ class Guard:
     """An ASGI application around another one.
 
     Args:
-        app: That is asked once a request has passed.
-        port: That it is served on, on loopback.
-        token: That a request must bring.
+        app: ASGI application that is asked once a request has passed.
+        port: Port that it is served on, on loopback.
+        token: Token that a request must bring.
     """
 
     def __init__(self, app: App, port: int, token: str) -> None:

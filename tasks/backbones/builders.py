@@ -27,7 +27,7 @@ def build_backbone(entry: BackboneEntry, weights: str, seed: int, image_size: in
     """Build a backbone of the table up to its pooled top.
 
     Args:
-        entry: Its row in the table.
+        entry: The backbone's row in the table.
         weights: pretrained, random, or the path of a .weights.h5 file.
         seed: Seed of random weights. Equal seeds give equal weights.
         image_size: Side of its input in pixels.
@@ -60,7 +60,7 @@ def build_imagenet_classifier(
     """Say how to build a backbone together with its ImageNet logits.
 
     Args:
-        entry: Its row in the table.
+        entry: The backbone's row in the table.
         weights: What the backbone's weights are.
         image_size: Side of its input in pixels.
 

@@ -71,7 +71,7 @@ def build_classic_classifier(name: str, image_shape: tuple[int, int, int], num_c
     """Build a network with its classifier, as published.
 
     Args:
-        name: "resnet9", "lenet5" or "alexnet".
+        name: Such as "vgg16".
         image_shape: Height, width and channels of its input.
         num_classes: Width of the logits.
 
@@ -86,7 +86,7 @@ def classify(name: str, features: Any, num_classes: int) -> Any:
     """Put a network's own classifier on its features.
 
     Args:
-        name: "resnet9", "lenet5" or "alexnet".
+        name: Such as "vgg16".
         features: KerasTensor [N, C].
         num_classes: Width of the logits.
 

@@ -205,7 +205,7 @@ def open_held_out(folder: Path, card: ModelCard, max_images: int) -> HeldOut:
 
     Args:
         folder: The run's folder.
-        card: Of one of its models.
+        card: Card of one of its models.
         max_images: The most to read, spread over the split.
     """
     found: list[tuple[str, Path, str]] = []

@@ -65,11 +65,11 @@ class Features:
         dataset: The indexed data set.
         source: Where its files are.
         views: How images become pixels.
-        backbone: That computes the bottlenecks.
+        backbone: Name or file of what computes the bottlenecks.
         start: A cut, or `PIXELS`: what a network behind it takes.
         dtype: Storage type of bottlenecks; pixels are uint8.
         pooled: Averages over the activations' positions instead of the activations.
-        precision: Of the arithmetic that computed bottlenecks.
+        precision: Type of the arithmetic that computed bottlenecks.
     """
 
     dataset: DatasetManifest

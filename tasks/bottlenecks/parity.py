@@ -39,7 +39,7 @@ def tolerance_of(dtype: str, precision: Precision) -> float:
 
     Args:
         dtype: Storage type of the activations.
-        precision: Of the arithmetic that computed them.
+        precision: Type of the arithmetic that computed them.
     """
     return TOLERANCE[dtype] if precision == "float32" else BFLOAT16_TOLERANCE
 

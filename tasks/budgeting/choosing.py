@@ -48,8 +48,8 @@ def next_candidate(
     Args:
         candidates: Recipes that could be tried, with their expected gains and seconds.
         left_s: Seconds that are left.
-        best_refit_s: To train the best so far on all training images.
-        closing_s: To evaluate and export what is chosen, which always has to fit.
+        best_refit_s: Seconds to train the best so far on all training images.
+        closing_s: Seconds to evaluate and export what is chosen, which always has to fit.
 
     Returns:
         Of the candidates that fit, the one with the most gain a second; None where none fits.

@@ -46,12 +46,12 @@ class Recipe:
 
     Attributes:
         backbone: Its name, or the path of its file.
-        cut: Where the head sits.
+        cut: Name of the cut that the head sits on.
         num_views: Augmented views an image.
         head: "configured", or what replaces that head: "solver", "mlp" or "sweep".
         rungs: How many rungs of the ladder are trained behind the head, from the top down.
         seed: Added to the configured one, of a rung's training.
-        members: Of an average: what it is of. All take the same rows.
+        members: Recipes that an average is of; all take the same rows.
     """
 
     backbone: str
@@ -98,8 +98,8 @@ class Step:
 
     Attributes:
         attempt: The kind of step.
-        recipe: What it leads to.
-        share: Of the errors, what it is expected to spare.
+        recipe: The recipe to try.
+        share: Share of the errors that it is expected to spare.
     """
 
     attempt: Attempt

@@ -89,7 +89,7 @@ class DatasetIndex:
         """Narrow the index to some images.
 
         Args:
-            digests: Of the images to keep.
+            digests: SHA-256 of each image to keep.
 
         Returns:
             An index of their rows alone.

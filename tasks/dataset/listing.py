@@ -43,7 +43,7 @@ class ListedImage(NamedTuple):
         label: Name of its class.
         split: The split the data gives it, if any.
         values: Names of its labels, or its numbers; empty where it has a class.
-        group: Of images that stay in one split; empty where it stands for itself.
+        group: Group of images that stay in one split; empty where it stands for itself.
     """
 
     path: str

@@ -45,9 +45,9 @@ class NamedSource:
 
     Attributes:
         name: What the command line calls it.
-        url: Where its files lie.
-        sha256: Of each file to download, by name.
-        class_names: In the order of the labels; empty where a file of the data set has them.
+        url: Address of the folder that its files lie in.
+        sha256: SHA-256 of each file to download, by the file's name.
+        class_names: Names in the order of the labels; empty where a file of the data set has them.
         flips: Whether a mirror image is as good as the image.
     """
 

@@ -215,7 +215,7 @@ def read_keras(path: Path) -> "keras.Model":
         The model, not compiled.
 
     Raises:
-        ExportError: It would fill the memory.
+        ExportError: Loading the file would fill the memory.
     """
     import keras
 

@@ -239,7 +239,7 @@ def needs_package(name: str, install: str) -> Iterator[None]:
         install: What pip is told.
 
     Raises:
-        ExportError: It is not there.
+        ExportError: The package is not installed.
     """
     try:
         yield

@@ -132,9 +132,9 @@ def transfer_curve(
     """Draw what is compared against the cut.
 
     Args:
-        names: Of the cuts, from the input to the top.
+        names: Names of the cuts, from the input to the top.
         series: By name of a line, its points; x is the cut's position in `names`.
-        metric: What their y is called.
+        metric: Name of the quantity on the y axis.
 
     Returns:
         An SVG file's bytes.

@@ -29,7 +29,7 @@ class KernelChange(NamedTuple):
     Attributes:
         layer: Name of the layer.
         start: float32 [height, width, channels in, channels out] before the training.
-        end: The same after it.
+        end: The same kernels after it.
     """
 
     layer: str

@@ -31,13 +31,13 @@ class EpochFigures:
             without validation images.
         val_accuracy: Share of the validation images that are right; None without any, and where
             targets are no classes.
-        learning_rate: At the epoch's first step.
+        learning_rate: Rate at the epoch's first step.
         duration_s: Seconds of the epoch, validation included; the first also builds the graph.
         images_per_s: Training images by those seconds.
         metric: The figure beside the loss: accuracy, f1_micro (of labels, at a probability of one
             half) or mae (of numbers, in their unit).
         train_metric: It, of the images trained on, where it is not the accuracy.
-        val_metric: Likewise of the validation images.
+        val_metric: The same of the validation images.
     """
 
     epoch: int

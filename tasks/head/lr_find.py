@@ -20,7 +20,7 @@ def head_range_test(features: Features, config: HeadConfig, num_steps: int) -> R
 
     Args:
         features: Its bottlenecks, all of them cached.
-        config: Of the head; the rate of its schedule's peak is looked for.
+        config: Configuration of the head; the rate of its schedule's peak is looked for.
         num_steps: Steps from the lowest to the highest rate.
 
     Returns:

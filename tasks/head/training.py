@@ -44,7 +44,7 @@ class TrainedHead:
         best_epoch: The epoch with the lowest validation loss, 1 for the first; the last epoch
             where there are no validation images.
         stopped_early: Whether fewer epochs were trained than the configuration allows.
-        penalty: Of the squared weights, where a solver chose it.
+        penalty: Penalty of the squared weights, where a solver chose it.
         fit: What was found out about the targets.
     """
 

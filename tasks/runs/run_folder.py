@@ -104,7 +104,7 @@ def open_run_folder(
     Args:
         store: Under whose runs/ it goes where no other place is asked for.
         title: Begins the folder's name there.
-        config: Of the run; an earlier run's folder is known by the type of its own.
+        config: Configuration of the run; an earlier run's folder is known by the type of its own.
         out: A folder of the user's choice; an earlier run in it is replaced.
         written_besides: Names of files and folders that this flow may write and others do not.
 

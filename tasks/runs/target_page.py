@@ -58,7 +58,7 @@ def write_target_page(folder: Path, report: Report) -> Path:
     """Write the page of a run on labels or numbers.
 
     Args:
-        folder: Of the run; its predictions.npz is read.
+        folder: The run's folder; its predictions.npz is read.
         report: What the page says.
 
     Returns:

@@ -29,7 +29,7 @@ class StepClock:
     """Counts steps: the same training on any machine.
 
     Args:
-        num_steps: Of the whole training.
+        num_steps: Number of steps of the whole training.
     """
 
     def __init__(self, num_steps: int) -> None:

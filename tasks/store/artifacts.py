@@ -330,7 +330,7 @@ class Store:
         """Hold the one writer's lock of an artefact; it is freed when the process dies.
 
         Args:
-            name: Of the artefact, for instance "head/<key>".
+            name: Name of the artefact, for instance "head/<key>".
         """
         self.check_there()
         if not self.is_writable:  # nobody writes through this process

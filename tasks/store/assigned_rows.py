@@ -19,8 +19,8 @@ class ExpectedRows(NamedTuple):
     """Travels with a piece.
 
     Attributes:
-        digests: Of the collections that the piece writes into.
-        versions: Of the libraries here, for people.
+        digests: Digests of the collections that the piece writes into.
+        versions: Versions of the libraries here, for people.
     """
 
     digests: tuple[str, ...]

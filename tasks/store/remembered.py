@@ -20,7 +20,7 @@ def remembered(kind: str, about: Any) -> str | None:
     """Return the text that was remembered about something; None where there is none.
 
     Args:
-        kind: Of thing, for instance "backbones".
+        kind: What sort of text it is, for instance "backbones".
         about: All that decides the text; it has a canonical JSON.
     """
     path = _path(kind, about)

@@ -225,7 +225,7 @@ class RemoteStore(Store):
         """List folders that the bucket has, as the mirror's paths, their small files fetched.
 
         Args:
-            pattern: Of the folders, relative to the root, for instance "rows/*/*".
+            pattern: Pattern of the folders, relative to the root, for instance "rows/*/*".
         """
         depth = pattern.count("/") + 1
         with self._talking():

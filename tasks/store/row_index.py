@@ -52,7 +52,7 @@ class ShardIndex(NamedTuple):
         """Say whether all rows lie inside the shard.
 
         Args:
-            row_bytes: Of a row's tensor.
+            row_bytes: Size of a row's tensor.
         """
         offsets = self.offsets
         return len(offsets) == len(self.keys) and bool(

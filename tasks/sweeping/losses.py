@@ -21,7 +21,7 @@ class ManyLosses:
     """Targets, losses and figures of heads that see the same batches.
 
     Args:
-        configs: Of the heads; alike in class weights and in the loss of numbers.
+        configs: Configurations of the heads; alike in class weights and in the loss of numbers.
         fit: What they learn from.
         num_outputs: Classes, labels or numbers.
     """

@@ -49,8 +49,8 @@ def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]
     """Divide the training images into those that heads learn from and those that choose.
 
     Args:
-        rows: Of the train split.
-        seed: Of the draw; which images are drawn depends on it and the labels alone.
+        rows: Bottlenecks of the train split.
+        seed: Seed of the draw; which images are drawn depends on it and the labels alone.
 
     Returns:
         Four fifths, with every class among them, and a fifth.
