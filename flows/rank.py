@@ -15,6 +15,8 @@ from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
+from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.cuts import Cut
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
@@ -65,6 +67,8 @@ def rank(config: RankConfig, store: Path | None = None, out: Path | None = None)
 def _run(config: RankConfig, folder: Path) -> RankSummary:
     started_s = time.monotonic()
     names = tuple(dict.fromkeys(config.candidates.backbones or backbones_at_hand()))
+    for name in config.candidates.backbones:  # told before anything is computed of another
+        _open(config, name, names)
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
         check_classes(index_of(dataset))
@@ -94,6 +98,13 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
     return summary
 
 
+def _open(config: RankConfig, name: str, names: tuple[str, ...]) -> tuple[Backbone, Sequence[Cut]]:
+    """Open a backbone, and choose the cuts that it is compared at."""
+    network = open_backbone(BackboneConfig(name=name), config.views.image_size)
+    requests = parse_cuts(config.candidates, names)
+    return network, choose_cuts(network, requests, config.candidates.num_resolutions)
+
+
 def _rank_backbone(
     config: RankConfig,
     dataset: DatasetManifest,
@@ -105,9 +116,7 @@ def _rank_backbone(
 ) -> Iterator[Candidate]:
     """Send the images through one backbone, then score and measure each of its cuts."""
     source, views, backbone = config.dataset, config.views, BackboneConfig(name=name)
-    network = open_backbone(backbone, views.image_size)
-    requests = parse_cuts(config.candidates, names)
-    cuts = choose_cuts(network, requests, config.candidates.num_resolutions)
+    network, cuts = _open(config, name, names)
     first, *others = (cut.name for cut in cuts)
     every = config.bottlenecks.model_copy(update={"cut": first, "extra_cuts": tuple(others)})
     start = len(outcomes)

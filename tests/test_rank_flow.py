@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from headstart.cli import app
 from headstart.commands.rank import shown_names
 from headstart.config import FinetuneConfig, RankConfig, build_config
-from headstart.errors import TrainingError
+from headstart.errors import BackboneError, TrainingError
 from headstart.tasks.ranking.sources import IMAGENET, NUM_IMAGENET_IMAGES, list_sources
 from headstart.tasks.store.sealing import sealed_text
 from tests.pipeline import QUICK, Pipeline, add_images, save_backbone
@@ -122,6 +122,22 @@ def test_a_class_without_training_images_is_refused_before_the_first_pass(
     pipeline.images = tmp_path / "gaps"
     with pytest.raises(TrainingError, match="none of blue"):
         rank(pipeline)
+    assert pipeline.num_passed() == 0
+
+
+@pytest.mark.parametrize(
+    "settings", [("candidates.backbones=[BACKBONE, nowhere.keras]",), ("candidates.cuts=[nocut]",)]
+)
+def test_what_cannot_be_opened_or_cut_is_refused_before_the_first_pass(
+    pipeline: Pipeline, settings: tuple[str, ...]
+) -> None:
+    from headstart.flows.rank import rank as flow
+
+    told = [one.replace("BACKBONE", str(pipeline.backbone)) for one in settings]
+    named = [f"candidates.backbones=[{pipeline.backbone}]", *SMALL, *told]
+    config = build_config(RankConfig, pipeline.images, settings=named)
+    with pytest.raises(BackboneError):
+        flow.fn(config, pipeline.store.root)
     assert pipeline.num_passed() == 0
 
 
