@@ -54,10 +54,9 @@ class Successors:
             self._largest = max(self._largest, change)
             self._num_steps += 1
         else:
-            goes_on = is_same and change <= NEAR * self._largest and _are_alike(
-                optimizer, self._optimizer
-            )  # fmt: skip
-            self._num = self._num + 1 if goes_on and self._num_steps >= MIN_STEPS else 0
+            goes_on = is_same and change <= NEAR * self._largest
+            is_next = goes_on and _are_alike(optimizer, self._optimizer)
+            self._num = self._num + 1 if is_next and self._num_steps >= MIN_STEPS else 0
             self._largest = self._largest if is_same else 0.0
             self._num_steps = 1
         self._optimizer, self._variable, self._value = optimizer, variable, value
@@ -66,10 +65,9 @@ class Successors:
 
 
 def _are_alike(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
+    if type(one) is not type(other) or not hasattr(one, "get_config"):
         return False
-    first, second = ({key: value for key, value in each.get_config().items() if key != "name"}
-                     for each in (one, other))  # fmt: skip
+    first, second = ({**each.get_config(), "name": ""} for each in (one, other))
     return str(first) == str(second)
 
 
