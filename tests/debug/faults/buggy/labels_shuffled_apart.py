@@ -1,6 +1,6 @@
 """Inputs and labels are shuffled by two orders and belong no longer to each other."""
-# FAULT: chance|not-falling
-# CAUSE: chance|guess|not fallen
+# FAULT: shuffled-apart
+# CAUSE: shuffled apart
 
 import keras
 import numpy as np
