@@ -58,7 +58,7 @@ def rank(console: Console) -> None:
         "agreement": dict.fromkeys(TITLES, -0.4321),
         "pick": "vgg16", "judged": "val", "ranking_s": 1.0, "uncached_s": 2.0,
         "ranked_from": "views", "seconds_saved": 1.0, "baseline_accuracy": None, "sources": [],
-        "warnings": [], "metric": "accuracy",
+        "warnings": [], "metric": "accuracy", "figure": "accuracy",
     }  # fmt: skip
     print_ranking(console, SimpleNamespace(metrics=metrics, report="r", seconds=1.0))  # type: ignore[arg-type]
 
@@ -69,7 +69,8 @@ def survey(console: Console) -> None:
         "inference_bytes": 10**9, "training_bytes": 10**10, "cuts": [{"bytes_per_image": 10**6}],
     }  # fmt: skip
     points = [{"images_per_s": 12_345.6, "batch_size": 1024, "memory_bytes": 10**10}]
-    metrics = {"backbones": [{"anatomy": anatomy, "measurements": points, "accuracy": 0.5}]}
+    told = {"anatomy": anatomy, "measurements": points, "metric": "accuracy", "accuracy": 0.5}
+    metrics = {"backbones": [told]}
     summary = SimpleNamespace(metrics=metrics, report="r", table="t", cuts="c", seconds=1.0)
     print_survey(console, summary)  # type: ignore[arg-type]
 

@@ -412,7 +412,7 @@ def test_a_sweep_trains_heads_for_labels_and_numbers(
     from headstart.commands.sweep import print_heads
     from headstart.flows.sweep import sweep
 
-    told = (*QUICK, *settings, "dataset.val_fraction=0.3", f"backbone.name={pipeline.backbone}",
+    told = (*QUICK, *settings, "dataset.val_fraction=0.35", f"backbone.name={pipeline.backbone}",
             "search.grid={head.learning_rate: [0.001, 0.3]}", "head.epochs=4")  # fmt: skip
     summary = sweep.fn(build_config(SweepConfig, manifest, settings=told), pipeline.store.root)
     slow, quick = summary.heads

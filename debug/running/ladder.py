@@ -307,6 +307,11 @@ def linked(found: list[Diagnosis]) -> list[Diagnosis]:
 
 def _cause_of(found: Diagnosis, others: list[Diagnosis], sure: set[str]) -> str | None:
     """Name what a finding follows from: what the table says, else the surest that was done."""
+    made = [one for one in others if one.symptom in ("nan", "inf") and one.phase == "data"]
+    if made and found.symptom == "nan-in-data":
+        return made[0].symptom
+    if found in made:
+        return None  # in the pipeline, before any batch came of it
     if found.op_type in DOMAIN_OPS or found.evidence.get("at") == "optimizer":
         return None  # by itself: an argument out of its domain, a setting out of all bounds
     if found.symptom == "exception" and "None" not in found.cause:

@@ -7,6 +7,7 @@ written, renamed, removed, a folder made or removed). It prints a line a failure
 end. This process imports TensorFlow and runs no op itself: what it forks would hang.
 """
 
+import io
 import json
 import os
 import random
@@ -18,10 +19,12 @@ import threading
 import time
 import traceback
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import tensorflow as tf  # noqa: F401
 
 from headstart.config import FinetuneConfig, RankConfig, ScratchConfig, build_config
@@ -176,10 +179,25 @@ def digest_of(path: Path, entry: dict[str, Any]) -> Any:
         return entry["sha256"]
     with zipfile.ZipFile(path) as archive:
         return {
-            member.filename: member.CRC
+            member.filename: _weights(archive, member) or member.CRC
             for member in archive.infolist()
             if member.filename not in TIMED_MEMBERS
         }
+
+
+def _weights(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> list[int]:
+    """Return checksums of the arrays of an HDF5 member, without the names that Keras counts on."""
+    found: list[int] = []
+    if member.filename.endswith(".h5"):
+        with h5py.File(io.BytesIO(archive.read(member))) as file:
+            file.visititems(
+                lambda name, one: (
+                    found.append(zlib.crc32(one[()].tobytes()))
+                    if isinstance(one, h5py.Dataset)
+                    else None
+                )
+            )
+    return found
 
 
 def look_into(folder: Path) -> Iterator[str]:
