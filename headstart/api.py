@@ -311,7 +311,11 @@ def search(
     named = {"backbone.name": backbone, "bottlenecks.cut": cut}
     wanted = _configure(TransferConfig, images, config, settings, named)
     single = isinstance(query, str | Path) and not Path(query).is_dir()
-    listed = [query] if isinstance(query, str | Path) else list(query)
+    listed: list[Any] = []
+    if isinstance(query, str | Path):
+        listed = [query]
+    elif isinstance(query, Sequence):
+        listed = list(query)
     if not listed or not all(isinstance(one, str | Path) for one in listed):
         raise ConfigError(
             "a query is an image file or a folder of them",

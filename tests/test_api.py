@@ -97,6 +97,7 @@ def test_what_is_no_image_is_said(run: Any) -> None:
         (lambda: headstart.train("i", settings=5), "settings are strings"),
         (lambda: headstart.train("i", settings={"head.epochs": 2}), "settings are strings"),
         (lambda: headstart.search("i", np.zeros((4, 4, 3), np.uint8)), "a query is an image file"),
+        (lambda: headstart.search("i", None), "a query is an image file"),
         (lambda: headstart.search("i", "a.png", k=0), "at least one image must be asked for"),
     ],
 )

@@ -10,8 +10,10 @@ from PIL import Image
 
 from headstart.config import DatasetConfig, load_config
 from headstart.errors import DatasetError
+from headstart.tasks.budgeting.folds import hold_out
 from headstart.tasks.dataset.building import build_index
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.stratifying import deal_into_folds
 
 
 def write_images(folder: Path, count: int) -> list[str]:
@@ -258,6 +260,49 @@ class TestSplits:
         index = read(tmp_path, text, target_columns=("size",), group_column="who")
         (told,) = [one for one in index.problems if one.kind == "divided_group"]
         assert (told.path, told.left_out) == ("ann", False)
+
+    def test_images_given_as_test_stay_there_where_a_class_keeps_one_of_its_group(
+        self, tmp_path: Path
+    ) -> None:
+        names = write_images(tmp_path, 12)
+        lines = []
+        for n, name in enumerate(names):
+            what, who = ("x", "ann") if n < 4 else ("yz"[n % 2], n)
+            lines.append(f"{name},{what},{who},{'test' if n in (0, 4, 5) else 'train'}")
+        text = "path,label,who,split\n" + "\n".join(lines)
+        for seed in range(8):  # by some of them all that ann has to train on is drawn to val
+            index = read(tmp_path, text, group_column="who", val_fraction=0.5, split_seed=seed)
+            split_of = {row.path: row.split for row in index.rows}
+            assert [split_of[names[n]] for n in (0, 4, 5)] == ["test"] * 3
+            assert {split_of[name] for name in names[1:4]} == {"train"}
+
+    def test_an_unknown_group_is_none(self, tmp_path: Path) -> None:
+        names = write_images(tmp_path, 40)
+        text = "path,label,who\n" + "".join(f"{n},{'ab'[i % 2]},NA\n" for i, n in enumerate(names))
+        settings = {"group_column": "who", "val_fraction": 0.4, "test_fraction": 0.0}
+        assert len(read(tmp_path, text, **settings).split_sizes) == 1
+        told = read(tmp_path, text, **settings, missing_values=("NA",))
+        assert told.split_sizes["val"] > 5
+        assert {row.group for row in told.rows} == {""}
+
+    def test_parts_and_what_is_read_back_know_groups(self, tmp_path: Path) -> None:
+        names = write_images(tmp_path, 24)
+        lines = [f"{name},{n % 2},p{n // 4}" for n, name in enumerate(names)]
+        text = "path,size,who\n" + "\n".join(lines)
+        settings = {"target_columns": ("size",), "val_fraction": 0.0, "test_fraction": 0.0}
+        index = read(tmp_path, text, group_column="who", **settings)
+        assert DatasetIndex.from_json(index.to_json()) == index
+        parts = [hold_out(index, number, 3, seed=0) for number in range(3)]
+        for part in parts:
+            held = {row.group for row in part.rows_of("test")}
+            assert held
+            assert not held & {row.group for row in part.rows_of("train")}
+
+    def test_the_rarest_label_is_dealt_first_whatever_its_number(self) -> None:
+        for rare in (0, 1):
+            values = {f"{n:03}": ((rare, 1 - rare) if n < 4 else (1 - rare,)) for n in range(40)}
+            dealt = deal_into_folds(values, "labels", 4, seed=0)
+            assert sorted(dealt[f"{n:03}"] for n in range(4)) == [0, 1, 2, 3]
 
     def test_neither_order_nor_names_decide_and_copies_stay_together(self, tmp_path: Path) -> None:
         names = write_images(tmp_path, 60)

@@ -101,9 +101,14 @@ def test_views_of_an_image_are_left_out_together(data: Any, tmp_path: Path) -> N
     assert np.corrcoef(weights[0].ravel(), weights[1].ravel())[0, 1] > 0.98
 
 
-def test_a_label_of_one_image_leaves_nothing_to_cross_validate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_views", [1, 4])
+def test_a_label_of_one_image_leaves_nothing_to_cross_validate(
+    tmp_path: Path, num_views: int
+) -> None:
+    values = np.stack([np.eye(5, dtype=np.float32)] * num_views, axis=1)
     labels = np.eye(5, 2, dtype=np.uint8)
-    rows = rows_of(tmp_path, np.eye(5), labels, "labels")
+    plain = make_rows(tmp_path, values, np.zeros(5, np.int64))
+    rows = replace(plain, labels=labels, kind="labels")
     solved = solve_head(rows, None, LBFGS, 2, tmp_path / "log")
     assert solved.penalty == 1.0
     outputs = predict_logits(solved.model, rows)

@@ -5,7 +5,7 @@ rungs train on it and are evaluated as ever, and no image that judges them was t
 outside of data sets, so it costs an index.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,29 +36,33 @@ def hold_out(index: DatasetIndex, number: int | None, num_folds: int, seed: int)
     rows = [row for row in index.rows if row.split == "train"]
     if number is not None:
         chosen = _part(rows, index.kind, number, num_folds, seed)
-        rows = [row._replace(split="test") if row.digest in chosen else row for row in rows]
+        rows = [row._replace(split="test") if row.unit in chosen else row for row in rows]
     return replace(index, rows=tuple(rows), problems=())
 
 
 def _part(
     rows: Sequence[ImageRow], kind: TargetKind, number: int, num_folds: int, seed: int
 ) -> set[str]:
-    """Draw a part of the images, by their digests: copies of an image stay together."""
+    """Draw a part of the images, by their units: copies and groups stay together."""
     if kind == "class":
-        label_of = {row.digest: row.label for row in rows}
+        label_of = {row.unit: row.label for row in rows}
         names = sorted(label_of)
         labels = np.array([label_of[name] for name in names])
         folds = stratified_folds(labels, num_folds, seed)
         several = np.bincount(labels)[labels] > 1
         return {names[place] for place in np.flatnonzero((folds == number) & several)}
-    values = {row.digest: row.values for row in rows}
+    values = {row.unit: row.values for row in rows}
+    if kind == "labels":  # a group has what any of its images has
+        has = defaultdict[str, set[float]](set)
+        for row in rows:
+            has[row.unit].update(row.values)
+        values = {unit: tuple(sorted(own)) for unit, own in has.items()}
     dealt = deal_into_folds(values, kind, num_folds, seed)
     having = Counter(label for own in values.values() for label in own)
     return {
-        digest
-        for digest, part in dealt.items()
-        if part == number
-        and (kind == "number" or all(having[label] > 1 for label in values[digest]))
+        unit
+        for unit, part in dealt.items()
+        if part == number and (kind == "number" or all(having[label] > 1 for label in values[unit]))
     }
 
 

@@ -29,6 +29,7 @@ from headstart.tasks.dataset.splits import (
     resolve_duplicates,
     split_images,
     split_position,
+    units_of,
 )
 from headstart.tasks.dataset.stratifying import stratify_images
 
@@ -267,8 +268,9 @@ def _make_rows(
             height=image.verdict.height,
             format=image.verdict.format,
             values=values(image.listed),
+            group="" if unit == image.digest else unit,
         )
-        for image, split in zip(images, splits, strict=True)
+        for image, split, unit in zip(images, splits, units_of(images), strict=True)
     ]
     return tuple(sorted(rows))
 

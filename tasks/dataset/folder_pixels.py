@@ -88,15 +88,15 @@ def _rows_by_split(
     if not test:
         val, test = (), val
     if not val:
-        drawn = {row.digest: _is_val(row, config) for row in train}
-        val = tuple(row for row in train if drawn[row.digest])
-        train = tuple(row for row in train if not drawn[row.digest])
+        drawn = {row.unit: _is_val(row, config) for row in train}
+        val = tuple(row for row in train if drawn[row.unit])
+        train = tuple(row for row in train if not drawn[row.unit])
     return {"train": train, "test": test, **({"val": val} if val else {})}
 
 
 def _is_val(row: ImageRow, config: ScratchDatasetConfig) -> bool:
     # Not the digest alone, by which the test split may have been drawn.
-    return split_position(f"val {row.digest}", config.split_seed) < config.val_fraction
+    return split_position(f"val {row.unit}", config.split_seed) < config.val_fraction
 
 
 def _write_split(

@@ -34,6 +34,7 @@ class ImageRow(NamedTuple):
         format: Pillow's name of the format, such as "JPEG".
         values: Of labels, the indices of those that the image has, ascending; of numbers, the
             numbers. Empty where the target is a class.
+        group: What it stays in one split with, besides its copies; empty where nothing says so.
     """
 
     path: str
@@ -44,6 +45,12 @@ class ImageRow(NamedTuple):
     height: int
     format: str
     values: tuple[float, ...] = ()
+    group: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What stays together: the image's group, or else its digest."""
+        return self.group or self.digest
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,9 @@ class DatasetIndex:
         Returns:
             The text; `from_json` reads it back.
         """
-        width = len(ImageRow._fields) - (self.kind == "class")  # classes have no values
+        width = len(ImageRow._fields)
+        if not any(row.group for row in self.rows):
+            width -= 1 + (self.kind == "class")  # classes have no values
         fields: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             **({} if self.kind == "class" else {"kind": self.kind}),

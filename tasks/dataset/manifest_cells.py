@@ -20,7 +20,7 @@ MAX_NUMBER = 1e30
 """Beyond, the squares that a training sums up end in infinity."""
 
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+)"""
+_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|0|[1-9][0-9]*)"""
 _ITEMS = rf"{_ITEM}(?:\s*,\s*{_ITEM})*"
 _LIST = re.compile(
     rf"\[\s*(?:{_ITEMS})?\s*,?\s*\]|\(\s*\)|\(\s*{_ITEM}\s*,\s*(?:{_ITEMS}\s*,?)?\s*\)"
@@ -163,12 +163,21 @@ def list_reader(
     return read
 
 
+def _literal(text: str) -> Sequence[Any] | None:
+    """Read a list as Python and JSON write it; None where an escape in it is none."""
+    try:
+        read: Sequence[Any] = ast.literal_eval(text)
+    except SyntaxError:
+        return None
+    return read
+
+
 def _pieces(file: Path, name: str, cell: Any, place: str, separator: str) -> Sequence[Any]:
     if isinstance(cell, list | tuple):
         return cell
     text = "" if cell is None else str(cell).strip()
-    if is_list(text):
-        pieces: Sequence[Any] = ast.literal_eval(text)
+    pieces = _literal(text) if is_list(text) else None
+    if pieces is not None:
         if len(set(pieces)) == len(pieces) or any(isinstance(piece, str) for piece in pieces):
             return pieces
         raise DatasetError(

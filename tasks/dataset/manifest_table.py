@@ -7,6 +7,7 @@ names nor whole numbers are no labels, and what is read otherwise than it stands
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +117,7 @@ def read_table(file: Path, config: DatasetConfig) -> Table:
     except OSError as error:
         refuse_passing(error, str(file))
         raise _unreadable(file, "manifest", error.strerror or error) from None
+    lines = [line._replace(group="") if is_missing(line.group) else line for line in lines]
     if found[0].kind == "class":
         lines = [line._replace(label="") if is_missing(line.label) else line for line in lines]
     if found[0].kind == "class" and config.target is None:
@@ -130,7 +132,8 @@ def _read_csv(
     delimiter, num_skipped = _find_header(stream)
     csv.field_size_limit(MAX_TABLE_BYTES)  # of a column that is not read: masks, texts
     # Of quoted cells behind a space, which is no part of them.
-    spaced = f'{delimiter} "' in stream.getvalue()
+    end = re.escape(delimiter)
+    spaced = bool(re.search(rf'{end} +"[^"\r\n]*"\s*(?:{end}|$)', stream.getvalue(), re.MULTILINE))
     reader = csv.reader(stream, strict=True, delimiter=delimiter, skipinitialspace=spaced)
     try:
         names = [name.strip() for name in next(reader, [])]
@@ -330,7 +333,8 @@ def _no_label(file: Path, column: str, received: str) -> DatasetError:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return "" if value is None or is_nan else str(value).strip()
 
 
 def _open_quote(file: Path, line: int, reason: str) -> DatasetError:

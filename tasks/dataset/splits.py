@@ -67,8 +67,9 @@ def split_images(
         nearest = max((split_position(units[number], config.split_seed), units[number])
                       for number in drawn)[1]  # fmt: skip
         kept = [number for number in drawn if units[number] == nearest]
-        for number in (n for n, unit in enumerate(units) if unit == nearest):
-            splits[number] = "train"
+        for number, unit in enumerate(units):
+            if unit == nearest and is_drawn(images[number], given):
+                splits[number] = "train"
         reason = f"{images[kept[0]].listed.path} is trained on: chance would have held out all "
         reason += "images of this class"
         problems.append(Problem(label, "few_images", reason, left_out=False))

@@ -145,9 +145,11 @@ def _deal(
             wanted_of[stratum][split] -= weights[row]
             left[stratum] -= 1
 
-    while stratum := min(
-        (one for one in left if left[one] > 0), key=lambda one: (left[one], str(one)), default=None
-    ):
+    def rarest() -> Hashable:
+        open_ones = (one for one in left if left[one] > 0)
+        return min(open_ones, key=lambda one: (left[one], str(one)), default=None)
+
+    while (stratum := rarest()) is not None:  # 0 is one, too
         for row in rows_of[stratum]:
             if row not in dealt:
                 give(row, wanted_of[stratum])

@@ -36,7 +36,7 @@ MIN_VALUES_FOR_THREADS = 2**18
 """Features times rows from which a product is worth more than one thread."""
 MAX_WORSE = 2
 """A loss that has risen so often in a row does not fall again: weaker penalties are not tried."""
-LABELS_VERSION = 2
+LABELS_VERSION = 3
 """Bump by hand when `fit_together` finds other weights; a part of the keys of what uses it."""
 GRADIENT_TOLERANCE = 1e-4
 """Largest gradient of the mean loss by a weight at which a solution is taken for one: that of
@@ -97,7 +97,7 @@ def solve_labels(
     order = np.argsort(np.abs(targets.mean(axis=0) - 0.5), kind="stable")
     deciding = targets[:, order[:NUM_DECIDING]]
     reduced = [_reduced(features / scale) for scale in scales]
-    totals = [_penalties_of(rows, deciding, folds, config)[1] for rows, _ in reduced]
+    totals = [_penalties_of(rows, deciding, images, folds, config)[1] for rows, _ in reduced]
     best = int(np.argmin(totals))
     scale, (rows, directions) = scales[best], reduced[best]
     share = (targets.sum(axis=0) + 0.5) / (len(targets) + 1)
@@ -107,7 +107,7 @@ def solve_labels(
     if not len(varying):
         return kernel, bias, DEFAULT_PENALTY
     having = targets[:, varying]
-    penalties, _ = _penalties_of(rows, having, folds, config)
+    penalties, _ = _penalties_of(rows, having, images, folds, config)
     found = fit_together(rows, having, _weights(having, config), penalties, MAX_ITERATIONS)
     kernel[:, varying], bias[varying] = directions @ found[:-1], found[-1]
     return kernel / scale[:, None], bias, float(np.median(penalties))
@@ -201,7 +201,7 @@ def label_folds(targets: Array, images: Array, num_folds: int, seed: int) -> Arr
 
 
 def _penalties_of(
-    features: Array, having: Array, folds: Array, config: HeadConfig
+    features: Array, having: Array, images: Array, folds: Array, config: HeadConfig
 ) -> tuple[Array, float]:
     """Return each label's penalty of the smallest loss of held-out rows, and these losses' sum."""
     weights = _weights(having, config)
@@ -237,7 +237,9 @@ def _penalties_of(
             best = losses[: place + 1].argmin(axis=0)
             active = active[place - best[active] < MAX_WORSE]
             advance(1)
-    few = np.minimum(having.sum(axis=0), len(having) - having.sum(axis=0)) < 2
+    first = np.unique(images, return_index=True)[1]
+    num_having = having[first].sum(axis=0)
+    few = np.minimum(num_having, len(first) - num_having) < 2
     chosen = np.array(PENALTIES)[losses.argmin(axis=0)]
     return np.where(few, DEFAULT_PENALTY, chosen), float(losses.min(axis=0)[~few].sum())
 
