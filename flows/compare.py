@@ -22,6 +22,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.finetuning.page import Page, markdown_page, write_study_page
 from headstart.tasks.finetuning.studies import Line, compare_trials, cuts_of, summarise
 from headstart.tasks.finetuning.study_page import compare_page
@@ -30,6 +31,7 @@ from headstart.tasks.finetuning.trial import Trial, TrialManifest, open_kernels
 from headstart.tasks.finetuning.trial import trial as train_trial
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
+from headstart.tasks.ranking.candidates import judged_split
 from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import (
     RUN_FILE,
@@ -79,6 +81,7 @@ def _run(config: CompareConfig, folder: Path) -> StudySummary:
         dataset = dataset_stage(config.dataset)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
+        judged_split(index_of(dataset), JUDGES[dataset.kind].main)
         network = open_backbone(config.backbone, config.views.image_size)
         wanted = compare_trials(network, config)
         once_s = prepare(config, dataset, [trial for trial, _ in wanted], outcomes)

@@ -146,7 +146,7 @@ def _rank_backbone(
             bytes_per_image=cut.bytes_per_image(config.bottlenecks.dtype),
             flops=cut.flops_before,
             scores=scores.scores,
-            figure=figures[ranked] or 0.0,
+            figure=figures[ranked],
             interval=figures[f"{ranked}_interval"],
             epochs=len(head.history),
             cached_s=own_s,
@@ -195,4 +195,4 @@ def _baseline(
     budget_s = min(config.baseline.max_seconds, transfer_s)
     made = baseline_stage(dataset, config.views, size, judged, budget_s, config.baseline)
     figure = made.accuracy if made.metric == "accuracy" else made.value
-    return figure or 0.0, made.budget_s
+    return None if figure is None else (figure, made.budget_s)

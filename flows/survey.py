@@ -136,5 +136,5 @@ def _judge(
             log_dir = folder / "tensorboard" / name
             head = head_stage(features, config.head, log_dir)
         made = evaluation_stage(features, head, config.evaluation)
-        figures[name] = float(made.metrics[judged][JUDGES[dataset.kind].ranked] or 0.0)
+        figures[name] = float(made.metrics[judged][JUDGES[dataset.kind].ranked])
     return judged, figures

@@ -28,6 +28,7 @@ from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.finetuning.studies import (
     summarise,
     transferability_cuts,
@@ -36,6 +37,7 @@ from headstart.tasks.finetuning.studies import (
 from headstart.tasks.finetuning.study_page import transferability_page
 from headstart.tasks.finetuning.training import require_validation
 from headstart.tasks.head.training_warnings import check_classes
+from headstart.tasks.ranking.candidates import judged_split
 from headstart.tasks.running.stage import collect_outcomes
 
 
@@ -62,6 +64,7 @@ def _run(config: TransferabilityConfig, folder: Path) -> StudySummary:
         dataset = dataset_stage(config.dataset)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
+        judged_split(index_of(dataset), JUDGES[dataset.kind].main)
         network = open_backbone(config.backbone, config.views.image_size)
         names = transferability_cuts(network, config)
         wanted = transferability_trials(names, config)

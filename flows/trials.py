@@ -42,6 +42,7 @@ from headstart.tasks.finetuning.stage import rung as rung_stage
 from headstart.tasks.head.stage import HeadManifest
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.progress import Reporter, ended_by, reporter, use_reporter
+from headstart.tasks.ranking.candidates import can_judge
 from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.run_folder import cold_seconds
 from headstart.tasks.store.artifacts import artefact, current_store
@@ -101,8 +102,8 @@ class Trials:
             fold_stage(self.dataset, number, told.num_folds, told.seed)
             for number in range(told.num_folds)
         )
-        # Of very few images a part may have none.
-        self.folds = tuple(fold for fold in drawn if index_of(fold).rows_of("test"))
+        # Of very few images a part may have none, or none that tells two models apart.
+        self.folds = tuple(fold for fold in drawn if can_judge(index_of(fold), "test"))
         name, cut = self.config.backbone.name, self.config.bottlenecks.cut
         self.configured = Recipe(name, cut, self.config.views.num_augmented)
 
@@ -288,7 +289,7 @@ class Trials:
         told = [one.metrics["test"] for one in found]
         sizes = tuple(one["num_images"] for one in told)
         figure = JUDGES[self.kind].ranked
-        right = tuple((one[figure] or 0.0) * one["num_images"] for one in told)
+        right = tuple(one[figure] * one["num_images"] for one in told)
         if self.kind == "class":  # whole images, so that equal sums are equal
             right = tuple(round(one) for one in right)
         return Judged(recipe, right, sizes)
@@ -308,7 +309,7 @@ class Trials:
             else:
                 names = self.dataset.class_names
                 made = judge.evaluate(logits / len(arrays), labels, names, fit, config)
-                right.append((getattr(made, judge.ranked) or 0.0) * len(labels))
+                right.append(getattr(made, judge.ranked) * len(labels))
             sizes.append(len(labels))
         return Judged(recipe, tuple(right), tuple(sizes))
 

@@ -59,6 +59,10 @@ class Judge(ABC):
     ) -> list[dict[str, Any]]:
         """List the rows with the highest loss: each with "position" and "loss"."""
 
+    def is_defined(self, figure: str, targets: Array) -> bool:
+        """Say whether images of these targets, whatever is answered, have one of its figures."""
+        return len(targets) > 0
+
     def write(self, value: float | None) -> str:
         """Write the main figure."""
         return percent(value)
@@ -132,6 +136,9 @@ class _LabelJudge(Judge):
         said = probabilities >= np.array(fit.thresholds or [0.5] * targets.shape[1])
         return worst_labels(outputs, targets, said, config.num_top_losses)
 
+    def is_defined(self, figure: str, targets: Array) -> bool:
+        return bool(targets.any()) if figure == self.main else len(targets) > 0
+
 
 class _NumberJudge(Judge):
     model = NumberFigures
@@ -158,6 +165,11 @@ class _NumberJudge(Judge):
     ) -> list[dict[str, Any]]:
         answers = TARGETS["number"].answers(outputs, fit)
         return worst_numbers(answers, targets, fit, config.num_top_losses)
+
+    def is_defined(self, figure: str, targets: Array) -> bool:
+        if figure != self.ranked or not len(targets):
+            return len(targets) > 0
+        return bool((np.ptp(targets, axis=0) > 0).any())
 
     def write(self, value: float | None) -> str:
         return UNDEFINED if value is None else f"{value:.4g}"

@@ -1,5 +1,6 @@
 """The baseline stage: a small network from scratch in so many seconds, which transfer must beat."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from headstart.tasks.backbones.builders import seeded_initializers
 from headstart.tasks.dataset.index import ImageRow
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.evaluation.report_content import UNDEFINED
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.running.devices import machine_fingerprint
@@ -42,7 +44,7 @@ class BaselineManifest(Manifest):
     metric: str = "accuracy"
     """What it is judged by: accuracy, mAP (of labels) or R² (of numbers)."""
     value: float | None = None
-    """It, where it is not the accuracy."""
+    """mAP or R²; None where it is the accuracy, or where the training diverged."""
     epochs: float
     """Passes over the training images that the budget allowed."""
     budget_s: float
@@ -95,6 +97,8 @@ def _train_from_scratch(
     outputs, few = np.concatenate(logits), EvaluationConfig(num_bootstrap=10)
     made = judge.evaluate(outputs, labels[judged], dataset.class_names, fit, few)
     figure, is_share = getattr(made, judge.ranked), dataset.kind == "class"
+    if figure is not None and not math.isfinite(figure):  # the training diverged
+        figure = None
     num_train = len(labels["train"])
     return Made(
         num_rows=num_train,
@@ -191,9 +195,8 @@ def _fit_for(
 
 def _describe(made: BaselineManifest) -> str:
     figure = made.accuracy if made.metric == "accuracy" else made.value
-    return (
-        f"{made.metric} {figure or 0.0:.4f} after {made.epochs:,.1f} epochs in {made.budget_s:,g} s"
-    )
+    told = UNDEFINED if figure is None else f"{figure:.4f}"
+    return f"{made.metric} {told} after {made.epochs:,.1f} epochs in {made.budget_s:,g} s"
 
 
 stage = Stage(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from headstart.config import CandidatesConfig, Split
+from headstart.config import CandidatesConfig, Split, TargetKind
 from headstart.errors import BackboneError, ConfigError, DatasetError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP, Cut
@@ -10,9 +10,16 @@ from headstart.tasks.backbones.efficientnet_lite import find_weights_file
 from headstart.tasks.backbones.natural_cuts import natural_cuts
 from headstart.tasks.backbones.table import BACKBONES
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.targets.choice import TARGETS
 
 NATURAL = "natural"
 JUDGED_FIRST: tuple[Split, ...] = ("test", "val")
+_SAME: dict[TargetKind, str] = {
+    "class": "there are none",
+    "labels": "none of them has a label, and mAP is not defined without one",
+    "number": "each number is the same in all of them, and R² is not defined then",
+}
 
 
 @dataclass(frozen=True)
@@ -42,23 +49,46 @@ def backbones_at_hand() -> tuple[str, ...]:
     return tuple(found)
 
 
-def judged_split(index: DatasetIndex) -> Split:
+def judged_split(index: DatasetIndex, figure: str | None = None) -> Split:
     """Choose the split that candidates are measured on: test, or val where there is none.
+
+    Args:
+        index: The indexed data set.
+        figure: What they are measured by; where not given, the figure that rankings compare.
 
     Returns:
         Its name.
 
     Raises:
-        DatasetError: Neither has an image.
+        DatasetError: Neither has an image, or the figure is not defined for those of the split.
     """
     for split in JUDGED_FIRST:
-        if index.rows_of(split):
-            return split
+        if rows := index.rows_of(split):
+            if can_judge(index, split, figure):
+                return split
+            raise DatasetError(
+                f"the {split} images cannot tell which model is better: {_SAME[index.kind]}",
+                f"{len(rows):,} {split} images",
+                f"add {split} images, or hold more out by dataset.{split}_fraction",
+            )
     raise DatasetError(
         "a ranking needs a val or test split to be checked on",
         "neither has an image",
         "add images, or raise dataset.val_fraction",
     )
+
+
+def can_judge(index: DatasetIndex, split: Split, figure: str | None = None) -> bool:
+    """Say whether a split has images, and ones that a figure is defined for.
+
+    Args:
+        index: The indexed data set.
+        split: The split to judge by.
+        figure: Name of the figure; where not given, the one that rankings compare.
+    """
+    judge = JUDGES[index.kind]
+    targets = TARGETS[index.kind].to_array(index.rows_of(split), len(index.class_names))
+    return judge.is_defined(figure or judge.ranked, targets)
 
 
 def parse_cuts(config: CandidatesConfig, backbones: tuple[str, ...]) -> tuple[CutRequest, ...]:
