@@ -28,7 +28,7 @@ class Line(BaseModel):
 
     name: str
     split: str
-    """That the accuracy is of: test where there is one, else val."""
+    """That the figures are of: test where there is one, else val."""
     accuracies: tuple[float, ...]
     """One a seed; none where targets are no classes."""
     accuracy: float | None
@@ -51,14 +51,15 @@ class Line(BaseModel):
     metric: str = "accuracy"
     """What is compared: accuracy, mAP (of labels) or MAE (of numbers)."""
     values: tuple[float, ...] = ()
-    """It, one a seed, where it is not the accuracy."""
+    """mAP or MAE, one a seed; none where it is the accuracy."""
     value: float | None = None
     """Their mean."""
 
     @property
     def figure(self) -> float:
         """What is compared."""
-        return (self.accuracy if self.metric == "accuracy" else self.value) or 0.0
+        found = self.accuracy if self.metric == "accuracy" else self.value
+        return math.nan if found is None else found
 
     @property
     def is_error(self) -> bool:
@@ -191,7 +192,7 @@ def summarise(
     judge = judge_of(first.metrics[split])
     is_share = judge.main == "accuracy"
     found = {
-        name: [float(trial.metrics[split][judge.main] or 0.0) for trial in trials]
+        name: [float(trial.metrics[split][judge.main]) for trial in trials]
         for name, trials in done.items()
     }
     num_images = int(first.metrics[split]["num_images"])
@@ -261,7 +262,7 @@ def is_clear(better: Line, worse: Line) -> bool:
 
     Args:
         better: The line with the better mean.
-        worse: The line with the lower mean.
+        worse: The line with the worse mean: of an error, the higher one.
 
     Returns:
         Whether it is.
@@ -287,7 +288,10 @@ def order_sentence(lines: Mapping[str, Line]) -> str:
     if not set(names) <= lines.keys():
         return ""
     by_figure = sorted(names, key=lambda name: -lines[name].goodness)
-    signs = [">" if is_clear(lines[high], lines[low]) else "≈" for high, low in pairwise(by_figure)]
+    clear = "<" if lines["full"].is_error else ">"
+    signs = [
+        clear if is_clear(lines[high], lines[low]) else "≈" for high, low in pairwise(by_figure)
+    ]
     first, *others = [_in_order(name, lines[name]) for name in by_figure]
     found = " ".join([first, *(f"{sign} {one}" for sign, one in zip(signs, others, strict=True))])
     if by_figure == list(names) and "≈" not in signs:
