@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headstart.config import Attempt, TargetKind, TransferConfig
+from headstart.config import Attempt, TransferConfig
 from headstart.errors import BackboneError, OutOfTimeError, TrainingError
 from headstart.flows.artifacts import publish
 from headstart.flows.context import flow_run_context
@@ -26,7 +26,7 @@ from headstart.tasks.budgeting.choosing import Candidate, Cost, Judged, next_can
 from headstart.tasks.budgeting.clock import Clock
 from headstart.tasks.budgeting.deciding import stage as decided_stage
 from headstart.tasks.budgeting.recipes import House, Recipe, describe, steps
-from headstart.tasks.budgeting.report import Tried, gain_words, table, told
+from headstart.tasks.budgeting.report import Tried, gain_words, table, told, untouched
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
@@ -63,11 +63,6 @@ MEASURED_FROM_S = 60.0
 """With more seconds left some are spent to measure, where no view had to be extracted."""
 MARGIN = 1.2
 """Of what is kept for the end, by what it took the last time."""
-_BUT: dict[TargetKind, str] = {
-    "class": "",
-    "labels": "; the labels' thresholds are of the val images",
-    "number": "; the width of the intervals is of the val images",
-}
 
 
 class BudgetSummary(RunSummary):
@@ -118,8 +113,10 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
     write_seen(folder, index)
     report = make_report(folder, told_by, index, kept, evaluation, outcomes)
     lines = search.told(recipe)
-    tried = table(lines, clock.seconds, clock.spent_s, len(trials.folds))
-    report = replace(report, tables=(tried,), notes=(*report.notes, search.caveat(recipe)))
+    nothing = untouched(kept.fit)
+    tried = table(lines, clock.seconds, clock.spent_s, len(trials.folds), nothing)
+    note = f"{search.caveat(recipe)} {nothing}, not even an epoch."
+    report = replace(report, tables=(tried,), notes=(*report.notes, note))
     write_judged(folder, evaluation, index.class_names, index, kept.fit)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
     if config.show.num_projected:
@@ -176,7 +173,7 @@ class Search:
         """Try what fits into the time, the most gain a second first."""
         trials = self.trials
         if not trials.folds:
-            self._try_nothing("no training image can be held out: there is nothing to choose by")
+            self._try_nothing("no training images that tell models apart can be held out")
             return
         with quietly():
             cost = trials.cost(trials.configured)
@@ -364,11 +361,10 @@ class Search:
         )
 
     def caveat(self, kept: Recipe) -> str:
-        """Say in a sentence what the figures of val and test are of."""
+        """Say in a sentence what the model is."""
         return (
             f"The model: {self.describe(kept)}, chosen among {max(1, len(self.judged))} by "
-            f"training images that were held out. The val and test splits decided nothing, not "
-            f"even an epoch{_BUT[self.trials.kind]}."
+            "training images that were held out."
         )
 
     def _try_nothing(self, reason: str) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from headstart.tasks.evaluation.report_content import UNDEFINED, Table, percent
+from headstart.tasks.targets.target import Fit
 
 OF_VARIANCE = "R²"
 """Of numbers: a gain of it is told as it is, where that of a share is told in points."""
@@ -37,7 +38,7 @@ class Tried(BaseModel):
     metric: str = "accuracy"
     """What the gains are of: accuracy, mAP (of labels) or R² (of numbers)."""
     value: float | None = None
-    """It, of the held-out training images, where it is not the accuracy."""
+    """mAP or R² of the held-out training images; None where it is the accuracy."""
 
     @property
     def figure_text(self) -> str:
@@ -60,7 +61,9 @@ def told(line: Tried, left_s: float) -> str:
     return f"     {', '.join(parts)}; {took}, {max(0.0, left_s):,.0f} s left"
 
 
-def table(lines: Sequence[Tried], budget_s: float, spent_s: float, num_folds: int) -> Table:
+def table(
+    lines: Sequence[Tried], budget_s: float, spent_s: float, num_folds: int, untouched: str
+) -> Table:
     """Make the report's table.
 
     Args:
@@ -68,16 +71,29 @@ def table(lines: Sequence[Tried], budget_s: float, spent_s: float, num_folds: in
         budget_s: Seconds that were given.
         spent_s: Seconds that were taken until the report was written.
         num_folds: Parts of the training images.
+        untouched: What `untouched` says of the other splits.
     """
     return Table(
         "What was tried in the time",
         f"{budget_s:,.0f} s were given and {spent_s:,.0f} s taken. Each was judged by training "
         f"images that it did not learn from ({num_folds} parts, each left out once; of a rung the "
         "first part alone), and compared with the best before it on the images that both were "
-        "judged by. The val and test splits decided nothing, and were looked at once: for what "
-        "was chosen, trained on all training images.",
+        f"judged by. {untouched}, and were looked at once: for what was chosen, trained on all "
+        "training images.",
         [_row(line) for line in lines],
     )
+
+
+def untouched(fit: Fit) -> str:
+    """Say what the val and test splits had a part in.
+
+    Args:
+        fit: Of the model: what was found by the val images, once all else was decided.
+    """
+    nothing = "The val and test splits decided nothing"
+    if fit.thresholds:
+        return f"{nothing} but the labels' thresholds (val)"
+    return f"{nothing} but the width of the intervals (val)" if fit.radius else nothing
 
 
 def _row(line: Tried) -> dict[str, str]:
