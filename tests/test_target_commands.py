@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,20 +20,27 @@ from headstart.config import (
     RankConfig,
     RetrainConfig,
     ScratchConfig,
+    Split,
     SweepConfig,
+    TargetKind,
     TransferabilityConfig,
     TransferConfig,
     build_config,
 )
 from headstart.errors import ConfigError, DatasetError, TrainingError
 from headstart.flows.budget import BudgetSummary
+from headstart.tasks.budgeting.report import table, untouched
+from headstart.tasks.dataset.index import DatasetIndex, ImageRow
+from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.export.model_files import read_card
 from headstart.tasks.finetuning.charts import Point, pareto_front
 from headstart.tasks.finetuning.studies import Line, headline, order_sentence
+from headstart.tasks.ranking.candidates import can_judge, judged_split
 from headstart.tasks.runs.comparing import compare_runs
 from headstart.tasks.runs.overview import find_run
 from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.targets.support import WHY_NOT, refuse_unsupported
+from headstart.tasks.targets.target import Fit
 from tests.pipeline import COLOURS, LADDER, QUICK, SIDE, STUDY, Pipeline, statuses
 from tests.scratch_data import SCRATCH
 
@@ -158,6 +165,37 @@ def test_a_comparison_and_a_curve_are_of_labels_and_numbers_too(
     assert f"{metric} against the cut" in Path(curve.report).read_text()
 
 
+def index_with(kind: TargetKind, values: list[tuple[float, ...]]) -> DatasetIndex:
+    """Make an index of test images with these targets; the training images differ."""
+    told = [("train", (0.0,)), ("train", (1.0,)), *(("test", one) for one in values)]
+    rows = tuple(
+        ImageRow(f"{number}.png", f"{number:064}", 0, cast(Split, split), 8, 8, "PNG", one)
+        for number, (split, one) in enumerate(told)
+    )
+    return DatasetIndex(("a", "b") if kind == "labels" else ("a",), rows, kind=kind)
+
+
+def test_a_split_without_the_figure_is_refused_before_it_would_be_told_as_0() -> None:
+    for kind, values in (("labels", [(), ()]), ("number", [(0.1,)] * 3)):
+        with pytest.raises(DatasetError, match="the test images cannot tell") as caught:
+            judged_split(index_with(cast(TargetKind, kind), cast(Any, values)))
+        assert JUDGES[cast(TargetKind, kind)].ranked_name in caught.value.problem
+    assert judged_split(index_with("labels", [(), (1,)])) == "test"
+    assert judged_split(index_with("number", [(0.1,), (0.2,)])) == "test"
+    # An error is defined of numbers that are the same.
+    assert judged_split(index_with("number", [(0.1,)] * 3), JUDGES["number"].main) == "test"
+    assert not can_judge(index_with("labels", []), "test")
+
+
+@pytest.mark.parametrize(
+    ("fit", "told"),
+    [(Fit(), "nothing, and"), (Fit(thresholds=(0.5,)), "thresholds (val), and"),
+     (Fit(radius=(1.0,)), "intervals (val), and")],
+)  # fmt: skip
+def test_the_table_of_a_budget_says_what_the_val_split_decided(fit: Fit, told: str) -> None:
+    assert f"{told} were looked at once" in table([], 60, 30, 2, untouched(fit)).text
+
+
 def line_of(name: str, error: float) -> Line:
     return Line(
         name=name, split="test", accuracies=(), accuracy=None, metric="MAE", values=(error,),
@@ -171,7 +209,7 @@ def test_of_errors_the_smaller_is_the_better() -> None:
     assert headline([large, small]) == "full is best, with MAE 1 on the test images"
     assert "the difference from scratch is within noise" in headline([near, small])
     told = order_sentence({line.name: line for line in (small, near, large)})
-    assert "full MAE 1 ≈ scratch MAE 1.05 > last_layer MAE 9" in told
+    assert "full MAE 1 ≈ scratch MAE 1.05 < last_layer MAE 9" in told
     points = [Point("a", 1.0, 5.0), Point("b", 2.0, 7.0), Point("c", 3.0, 4.0)]
     assert [one.label for one in pareto_front(points, less_is_better=True)] == ["a", "c"]
 

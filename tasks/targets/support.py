@@ -10,15 +10,13 @@ from headstart.errors import ConfigError
 ALL: dict[TargetKind, str] = {}
 """A command that takes every kind of target, or never looks at them."""
 
-_SEEDS = "it compares shares of right answers over seeds"
-
 WHY_NOT: dict[str, dict[TargetKind, str]] = {
     **dict.fromkeys(
         (
             *("train", "plan", "why", "predict", "evaluate", "finetune", "views"),
             *("demo", "config", "backbones", "cuts", "models", "up", "cache", "debug", "runs"),
             *("search", "bench", "retrain", "promote", "audit", "rank", "sweep", "explain"),
-            *("scratch", "lr-find"),
+            *("scratch", "lr-find", "survey", "compare", "transferability"),
         ),
         ALL,
     ),
@@ -26,12 +24,6 @@ WHY_NOT: dict[str, dict[TargetKind, str]] = {
         "labels": "P2L compares a source's classes",
         "number": "P2L compares a source's classes",
     },
-    "survey": {
-        "labels": "its plots show the share of right answers",
-        "number": "its plots show the share of right answers",
-    },
-    "compare": {"labels": _SEEDS, "number": _SEEDS},
-    "transferability": {"labels": _SEEDS, "number": _SEEDS},
 }
 """By command, the kinds of targets that it does not take, each with the reason."""
 
@@ -51,7 +43,7 @@ def refuse_unsupported(command: str, kind: TargetKind) -> None:
         raise ConfigError(
             f"`headstart {command}` does not take targets that are {_NAMES[kind]}",
             f"dataset.target is {kind}: {reason}",
-            "`headstart train`, `finetune`, `predict` and `evaluate` take every kind",
+            "every command but this one takes every kind",
         )
 
 
