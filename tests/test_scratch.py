@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -40,6 +42,7 @@ from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.scratch.batches import steps_an_epoch, training_batches
 from headstart.tasks.scratch.schedule import MOST_VIEWS
 from headstart.tasks.scratch.schedule import stage as make_schedule
+from headstart.tasks.scratch.stage import _training_key
 from headstart.tasks.scratch.stage import training as train
 from headstart.tasks.scratch.subject import PixelRows
 from headstart.tasks.scratch.training import refresh_statistics
@@ -269,6 +272,22 @@ def test_a_folder_of_images_is_resized_and_split(tmp_path: Path, store: Store) -
     rows = open_images(pixels, "train")
     assert pixels.mean == pytest.approx(rows.mean(axis=(0, 1, 2)).tolist())
     assert pixels.std == pytest.approx(rows.std(axis=(0, 1, 2)).tolist())
+
+
+@pytest.mark.parametrize(("kind", "same"), [("class", False), ("labels", False), ("number", True)])
+def test_a_training_is_kept_by_the_settings_that_its_targets_read(
+    monkeypatch: pytest.MonkeyPatch, kind: str, same: bool
+) -> None:
+    monkeypatch.setattr("headstart.tasks.scratch.stage.open_labels", lambda *_: np.zeros(2))
+    pixels: Any = SimpleNamespace(kind=kind, class_names=("a",), key="pixels")
+    views: Any = SimpleNamespace(recipe={}, num_views=1)
+    schedule: Any = SimpleNamespace(width=8, training_s=None)
+    keys = [
+        _training_key(pixels, views, schedule, told.network, told.training, Path())
+        for told in (config(Path("i"), f"training.label_smoothing={share}") for share in (0.0, 0.2))
+    ]
+    assert (keys[0] == keys[1]) == same
+    assert ("number_loss" in str(keys[0])) == (kind == "number")
 
 
 def test_pixels_are_kept_by_what_decoded_them(

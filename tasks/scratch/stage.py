@@ -44,6 +44,7 @@ def _training_key(
     config: ScratchTrainingConfig,
     log_dir: Path,
 ) -> dict[str, Any]:
+    unread = {*NOT_OF_CLASSES, "flip_test", *TARGETS[pixels.kind].unread}
     fields = {
         "views": views.recipe,
         "num_views": views.num_views,
@@ -51,7 +52,7 @@ def _training_key(
         "class_names": pixels.class_names,
         "network": network,
         "schedule": {"width": schedule.width, "training_s": schedule.training_s},
-        "training": config.model_dump(mode="json", exclude=NOT_OF_CLASSES | {"flip_test"}),
+        "training": config.model_dump(mode="json", exclude=unread),
         "policy": choose_policy(config.mixed_precision),
         **arithmetic_versions(),
     }
