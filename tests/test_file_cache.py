@@ -242,13 +242,15 @@ def test_damage_inside_the_file_costs_a_run_not_an_error(images, tmp_path):
     assert run(images, path)[2] == 0
 
 
-def test_cache_of_another_schema_is_set_aside(images, tmp_path):
+def test_cache_of_another_schema_is_set_aside(images, tmp_path, caplog):
     path = tmp_path / "files.sqlite"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     assert run(images, path)[1:] == (6, 6)
     assert len(damaged(path)) == 1
+    assert "is of another version (schema 99, not" in caplog.text
+    assert "is damaged" not in caplog.text
 
 
 def test_place_that_cannot_be_written_costs_a_warning(images, tmp_path, caplog):

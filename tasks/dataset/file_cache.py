@@ -225,7 +225,9 @@ class FileCache:
 
     def _set_aside(self, error: object) -> None:
         aside = f"{self._path}.damaged-{time.time_ns()}"
-        _log.warning("%s is damaged (%s): set aside, begun anew.", self._path, error)
+        is_other = isinstance(error, _UnknownSchemaError)
+        what = "is of another version" if is_other else "is damaged"
+        _log.warning("%s %s (%s): set aside, begun anew.", self._path, what, error)
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
