@@ -141,7 +141,8 @@ class Run:
             left out, with a warning.
 
         Raises:
-            DatasetError: One of the others is not a usable image.
+            DatasetError: An image is not usable: the only one, or one of several that do not
+                come from a folder.
         """
         if isinstance(images, str | Path) and Path(images).is_dir():
             return list(self._predictor.stream([images], _warn))
@@ -176,7 +177,7 @@ class Run:
         try:
             found = json.loads(read_regular(path, MAX_TABLE_BYTES))
             return unseal(found) if isinstance(found, dict) else found
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # the last: nested too deep
             raise ConfigError(
                 "a file of the run cannot be read",
                 f"{path}: {error}",

@@ -79,6 +79,12 @@ def test_a_run_predicts_files_folders_pictures_arrays_and_generators(
     assert [run.class_names[i] for i in probabilities.argmax(axis=1)] == ["red", "red"]
 
 
+def test_a_file_of_a_run_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "history.json").write_text("[" * 100_000)
+    with pytest.raises(HeadstartError, match="cannot be read"):
+        _ = headstart.Run(tmp_path, {}, [], 0.0).history
+
+
 def test_what_is_no_image_is_said(run: Any) -> None:
     grey = np.zeros((4, 5), np.uint8)
     for images in (None, 5, [[1, 2], [3, 4]], grey):
