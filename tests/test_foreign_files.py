@@ -24,8 +24,9 @@ from headstart.tasks.backbones.foreign_files import (
     saved_model_problem,
 )
 from headstart.tasks.explanation.subject import load_subject
+from headstart.tasks.export.embedding import Embedder
 from headstart.tasks.export.file_names import FILE_NAMES
-from headstart.tasks.export.model_files import ModelCard, write_card
+from headstart.tasks.export.model_files import ModelCard, read_whole_keras, write_card
 from headstart.tasks.export.runtimes import load_network
 from tests.exported import EXACT, export_tiny
 from tests.pipeline import tiny_network
@@ -192,8 +193,9 @@ def test_a_configuration_that_asks_for_more_weights_than_the_file_holds_is_refus
     with pytest.raises(ExportError, match="more weights than"):
         load_subject(path)
     write_card(path, ModelCard(class_names=("a", "b"), image_size=8, resize="squash"))
-    with pytest.raises(ExportError, match="more weights than"):
-        load_network(path)
+    for load in (load_network, Embedder.load, read_whole_keras):
+        with pytest.raises(ExportError, match="more weights than"):
+            load(path)
     assert keras.models.load_model(tmp_path / "small.keras").count_params() == 4 * 193
 
 

@@ -125,13 +125,7 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
         card = None
     if card is not None:
         check_content(file, card)
-    try:
-        model = read_keras(file)
-    except (ValueError, OSError, TypeError, LookupError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ExportError(
-            "the .keras file cannot be loaded", f"{file}: {reason}", "check the file"
-        ) from error
+    model = read_keras(file)
     if card is None:
         return _foreign(model, file, image_size)
     side = _agreed_side(file, card.image_size, image_size)

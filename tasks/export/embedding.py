@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headstart.errors import DatasetError
 from headstart.tasks.export.image_files import find_images
 from headstart.tasks.export.joining import BOTTLENECK, VIEW
-from headstart.tasks.export.model_files import ModelCard, check_content, read_card, read_keras
+from headstart.tasks.export.model_files import ModelCard, read_card, read_whole_keras
 from headstart.tasks.export.predict import BATCH_SIZE, Predictor, as_items
 
 
@@ -31,8 +31,7 @@ class Embedder(Predictor):
             ExportError: It cannot be loaded, or is not headstart's.
         """
         card = read_card(Path(path))
-        check_content(Path(path), card)
-        return cls(card, _network(read_keras(Path(path)), card))
+        return cls(card, _network(read_whole_keras(Path(path)), card))
 
     def embed(self, images: Any) -> NDArray[np.float32]:
         """Compute bottlenecks.

@@ -10,7 +10,6 @@ files; ONNX and OpenVINO have metadata. Keras, LiteRT and TensorFlow Serving ign
 import hashlib
 import json
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import headstart
 from headstart.config import DatasetConfig, TargetKind
-from headstart.errors import ExportError
+from headstart.errors import ExportError, HeadstartError
 from headstart.reading import read_regular
 from headstart.tasks.backbones.foreign_files import (
     keras_problem,
@@ -215,14 +214,10 @@ def read_keras(path: Path) -> "keras.Model":
         The model, not compiled.
 
     Raises:
-        ExportError: Loading the file would fill the memory.
+        ExportError: It would do more than compute, or fill the memory, or it cannot be loaded.
     """
-    import keras
-
     check_safe(path)
-    # safe_mode by name: the global switch that allows pickled Lambdas is not for our files.
-    with within_bounds(path):
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+    return _load_keras(path)
 
 
 def read_whole_keras(path: Path) -> "keras.Model":
@@ -239,12 +234,24 @@ def read_whole_keras(path: Path) -> "keras.Model":
     """
     check_safe(path)
     check_content(path, read_card(path))
+    return _load_keras(path)
+
+
+def _load_keras(path: Path) -> "keras.Model":
+    import keras
+
     try:
-        return read_keras(path)
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, LookupError) as error:
+        # safe_mode by name: the global switch that allows pickled Lambdas is not for our files.
+        with within_bounds(path):
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+    except HeadstartError:  # of who ends this thread's work
+        raise
+    except Exception as error:  # whatever zipfile, HDF5 and the layers that it names stumble on
         raise ExportError(
-            "the model is damaged", f"{path}: {first_line(error)}", "restore it from a backup"
-        ) from None
+            "the .keras file cannot be loaded",
+            f"{path}: {first_line(error)}",
+            "restore it from a backup, or export the model again",
+        ) from error
 
 
 def freeze(model: "keras.Model") -> Any:

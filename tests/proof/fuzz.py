@@ -27,7 +27,7 @@ from headstart.errors import HeadstartError
 from headstart.tasks.dataset.building import build_index
 from headstart.tasks.dataset.decode import decode_image, inspect_image
 from headstart.tasks.dataset.exclusion import read_exclusions
-from headstart.tasks.export.model_files import check_safe, read_keras
+from headstart.tasks.export.model_files import read_keras
 from headstart.tasks.store.fingerprint import bytes_digest
 from headstart.tasks.store.records import RowId
 from headstart.tasks.store.tfrecord import scan_tfrecord, write_tfrecord
@@ -112,11 +112,7 @@ def read_image(path: Path) -> None:
 
 
 def read_model(path: Path) -> None:
-    check_safe(path)
-    try:
-        read_keras(path)
-    except (ValueError, OSError, TypeError) as error:  # as whoever loads one does
-        raise HeadstartError("no model", str(error)) from None
+    read_keras(path)
 
 
 def read_bundle(path: Path) -> None:
