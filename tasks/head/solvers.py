@@ -96,10 +96,13 @@ def solve_labels(
     folds = label_folds(targets, images, NUM_FOLDS, config.seed)
     order = np.argsort(np.abs(targets.mean(axis=0) - 0.5), kind="stable")
     deciding = targets[:, order[:NUM_DECIDING]]
-    reduced = [_reduced(features / scale) for scale in scales]
-    totals = [_penalties_of(rows, deciding, images, folds, config)[1] for rows, _ in reduced]
-    best = int(np.argmin(totals))
-    scale, (rows, directions) = scales[best], reduced[best]
+    # The best is scaled once more: all scalings in memory at once would be copies of the features.
+    totals = [
+        _penalties_of(_reduced(features / scale)[0], deciding, images, folds, config)[1]
+        for scale in scales
+    ]
+    scale = scales[int(np.argmin(totals))]
+    rows, directions = _reduced(features / scale)
     share = (targets.sum(axis=0) + 0.5) / (len(targets) + 1)
     kernel = np.zeros((features.shape[1], targets.shape[1]))
     bias = np.log(share) - np.log1p(-share)  # of a label that is always on or never
@@ -123,7 +126,7 @@ def _reduced(features: Array) -> tuple[Array, Array]:
         float64 [n, k], k the smaller of n and d, and the directions [d, k] that weights of them
         are multiplied by to be weights of the features.
     """
-    features = features.astype(np.float64)
+    features = features.astype(np.float64, copy=False)
     if len(features) >= features.shape[1]:
         return features, np.eye(features.shape[1])
     left, lengths, directions = np.linalg.svd(features, full_matrices=False)
