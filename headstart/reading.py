@@ -59,6 +59,11 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     return data
 
 
+def growth_limit(size: int) -> int:
+    """Say how many bytes an archive, or an array in a file, of so many bytes may become."""
+    return MAX_GROWTH * size + ALLOWANCE_BYTES
+
+
 def check_growth(path: Path) -> None:
     """Refuse an archive of arrays, which are written as they are, that grows when it is unpacked.
 
@@ -69,9 +74,12 @@ def check_growth(path: Path) -> None:
         OSError: It cannot be read.
         ValueError: It becomes too large, or is no archive.
     """
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > MAX_GROWTH * path.stat().st_size + ALLOWANCE_BYTES:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from None
+    if unpacked > growth_limit(path.stat().st_size):
         raise ValueError(f"it becomes {unpacked:,} bytes when it is unpacked")
 
 

@@ -1,6 +1,7 @@
 """What people hand over is read within bounds: no FIFO, no device, no YAML without an end."""
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 from headstart.config import DatasetConfig, build_config, load_config
 from headstart.config.transfer import TransferConfig
 from headstart.errors import ConfigError, DatasetError, ExportError, HeadstartError
-from headstart.reading import load_yaml, read_regular
+from headstart.reading import check_growth, load_yaml, read_regular
 from headstart.results import Run
 from headstart.tasks.dataset.building import build_index
 from headstart.tasks.dataset.exclusion import read_exclusions
@@ -139,3 +140,14 @@ def test_an_archive_of_arrays_that_grows_without_measure_is_not_unpacked(tmp_pat
     np.savez_compressed(tmp_path / SEEN_FILE, train=np.zeros(2**24, np.uint64))
     with pytest.raises(ExportError, match="becomes 134,217"):
         seen_splits(tmp_path, ["0" * 64])
+
+
+def test_an_archive_that_is_none_or_grows_too_much_is_a_value_error(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="not a zip file"):
+        check_growth(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(80 * 2**20))
+    with pytest.raises(ValueError, match="83,886,080 bytes"):
+        check_growth(path)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from headstart.reading import ALLOWANCE_BYTES, MAX_GROWTH, MAX_TABLE_BYTES, read_regular
+from headstart.reading import MAX_TABLE_BYTES, growth_limit, read_regular
 
 MAX_CONFIG_BYTES = 64 * 2**20
 MAX_MEMBERS = 10_000
@@ -29,7 +29,8 @@ _FORBIDDEN = re.compile(
     r"File|Reader(V2)?$|PyFunc|Save|Restore|Checkpoint|Snapshot|Dataset|Iterator|Summary.*Writer"
     r"|^WriteSummary|^Write.*Summary$|^Debug|Remote|Rpc|Grpc|Service|LMDB|Sql|Bigtable|Vocab"
     r"|RemapMatrix|ImmutableConst|Proto|^_?(Send|Recv|HostSend|HostRecv)$|^Collective|^_?Nccl|TPU"
-    r"|^_?Xla|RecordInput|Skipgram|DumpTensor|FixedUnigram|Heartbeat|InFdo|^Sleep"
+    r"|^_?Xla|RecordInput|Skipgram|DumpTensor|FixedUnigram|Heartbeat"
+    r"|^StoreMinibatchStatisticsInFdo$|^Sleep"
 )
 """Ops that touch files, Python, the network or other processes, or wait, by their names in
 TensorFlow's registry (tensorflow/core/ops/ops.pbtxt). A model that classifies images needs none of
@@ -53,7 +54,7 @@ def keras_problem(path: Path) -> str:
             unpacked = sum(member.file_size for member in members)
             if len(members) > MAX_MEMBERS:
                 return f"an archive of {len(members):,} files"
-            if unpacked > MAX_GROWTH * size + ALLOWANCE_BYTES:
+            if unpacked > growth_limit(size):
                 return f"{size:,} bytes that become {unpacked:,} when they are unpacked"
             for member in members:
                 if member.filename.endswith(".json") and member.file_size > MAX_CONFIG_BYTES:
@@ -95,7 +96,7 @@ def _weights_problem(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
                     if item.external or item.is_virtual:
                         return f"{member.filename} whose {where} lies elsewhere"
                     needed += item.nbytes
-    if needed > MAX_GROWTH * member.file_size + ALLOWANCE_BYTES:
+    if needed > growth_limit(member.file_size):
         return f"{member.filename} of {member.file_size:,} bytes that become {needed:,}"
     return ""
 
@@ -115,7 +116,7 @@ def within_bounds(path: Path) -> Iterator[None]:
     """
     import keras
 
-    left = MAX_GROWTH * path.stat().st_size + ALLOWANCE_BYTES
+    left = growth_limit(path.stat().st_size)
     thread, make = threading.get_ident(), keras.Variable.__init__
 
     def count(

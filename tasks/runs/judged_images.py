@@ -12,7 +12,6 @@ from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.store.artifacts import artefact
 from headstart.tasks.targets.choice import TARGETS
-from headstart.tasks.targets.labels import DEFAULT_THRESHOLD
 from headstart.tasks.targets.target import NO_FIT, Fit
 
 PREDICTIONS_FILE = "predictions.csv"
@@ -61,16 +60,13 @@ def _in_words(
 ) -> Iterator[tuple[str, str, str]]:
     """Yield of each image its target, what was predicted, and the probability of a class."""
     answers = TARGETS[kind].answers(outputs, fit)
-    if kind == "class":
-        for row, label in zip(answers, targets, strict=True):
-            yield names[label], names[row.argmax()], f"{row.max():.4f}"
-    elif kind == "labels":
-        said = answers >= np.array(fit.thresholds or DEFAULT_THRESHOLD)
-        for row, true in zip(said, targets > 0, strict=True):
-            yield _named(names, true), _named(names, row), ""
-    else:
-        for row, true in zip(answers, targets, strict=True):
-            yield _written(true), _written(row), ""
+    for row, said, true in zip(answers, TARGETS[kind].told(answers, fit), targets, strict=True):
+        if kind == "class":
+            yield names[true], names[said], f"{row.max():.4f}"
+        elif kind == "labels":
+            yield _named(names, true > 0), _named(names, said), ""
+        else:
+            yield _written(true), _written(said), ""
 
 
 def _named(names: Sequence[str], having: Any) -> str:
