@@ -26,11 +26,12 @@ from headstart.tasks.budgeting.choosing import Candidate, Cost, Judged, next_can
 from headstart.tasks.budgeting.clock import Clock
 from headstart.tasks.budgeting.deciding import stage as decided_stage
 from headstart.tasks.budgeting.recipes import House, Recipe, describe, steps
-from headstart.tasks.budgeting.report import Tried, gain_words, table, told, untouched
+from headstart.tasks.budgeting.report import Tried, gain_words, table, told
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.evaluation.report_content import untouched
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import BehindBackbone

@@ -29,9 +29,10 @@ from headstart.config import (
 )
 from headstart.errors import ConfigError, DatasetError, TrainingError
 from headstart.flows.budget import BudgetSummary
-from headstart.tasks.budgeting.report import table, untouched
+from headstart.tasks.budgeting.report import table
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.evaluation.judges import JUDGES
+from headstart.tasks.evaluation.report_content import untouched
 from headstart.tasks.export.model_files import read_card
 from headstart.tasks.finetuning.charts import Point, pareto_front
 from headstart.tasks.finetuning.studies import Line, headline, order_sentence
@@ -463,6 +464,8 @@ def test_a_sweep_trains_heads_for_labels_and_numbers(
     assert len(card.fit.thresholds) == (3 if metric == "f1_micro" else 0)
     assert len(card.fit.radius) == (0 if metric == "f1_micro" else 2)
     assert metric in Path(summary.sweep).read_text()
+    decided = "thresholds (val)" if metric == "f1_micro" else "intervals (val)"
+    assert decided in Path(summary.sweep).read_text()
     shown = io.StringIO()
     print_heads(Console(file=shown, width=120), summary)
     assert metric in shown.getvalue()

@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from headstart.tasks.evaluation.report_content import UNDEFINED, Table, percent
-from headstart.tasks.targets.target import Fit
 
 OF_VARIANCE = "R²"
 """Of numbers: a gain of it is told as it is, where that of a share is told in points."""
@@ -71,7 +70,7 @@ def table(
         budget_s: Seconds that were given.
         spent_s: Seconds that were taken until the report was written.
         num_folds: Parts of the training images.
-        untouched: What `untouched` says of the other splits.
+        untouched: What the other splits had no part in: `report_content.untouched`.
     """
     return Table(
         "What was tried in the time",
@@ -82,18 +81,6 @@ def table(
         "training images.",
         [_row(line) for line in lines],
     )
-
-
-def untouched(fit: Fit) -> str:
-    """Say what the val and test splits had a part in.
-
-    Args:
-        fit: Of the model: what was found by the val images, once all else was decided.
-    """
-    nothing = "The val and test splits decided nothing"
-    if fit.thresholds:
-        return f"{nothing} but the labels' thresholds (val)"
-    return f"{nothing} but the width of the intervals (val)" if fit.radius else nothing
 
 
 def _row(line: Tried) -> dict[str, str]:

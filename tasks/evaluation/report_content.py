@@ -186,6 +186,18 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.1f} %"
 
 
+def untouched(fit: Fit) -> str:
+    """Say what the val and test splits had a part in.
+
+    Args:
+        fit: Of the model: what was found by the val images, once all else was decided.
+    """
+    nothing = "The val and test splits decided nothing"
+    if fit.thresholds:
+        return f"{nothing} but the labels' thresholds (val)"
+    return f"{nothing} but the width of the intervals (val)" if fit.radius else nothing
+
+
 def headline_split(report: Report) -> str | None:
     """Name the split that the run is judged by.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headstart.tasks.evaluation.figures import FAINT_INK, INK, draw_svg
-from headstart.tasks.evaluation.report_content import UNDEFINED, percent
+from headstart.tasks.evaluation.report_content import UNDEFINED, percent, untouched
 from headstart.tasks.finetuning.page import Page, Picture, Section
 from headstart.tasks.sweeping.stage import SweepManifest, SweptHead
 
@@ -33,8 +33,8 @@ def sweep_page(title: str, sweep: SweepManifest) -> Page:
     notes = [
         f"The heads were chosen among by {sweep.num_held_out:,} training images that they did not "
         "learn from; their figures here are therefore optimistic for the best. It was then "
-        "trained on all training images. The val and test splits decided nothing: what the report "
-        "says of them is honest."
+        f"trained on all training images. {untouched(sweep.fit)}: what the report says of them is "
+        "honest."
     ]
     if diverged:
         notes.append(f"{diverged} of the {len(sweep.swept)} heads came to no loss: they diverged.")
