@@ -64,8 +64,8 @@ class Judged:
 
     Attributes:
         recipe: The recipe that was trained.
-        right: Number of images that were right, of each part that it was judged by, from the first
-            on.
+        right: Of each part that it was judged by, from the first on, the number of images that
+            were right; of labels and numbers, mAP or R² times the number of images.
         sizes: Number of images in those parts.
     """
 

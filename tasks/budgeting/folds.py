@@ -25,7 +25,7 @@ def hold_out(index: DatasetIndex, number: int | None, num_folds: int, seed: int)
     """Keep the training images alone, and make a part of them the test split.
 
     Args:
-        index: Index of a data set of classes.
+        index: Index of a data set.
         number: Number of the part, 0 for the first; None to hold out none.
         num_folds: Number of parts that the training images are divided into.
         seed: Seed of the random division.

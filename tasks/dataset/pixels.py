@@ -158,7 +158,7 @@ def open_images(pixels: PixelsManifest, split: str) -> Images:
 
 
 def open_labels(pixels: PixelsManifest, split: str) -> Labels:
-    """Read the labels of a split: int32 [n]."""
+    """Read the targets of a split, an image a row: int32 [n] of classes, else [n, outputs]."""
     labels: Labels = np.load(artefact(pixels, f"{split}-labels.npy"))
     return labels
 

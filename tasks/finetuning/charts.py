@@ -27,7 +27,7 @@ class Point:
     Attributes:
         label: Text beside the mark.
         x: Position across, in the unit of the axis.
-        y: Position up, a share in [0, 1].
+        y: Position up: a share in [0, 1], or an error in the unit of the numbers.
         low: Lower end of its interval; None for no interval.
         high: Upper end of it; None likewise.
     """

@@ -1,4 +1,4 @@
-"""What a ranking came to: candidates with scores and accuracies, agreement, savings, the pick."""
+"""What a ranking came to: candidates with scores and figures, agreement, savings, the pick."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -73,15 +73,15 @@ class Verdict(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     judged: str
-    """The split that accuracies are of."""
+    """The split that the figures are of."""
     metric: str = "accuracy"
     """What is measured: accuracy, mAP (of labels) or R² (of numbers)."""
     figure: str = "accuracy"
     """Its name in JSON: accuracy, mean_average_precision or r2."""
     candidates: tuple[Candidate, ...]
-    """The most accurate first."""
+    """The one with the highest figure first."""
     agreement: dict[str, float | None]
-    """Weighted Kendall tau of each score with accuracy."""
+    """Weighted Kendall tau of each score with what is measured."""
     choices: dict[str, str | None]
     """The candidate that each score would have chosen; of equals, the cheapest by FLOPs."""
     sources: tuple[SourceLine, ...]
@@ -137,15 +137,15 @@ def draw_verdict(
     """Draw the conclusions of a ranking.
 
     Args:
-        judged: The split that accuracies are of.
-        candidates: With scores and accuracies, at least one.
+        judged: The split that the figures are of.
+        candidates: With scores and figures, at least one.
         sources: Registered sources, with their P2L.
         outcomes: How its stages went, but for the baseline's.
         baseline: The figure and seconds of a small network from scratch; None without one.
         judge: Of the targets: it knows what the figures are.
 
     Returns:
-        The verdict. The pick is the most accurate candidate; of equals, the cheapest by FLOPs.
+        The verdict. The pick has the highest figure; of equals, it is the cheapest by FLOPs.
     """
     ordered = best_first(candidates)
     figures = [one.figure for one in ordered]
@@ -169,12 +169,12 @@ def draw_verdict(
 
 
 def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Order candidates by accuracy; of equals, the cheapest by FLOPs comes first."""
+    """Order candidates by what is measured; of equals, the cheapest by FLOPs comes first."""
     return sorted(candidates, key=lambda one: (-one.figure, one.flops, one.name))
 
 
 def _choice(score: str, candidates: Sequence[Candidate]) -> str | None:
-    # Among equals by what a score could go by: it must not choose by accuracies it has not seen.
+    # Among equals by what a score could go by: it must not choose by figures it has not seen.
     known = [
         (-value, one.flops, one.name)
         for one in candidates

@@ -27,7 +27,7 @@ class PixelRows:
 
     Attributes:
         images: uint8 [n, h, w, c].
-        labels: int32 [n], class of each image.
+        labels: Of each image: int32 [n] of classes, else [n, outputs]: `Target.to_array`.
         mirrored: Give their mirror images, left to right.
     """
 

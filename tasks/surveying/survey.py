@@ -27,7 +27,7 @@ class Surveyed(BaseModel):
     metric: str = "accuracy"
     """What a head is judged by: accuracy, mAP (of labels) or R² (of numbers)."""
     value: float | None = None
-    """It, where it is not the accuracy."""
+    """mAP or R²; None where it is the accuracy."""
 
     @property
     def figure(self) -> float | None:
