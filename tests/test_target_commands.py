@@ -16,6 +16,7 @@ from headstart.cli import app
 from headstart.config import (
     AuditConfig,
     CompareConfig,
+    EvaluationConfig,
     FinetuneConfig,
     RankConfig,
     RetrainConfig,
@@ -186,6 +187,27 @@ def test_a_split_without_the_figure_is_refused_before_it_would_be_told_as_0() ->
     # An error is defined of numbers that are the same.
     assert judged_split(index_with("number", [(0.1,)] * 3), JUDGES["number"].main) == "test"
     assert not can_judge(index_with("labels", []), "test")
+
+
+def test_numbers_that_are_all_the_same_have_no_r2_and_leave_that_of_others_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    true, fit = rng.normal(size=(10, 1)), Fit(offset=(0.0,), scale=(1.0,))
+    same = np.full((10, 1), 0.3)  # their mean is another number, by rounding
+    said = true + 0.1 * rng.normal(size=(10, 1))
+    both = Fit(offset=(0.0, 0.3), scale=(1.0, 1.0))
+
+    def judge(said: Any, true: Any, fit: Fit) -> Any:
+        names = [str(column) for column in range(true.shape[1])]
+        config = EvaluationConfig(num_bootstrap=50)
+        return JUDGES["number"].evaluate(said, true, names, fit, config)
+
+    assert judge(same + 0.1, same, fit).r2 is None
+    assert judge(same + 0.1, same, fit).r2_interval is None
+    alone = judge(said, true, fit)
+    beside = judge(np.hstack([said, same - 0.3]), np.hstack([true, same]), both)
+    assert beside.per_number[1].r2 is None
+    assert beside.r2 == pytest.approx(alone.r2)
+    assert beside.r2_interval == pytest.approx(alone.r2_interval)
 
 
 @pytest.mark.parametrize(

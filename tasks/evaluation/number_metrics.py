@@ -14,6 +14,9 @@ from headstart.config import EvaluationConfig
 from headstart.tasks.evaluation.resampling import Counts, bootstrap
 from headstart.tasks.targets.target import COVERAGE, Fit
 
+NUMBERS_VERSION = 2
+"""Bump by hand when figures of numbers change; a part of the keys of their evaluations."""
+
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]
 
@@ -117,7 +120,8 @@ def _number(
 ) -> NumberMetrics:
     errors = answers - targets
     intervals = _intervals(answers[:, np.newaxis], targets[:, np.newaxis], config)
-    spread = ((targets - targets.mean()) ** 2).sum() if targets.size else 0.0
+    varies = targets.size and np.ptp(targets) > 0  # a mean of equal numbers may be rounded
+    spread = ((targets - targets.mean()) ** 2).sum() if varies else 0.0
     constant = targets - fit.offset[column]
     radius = fit.radius[column] if fit.radius else None
 
@@ -153,17 +157,18 @@ def _intervals(
     order = np.argsort(off, axis=0)
     # Differences to the mean are what R2 is made of, and keep the sums of large numbers exact.
     centred = targets - targets.mean(axis=0) if len(targets) else targets
+    varying = np.ptp(targets, axis=0) > 0 if len(targets) else np.zeros(targets.shape[1], bool)
 
     def figures(counts: Counts) -> dict[str, Array]:
         with np.errstate(invalid="ignore", divide="ignore"):
             total = counts.sum(axis=1)[:, np.newaxis]
             squares = counts @ errors**2
             spread = counts @ centred**2 - (counts @ centred) ** 2 / total
-            r2 = np.where(spread > 0, 1 - squares / spread, np.nan)
+            r2 = np.where(spread > 0, 1 - squares / spread, np.nan)[:, varying]
             return {
                 "mae": (counts @ off / total).mean(axis=1),
                 "rmse": np.sqrt(squares / total).mean(axis=1),
-                "r2": r2.mean(axis=1),
+                "r2": r2.mean(axis=1) if varying.any() else np.full(len(counts), np.nan),
                 "median_absolute_error": _medians(off, order, counts),
             }
 

@@ -9,6 +9,7 @@ import numpy as np
 from headstart.config import EvaluationConfig
 from headstart.tasks.bottlenecks.rows import Rows
 from headstart.tasks.evaluation.judges import JUDGES, judge_of
+from headstart.tasks.evaluation.number_metrics import NUMBERS_VERSION
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.tensorflow import full_float32
@@ -49,7 +50,8 @@ class Judged(Protocol):
 def _evaluation_key(
     judged: Judged, trained: HeadManifest, config: EvaluationConfig
 ) -> dict[str, Any]:
-    return {**judged.judged_key(), "head": trained.key, "evaluation": config}
+    version = {"numbers_version": NUMBERS_VERSION} if judged.target.kind == "number" else {}
+    return {**judged.judged_key(), "head": trained.key, "evaluation": config, **version}
 
 
 @full_float32()
