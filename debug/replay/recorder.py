@@ -7,7 +7,7 @@ While armed it holds references to the last batches and, every few steps, to the
 optimizer's state as they were *before* a step (by the time a callback sees NaN the weights hold it
 as well). References cost nothing; TensorFlow copies a variable once when the next step writes to
 it. Memory: at most two copies of weights and optimizer state, and the batches since the older of
-the two, within ``max_bytes``.
+the two, all of it within ``max_bytes``. Where that has no room for a few steps, nothing is held.
 """
 
 import logging
@@ -30,7 +30,9 @@ from headstart.debug.replay.taps import tap, untap
 SNAPSHOT_EVERY = 16
 """Steps from one snapshot of the weights to the next."""
 MAX_BYTES = 512 * 2**20
-"""Most bytes of batches held; with larger ones snapshots come more often."""
+"""Most bytes of batches and snapshots held; with larger batches snapshots come more often."""
+LEAST_APART = 2
+"""Steps from one snapshot to the next where batches are large; more often would cost too much."""
 
 _log = logging.getLogger("headstart.debug")
 
@@ -44,7 +46,8 @@ class LastSteps(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         every: Steps from one snapshot to the next.
-        max_bytes: Most bytes of batches held, and of two snapshots; a larger model is let go of.
+        max_bytes: Most bytes held, of batches and two snapshots together; a training with a larger
+            model, or larger batches, is let go of.
     """
 
     needs_every_batch = False
@@ -57,6 +60,7 @@ class LastSteps(keras.callbacks.Callback):  # type: ignore[misc]
         self.max_bytes = max_bytes
         self.flight = Flight()
         self._num_bytes_since = 0
+        self._room = max_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -82,9 +86,13 @@ class LastSteps(keras.callbacks.Callback):  # type: ignore[misc]
         flight.step += 1
         flight.batches.append((flight.step, batch))
         self._num_bytes_since += _num_bytes(batch)
-        if flight.step == 0 and not self._has_room():
+        if flight.step < 2 and not self._has_room():  # a model may be built in its first step
             return
-        if not flight.snapshots or flight.step % self.every == 0 or self._is_full():
+        is_full = self._is_full()
+        if is_full and (2 * _num_bytes(batch) > self._room or self._is_close()):
+            self._give_up(f"batches of {_num_bytes(batch):,} bytes leave no room for a few")
+            return
+        if not flight.snapshots or flight.step % self.every == 0 or is_full:
             flight.snapshots.append(self._snapshot())
             self._num_bytes_since = _num_bytes(batch)
             oldest = flight.snapshots[0].step
@@ -107,19 +115,25 @@ class LastSteps(keras.callbacks.Callback):  # type: ignore[misc]
             tf.as_dtype(variable.dtype).size * int(np.prod(variable.shape))
             for variable in recorded_variables(self.model)
         )
-        if 2 * weights <= self.max_bytes:
-            return True
+        self._room = self.max_bytes - 2 * weights
+        if self._room < 0:
+            self._give_up(f"two snapshots of {weights:,} bytes each have no room")
+        return self._room >= 0
+
+    def _give_up(self, why: str) -> None:
         _log.log(
-            self.loudness,
-            "no flight recorder: two snapshots of %s bytes each are over max_bytes=%s",
-            f"{weights:,}", f"{self.max_bytes:,}",
-        )  # fmt: skip
+            self.loudness, "no flight recorder: %s in max_bytes=%s", why, f"{self.max_bytes:,}"
+        )
         self.let_go()
-        return False
 
     def _is_full(self) -> bool:
-        """Whether the batches since the last snapshot take half of what is allowed."""
-        return 2 * self._num_bytes_since > self.max_bytes
+        """Whether the batches since the last snapshot take half of what snapshots leave."""
+        return 2 * self._num_bytes_since > self._room
+
+    def _is_close(self) -> bool:
+        """Whether the last snapshot was taken only just before."""
+        taken = self.flight.snapshots
+        return bool(taken) and self.flight.step - taken[-1].step < LEAST_APART
 
     def _snapshot(self) -> Snapshot:
         state = np.random.get_state(legacy=False)  # noqa: NPY002
@@ -142,7 +156,7 @@ class FlightRecorder(LastSteps):
     Args:
         folder: Where bundles are written, each into a folder of its own.
         every: Steps from one snapshot to the next.
-        max_bytes: Most bytes of batches held.
+        max_bytes: Most bytes of batches and snapshots held.
         stops_on_nan: Whether a loss of NaN or Inf ends the training by raising
             `NonFiniteLossError`; else the first is recorded and the training goes on.
     """

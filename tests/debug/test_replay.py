@@ -1,6 +1,7 @@
 """A failed step is recorded, bundled and taken again to the bit."""
 
 import json
+import logging
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from headstart.debug.replay.bundle import SCHEMA, find_bundle, read_bundle, without_paths
 from headstart.debug.replay.child import defining_statements
-from headstart.debug.replay.recorder import FlightRecorder, NonFiniteLossError
+from headstart.debug.replay.recorder import FlightRecorder, LastSteps, NonFiniteLossError
 from headstart.debug.replay.replay import explain_failure, replay
 from headstart.errors import RecordError
 
@@ -134,6 +135,29 @@ def test_batches_held_stay_within_the_limit(tmp_path):
     model.fit(data, verbose=0, callbacks=[recorder, Look()])
     assert max(held) <= 400
     assert len(held) == 100
+
+
+@pytest.mark.parametrize(
+    ("width", "max_bytes", "expected"),
+    [(64, 20_000, "no flight"), (64, 60_000, ""), (2, 100, "no flight")],  # weights, batches
+)
+def test_what_has_no_room_is_let_go_of_though_it_is_built_in_the_first_step(
+    width, max_bytes, expected, caplog
+):
+    held = []
+    recorder = LastSteps(every=1000, max_bytes=max_bytes)
+    recorder.loudness = logging.WARNING
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: held.append(recorder.held_bytes)
+    )
+    model = keras.Sequential([keras.layers.Dense(width)])
+    model.compile("sgd", "mse", jit_compile=False)
+    x = np.ones((20, width), np.float32)
+    with caplog.at_level(logging.WARNING, "headstart.debug"):
+        model.fit(x, x, batch_size=4, verbose=0, callbacks=[recorder, look])
+    assert max(held) <= max_bytes
+    assert (held[-1] == 0) is bool(expected)
+    assert expected in caplog.text
 
 
 def test_nan_is_bundled_once_where_training_goes_on(tmp_path):
