@@ -12,7 +12,7 @@ from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
 from headstart.debug.source.shuffles import shuffled_apart
 from headstart.debug.symptoms.loss import divergence, falls_without_end, is_stuck
-from headstart.debug.symptoms.restarts import Restarts, fetched
+from headstart.debug.symptoms.restarts import Restarts, resolved
 from headstart.debug.symptoms.trace import TrainingTrace
 
 LARGE = 100.0
@@ -85,7 +85,7 @@ class OwnSessions:
     def _look_for_training(self, graph: Any, fetches: Any) -> bool:
         """Note whether a run changes variables: by an optimizer, by hand, or from a checkpoint."""
         trains = False
-        for one in fetched(fetches):
+        for one in resolved(fetches, graph):
             op = getattr(one, "op", one)
             if op not in self._trains:
                 behind = _behind(op, graph)
@@ -137,7 +137,7 @@ class OwnSessions:
         """Find a training that changes nothing: the loss is the same number in every run."""
         if self._num_trained < MIN_IDLE_RUNS or len(losses) < MIN_IDLE_RUNS:
             return []
-        if not math.isfinite(losses[0]) or np.ptp(losses) > 0.0:
+        if not math.isfinite(losses[0]) or np.ptp(losses) != 0.0:  # NaN is not 0 either
             return []
         return [
             _diagnosis(

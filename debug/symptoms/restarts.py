@@ -34,9 +34,10 @@ class Restarts:
         """Note a run of a session."""
         import tensorflow as tf
 
-        self._look_for_restored(graph, fetches)
-        ops = [one for one in fetched(fetches) if isinstance(one, tf.Operation)]
-        if not ops:
+        leaves = resolved(fetches, graph)
+        restores = self._look_for_restored(graph, leaves)
+        ops = [one for one in leaves if isinstance(one, tf.Operation)]
+        if not ops or restores:
             return
         variables = graph.get_collection("trainable_variables")
         initial = {variable.initializer for variable in variables}
@@ -53,15 +54,16 @@ class Restarts:
             self._repeats = self._repeats or rows in self._fed
             self._fed.add(rows)
 
-    def _look_for_restored(self, graph: Any, fetches: Any) -> None:
-        """Note what a checkpoint set, and whether the very next run sets it back."""
-        leaves = fetched(fetches)
-        if leaves and all(isinstance(leaf, str) and ":" not in leaf for leaf in leaves):
-            leaves = [graph.get_operation_by_name(leaf) for leaf in leaves]  # as a Saver asks
+    def _look_for_restored(self, graph: Any, leaves: list[Any]) -> bool:
+        """Note what a checkpoint sets, and whether the very next run sets it back.
+
+        Returns:
+            Whether this run restores.
+        """
         written = {name for leaf in leaves for name in _written_by(leaf, "Restore")}
         if written:
             self._restored |= written
-            return
+            return True
         if self._restored:
             variables = graph.get_collection("variables")
             first = {variable.initializer.name: variable.op.name for variable in variables}
@@ -69,6 +71,7 @@ class Restarts:
             if self._restored <= back:
                 self._lost_at, self._num_lost = calling_site(), len(self._restored)
         self._restored = set()
+        return False
 
     def diagnoses(self) -> list[Diagnosis]:
         """Return a finding, or none; call it when the program has ended."""
@@ -120,6 +123,23 @@ def fetched(structure: Any) -> list[Any]:
     if isinstance(structure, list | tuple):
         return [leaf for part in structure for leaf in fetched(part)]
     return [structure]
+
+
+def resolved(fetches: Any, graph: Any) -> list[Any]:
+    """Return what a session fetches, with tensors and ops in place of their names.
+
+    Args:
+        fetches: What the run was given; a Saver fetches its op by name.
+        graph: The session's graph.
+    """
+    return [_named(one, graph) if isinstance(one, str) else one for one in fetched(fetches)]
+
+
+def _named(name: str, graph: Any) -> Any:
+    try:
+        return graph.as_graph_element(name)
+    except (KeyError, ValueError):
+        return name
 
 
 def _sets_back(op: Any, initial: set[Any], depth: int = 2) -> bool:

@@ -170,6 +170,8 @@ def test_a_model_that_is_frozen_whenever_it_is_trained_is_found(is_thawed):
         (lambda loss, step, grouped: loss, ["weights-never-change"]),
         (lambda loss, step, grouped: [loss, step], []),
         (lambda loss, step, grouped: {"group": grouped, "loss": loss}, []),
+        (lambda loss, step, grouped: [loss.name, step.name], []),
+        (lambda loss, step, grouped: loss.name, ["weights-never-change"]),
     ],
 )
 def test_a_training_op_that_no_run_fetches_is_found(fetches, expected):
@@ -185,6 +187,22 @@ def test_a_training_op_that_no_run_fetches_is_found(fetches, expected):
         for _ in range(40):
             sessions.on_run(graph, fetches(loss, step, grouped), None)
         assert [one.symptom for one in sessions.diagnoses({}, is_broken=False)] == expected
+
+
+def test_a_script_that_restores_and_evaluates_needs_no_training():
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        loss = tf.reduce_mean(v1.get_variable("w", [4, 1]) ** 2)
+        optimizer = v1.train.AdamOptimizer(0.01)
+        sessions.on_minimize(optimizer, loss)
+        optimizer.minimize(loss)
+        restore = v1.train.Saver().saver_def.restore_op_name
+        for _ in range(4):  # checkpoints
+            sessions.on_run(graph, v1.global_variables_initializer(), None)
+            sessions.on_run(graph, restore, None)
+            for _ in range(10):
+                sessions.on_run(graph, loss, None)
+    assert sessions.diagnoses({}, is_broken=False) == []
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -205,7 +223,8 @@ def test_moving_averages_that_no_run_updates_are_found(waits):
 
 
 @pytest.mark.parametrize(
-    ("losses", "expected"), [([0.69] * 60, True), ([0.69] * 59 + [0.7], False)]
+    ("losses", "expected"),
+    [([0.69] * 60, True), ([0.69] * 59 + [0.7], False), ([0.69] * 30 + [np.nan] * 30, False)],
 )
 def test_a_session_that_trains_and_changes_nothing_is_found(losses, expected):
     sessions, v1 = OwnSessions(), tf.compat.v1
