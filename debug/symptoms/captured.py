@@ -1,5 +1,7 @@
 """What a tf.function read from outside when it was traced, and what has become of it since."""
 
+import dis
+import functools
 import weakref
 from types import CodeType, FunctionType
 from typing import Any
@@ -12,6 +14,8 @@ from headstart.debug.diagnosis import Diagnosis
 Scalars = dict[str, float]
 Networks = dict[str, weakref.ref[Any]]
 
+_READS_OF_GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME")
+
 
 class Captured:
     """What the functions of one program keep.
@@ -22,7 +26,9 @@ class Captured:
 
     def __init__(self) -> None:
         self.found: dict[str, Diagnosis] = {}
-        self._traced: dict[int, tuple[Any, int, Scalars, Networks]] = {}
+        self._traced: weakref.WeakKeyDictionary[Any, tuple[int, Scalars, Networks]] = (
+            weakref.WeakKeyDictionary()  # a function holds its graphs, and these the models
+        )
 
     def on_call(self, function: Any) -> None:
         """Note a finished call of a tf.function."""
@@ -33,10 +39,10 @@ class Captured:
             python_function = function.python_function
         except Exception:  # wrapped some other way
             return
-        _, traces, scalars, networks = self._traced.get(id(function), (function, -1, {}, {}))
-        now, held = _read_by(python_function)
+        traces, scalars, networks = self._traced.get(function, (-1, {}, {}))
+        now, held = _read_by(python_function, networks)
         if traces != count:
-            self._traced[id(function)] = (function, count, now, held)
+            self._traced[function] = (count, now, held)
             return
         changed = [name for name, value in now.items() if scalars.get(name, value) != value]
         if changed and "number" not in self.found:
@@ -48,13 +54,18 @@ class Captured:
             self.found["network"] = _of_network(python_function, others[0], held[others[0]]())
 
 
-def _read_by(function: Any) -> tuple[Scalars, Networks]:
-    """Return what a function reads from outside: Python numbers, and what holds variables."""
+def _read_by(function: Any, known: Networks) -> tuple[Scalars, Networks]:
+    """Return what a function reads from outside: Python numbers, and what holds variables.
+
+    Args:
+        function: The Python function.
+        known: What held variables when it was traced; that is not looked into again.
+    """
     owner = _owner(function)
     function = _plain(function)
     if not isinstance(function, FunctionType) or not is_users(function.__code__.co_filename):
         return {}, {}
-    names, keys = _names_of(function.__code__)
+    names, attributes, keys = _names_of(function.__code__)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
     outside: dict[str, Any] = {
         name: function.__globals__[name] for name in names if name in function.__globals__
@@ -71,26 +82,30 @@ def _read_by(function: Any) -> tuple[Scalars, Networks]:
     for name, value in outside.items():
         if _is_scalar(value):
             found[name] = value
-        elif _holds_variables(value):
+        elif (name in known and known[name]() is value) or _holds_variables(value):
             networks[name] = weakref.ref(value)
         elif isinstance(value, dict):
             found |= {f"{name}[{key!r}]": item for key, item in value.items()
                       if key in keys and _is_scalar(item)}  # fmt: skip
         elif type(value).__module__ == "__main__":
             found |= {f"{name}.{key}": item for key, item in getattr(value, "__dict__", {}).items()
-                      if key in names and _is_scalar(item)}  # fmt: skip
+                      if key in attributes and _is_scalar(item)}  # fmt: skip
     return found, networks
 
 
-def _names_of(code: CodeType) -> tuple[set[str], set[Any]]:
-    names = set(code.co_names)
+@functools.lru_cache(maxsize=64)
+def _names_of(code: CodeType) -> tuple[set[str], set[str], set[Any]]:
+    """Return the globals that code reads, the names of attributes, and keys it may look up."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in _READS_OF_GLOBALS}
+    attributes = set(code.co_names)
     keys = {const for const in code.co_consts if isinstance(const, str | int)}
     for const in code.co_consts:
         if isinstance(const, CodeType):
-            inner_names, inner_keys = _names_of(const)
+            inner_names, inner_attributes, inner_keys = _names_of(const)
             names |= inner_names
+            attributes |= inner_attributes
             keys |= inner_keys
-    return names, keys
+    return names, attributes, keys
 
 
 def _is_scalar(value: Any) -> bool:
@@ -99,17 +114,19 @@ def _is_scalar(value: Any) -> bool:
 
 def _holds_variables(value: Any) -> bool:
     """Tell whether something is a network or an optimizer that is in use."""
+    if not any(kind.__module__.startswith("keras.") for kind in type(value).__mro__):
+        return False  # a property of a stranger's may do anything
     variables = getattr(value, "variables", None)
-    is_known = any(kind.__module__.startswith("keras.") for kind in type(value).__mro__)
-    return is_known and isinstance(variables, list | tuple) and bool(variables)
+    return isinstance(variables, list | tuple) and bool(variables)
 
 
 def _owner(function: Any) -> Any:
     """Return the object whose method a function is; None for others."""
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
-    owner = getattr(function, "__self__", None)
-    return getattr(owner, "target", owner)  # tf.function binds a method to a stand-in
+    owner: Any = getattr(function, "__self__", None)
+    is_stand_in = type(owner).__name__ == "TfMethodTarget"  # tf.function binds a method to it
+    return owner.target if is_stand_in else owner
 
 
 def _plain(function: Any) -> Any:

@@ -1,5 +1,8 @@
 """What a tf.function keeps of the time when it was traced, and losses out of proportion."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -53,6 +56,62 @@ def test_a_function_for_each_network_is_passed_over(healthy):
 
 def test_one_network_that_stays_is_passed_over():
     assert found_of(is_replaced=False) == []
+
+
+size = 64
+
+
+class Agent(tf.Module):
+    """Has a network called target, as agents of Q-learning do, and a number its step reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.target, self.rate = tf.Variable(1.0), 0.5
+
+    def step(self, x):
+        return self.rate * tf.reduce_mean(x) + tf.cast(tf.size(x), tf.float32)
+
+    @property
+    def variables(self):
+        raise AssertionError("a stranger's property is read")
+
+
+Agent.__module__ = "__main__"
+
+
+def test_an_attribute_is_not_taken_for_the_global_of_its_name(monkeypatch):
+    captured = Captured()
+
+    @tf.function
+    def step(x):
+        return tf.size(x)
+
+    for now in (64, 96):
+        monkeypatch.setitem(globals(), "size", now)
+        step(X)
+        captured.on_call(step)
+    assert captured.found == {}
+
+
+def test_an_object_with_a_target_is_the_owner_of_its_step_itself():
+    captured, agent = Captured(), Agent()
+    step = tf.function(agent.step)
+    for rate in (0.5, 0.25):
+        agent.rate = rate
+        step(X)
+        captured.on_call(step)
+    assert [one.symptom for one in captured.found.values()] == ["python-value-captured"]
+
+
+def test_a_function_that_nobody_needs_is_let_go_of():
+    captured, model = Captured(), network()
+    step = tf.function(lambda x: model(x))
+    step(X)
+    captured.on_call(step)
+    kept = weakref.ref(step)
+    del step
+    gc.collect()
+    assert kept() is None
 
 
 PIXELS, LATENT = tf.TensorSpec([None, 28, 28, 1]), tf.TensorSpec([None, 2])
