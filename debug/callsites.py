@@ -87,31 +87,6 @@ def find_call(site: CallSite, *names: str) -> CallSite | None:
     return None
 
 
-def find_call_below(site: CallSite | None, name: str) -> CallSite | None:
-    """Find where a function is next called, from a line on, within the same function.
-
-    Args:
-        site: The file, and the line from which to look; None finds nothing.
-        name: Last part of the callee's name.
-
-    Returns:
-        The call; None where there is none, or the file cannot be parsed.
-    """
-    try:
-        tree = ast.parse(Path(site.file).read_text(encoding="utf-8")) if site else None
-    except (OSError, SyntaxError, ValueError):
-        return None
-    if site is None or tree is None:
-        return None
-    around = [node.end_lineno or 0 for node in ast.walk(tree)
-              if isinstance(node, ast.FunctionDef) and node.lineno <= site.line
-              and site.line <= (node.end_lineno or 0)]  # fmt: skip
-    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call)
-             and _callee(node) == name and site.line <= node.lineno
-             and node.lineno <= min(around, default=node.lineno)]  # fmt: skip
-    return CallSite(site.file, min(lines)) if lines else None
-
-
 def _callee(call: ast.Call) -> str:
     function = call.func
     if isinstance(function, ast.Attribute):

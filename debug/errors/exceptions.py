@@ -17,6 +17,7 @@ from headstart.debug.diagnosis import Diagnosis, Phase
 from headstart.debug.dump.origins import COMPILE_SITE, SITE
 from headstart.debug.errors.kinds import ExceptionPattern
 from headstart.debug.errors.patterns import PATTERNS
+from headstart.debug.source.syntax import statement_at
 
 MAX_DETAIL_CHARACTERS = 300
 _NO_SUGGESTIONS: tuple[str, ...] = ()
@@ -45,6 +46,9 @@ _TOLD_OF_USERS_LINE = re.compile(
     r"^module 'tensorflow[\w.]*' has no attribute|^unhashable type: 'numpy.ndarray'"
 )
 """What Python itself says of a user's line, and that belongs to this subject all the same."""
+_AS_KEY = "unhashable type: 'numpy.ndarray'"
+"""What Python says of an array in a set, too."""
+_FEEDS = re.compile(r"feed|\.run\(")
 _ROOT_ERRORS = re.compile(
     r"^[ \t]*\d+ root error\(s\) found\.?[ \t]*\n|^[ \t]*\(\d+\) ", re.MULTILINE
 )
@@ -141,11 +145,24 @@ def _classify(
             text = f"out of memory: {text}"
         elif not (_is_tensorflows(error) or _TOLD_OF_USERS_LINE.search(text)):
             continue
+        if _AS_KEY in text and not _is_fed(error):
+            continue
         for pattern in PATTERNS:
             match = pattern.pattern.search(text)
             if match:
                 return pattern, match
     return None, None
+
+
+def _is_fed(error: BaseException) -> bool:
+    """Tell whether an error comes out of a session's run, or of a statement that feeds one."""
+    for frame, line in _frames(error.__traceback__):
+        file = frame.f_code.co_filename
+        if "tensorflow/python/client/session" in file:
+            return True
+        if is_users(file) and _FEEDS.search(statement_at(CallSite(file, line))):
+            return True
+    return False
 
 
 def _is_tensorflows(error: BaseException) -> bool:

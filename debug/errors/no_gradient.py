@@ -27,10 +27,9 @@ def diagnose_no_gradient(target: Any, site: CallSite | None, sources: Any = ()) 
     """
     import tensorflow as tf
 
-    plain = [one for one in tf.nest.flatten(sources) if isinstance(one, tf.Tensor)]
-    if plain and len(plain) == len(tf.nest.flatten(sources)):
+    op, by = _breaking_op(target), tf.nest.flatten(sources)
+    if op is None and by and all(isinstance(one, tf.Tensor) for one in by):
         return _by_plain_tensors(site)
-    op = _breaking_op(target)
     line = (user_line(op) if op is not None else None) or site
     what = f"{op.type} ({op.name}) has no gradient" if op is not None else (
         "the loss does not depend on them by differentiable ops recorded on the tape"
@@ -54,10 +53,11 @@ def diagnose_no_gradient(target: Any, site: CallSite | None, sources: Any = ()) 
 def _by_plain_tensors(site: CallSite | None) -> Diagnosis:
     return Diagnosis(
         symptom="no-gradient",
-        cause="No gradient: it is asked for by plain tensors, which a GradientTape does not watch. "
-        "A name that held a tf.Variable was most likely given the result of an op (w = w - ...).",
+        cause="No gradient: it is asked for by plain tensors, which a GradientTape watches only if "
+        "it is told to before they are used, or which the loss does not depend on. A name that "
+        "held a tf.Variable may have been given the result of an op (w = w - ...).",
         phase="backward",
-        confidence=0.95,
+        confidence=0.9,
         suggestions=(
             "change a variable in place: w.assign_sub(rate * gradient)",
             "watch plain tensors: tape.watch(x), before the loss is computed",

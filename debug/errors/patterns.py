@@ -72,7 +72,8 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
     ),
     _pattern(
         "unreadable-file",
-        r"Unable to (?:synchronously )?open (?:file|object)|file signature not found",
+        r"Unable to (?:synchronously )?open (?:file|object)(?!.*No such file)"
+        r"|file signature not found",
         "A file of weights, or of a model, cannot be read: {detail}",
         "it is cut off, or of another format than its name says: save or download it again",
         phase="data",
@@ -234,7 +235,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
     _pattern(
         "missing-file",
         r"No such file or directory|file does not exist|NewRandomAccessFile failed",
-        "A file that the input pipeline reads is not there: {detail}",
+        "A file that is to be read is not there: {detail}",
         "check the path, and the folder the script is started in",
         phase="data",
     ),

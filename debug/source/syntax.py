@@ -102,6 +102,44 @@ def targets_of(node: Any) -> list[ast.expr]:
     ]
 
 
+def statement_at(site: CallSite) -> str:
+    """Return the innermost statement on a line, as one line; empty where there is none.
+
+    Args:
+        site: The line.
+    """
+    tree = tree_of(site.file)
+    around = [
+        node
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.stmt) and node.lineno <= site.line <= (node.end_lineno or 0)
+    ]
+    last = max(around, key=lambda node: node.lineno, default=None)
+    return "" if last is None else ast.unparse(last)
+
+
+def find_call_below(site: CallSite | None, name: str) -> CallSite | None:
+    """Find where a function is next called, from a line on, within the same function.
+
+    Args:
+        site: The file, and the line from which to look; None finds nothing.
+        name: Last part of the callee's name.
+
+    Returns:
+        The call; None where there is none, or the file cannot be parsed.
+    """
+    tree = None if site is None else tree_of(site.file)
+    if site is None or tree is None:
+        return None
+    around = [node.end_lineno or 0 for node in ast.walk(tree)
+              if isinstance(node, ast.FunctionDef) and node.lineno <= site.line
+              and site.line <= (node.end_lineno or 0)]  # fmt: skip
+    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call)
+             and callee(node) == name and site.line <= node.lineno
+             and node.lineno <= min(around, default=node.lineno)]  # fmt: skip
+    return CallSite(site.file, min(lines)) if lines else None
+
+
 def is_in_inner_loop(file: str, outer_line: int, inner_line: int) -> bool:
     """Tell whether a line stands in a loop beside another line, within the loop around both.
 
@@ -398,21 +436,3 @@ def _terms(node: ast.expr) -> Iterator[ast.expr]:
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
         yield from _terms(node.left)
         yield from _terms(node.right)
-
-
-def lone_shuffles(file: str) -> list[int]:
-    """Return the lines on which a file shuffles one thing in place, such as numpy's shuffle.
-
-    Args:
-        file: The source file.
-    """
-    tree = tree_of(file)
-    return [
-        node.lineno
-        for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Call)
-        and isinstance(node.value.func, ast.Attribute)
-        and node.value.func.attr == "shuffle"
-        and len(node.value.args) == 1
-    ]

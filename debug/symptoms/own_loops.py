@@ -9,16 +9,17 @@ import functools
 import gc
 import linecache
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite, calling_site, find_call_below, is_users
+from headstart.debug.callsites import CallSite, calling_site, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
-from headstart.debug.source.syntax import origin_of_argument
+from headstart.debug.source.syntax import find_call_below, origin_of_argument
 from headstart.debug.symptoms.captured import Captured
 from headstart.debug.symptoms.graph_rules import one_sided
 from headstart.debug.symptoms.loss import divergence
@@ -44,10 +45,11 @@ class OwnLoops:
         self.num_steps = 0
         self.variables = TrainedVariables()
         self._source_of: dict[int, tuple[Any, Any]] = {}
+        self._sources: list[Any] = []
         self.applied_at: CallSite | None = None
         self._gradient_site: CallSite | None = None
         self._has_traced_gradient = False
-        self._training: set[int] = set()
+        self._training: weakref.WeakSet[Any] = weakref.WeakSet()
         self._num_applied = 0
         self._known: set[int] = set()
         self._optimizer: Any = None
@@ -111,7 +113,7 @@ class OwnLoops:
             variables: By what it was told to go with them; None where it knows.
         """
         self._check_pairs(gradients, variables)
-        self._source_of = {}  # else the last graph would live on
+        self._source_of, self._sources = {}, []  # else the last graph would live on
 
     def note_pairs(self, sources: Any, gradients: Any) -> list[tuple[Any, Any]]:
         """Note which gradient is by which variable; all that is asked of a step of ``fit``.
@@ -127,23 +129,30 @@ class OwnLoops:
 
         variables, found = tf.nest.flatten(sources), tf.nest.flatten(gradients)
         pairs = list(zip(variables, found, strict=False))
+        self._sources = [storage_of(one) for one in variables]
         self._source_of = {id(grad): (grad, var) for var, grad in pairs if grad is not None}
         return pairs
 
     def _check_pairs(self, gradients: Any, variables: Any) -> None:
+        """Find a gradient that goes to another of the variables that its tape was asked for.
+
+        Gradients of a copy (of a worker, of an inner loop) are meant for the original.
+        """
+        known = {id(one) for one in self._sources}
         for gradient, variable in zip(gradients, variables or (), strict=False):
             source = self._source_of.get(id(gradient))
             if source is None or "wrong" in self._found:
                 continue
-            if storage_of(source[1]) is not storage_of(variable):
+            own, other = storage_of(source[1]), storage_of(variable)
+            if own is not other and id(other) in known:
                 self._found["wrong"] = _wrong_variable(source[1], variable)
 
     def on_call(self, function: Any) -> None:
         """Note a finished call of a tf.function."""
         if self._has_traced_gradient:
             self._has_traced_gradient = False
-            self._training.add(id(function))
-        if id(function) in self._training:
+            self._training.add(function)
+        if function in self._training:
             self.num_steps += 1
         self._captured.on_call(function)
 
@@ -210,6 +219,8 @@ class OwnLoops:
         last, first = trace.finite_losses[-1:], trace.finite_losses[:1]
         if self._num_applied or len(trace.losses) < MIN_STEPS or not divergence(trace):
             return []
+        if self.variables.is_one_input:
+            return []  # a picture that is changed until it excites a network, on purpose
         if last[0] < GROWN_FACTOR * first[0] or last[0] < max(trace.losses):
             return []
         added = find_call_below(self._gradient_site, "assign_add")

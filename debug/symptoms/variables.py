@@ -71,6 +71,12 @@ class TrainedVariables:
         return max(self._taken.values(), default=0)
 
     @property
+    def is_one_input(self) -> bool:
+        """Whether gradients are taken by a single variable, and that is no layer's weight."""
+        known = [variable for variable, _ in self._first.values()]
+        return len(self._taken) == 1 and all(storage_of(one) is one for one in known)
+
+    @property
     def have_moved(self) -> bool:
         """Whether any value is another than at first, or none is known."""
         values = [(variable, first) for variable, first in self._first.values()]

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,6 +38,10 @@ MESSAGES = {
     "unknown-class": "Unknown layer: 'Scale'. Please ensure you are using a `custom_object_scope`",
     "unknown-name": "Could not interpret optimizer identifier: adamm",
     "weights-do-not-fit": "Layer count mismatch when loading weights from file.",
+    "missing-file ": (
+        "Unable to synchronously open file (unable to open file: name = 'best.h5', errno = 2, "
+        "error message = 'No such file or directory', flags = 0, o_flags = 0)"
+    ),
     "unreadable-file": "Unable to synchronously open file (file signature not found)",
 }
 
@@ -49,7 +55,7 @@ def raised(error):
 
 @pytest.mark.parametrize("symptom", MESSAGES)
 def test_a_message_is_recognised(symptom):
-    assert diagnose_exception(raised(FrameworkError(MESSAGES[symptom]))).symptom == symptom
+    assert diagnose_exception(raised(FrameworkError(MESSAGES[symptom]))).symptom == symptom.strip()
 
 
 def test_the_cause_fills_in_what_the_message_says():
@@ -129,11 +135,25 @@ def test_a_message_behind_a_list_or_a_long_beginning_is_told(message, told):
     assert diagnose_exception(raised(FrameworkError(message))).cause == f"FrameworkError: {told}"
 
 
+def feeds_an_array():
+    feed = {np.zeros(2): 1}
+    feed.clear()
+
+
+def runs_an_array(session):
+    session.run(
+        [0],
+        {np.zeros(2): 1},
+    )
+
+
 @pytest.mark.parametrize(
     ("action", "symptom"),
     [
         (lambda: tf.Session, "tf1-in-eager"),
-        (lambda: {np.zeros(2): 1}, "wrong-feed"),
+        (feeds_an_array, "wrong-feed"),
+        (lambda: runs_an_array(SimpleNamespace(run=print)), "wrong-feed"),
+        (lambda: set([np.zeros(2)]), "exception"),  # noqa: C405
         (lambda: {[1]: 1}, "exception"),
     ],
 )

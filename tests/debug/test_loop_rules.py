@@ -132,17 +132,41 @@ def test_gradients_that_a_step_of_fit_gives_to_other_variables_are_found(is_swap
 
 
 def test_a_loss_that_grows_as_gradients_are_added_is_found_at_that_line():
-    loops, weight, losses = OwnLoops(), tf.Variable([2.0]), []
-    for _ in range(40):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(weight**2)
-        gradient = tape.gradient(loss, weight)
-        loops.on_gradient([weight], [gradient])
-        weight.assign_add(0.1 * gradient)
-        losses.append(float(loss))
+    loops, losses = climbed(tf.Variable([2.0]), tf.Variable(1.0))
     (found,) = loops.grown(TrainingTrace(losses=losses))
     assert any(line.startswith(">") and "assign_add" in line for line in found.source_context)
     assert loops.grown(TrainingTrace(losses=losses[::-1])) == []
+
+
+def climbed(*weights):
+    loops, losses = OwnLoops(), []
+    for _ in range(40):
+        with tf.GradientTape() as tape:
+            loss = tf.add_n([tf.reduce_sum(tf.square(one)) for one in weights])
+        gradients = tape.gradient(loss, weights)
+        loops.on_gradient(weights, gradients)
+        for one, gradient in zip(weights, gradients, strict=True):
+            one.assign_add(0.1 * gradient)
+        losses.append(float(loss))
+    return loops, losses
+
+
+def test_a_single_variable_that_climbs_counts_only_as_the_weight_of_a_layer():
+    for variable, expected in ((tf.Variable([2.0]), []), (keras.Variable([2.0]), ["divergence"])):
+        loops, losses = climbed(variable)
+        found = loops.grown(TrainingTrace(losses=losses))
+        assert [one.symptom for one in found] == expected
+
+
+def test_gradients_of_a_copy_may_go_to_the_original():
+    loops, copies = OwnLoops(), [tf.Variable([1.0]), tf.Variable([2.0])]
+    originals = [tf.Variable(one) for one in copies]
+    with tf.GradientTape() as tape:
+        loss = copies[0] * copies[1]
+    gradients = tape.gradient(loss, copies)
+    loops.on_gradient(copies, gradients)
+    loops.on_apply("optimizer", gradients, originals)
+    assert loops.diagnoses() == []
 
 
 def test_a_gradient_by_a_name_that_lost_its_variable_is_explained():
@@ -152,6 +176,13 @@ def test_a_gradient_by_a_name_that_lost_its_variable_is_explained():
     assert tape.gradient(loss, weight) is None
     assert "plain tensors" in diagnose_no_gradient(loss, None, weight).cause
     assert "plain tensors" not in diagnose_no_gradient(loss, None, [tf.Variable(1.0)]).cause
+
+
+def test_an_op_that_breaks_the_chain_is_named_also_where_plain_tensors_are_watched():
+    with tf.Graph().as_default():
+        x = tf.compat.v1.placeholder(tf.float32, [3])
+        found = diagnose_no_gradient(tf.round(x), None, x)
+    assert found.op_type == "Round"
 
 
 def trained_model(changed, is_frozen=False):

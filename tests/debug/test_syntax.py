@@ -5,12 +5,14 @@ from textwrap import dedent
 import pytest
 
 from headstart.debug.callsites import CallSite
-from headstart.debug.source.shuffles import shuffled_apart
+from headstart.debug.source.shuffles import lone_shuffles, shuffled_apart
 from headstart.debug.source.syntax import (
     cuts_under_tape,
+    find_call_below,
     made_outside_tape,
     origin_of_argument,
     spent_iterators,
+    statement_at,
 )
 
 LOOP = """\
@@ -106,3 +108,15 @@ def test_what_can_be_gone_through_again_is_passed_over(tmp_path, made, inner):
 def test_what_is_shuffled_apart_is_found(tmp_path, lines, found):
     site = shuffled_apart(written(tmp_path, lines))
     assert (site and site.line) == found
+
+
+def test_shuffles_are_known_one_by_one_however_they_are_seeded(tmp_path):
+    text = "rng.shuffle(x)\nif a:\n    RandomState(1).shuffle(y)\ndata = data.shuffle(10)\n"
+    assert lone_shuffles(written(tmp_path, text)) == [1, 3]
+
+
+def test_a_call_below_a_line_is_found_within_its_function_and_a_statement_whole(tmp_path):
+    file = written(tmp_path, "def f():\n    a()\n    w.add(\n        1\n    )\nw.add(2)\n")
+    assert find_call_below(CallSite(file, 2), "add") == CallSite(file, 3)
+    assert find_call_below(CallSite(file, 2), "sub") is None
+    assert statement_at(CallSite(file, 4)) == "w.add(1)"
