@@ -1,10 +1,10 @@
-"""What a program shuffles in place, alone or two things apart, as its source shows."""
+"""Two lists of one data set that a program shuffles apart, as its source shows."""
 
 import ast
 import itertools
 
 from headstart.debug.callsites import CallSite
-from headstart.debug.source.syntax import tree_of
+from headstart.debug.source.syntax import shuffle_of, tree_of
 
 _RESEEDS = ("seed", "set_state", "RandomState", "default_rng", "setstate", "Random")
 """Calls between two shuffles that may make them alike."""
@@ -31,32 +31,9 @@ def shuffled_apart(file: str) -> CallSite | None:
     return None
 
 
-def lone_shuffles(file: str) -> list[int]:
-    """Return the lines on which a file shuffles one thing in place, such as numpy's shuffle.
-
-    Args:
-        file: Path of the source file.
-    """
-    tree = tree_of(file)
-    return [
-        node.lineno
-        for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, ast.stmt) and _shuffle_of(node) is not None
-    ]
-
-
-def _shuffle_of(statement: ast.stmt) -> ast.Call | None:
-    """Return the call by which a statement shuffles one thing in place; None where none does."""
-    call = statement.value if isinstance(statement, ast.Expr) else None
-    if not isinstance(call, ast.Call) or len(call.args) != 1 or call.keywords:
-        return None
-    function = call.func
-    return call if isinstance(function, ast.Attribute) and function.attr == "shuffle" else None
-
-
 def _shuffled(statement: ast.stmt) -> str:
     """Return what a statement shuffles in place; empty where it does not, or chooses a seed."""
-    call = _shuffle_of(statement)
+    call = shuffle_of(statement)
     if call is None or any(name in ast.dump(call.func) for name in _RESEEDS):
         return ""
     return ast.unparse(call.args[0])

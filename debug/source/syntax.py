@@ -436,3 +436,26 @@ def _terms(node: ast.expr) -> Iterator[ast.expr]:
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
         yield from _terms(node.left)
         yield from _terms(node.right)
+
+
+def lone_shuffles(file: str) -> list[int]:
+    """Return the lines on which a file shuffles one thing in place, such as numpy's shuffle.
+
+    Args:
+        file: Path of the source file.
+    """
+    tree = tree_of(file)
+    return [
+        node.lineno
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.stmt) and shuffle_of(node) is not None
+    ]
+
+
+def shuffle_of(statement: ast.stmt) -> ast.Call | None:
+    """Return the call by which a statement shuffles one thing in place; None where none does."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or len(call.args) != 1 or call.keywords:
+        return None
+    function = call.func
+    return call if isinstance(function, ast.Attribute) and function.attr == "shuffle" else None

@@ -6,7 +6,7 @@ import numpy as np
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.source.shuffles import lone_shuffles
+from headstart.debug.source.syntax import lone_shuffles
 from headstart.debug.symptoms.overlaps import keys_of
 
 MAX_ROWS = 20_000

@@ -5,10 +5,11 @@ from textwrap import dedent
 import pytest
 
 from headstart.debug.callsites import CallSite
-from headstart.debug.source.shuffles import lone_shuffles, shuffled_apart
+from headstart.debug.source.shuffles import shuffled_apart
 from headstart.debug.source.syntax import (
     cuts_under_tape,
     find_call_below,
+    lone_shuffles,
     made_outside_tape,
     origin_of_argument,
     spent_iterators,
