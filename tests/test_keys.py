@@ -28,7 +28,9 @@ from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.fingerprint import digest
 from tests.pipeline import save_backbone
 
-DATASET: Any = SimpleNamespace(labels_digest="labels", images_digest="images", key="dataset")
+DATASET: Any = SimpleNamespace(
+    labels_digest="labels", images_digest="images", key="dataset", kind="class"
+)
 VIEWS = ViewsConfig()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.guard import harmless
 from headstart.debug.preflight.facts import Array, Facts
 from headstart.debug.preflight.objectives import REGRESSIONS
 from headstart.debug.preflight.verdict import class_numbers, inputs_tell_targets
@@ -71,9 +72,10 @@ def watch_flips(site_of_call: Callable[[], CallSite | None]) -> None:
         @functools.wraps(flip)
         def flip_and_note(image: Any, *args: Any, **kwargs: Any) -> Any:
             flipped = flip(image, *args, **kwargs)
-            if len(noted) < 100:
-                moving = Moving(f"tf.image.{name}", (_FUNCTIONS[name],), site_of_call())
-                noted.append((moving, tuple(flipped.shape.as_list())))
+            with harmless("the watch over flips"):
+                if len(noted) < 100 and flipped.shape.rank is not None:
+                    moving = Moving(f"tf.image.{name}", (_FUNCTIONS[name],), site_of_call())
+                    noted.append((moving, tuple(flipped.shape.as_list())))
             return flipped
 
         return flip_and_note

@@ -37,7 +37,8 @@ def bad_values(sample: Sample) -> list[Diagnosis]:
             named.append(("labels", np.asarray(batch.y)))
         for name, array in named:
             if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                return [_bad_value(name, array, place)]
+                where = f"{name} of batch {place}" if len(sample.batches) > 1 else name
+                return [_bad_value(where, array, place)]
     return []
 
 
@@ -46,7 +47,7 @@ def _bad_value(name: str, array: npt.NDArray[Any], batch: int) -> Diagnosis:
     rows = np.flatnonzero(bad)
     return Diagnosis(
         symptom="nan-in-data",
-        cause=f"{name.capitalize()} of batch {batch} holds NaN or Inf in {len(rows)} of "
+        cause=f"{name.capitalize()} holds NaN or Inf in {len(rows)} of "
         f"{len(array)} rows (first: row {rows[0]}).",
         batch=batch,
         phase="data",

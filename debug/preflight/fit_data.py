@@ -191,7 +191,9 @@ def _causes(case: Case, trace: TrainingTrace, symptoms: list[Diagnosis]) -> list
     if not went_badly:
         found = [one for one in found if is_told_anyway(one)]
     if went_badly or gained < SCALABLE:
-        found += (_weighed(one, is_broken) for one in apply_rules(case, _RULES["improvable"]))
+        found += (
+            _behind_overflow(one, is_broken) for one in apply_rules(case, _RULES["improvable"])
+        )
     if went_badly:
         with restored(case.model):
             found += apply_rules(case, _RULES["badly"])
@@ -207,8 +209,10 @@ def is_told_anyway(found: Diagnosis) -> bool:
     return bool(found.evidence.get("is_far_off")) or is_wasteful
 
 
-def _weighed(found: Diagnosis, is_broken: bool) -> Diagnosis:
+def _behind_overflow(found: Diagnosis, is_broken: bool) -> Diagnosis:
     """Put inputs that are large, but not huge, behind the op of the user's that overflowed."""
+    if "min" not in found.evidence:  # inputs that are tiny
+        return found
     size = max(abs(found.evidence["min"]), abs(found.evidence["max"]))
     if is_broken and size < OVERFLOWING:
         return replace(found, confidence=min(found.confidence, 0.86))

@@ -246,7 +246,11 @@ def said_once(found: list[Diagnosis]) -> list[Diagnosis]:
 
 
 def facts_for(
-    model: Any, given: Mapping[str, Any], batches: Any, is_weighted: bool = False
+    model: Any,
+    given: Mapping[str, Any],
+    batches: Any,
+    is_weighted: bool = False,
+    max_rows: int = MAX_ROWS,
 ) -> Facts | None:
     """Look at a model on some rows of the data of a ``fit``.
 
@@ -255,6 +259,7 @@ def facts_for(
         given: What ``fit`` was given, by name.
         batches: Some batches, for data that cannot be read again.
         is_weighted: Whether batches are known to hold weights.
+        max_rows: Rows that the model is run on; what each layer makes of them is kept.
 
     Returns:
         The facts; None where the model refuses its inputs, which the exception says.
@@ -265,7 +270,7 @@ def facts_for(
     )
     try:
         if y is not None and not hasattr(x, "element_spec"):
-            rows = pick_rows((x, y), MAX_ROWS)
+            rows = pick_rows((x, y), max_rows)
             return facts_of(model, *rows, targets=y, is_complete=True, is_weighted=weighted)
         drawn = [batch for batch in batches if isinstance(batch, tuple) and len(batch) > 1]
         if not drawn:

@@ -139,8 +139,11 @@ def restored(model: Any) -> Iterator[None]:
     variables += [variable for metric in model.metrics for variable in metric.variables]
     values = [(variable, np.array(variable.numpy())) for variable in variables]
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    generator = tf.random.get_global_generator()
-    tf_state = generator.state.numpy()
+    try:
+        generator = tf.random.get_global_generator()
+    except RuntimeError:  # a program under op determinism has none, unless it has set one
+        generator = None
+    tf_state = None if generator is None else generator.state.numpy()
     try:
         yield
     finally:
@@ -148,7 +151,8 @@ def restored(model: Any) -> Iterator[None]:
             variable.assign(value)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
-        generator.reset(tf_state)
+        if generator is not None:
+            generator.reset(tf_state)
 
 
 def _array(y: Any) -> npt.NDArray[Any] | None:

@@ -71,7 +71,7 @@ class StepTap:
         except StopIteration:
             raise
         except Exception as error:
-            for listener in self.listeners:
+            for listener in tuple(self.listeners):  # some take their leave
                 with harmless(type(listener).__name__):
                     listener.on_step_error(error)
             raise
@@ -113,7 +113,7 @@ class StepTap:
         start = time.perf_counter()
         batch = next(iterator)
         wait_s = time.perf_counter() - start
-        for listener in self.listeners:
+        for listener in tuple(self.listeners):
             with harmless(type(listener).__name__):
                 listener.on_batch(batch, wait_s)
         return batch

@@ -307,7 +307,9 @@ def linked(found: list[Diagnosis]) -> list[Diagnosis]:
 
 def _cause_of(found: Diagnosis, others: list[Diagnosis], sure: set[str]) -> str | None:
     """Name what a finding follows from: what the table says, else the surest that was done."""
-    made = [one for one in others if one.symptom in ("nan", "inf") and one.phase == "data"]
+    made = [
+        one for one in others if one.symptom in ("nan", "inf") and one.phase == "data" and one.op
+    ]
     if made and found.symptom == "nan-in-data":
         return made[0].symptom
     if found in made:

@@ -40,7 +40,7 @@ from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.eager_argmax import watch_argmax
 from headstart.debug.symptoms.earlier import EarlierRows
 from headstart.debug.symptoms.graph_rules import check_graph
-from headstart.debug.symptoms.loss import falls_without_end
+from headstart.debug.symptoms.loss import falls_without_end, own_divergence
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
 from headstart.debug.symptoms.own_loops import OwnLoops, tracing_site, watch_optimizers
 from headstart.debug.symptoms.restarts import fetched
@@ -48,8 +48,6 @@ from headstart.debug.symptoms.retraces import RetraceCounter
 from headstart.debug.symptoms.trace import TrainingTrace
 
 MAX_HISTORY = 10_000
-DIVERGENCE_FACTOR = 1e3
-"""Growth of the loss before it ended in NaN or Inf from which on the cause is divergence."""
 GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high",
                    "loss-falls-without-end")  # fmt: skip
 
@@ -91,6 +89,7 @@ class Watch:
         self._fits: dict[int, Judged] = {}
         self._is_search_sign = False
         self._counts: Counter[str] = Counter()
+        self._argmax: Callable[[], list[Diagnosis]] = list
 
     def arm_tensorflow(self) -> None:
         """Patch tf.function and GradientTape."""
@@ -102,7 +101,7 @@ class Watch:
             self._retraces = RetraceCounter()
             self._retraces.__enter__()
             watch_eager_broadcasts(self._found.append)
-            watch_argmax(self._found.append)
+            self._argmax = watch_argmax()
             watch_minimizers(self._sessions)
             watch_checkpoints(self._loads)
             watch_flips(tracing_site)
@@ -162,8 +161,24 @@ class Watch:
             if name is not None:
                 self.sign = Sign("variable", name, "nan", step=None)
 
+    def _own_losses(self) -> dict[str, list[float]]:
+        """Return what may be losses: of the numbers that a session fetches, one."""
+        is_of_session = bool(watched.session_runs)
+        return {
+            name: losses
+            for name, losses in self.losses.items()
+            if not is_of_session or name == self._sessions.loss_name
+        }
+
     def diagnoses(self) -> list[Diagnosis]:
         """Return what was found without any instrumentation."""
+        self._in_keras += 1  # what the rules run is not the program's
+        try:
+            return self._diagnoses()
+        finally:
+            self._in_keras -= 1
+
+    def _diagnoses(self) -> list[Diagnosis]:
         found = [*self._found]
         if self.with_rules:
             for graph in self._loops.graphs:
@@ -177,7 +192,7 @@ class Watch:
             with harmless("the rules about the losses of own loops"):
                 found += self._endless()
             found += [*self._metrics.diagnoses(), *self._loads.diagnoses()]
-            found += self._earlier.found
+            found += [*self._earlier.found, *self._argmax()]
             with harmless("the rules about spent iterators"):
                 found += self._spent()
             with harmless("the rules about sessions"):
@@ -186,7 +201,9 @@ class Watch:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"
         if is_numerical and not any(other.symptom in GROWTH_SYMPTOMS for other in found):
-            found += self._divergence()
+            site = self.optimizer_site or self._own.optimizer_site or self._sessions.optimizer_site
+            hint = "" if site else self._loops.sum_in_words
+            found += own_divergence(self._own_losses(), site or self._loops.loss_site, hint)
         return found
 
     def note(self, sign: Sign, model: Any = None) -> None:
@@ -227,31 +244,6 @@ class Watch:
         sites = [self._loops.applied_at, *self._own.sites]
         files = {site.file for site in sites if site is not None}
         return [found for file in files for found in spent_input(file)]
-
-    def _divergence(self) -> list[Diagnosis]:
-        for name, losses in self.losses.items():
-            finite = [loss for loss in losses if math.isfinite(loss)]
-            if len(finite) < 2 or abs(finite[-1]) < DIVERGENCE_FACTOR * max(abs(finite[0]), 1e-2):
-                continue
-            if watched.session_runs and name != self._sessions.loss_name:
-                continue  # fetched numbers are no losses
-            site = self.optimizer_site or self._own.optimizer_site or self._sessions.optimizer_site
-            hint = "" if site else self._loops.sum_in_words
-            return [
-                Diagnosis(
-                    symptom="divergence",
-                    cause=f"The loss grew from {finite[0]:.4g} to {finite[-1]:.4g} within "
-                    f"{len(finite)} steps and then left the numbers: the learning rate is too "
-                    f"high or the gradients explode.{hint}",
-                    step=len(finite),
-                    phase="optimizer",
-                    confidence=0.95,
-                    suggestions=("divide the learning rate by 10 until the loss falls",
-                                 "clip the gradients: optimizer(clipnorm=1.0)"),
-                    evidence={"losses": finite[-5:], "of": name},
-                ).at(site or self._loops.loss_site)
-            ]  # fmt: skip
-        return []
 
     def _watch_function_results(self) -> None:
         import tensorflow as tf

@@ -16,6 +16,19 @@ MOST = 0.4
 """Share of these with another label: nine of ten classes differ by chance, one of two."""
 
 
+MIN_DISTINCT = 0.9
+"""Share of the rows below which the same row may well have several labels: words with their
+neighbours, windows of a series that has few values."""
+
+
+def has_equal_rows(x: Any) -> bool:
+    """Tell whether an array has many rows that are equal."""
+    if not isinstance(x, np.ndarray) or not len(x):
+        return False
+    keys = keys_of(x[:MAX_ROWS])
+    return len(set(keys)) < MIN_DISTINCT * len(keys)
+
+
 class Pairs:
     """Which label each row of one training had."""
 
@@ -44,7 +57,7 @@ class Pairs:
                 self._num_changed += known[key] != label
             known[key] = label
         # Equal rows within one batch are coarse: they may well have several labels.
-        self._is_off = len(seen) < 0.9 * len(labels) and len(known) < MAX_ROWS
+        self._is_off = len(seen) < MIN_DISTINCT * len(labels) and len(known) < MAX_ROWS
 
     def diagnoses(self, site: CallSite | None) -> list[Diagnosis]:
         """Return a finding, or none; call it when the training has ended.

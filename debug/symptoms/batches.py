@@ -17,7 +17,7 @@ from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import origin_of_argument, spent_iterators
-from headstart.debug.symptoms.apart import Pairs
+from headstart.debug.symptoms.apart import Pairs, has_equal_rows
 from headstart.debug.symptoms.overlaps import (
     Overlaps,
     line_of_batches,
@@ -79,6 +79,7 @@ class Batches:
             return
         self.num_steps += 1
         self.site = self.site or site
+        has_one_input = not isinstance(x, list | tuple | dict) or len(x) == 1
         if isinstance(x, list | tuple):
             x = x[0] if x else None
         if isinstance(x, dict):
@@ -89,7 +90,7 @@ class Batches:
             self._num_new_objects += 1
         self._last = x
         self._note_rows(x)
-        self._note_labels(x, y)
+        self._note_labels(x if has_one_input else None, y)
         self.overlaps.on_batch(x)
 
     def note_rows_at_hand(self, num_rows: int) -> None:
@@ -129,7 +130,8 @@ class Batches:
         if (labels != np.rint(labels)).any():
             return
         self._num_labelled += 1
-        self.pairs.on_batch(x, labels)
+        if x is not None:
+            self.pairs.on_batch(x, labels)
         shares = np.unique(labels, return_counts=True)[1] / len(labels)
         self._purity += float((shares**2).sum())
         self._num_rows += len(labels)
@@ -240,11 +242,12 @@ def fed_to_fit(fed: Batches, given: Mapping[str, Any]) -> list[Diagnosis]:
     places = {"not-shuffled": origin_of_argument(fed.site, "fit"),
               "overlapping-batches": line_of_batches(x) or fed.site}  # fmt: skip
     fed.overlaps.note_rows_at_hand(rows_held(x, fed.overlaps.row_shape))
+    apart = [] if has_equal_rows(x) else fed.pairs.diagnoses(fed.site)
     return [
         replace(one, file=place.file, line=place.line, source_context=()).with_source()
         if (place := places.get(one.symptom)) is not None
         else one
-        for one in [*fed.pairs.diagnoses(fed.site), *fed.diagnoses()]
+        for one in [*apart, *fed.diagnoses()]
     ]
 
 

@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,15 @@ from headstart.debug.guard import harmless
 from headstart.debug.symptoms.graph_rules import argmax_finding
 
 
-def watch_argmax(tell: Callable[[Diagnosis], None]) -> None:
+def watch_argmax() -> Callable[[], list[Diagnosis]]:
     """Look at every argmax of numpy's, and eager one of TensorFlow's, that the program asks for.
 
-    Args:
-        tell: Is given the first finding of each line.
+    Returns:
+        What tells the findings: lines that never saw more than one column.
     """
     import tensorflow as tf
 
-    told: set[CallSite] = set()
+    has_one: dict[CallSite, bool] = {}
 
     def watched(argmax: Any) -> Any:
         @functools.wraps(argmax)
@@ -32,13 +33,15 @@ def watch_argmax(tell: Callable[[Diagnosis], None]) -> None:
                 values = args[0] if args else kwargs.get("a", kwargs.get("input"))
                 axis = args[1] if len(args) > 1 else kwargs.get("axis")
                 shape = tuple(getattr(values, "shape", ()))
-                is_one = len(shape) == 2 and shape[1] == 1 and (shape[0] or 2) > 1
-                if is_one and axis in (1, -1) and site not in told and is_users(site.file):
-                    told.add(site)
-                    tell(argmax_finding(site))
+                if len(shape) == 2 and (shape[0] or 2) > 1 and axis in (1, -1):
+                    has_one[site] = has_one.get(site, True) and shape[1] == 1
             return argmax(*args, **kwargs)
 
         return argmax_and_tell
 
-    np.argmax = watched(np.argmax)
+    if find_spec("numba") is None:  # it knows numpy's functions by what they are, and no others
+        np.argmax = watched(np.argmax)
     tf.argmax = tf.math.argmax = watched(tf.argmax)
+    return lambda: [
+        argmax_finding(site) for site, is_one in has_one.items() if is_one and is_users(site.file)
+    ]

@@ -6,11 +6,14 @@ the run went badly as a whole: a healthy program that is noisy, wide or short mu
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.symptoms.trace import TrainingTrace
 
+DIVERGENCE_FACTOR = 1e3
+"""Growth of an own loop's loss before it ended in NaN or Inf from which on it has diverged."""
 MIN_STEPS = 40
 """Steps before a loss may be called stuck; fewer are warm-up."""
 MIN_FALL = 0.03
@@ -273,3 +276,39 @@ def _mean(values: Sequence[float]) -> float:
 
 def _median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2] if values else math.nan
+
+
+def own_divergence(
+    losses_by_name: Mapping[str, Sequence[float]], site: CallSite | None, hint: str
+) -> list[Diagnosis]:
+    """Find a loss of an own loop that grew until it was no number any more.
+
+    Args:
+        losses_by_name: What may be losses, step by step.
+        site: The user's line that makes the optimizer, or else the loss.
+        hint: More on the cause, to be put behind it.
+
+    Returns:
+        A finding, or none.
+    """
+    for name, losses in losses_by_name.items():
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        if len(finite) < 2 or abs(finite[-1]) < DIVERGENCE_FACTOR * max(abs(finite[0]), 1e-2):
+            continue
+        return [
+            Diagnosis(
+                symptom="divergence",
+                cause=f"The loss grew from {finite[0]:.4g} to {finite[-1]:.4g} within "
+                f"{len(finite)} steps and then left the numbers: the learning rate is too "
+                f"high or the gradients explode.{hint}",
+                step=len(finite),
+                phase="optimizer",
+                confidence=0.95,
+                suggestions=(
+                    "divide the learning rate by 10 until the loss falls",
+                    "clip the gradients: optimizer(clipnorm=1.0)",
+                ),
+                evidence={"losses": finite[-5:], "of": name},
+            ).at(site)
+        ]
+    return []

@@ -129,12 +129,20 @@ def test_weights_that_never_change_follow_from_a_broadcast():
 def test_an_argmax_over_one_column_is_found(monkeypatch, axis, width, is_wrong):
     for home, name in ((np, "argmax"), (tf, "argmax"), (tf.math, "argmax")):
         monkeypatch.setattr(home, name, getattr(home, name))
-    found = []
-    watch_argmax(found.append)
+    findings = watch_argmax()
     values = np.ones((5, width), "float32")
     for argmax in (np.argmax, tf.argmax):
         assert np.asarray(argmax(values, axis=axis)).shape == (width if axis == 0 else 5,)
-    assert [one.symptom for one in found] == ["argmax-of-one-column"] * is_wrong
+    assert [one.symptom for one in findings()] == ["argmax-of-one-column"] * is_wrong
+
+
+def test_a_line_that_also_sees_several_columns_is_no_argmax_of_one(monkeypatch):
+    for home, name in ((np, "argmax"), (tf, "argmax"), (tf.math, "argmax")):
+        monkeypatch.setattr(home, name, getattr(home, name))
+    findings = watch_argmax()
+    for width in range(1, 4):
+        np.argmax(np.ones((5, width)), axis=1)
+    assert findings() == []
 
 
 def test_a_sigmoid_below_the_loss_that_applies_one_is_found():
