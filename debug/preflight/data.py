@@ -17,13 +17,18 @@ ORDERED_SHARE = 0.95
 MAX_EQUAL_BY_CHANCE = 0.7
 """... unless that many are equal in any order."""
 
+CENTRED = (-124.0, 152.0)
+"""Range of pixels less the mean colour of ImageNet (mode caffe of keras.applications)."""
+CENTRED_FIRST = ("block1_conv1", "conv1_conv")
+"""First layers with weights of the networks that take these, also where their layers are the
+model's own (``keras.Model(backbone.input, head)``)."""
 EXPECTED_RANGES: dict[tuple[str, ...], tuple[float, float]] = {
     # Source: keras.applications, preprocess_input of each module (modes tf, caffe and torch).
     ("mobilenet", "xception", "inception", "nasnet", "resnet50v2", "resnet101v2", "resnet152v2"): (
         -1.0,
         1.0,
     ),
-    ("vgg", "resnet50", "resnet101", "resnet152"): (-124.0, 152.0),
+    ("vgg", "resnet50", "resnet101", "resnet152"): CENTRED,
     ("densenet",): (-2.2, 2.7),
     ("efficientnet", "convnext", "regnet", "mobilenet_v3", "mobilenetv3"): (0.0, 255.0),
 }
@@ -130,6 +135,24 @@ def _expected_range(name: str) -> tuple[float, float] | None:
         if plain.startswith(family)
     ]
     return max(matches)[1] if matches else None
+
+
+def is_made_for(model: Any, layer: Any, values: npt.NDArray[Any]) -> bool:
+    """Tell whether values are what a pretrained network was made for, however large they are.
+
+    VGG and the first ResNets take pixels from -124 to 151.
+
+    Args:
+        model: The model that is trained.
+        layer: Its first layer with weights.
+        values: What reaches that.
+    """
+    for inner in [model, *_nested_models(model)]:
+        known = _expected_range(inner.name)
+        if known and any(one is layer for one in inner._flatten_layers(include_self=False)):
+            return True  # `backbone_range` judges it
+    low, high = float(values.min()), float(values.max())
+    return layer.name in CENTRED_FIRST and low < 0.0 and not _is_off(low, high, *CENTRED)
 
 
 def _nested_models(model: Any) -> list[Any]:

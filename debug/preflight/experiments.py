@@ -7,6 +7,7 @@ the cause. Source: A. Karpathy, "A Recipe for Training Neural Networks" (2019), 
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +19,10 @@ from headstart.debug.preflight.facts import Facts, pick_rows
 from headstart.debug.preflight.objectives import optimizer_of
 from headstart.debug.preflight.samples import Batch, Sample, restored
 from headstart.debug.preflight.training import steps_on
-from headstart.debug.preflight.verdict import verdict_of
+from headstart.debug.preflight.verdict import Level, verdict_of
 
 LIMIT_S = 20.0
-"""Seconds after which no further experiment is begun."""
+"""Seconds that the experiments of one program take, however many of its trainings fail."""
 ROWS = 32
 STEPS = 200
 MAX_OWN_STEPS = 300
@@ -36,6 +37,21 @@ FACTOR = 30
 """By which the program's own learning rate is tried higher, and lower."""
 _INITIAL = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "bias",
             "embeddings", "gamma", "beta", "moving_mean", "moving_variance")  # fmt: skip
+
+
+@dataclass
+class Budget:
+    """The time that is left for experiments.
+
+    Args:
+        left_s: Seconds.
+    """
+
+    left_s: float = LIMIT_S
+
+
+PROGRAM = Budget()
+"""That of the program that runs in this process."""
 
 
 @dataclass
@@ -58,6 +74,10 @@ class Bench:
             steps: How long.
             usual: Whether weights are drawn as is usual, instead of as the program says.
             scaled: Whether the inputs are standardised.
+
+        Returns:
+            The share; minus infinity where the loss explodes, NaN where time is up: that is no
+            failure of the model's.
         """
         left_s = self.deadline - time.monotonic()
         if left_s <= 0.0:
@@ -69,57 +89,91 @@ class Bench:
             sample = Sample(model, (Batch(x, facts.y, None),), None, facts.objective, True)
             losses = steps_on(sample, optimizer, steps, left_s)
             if len(losses) < steps or not all(map(math.isfinite, losses)):
-                return -1.0 if losses and not math.isfinite(losses[-1]) else math.nan
+                return -math.inf if losses and not math.isfinite(losses[-1]) else math.nan
             answers = np.asarray(model(x, training=True))
         return verdict_of(replace(facts, x=x, y_pred=answers)).skill
 
 
-def one_batch(facts: Facts, num_steps: int) -> list[Diagnosis]:
+def one_batch(
+    facts: Facts,
+    num_steps: int,
+    rates: Sequence[float] = (),
+    level: Level = "nothing",
+    budget: Budget = PROGRAM,
+) -> list[Diagnosis]:
     """Find out by experiments why a training came to nothing.
 
     Args:
         facts: What is known of it.
         num_steps: Steps it took.
+        rates: The learning rate at some of them; at the end a schedule has lowered it.
+        level: What the training came to. What is said of the optimizer of one that came to
+            something, or that took more steps than are tried, is a warning.
+        budget: The time there is.
 
     Returns:
         A finding, or none.
     """
+    began = time.monotonic()
+    try:
+        found = _by_experiment(facts, num_steps, rates, budget.left_s)
+    finally:
+        budget.left_s -= time.monotonic() - began
+    is_sure = level != "little" and num_steps <= MAX_OWN_STEPS
+    return [
+        one if is_sure or one.phase != "optimizer" else replace(one, severity="warning")
+        for one in found
+    ]
+
+
+def _by_experiment(
+    facts: Facts, num_steps: int, rates: Sequence[float], left_s: float
+) -> list[Diagnosis]:
     model, optimizer = facts.model, optimizer_of(facts.model)
     is_plain = type(model).train_step is keras.Model.train_step
     if optimizer is None or not is_plain or facts.y is None or len(facts.y) < ROWS:
         return []
     few = replace(facts, x=pick_rows(facts.x, ROWS), y=pick_rows(facts.y, ROWS))
-    bench = Bench(few, time.monotonic() + LIMIT_S)
+    bench = Bench(few, time.monotonic() + left_s)
     with_adam = bench.skill(_adam(), STEPS)
     if with_adam >= LEARNT:
-        return _of_optimizer(bench, optimizer, min(MAX_OWN_STEPS, max(STEPS, num_steps)))
+        steps = min(MAX_OWN_STEPS, max(STEPS, num_steps))
+        rate = max((one for one in rates if one > 0.0), default=_rate(optimizer))
+        return _of_optimizer(bench, optimizer, rate, steps)
     if not with_adam < FAILED:
         return []
-    if bench.skill(_adam(), STEPS, usual=True) - with_adam >= APART:
+    least = max(with_adam, 0.0) + APART
+    usually = bench.skill(_adam(), STEPS, usual=True)
+    if usually >= least:
         return [_finding("odd-initialisation", "weights drawn as is usual (glorot_uniform, biases "
                          "of 0) it learns them, with those that the program asks for it does not",
                          "leave the initializers at their defaults, or use he_normal")]  # fmt: skip
+    trials = [with_adam, usually]
     if _standardised(few.x) is not None:
-        gained = bench.skill(_adam(), STEPS, usual=True, scaled=True)
-        if gained - with_adam >= APART:
+        trials.append(bench.skill(_adam(), STEPS, usual=True, scaled=True))
+        if trials[-1] >= least:
             return [_finding("unscaled-input", "standardised inputs (mean 0, deviation 1) it "
                              "learns them, with the inputs as they are it does not",
                              "standardise the inputs: keras.layers.Normalization, or sklearn's "
                              "StandardScaler")]  # fmt: skip
-    return [_hopeless(bench)]
+    return [_hopeless(bench)] if all(map(math.isfinite, trials)) else []
 
 
-def _of_optimizer(bench: Bench, optimizer: Any, num_steps: int) -> list[Diagnosis]:
+def _of_optimizer(bench: Bench, optimizer: Any, rate: float, num_steps: int) -> list[Diagnosis]:
     """Compare the program's own optimizer with others, of which one learnt the batch."""
-    rate = _rate(optimizer)
-    if math.isnan(rate) or bench.skill(_with_rate(optimizer, rate), num_steps) >= FAILED:
+    if math.isnan(rate) or not bench.skill(_with_rate(optimizer, rate), num_steps) < FAILED:
         return []
-    name = type(optimizer).__name__
+    name, trials = type(optimizer).__name__, list[float]()
     for factor, word, what in ((FACTOR, "low", "higher"), (1 / FACTOR, "high", "lower")):
-        if bench.skill(_with_rate(optimizer, factor * rate), num_steps) >= LEARNT:
+        trials.append(bench.skill(_with_rate(optimizer, factor * rate), num_steps))
+        if trials[-1] >= LEARNT:
             how = (f"a learning rate {FACTOR} times {what} than the {rate:g} of {name} it learns "
                    f"them, with {rate:g} it does not: the learning rate is too {word}")  # fmt: skip
             return [_finding(f"learning-rate-too-{word}", how, f"try {factor * rate:g}")]
+    if any(
+        map(math.isnan, trials)
+    ):  # time was up: nobody knows whether another rate would have helped
+        return []
     return [_finding("odd-optimizer", f"Adam({RATE:g}) it learns them, with {name} as it is set "
                      "it does not", f"use Adam, or look at the settings of {name}")]  # fmt: skip
 

@@ -132,17 +132,19 @@ def _judged(
     found += causes
     is_clear = explained or any(one.confidence >= CLEAR for one in causes)
     if verdict.level in ("nothing", "little") and not is_clear:
-        found += _by_experiment(facts, trace)
+        found += _by_experiment(facts, trace, case.rates, verdict.level)
     if not explained and not causes and not symptoms:
         found += _no_better_than_constant(facts, verdict, trace)
     return [*found, *symptoms], verdict.level
 
 
-def _by_experiment(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
+def _by_experiment(
+    facts: Facts, trace: TrainingTrace, rates: list[float], level: Level
+) -> list[Diagnosis]:
     if len(trace.losses) < setting_rules.FEW_STEPS or inputs_tell_targets(facts) is False:
         return []
     try:
-        return one_batch(facts, len(trace.losses))
+        return one_batch(facts, len(trace.losses), rates, level)
     except Exception as error:
         _log.debug("no experiment on one batch: %r", error)
         return []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.data import is_made_for
 from headstart.debug.preflight.facts import Array, Facts, numbers, pick_rows
 from headstart.debug.symptoms.trace import TrainingTrace
 
@@ -54,7 +55,8 @@ def unscaled_inputs(facts: Facts) -> list[Diagnosis]:
     magnitude = float(np.abs(columns).max())
     means, deviations = columns.mean(axis=0), columns.std(axis=0)
     raised = (np.abs(means) > RAISED) & (np.abs(means) > OFF_CENTRE * deviations)
-    if magnitude < LARGE and not raised.any():
+    is_small = magnitude < LARGE and not raised.any()
+    if is_small or is_made_for(facts.model, use.layer, columns):
         return []
     sizes = np.abs(columns).max(axis=0)
     apart = float(sizes.max() / max(sizes.min(), 1e-12))

@@ -225,7 +225,8 @@ def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) 
         verdict: What it came to, in inference mode.
 
     Returns:
-        A finding, or none; advice where answers in inference mode still beat a constant by far.
+        A finding, or none: an error where answers in inference mode are worse than a constant's, a
+        warning where they are little better, and advice where they still beat it by far.
     """
     steps = len(trace.losses)
     slow = [use for use in facts.uses if _is_slow(use.layer, steps)]
@@ -244,10 +245,11 @@ def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) 
             cause=f"On the rows it was trained on the model has a loss of {shown:.4g} in inference "
             f"mode, and {trained:.4g} in training mode: the moving averages of {len(slow)} "
             f"BatchNormalization layer(s) lag. {steps} steps with a momentum of {momentum:g} are "
-            f"too few: {momentum**steps:.0%} of the averages are still what they began as.",
+            f"too few: {momentum**steps:.0%} of the averages are still what they began as. A "
+            f"constant answer has a loss of {constant:.4g}.",
             layer=use.path,
             phase="model",
-            severity="error" if is_useless else "advice",
+            severity="error" if shown > constant else "warning" if is_useless else "advice",
             confidence=0.93,
             suggestions=(
                 "BatchNormalization(momentum=0.9), or 0.8",

@@ -268,14 +268,14 @@ def steps_on(sample: Sample, optimizer: Any, steps: int, limit_s: float) -> list
     optimizer.build(variables)
 
     @tf.function  # type: ignore[untyped-decorator]
-    def step() -> Any:
+    def headstart_step() -> Any:  # `RetraceCounter` passes such names over
         loss, found = _loss_and_gradients(sample)
         optimizer.apply([_or_zeros(g, v) for g, v in zip(found, variables, strict=True)])
         return loss
 
     losses, started = [], time.monotonic()
     for _ in range(steps):
-        losses.append(float(step()))
+        losses.append(float(headstart_step()))
         if time.monotonic() - started > limit_s or not math.isfinite(losses[-1]):
             break
     return losses

@@ -80,6 +80,7 @@ def concentrated_weights(given: Mapping[str, Any]) -> list[Diagnosis]:
         A finding, or none.
     """
     weights = np.asarray(given.get("sample_weight"), dtype=np.float64).reshape(-1)
+    weights = weights[weights != 0.0]  # an exact 0 masks a row on purpose
     if len(weights) < MANY_ROWS or not np.isfinite(weights).all() or not weights.any():
         return []
     effective = float(weights.sum() ** 2 / (weights**2).sum())
@@ -90,9 +91,9 @@ def concentrated_weights(given: Mapping[str, Any]) -> list[Diagnosis]:
         Diagnosis(
             symptom="weights-nearly-zero",
             cause=f"sample_weight leaves almost nothing of the data: {tiny:.0%} of the "
-            f"{len(weights)} rows have practically 0 (below a thousandth of the largest weight), "
-            f"and all together weigh as much as {effective:.1f} rows do. Only these few are "
-            "learnt.",
+            f"{len(weights)} rows with a weight have practically 0 (below a thousandth of the "
+            f"largest), and all together weigh as much as {effective:.1f} rows do. Only these few "
+            "are learnt.",
             phase="data",
             confidence=0.95,
             suggestions=(

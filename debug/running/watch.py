@@ -376,9 +376,9 @@ class Watch:
                     if rules is not None and not watched.fits:
                         call.arguments["callbacks"].append(_beforehand(call.arguments))
             watched.note("fits" if name == "fit" else "evaluations")
-            if name == "evaluate" and not self._in_keras and self.with_rules:
+            if not self._in_keras and self.with_rules:
                 with harmless("the rules about earlier rows"):
-                    self._earlier.on_evaluate(model, call.arguments.get("x"))
+                    self._earlier.on_call(name, model, call.arguments.get("x"))
             self._in_keras += 1
             is_broken, has_sign = True, False
             try:

@@ -4,6 +4,7 @@ So it goes where the folds of a cross-validation share a model, or layers: each 
 what was learnt from the rows that it holds out.
 """
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,10 @@ MOST = 0.5
 """Share of the rows tested that an earlier training has seen."""
 FEW = 0.02
 """Share of them that the latest training has seen, up to which they are held out from it."""
-
+MAX_ROWS = 200_000
+"""Rows of one network that are remembered."""
+MAX_VALUES = 1 << 16
+"""Values of a variable, evenly spread, by which it is known again."""
 
 MIN_FROZEN = 2
 """Frozen layers with the shapes of layers that were trained."""
@@ -33,13 +37,17 @@ class _Known:
     """Rows that one variable was trained on.
 
     Args:
-        variable: The variable; while it is held nothing else has its id.
-        fits: What the rows of each ``fit`` are known by.
+        variable: The variable; one that is gone may have left its id to another.
+        latest: What the rows of the latest ``fit`` are known by.
+        before: The like of all others.
+        left_as: What the variable was when the latest ended; 0 before the first.
         site: The user's line of the latest.
     """
 
-    variable: Any
-    fits: list[set[int]] = field(default_factory=list)
+    variable: weakref.ref[Any]
+    latest: set[int] = field(default_factory=set)
+    before: set[int] = field(default_factory=set)
+    left_as: int = 0
     site: CallSite | None = None
 
 
@@ -54,6 +62,29 @@ class EarlierRows:
         self.found: list[Diagnosis] = []
         self._known: dict[int, _Known] = {}
         self._trained: list[list[tuple[int, ...]]] = []
+
+    def on_call(self, name: str, model: Any, x: Any) -> None:
+        """Note a call of the program's that begins.
+
+        Args:
+            name: ``fit``, ``evaluate`` or another.
+            model: Its model.
+            x: The inputs.
+        """
+        if name == "fit":
+            self.on_begin(model)
+        elif name == "evaluate":
+            self.on_evaluate(model, x)
+
+    def on_begin(self, model: Any) -> None:
+        """Note a ``fit`` that begins: weights that were set since the last are not those it left.
+
+        Args:
+            model: Its model.
+        """
+        known = self._of(model)
+        if known is not None and known.left_as != _print_of(known.variable()):
+            known.latest, known.before = set(), set()
 
     def on_fit(
         self, model: Any, given: Mapping[str, Any], rows: set[int], site: CallSite | None
@@ -70,8 +101,10 @@ class EarlierRows:
         known = self._of(model)
         if known is None:
             return
-        known.fits.append(set(rows))
-        known.site = site
+        if len(known.before) < MAX_ROWS:
+            known.before |= known.latest
+        known.latest, known.site = set(rows), site
+        known.left_as = _print_of(known.variable())
         parts = parts_of(given)
         if parts is not None:
             self._look(known, parts[1])
@@ -104,23 +137,27 @@ class EarlierRows:
         kernels = [storage_of(one) for one in model.trainable_variables if len(one.shape) > 1]
         if not kernels:
             return None
-        if id(kernels[0]) not in self._known and len(self._known) >= MAX_KNOWN:
+        known = self._known.get(id(kernels[0]))
+        if known is not None and known.variable() is kernels[0]:
+            return known
+        self._known.pop(id(kernels[0]), None)
+        if len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
-        return self._known.setdefault(id(kernels[0]), _Known(kernels[0]))
+        known = self._known[id(kernels[0])] = _Known(weakref.ref(kernels[0]))
+        return known
 
     def _look(self, known: _Known, tested: Any) -> None:
         if (
             any(one.symptom == "tested-on-earlier-rows" for one in self.found)
-            or len(known.fits) < 2
+            or not known.before
             or len(tested) < MIN_ROWS
             or not is_varied(tested)
         ):
             return
         keys = keys_of(tested)
-        latest, before = known.fits[-1], set().union(*known.fits[:-1])
-        if not keys or np.mean([key in latest for key in keys]) > FEW:
+        if not keys or np.mean([key in known.latest for key in keys]) > FEW:
             return
-        share = float(np.mean([key in before for key in keys]))
+        share = float(np.mean([key in known.before for key in keys]))
         if share < MOST:
             return
         self.found.append(
@@ -129,16 +166,24 @@ class EarlierRows:
                 cause=f"{share:.0%} of the {len(keys)} rows that the model is tested on were "
                 "trained on by an earlier fit of the same weights: this training did not start "
                 "from new weights, but from those already trained (the model, or its layer "
-                "objects, are shared and reused from fold to fold). The result is too good.",
+                "objects, are shared and reused from fold to fold). The result is too good, unless "
+                "it is to tell what was forgotten, or the earlier training had other targets.",
                 phase="data",
+                severity="warning",
                 confidence=0.95,
                 suggestions=(
                     "make the layers and the model anew for each fold, in a function",
                     "or set the initial weights back: model.set_weights(initial)",
                 ),
-                evidence={"share": share, "is_certain": True},
+                evidence={"share": share, "is_certain": False},
             ).at(known.site)
         )
+
+
+def _print_of(variable: Any) -> int:
+    """Return a number that is equal for equal values of a variable."""
+    values = variable.numpy().reshape(-1)
+    return hash(values[:: max(1, values.size // MAX_VALUES)].tobytes())
 
 
 def _holds(shapes: list[tuple[int, ...]], wanted: list[tuple[int, ...]]) -> bool:
@@ -154,12 +199,13 @@ def _of_frozen(layers: list[Any], site: CallSite | None) -> Diagnosis:
         cause=f"{len(layers)} layers ({names}) are frozen (trainable = False) with the random "
         "weights that they were made with: they were never trained. An earlier fit trained layers "
         "of just these shapes; what it learnt is not used here (the layers were built anew, and "
-        "the pretrained ones are lost).",
+        "the pretrained ones are lost), unless random features are what is wanted.",
         phase="model",
+        severity="warning",
         confidence=0.94,
         suggestions=(
             "use the trained layers themselves: keep the encoder that was trained, and pass it on",
             "or copy their weights: new.set_weights(trained.get_weights())",
         ),
-        evidence={"layers": [str(layer.path) for layer in layers[:20]], "is_certain": True},
+        evidence={"layers": [str(layer.path) for layer in layers[:20]], "is_certain": False},
     ).at(site)

@@ -1,7 +1,9 @@
 """Optimizers that follow each other on the same weights, such as a new one in each epoch."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from headstart.debug.callsites import CallSite
@@ -60,7 +62,7 @@ class Successors:
             self._largest = self._largest if is_same else 0.0
             self._num_steps = 1
         self._optimizer, self._variable, self._value = optimizer, variable, value
-        if self._num >= MIN_SUCCESSORS:
+        if self._num >= MIN_SUCCESSORS and _has_state(optimizer):
             self.found.append(_finding(optimizer, site))
 
 
@@ -71,15 +73,30 @@ def _are_alike(one: Any, other: Any) -> bool:
     return str(first) == str(second)
 
 
+def _has_state(optimizer: Any) -> bool:
+    """Tell whether something is lost with an optimizer: plain SGD knows nothing but its rate."""
+    is_plain = isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum
+    return _has_schedule(optimizer) or not is_plain
+
+
+def _has_schedule(optimizer: Any) -> bool:
+    return isinstance(optimizer.get_config().get("learning_rate"), Mapping)
+
+
 def _finding(optimizer: Any, site: CallSite | None) -> Diagnosis:
-    name = type(optimizer).__name__
+    name, has_schedule = type(optimizer).__name__, _has_schedule(optimizer)
+    stuck = (
+        ", and its step counter starts at 0 again, so that the schedule of its learning rate "
+        "(warm-up, decay) never gets beyond its first steps"
+    )
     return Diagnosis(
         symptom="optimizer-made-anew",
         cause=f"A new {name} is made again and again, most likely in each epoch, while "
-        "the weights go on: its state is lost each time. Momentum and averages start from nothing, "
-        "and its step counter starts at 0 again, so that a schedule (warm-up, decay) never gets "
-        "beyond its first steps.",
+        "the weights go on: its state is lost each time. Momentum and averages start from nothing"
+        f"{stuck if has_schedule else ''}. (For a new task, or a cycle of rates, that may be "
+        "meant.)",
         phase="optimizer",
+        severity="warning" if has_schedule else "advice",
         confidence=0.94,
         suggestions=("make the optimizer once, before the loop over epochs",),
     ).at(vars(optimizer).get(SITE) or site)

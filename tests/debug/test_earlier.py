@@ -1,5 +1,7 @@
 """Folds that begin with weights which were trained on the rows that they hold out."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -23,10 +25,12 @@ def found_of(make, by_evaluate=True, tests_on_training=False):
         model = make()
         test = FOLDS[place]
         train = np.setdiff1d(np.arange(90), test)
+        earlier.on_begin(model)
         given = {} if by_evaluate else {"x": X[train], "validation_data": (X[test], test)}
         earlier.on_fit(model, given, set(keys_of(X[train])), None)
         if by_evaluate:
             earlier.on_evaluate(model, X[train] if tests_on_training else X[test])
+    assert all(one.severity == "warning" for one in earlier.found)
     return [one.symptom for one in earlier.found]
 
 
@@ -36,6 +40,41 @@ def test_folds_that_share_weights_are_found(by_evaluate):
     assert found_of(lambda: model_of(layers), by_evaluate) == ["tested-on-earlier-rows"]
     assert found_of(lambda: model, by_evaluate) == ["tested-on-earlier-rows"]
     assert found_of(model_of, by_evaluate) == []
+
+
+def test_folds_whose_weights_are_set_back_are_passed_over():
+    model = model_of()
+    initial = model.get_weights()
+
+    def set_back():
+        model.set_weights(initial)
+        return model
+
+    def trained():  # what a fit leaves behind is what the next one finds
+        return model
+
+    earlier = EarlierRows()
+    for make in (set_back, trained):
+        for place in range(3):
+            earlier.on_call("fit", make(), X)
+            model.layers[0].kernel.assign_add(np.ones((4, 1)))
+            earlier.on_fit(
+                model, {}, set(keys_of(X[np.setdiff1d(np.arange(90), FOLDS[place])])), None
+            )
+            earlier.on_call("evaluate", model, X[FOLDS[place]])
+        assert bool(earlier.found) == (make is trained)
+
+
+def test_of_many_fits_one_set_of_rows_is_kept_and_no_model(monkeypatch):
+    monkeypatch.setattr("headstart.debug.symptoms.earlier.MAX_ROWS", 50)
+    earlier, model = EarlierRows(), model_of()
+    for number in range(30):
+        earlier.on_fit(model, {}, {10 * number + place for place in range(10)}, None)
+    (known,) = earlier._known.values()
+    assert known.before == set(range(50))
+    del model
+    gc.collect()
+    assert known.variable() is None
 
 
 def test_an_evaluation_of_what_was_just_trained_on_is_passed_over():
@@ -55,4 +94,5 @@ def test_a_pretrained_encoder_that_is_built_anew_and_frozen_is_found(is_kept):
     frozen = encoder if is_kept else encoder_of()
     frozen.trainable = False
     earlier.on_fit(model_of([frozen, keras.layers.Dense(1)]), {}, set(), None)
-    assert [one.symptom for one in earlier.found] == ["frozen-untrained-layers"] * (not is_kept)
+    found = [(one.symptom, one.severity) for one in earlier.found]
+    assert found == [("frozen-untrained-layers", "warning")] * (not is_kept)

@@ -256,17 +256,38 @@ def test_gradients_that_are_cut_at_zero_are_found(lowest, expected):
 def test_an_optimizer_for_each_epoch_is_told_from_one_for_each_fold(
     is_made_anew, begins_anew, expected
 ):
-    loops, weight = OwnLoops(), tf.Variable([5.0])
-    optimizer = keras.optimizers.SGD(0.01)
+    def make():
+        return keras.optimizers.SGD(0.01, momentum=0.5)
+
+    assert [one.symptom for one in epochs_of(make, is_made_anew, begins_anew)] == expected
+
+
+def test_what_is_lost_with_an_optimizer_weighs_as_much_as_it_can_do_harm():
+    decay = keras.optimizers.schedules.CosineDecay(0.01, 1000)
+    plain, adam, scheduled = (
+        epochs_of(make)
+        for make in (
+            lambda: keras.optimizers.SGD(0.01),
+            lambda: keras.optimizers.Adam(0.01),
+            lambda: keras.optimizers.SGD(decay),
+        )
+    )
+    assert plain == []
+    assert [one.severity for one in adam + scheduled] == ["advice", "warning"]
+    assert ["schedule" in one.cause for one in adam + scheduled] == [False, True]
+
+
+def epochs_of(make, is_made_anew=True, begins_anew=False):
+    loops, weight, optimizer = OwnLoops(), tf.Variable([5.0]), make()
     for _ in range(6):
-        optimizer = keras.optimizers.SGD(0.01) if is_made_anew else optimizer
+        optimizer = make() if is_made_anew else optimizer
         if begins_anew:
             weight.assign([5.0])
         for _ in range(8):
             gradients = [2.0 * weight]
             loops.on_apply(optimizer, gradients, [weight])
             optimizer.apply_gradients([(gradients[0], weight)])
-    assert [one.symptom for one in loops.diagnoses()] == expected
+    return loops.diagnoses()
 
 
 @pytest.mark.parametrize(

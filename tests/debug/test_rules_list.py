@@ -101,3 +101,29 @@ def test_what_check_finds_is_what_run_finds(made, given, symptom):
     after = judge_fit(model, given, trace).found
     assert symptom in {one.symptom for one in before}
     assert symptom in {one.symptom for one in after}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "is_flat", "least", "is_told"),
+    [
+        ("vgg16", "block1_conv1", False, -124, False),
+        ("resnet50", "conv1_conv", True, -124, False),
+        ("resnet50", "conv1_conv", True, 0, True),
+        ("own", "conv", False, -124, True),
+    ],
+)
+def test_pixels_less_their_mean_are_what_a_pretrained_network_takes(
+    name, first, is_flat, least, is_told
+):
+    pixels = keras.Input((4, 4, 3))
+    features = keras.layers.Conv2D(2, 3, name=first)(pixels)
+    backbone = keras.Model(pixels, features, name=name)
+    again = features if is_flat else backbone(pixels)
+    answers = keras.layers.Dense(1, "sigmoid")(keras.layers.Flatten()(again))
+    model = keras.Model(pixels, answers)
+    model.compile("sgd", "binary_crossentropy")
+    x = np.random.default_rng(0).uniform(least, least + 275, (96, 4, 4, 3)).astype("float32")
+    trace = TrainingTrace(losses=[0.7] * 20, has_finished=True, epochs=[{}])
+    before = preflight(model, (x, HARD))
+    for found in (before, judge_fit(model, {"x": x, "y": HARD}, trace).found):
+        assert ("unscaled-input" in {one.symptom for one in found}) == is_told

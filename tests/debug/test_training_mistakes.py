@@ -18,7 +18,7 @@ from headstart.debug.preflight.layers import (
 )
 from headstart.debug.preflight.leaks import leaking_column
 from headstart.debug.preflight.monitors import wrong_modes
-from headstart.debug.preflight.verdict import verdict_of
+from headstart.debug.preflight.verdict import Verdict, verdict_of
 from headstart.debug.preflight.weighting import (
     concentrated_weights,
     judged_weights,
@@ -187,6 +187,13 @@ def test_moving_averages_that_few_steps_have_hardly_moved_are_found():
         facts = facts_of(model, x, y, targets=y, is_complete=True)
         found = lagging_normalization(facts, TrainingTrace(losses=losses), verdict_of(facts))
         assert [one.symptom for one in found] == expected
+        for shown, severity in (
+            ((1.1, "error"), (0.9, "warning"), (0.45, "advice")) if found else ()
+        ):
+            verdict = Verdict("little", loss=shown, constant_loss=1.0)
+            trace = TrainingTrace(losses=[0.1] * 30)
+            (one,) = lagging_normalization(facts, trace, verdict)
+            assert one.severity == severity
 
 
 @pytest.mark.parametrize(
@@ -340,6 +347,15 @@ def test_weights_that_leave_few_rows_are_found(per_day, is_wrong):
     found = [one.symptom for one in concentrated_weights({"sample_weight": weights})]
     assert found == ["weights-nearly-zero"] * is_wrong
     assert concentrated_weights({}) == []
+
+
+def test_rows_that_a_weight_of_0_masks_are_passed_over():
+    weights = np.zeros(10_000)
+    weights[:250] = 1.0
+    assert concentrated_weights({"sample_weight": weights}) == []
+    weights[:15] = 1.0
+    weights[15:] = 0.0
+    assert concentrated_weights({"sample_weight": weights}) == []
 
 
 @pytest.mark.parametrize("first", [0, 1])
