@@ -1,7 +1,8 @@
 """One list of what is held against a model, its data and its settings.
 
 `headstart debug check` goes through it before the first step, `headstart debug run` when a `fit`
-has ended. A rule stands here once; where one of the two leaves it out, the list says why.
+has ended, and of the first `fit` also before its first step: by the rules that are always told. A
+rule stands here once; where one of the two leaves it out, the list says why.
 """
 
 import logging

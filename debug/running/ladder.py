@@ -307,8 +307,11 @@ def linked(found: list[Diagnosis]) -> list[Diagnosis]:
 
 def _cause_of(found: Diagnosis, others: list[Diagnosis], sure: set[str]) -> str | None:
     """Name what a finding follows from: what the table says, else the surest that was done."""
+    fed = {(one.file, one.line) for one in others if one.symptom == "nan-in-data"}
     made = [
-        one for one in others if one.symptom in ("nan", "inf") and one.phase == "data" and one.op
+        one
+        for one in others
+        if one.symptom in ("nan", "inf") and one.phase == "data" and (one.file, one.line) not in fed
     ]
     if made and found.symptom == "nan-in-data":
         return made[0].symptom
