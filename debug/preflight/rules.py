@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.guard import failures
 from headstart.debug.preflight import (
     augmentation,
     data,
@@ -143,7 +144,7 @@ class Rule:
     because: str = ""
 
     def of(self, case: Case) -> list[Diagnosis]:
-        """Apply the rule; one that does not understand a model says nothing.
+        """Apply the rule; one that breaks says nothing, and is kept as a failure.
 
         Args:
             case: What it is about.
@@ -158,6 +159,7 @@ class Rule:
                 return []
             return self.finds(*arguments)
         except Exception as error:
+            failures.setdefault(f"the rule {self.finds.__name__}", repr(error))
             _log.debug("%s could not be applied: %r", self.finds.__name__, error)
             return []
 

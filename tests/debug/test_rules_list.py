@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from headstart.debug import preflight as package
+from headstart.debug.preflight import rules
 from headstart.debug.preflight.fit_data import judge_fit
-from headstart.debug.preflight.rules import RULES
+from headstart.debug.preflight.rules import RULES, Case, Rule
 from headstart.debug.preflight.run import preflight
 from headstart.debug.symptoms.trace import TrainingTrace
 
@@ -127,3 +128,13 @@ def test_pixels_less_their_mean_are_what_a_pretrained_network_takes(
     before = preflight(model, (x, HARD))
     for found in (before, judge_fit(model, {"x": x, "y": HARD}, trace).found):
         assert ("unscaled-input" in {one.symptom for one in found}) == is_told
+
+
+def test_a_rule_that_breaks_is_kept_among_what_failed(monkeypatch):
+    def broken(model):
+        raise IndexError("a mistake of the rule's")
+
+    failures = {}
+    monkeypatch.setattr(rules, "failures", failures)
+    assert Rule(broken, "model").of(Case(_model(), {}, None)) == []
+    assert failures == {"the rule broken": 'IndexError("a mistake of the rule\'s")'}
