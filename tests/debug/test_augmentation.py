@@ -70,6 +70,8 @@ def a_flip_in_a_data_set(monkeypatch):
         monkeypatch.setattr(tf.image, name, getattr(tf.image, name))
     watch_flips(calling_site)
     tf.image.random_flip_left_right(ARROWS[0])
+    with tf.Graph().as_default():  # what decode_image gives has no rank that is known
+        tf.image.random_flip_left_right(tf.compat.v1.placeholder(tf.float32))
 
 
 @pytest.mark.usefixtures("a_flip_in_a_data_set")

@@ -291,6 +291,14 @@ def test_inputs_of_either_sign_that_were_not_scaled_are_named():
     assert "unscaled-input" in [one.symptom for one in found]
 
 
+def test_inputs_that_are_almost_nothing_are_told_and_lose_no_other_finding():
+    x, y = (X * 1e-5).astype("float32"), (X[:, 1] > 0).astype("float32")
+    model = model_of("sigmoid", loss="mse")
+    model.fit(x, y, verbose=0)
+    found = [one.symptom for one in judge_fit(model, {"x": x, "y": y}).found]
+    assert "inputs-nearly-zero" in found
+
+
 def test_only_a_split_that_hides_classes_is_a_finding():
     ordered = np.sort(CLASSES)
     assert split_order(ordered, 0.3)[0].symptom == "sorted-validation-split"

@@ -133,3 +133,16 @@ def test_rows_that_come_again_with_other_labels_are_shuffled_apart(is_apart):
             fed.on_step(x[start : start + 16], y[start : start + 16])
     found = [one.symptom for one in fed_to_fit(fed, {}) if one.symptom == "shuffled-apart"]
     assert found == ["shuffled-apart"] * is_apart
+
+
+def test_pairs_and_words_with_many_neighbours_are_not_shuffled_apart():
+    rng = np.random.default_rng(0)
+    one, other, words = rng.normal(size=(20, 3)), rng.normal(size=(400, 3)), np.arange(400) % 20
+    rng.shuffle(words)
+    pairs, context = Batches(), Batches()
+    for start in range(0, 400, 16):
+        part = slice(start, start + 16)
+        pairs.on_step([one[words[part]], other[part]], rng.integers(0, 2, 16))
+        context.on_step(one[words[part]], rng.integers(0, 9, len(words[part])))
+    for fed, x in ((pairs, [one[words], other]), (context, one[words])):
+        assert "shuffled-apart" not in [found.symptom for found in fed_to_fit(fed, {"x": x})]

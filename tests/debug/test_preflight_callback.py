@@ -68,6 +68,18 @@ def test_what_cannot_come_to_anything_is_said_before_the_training(capsys):
     assert type(model.train_function).__name__ != "StepTap"
 
 
+def test_a_model_that_is_not_built_is_left_to_its_own_first_batch():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[Beforehand({"x": X, "y": Y})])
+    assert type(model.train_function).__name__ != "StepTap"
+    plain = keras.Sequential([keras.layers.Dense(3)])
+    plain.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    plain.fit(X, Y, batch_size=8, verbose=0)
+    assert model.input_shape == plain.input_shape
+
+
 def test_sorted_labels_are_seen_in_the_first_steps():
     preflight = Preflight()
     order = np.argsort(Y)
