@@ -37,6 +37,8 @@ NEARLY_ALL = 0.9
 STILL_FALLING = 0.03
 """Share of its first value by which the loss falls in the last fifth of a training that was cut
 short."""
+SHORT = 2 * setting_rules.FEW_STEPS
+"""Steps below which a third of that will do: what falls so soon has not been given its time."""
 UNSURE = 0.45
 CLEAR = 0.75
 """Confidence of a cause from which on no experiment is made."""
@@ -228,10 +230,7 @@ def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
         return []
     if math.isnan(verdict.best) and num >= setting_rules.FEW_STEPS:
         return []
-    fifth = max(1, num // 5)
-    fall = (np.mean(losses[-2 * fifth : -fifth]) - np.mean(losses[-fifth:])) if num > 4 else 0.0
-    is_falling = fall > STILL_FALLING * abs(trace.first_loss)
-    if num >= setting_rules.FEW_STEPS and not is_falling:
+    if num >= setting_rules.FEW_STEPS and not _is_falling(trace):
         return []
     few = num < setting_rules.FEW_STEPS
     each = num / max(1, len(trace.epochs))
@@ -264,6 +263,17 @@ def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
     ]
 
 
+def _is_falling(trace: TrainingTrace) -> bool:
+    """Tell whether the loss still falls when the training ends."""
+    losses = trace.finite_losses
+    fifth = max(1, len(losses) // 5)
+    if len(losses) <= 4:
+        return False
+    fall = float(np.mean(losses[-2 * fifth : -fifth]) - np.mean(losses[-fifth:]))
+    share = STILL_FALLING / 3 if len(losses) < SHORT else STILL_FALLING
+    return fall > share * abs(trace.first_loss)
+
+
 def _no_better_than_constant(
     facts: Facts, verdict: Verdict, trace: TrainingTrace
 ) -> list[Diagnosis]:
@@ -282,6 +292,8 @@ def _no_better_than_constant(
             "sorted differently, an index that is off by one)."
         )
     elif told is True:
+        if len(trace.losses) < SHORT and _is_falling(trace):
+            return []  # undertrained, which is said instead
         why = (
             "A vote of neighbouring rows does better, so that the data hold what is to be learnt: "
             "look at the learning rate, the last layer and the loss."

@@ -18,6 +18,7 @@ from headstart.debug.running.signs import FaultSeen, Sign
 from headstart.debug.running.watch import Watch
 from headstart.debug.symptoms.graph_rules import check_graph, is_row_against_column
 from headstart.debug.symptoms.own_loops import OwnLoops
+from headstart.debug.symptoms.trace import TrainingTrace
 
 ROWS = 96
 X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
@@ -297,6 +298,21 @@ def test_inputs_that_are_almost_nothing_are_told_and_lose_no_other_finding():
     model.fit(x, y, verbose=0)
     found = [one.symptom for one in judge_fit(model, {"x": x, "y": y}).found]
     assert "inputs-nearly-zero" in found
+
+
+def test_a_short_training_whose_loss_still_falls_is_no_fault():
+    y = (X[:, 0] > 0).astype("int32")
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    kernel = np.zeros((4, 2), "float32")
+    kernel[0] = 0.5, -0.5  # begins on the wrong side
+    model.set_weights([kernel, np.zeros(2, "float32")])
+    for falls, expected in ((True, []), (False, ["no-better-than-constant"])):
+        losses = np.linspace(0.81, 0.71, 64) if falls else np.full(64, 0.81)
+        trace = TrainingTrace(losses=[float(loss) for loss in losses])
+        found = judge_fit(model, {"x": X, "y": y}, trace).found
+        assert [o.symptom for o in found if o.symptom == "no-better-than-constant"] == expected
 
 
 def test_only_a_split_that_hides_classes_is_a_finding():
