@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import is_users
+from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
 
 Scalars = dict[str, float]
@@ -137,14 +137,11 @@ def _plain(function: Any) -> Any:
 
 def _captured(function: Any, name: str, before: Any, now: Any) -> Diagnosis:
     function = _plain(function)
-    code = function.__code__
     return Diagnosis(
         symptom="python-value-captured",
         cause=f"The Python value {name!r} was {before} when tf.function traced "
         f"{function.__name__}(), and is {now} now: the graph keeps the old value as a constant, a "
         "change of it has no effect.",
-        file=code.co_filename,
-        line=_line_of_read(function, name) or code.co_firstlineno,
         phase="model",
         confidence=0.93,
         suggestions=(
@@ -152,20 +149,17 @@ def _captured(function: Any, name: str, before: Any, now: Any) -> Diagnosis:
             f"{function.__name__}(..., tf.constant({name}))",
         ),
         evidence={"name": name},
-    ).with_source()
+    ).at(_site_of_read(function, name))
 
 
 def _of_network(function: Any, name: str, now: Any) -> Diagnosis:
     function = _plain(function)
-    code = function.__code__
     return Diagnosis(
         symptom="network-captured",
         cause=f"tf.function traced {function.__name__}() with the first object called {name!r}, "
         f"and the graph keeps that one: {name!r} is another {type(now).__name__} now, but calling "
         f"{function.__name__}() still runs, and changes, the variables of the first (old) one. The "
         "new one is never trained.",
-        file=code.co_filename,
-        line=_line_of_read(function, name) or code.co_firstlineno,
         phase="model",
         confidence=0.96,
         suggestions=(
@@ -174,15 +168,15 @@ def _of_network(function: Any, name: str, now: Any) -> Diagnosis:
             f"or pass it as an argument: {function.__name__}({name}, ...) is traced for each",
         ),
         evidence={"name": name, "is_certain": True},
-    ).with_source()
+    ).at(_site_of_read(function, name))
 
 
-def _line_of_read(function: Any, name: str) -> int | None:
+def _site_of_read(function: Any, name: str) -> CallSite:
+    """Return the first line of a function that reads a name; its own first line for none."""
     import linecache
 
     code, plain = function.__code__, name.partition("[")[0].rpartition(".")[2]
     last = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
-    for line in range(code.co_firstlineno + 1, last + 1):
-        if plain in linecache.getline(code.co_filename, line):
-            return line
-    return None
+    lines = range(code.co_firstlineno + 1, last + 1)
+    reads = (line for line in lines if plain in linecache.getline(code.co_filename, line))
+    return CallSite(code.co_filename, next(reads, code.co_firstlineno))
