@@ -299,9 +299,16 @@ def _recorded(
     with contextlib.ExitStack() as stack:
         try:
             runner = stack.enter_context(_task_runner(config))
+            stage = _name_of_task_run()
             # The stage's own task does not travel: its function is made anew in each process.
             with _without_task_run():
-                futures = [runner.submit(piece, {"data": data}) for data in calls]
+                futures = [
+                    runner.submit(
+                        piece.with_options(task_run_name=f"{stage}piece {number} of {len(calls)}"),
+                        {"data": data},
+                    )
+                    for number, data in enumerate(calls, 1)
+                ]
         except OSError as error:  # a piece's own comes with its result
             raise _unreachable(config.runner, error) from None
         positions = {future.task_run_id: position for position, future in enumerate(futures)}
@@ -313,6 +320,16 @@ def _recorded(
                     raise _gave_up(str(error)) from None
                 raise
             yield positions[future.task_run_id], result
+
+
+def _name_of_task_run() -> str:
+    """Return what the names of a stage's pieces begin with: its own, in a template's writing."""
+    from prefect.context import TaskRunContext
+
+    context = TaskRunContext.get()
+    if context is None:
+        return ""
+    return context.task_run.name.replace("{", "{{").replace("}", "}}") + ", "
 
 
 @contextlib.contextmanager

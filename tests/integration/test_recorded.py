@@ -251,10 +251,17 @@ def test_a_wrong_configuration_fails_with_its_message(finished: Pipeline) -> Non
 def test_pieces_on_threads_are_task_runs_and_their_rows_are_found(pipeline: Pipeline) -> None:
     state = record(pipeline, "spread.runner=thread", "spread.num_workers=2")
     assert state.name == "Completed"
-    states = task_states(state)
-    assert set(states.values()) == {"Completed"}
-    pieces = [name for name in states if name.startswith("piece-")]
-    assert len(pieces) == 2 * 4  # 36 images in shards of 10, as views and as bottlenecks
+    runs = task_runs(state)
+    assert {run.state_name for run in runs} == {"Completed"}
+    pieces = [run.name for run in runs if ", piece " in run.name]
+    # 36 images in shards of 10, as views and as bottlenecks
+    assert sorted(pieces) == sorted(
+        f"{stage}, piece {number} of 4"
+        for stage in (run.name for run in runs if run.name.startswith(("views: ", "bottlenecks: ")))
+        if ", piece " not in stage
+        for number in range(1, 5)
+    )
+    assert len(pieces) == 2 * 4
     assert set(statuses(pipeline.run()).values()) == {"hit"}
 
 
