@@ -63,7 +63,7 @@ STRETCH = 2.0
 MEASURED_FROM_S = 60.0
 """With more seconds left some are spent to measure, where no view had to be extracted."""
 MARGIN = 1.2
-"""Of what is kept for the end, by what it took the last time."""
+"""Of what is kept for training the best on all images, and for the end, by what is expected."""
 
 
 class BudgetSummary(RunSummary):
@@ -245,7 +245,8 @@ class Search:
 
     def _cost(self, recipe: Recipe) -> Cost:
         cost = self.trials.cost(recipe)
-        return replace(cost, trial_s=max(cost.trial_s, self.slow.get(recipe, 0.0)))
+        trial_s = max(cost.trial_s, self.slow.get(recipe, 0.0))
+        return Cost(trial_s, MARGIN * cost.refit_s)
 
     def _house(self, best: Recipe) -> House:
         head = self.config.head
@@ -319,10 +320,13 @@ class Search:
 
     def _refit_s(self, recipe: Recipe) -> float:
         with quietly():
-            return self.trials.cost(recipe).refit_s
+            return self._cost(recipe).refit_s
 
     def train_best(self, configured: HeadManifest) -> tuple[Recipe, HeadManifest]:
-        """Train the best on all training images; the configured head where there is no time.
+        """Train the best on all training images.
+
+        Where the time is up before that is done, the best of what is trained by then is kept: of
+        an average perhaps one of its members, and at the worst the configured head.
 
         Args:
             configured: Manifest of the configured head, which was trained already.
@@ -331,21 +335,37 @@ class Search:
             What is kept, and its manifest.
         """
         trials = self.trials
-        best = ranking(self.judged)[0].recipe if self.judged else trials.configured
+        ranked = [one.recipe for one in ranking(self.judged)] or [trials.configured]
+        best, *others = ranked[: ranked.index(trials.configured) + 1]
         reporter().note(f"     the best is: {self.describe(best)}")
         if best == trials.configured:
             return best, configured
         plain = self.config.views.model_copy(update={"num_augmented": 0})
+        check = self.clock.keep(self.closing_s / MARGIN)
         try:
-            with ended_by(self.clock.keep(self.closing_s / MARGIN)):
-                trials.extract(best, trials.dataset, plain)
-                return best, trials.train(best, trials.whole)
+            # The better members first: what is done when the time is up can be kept.
+            with ended_by(check):
+                for recipe in sorted(best.members or (best,), key=ranked.index):
+                    trials.extract(recipe, trials.dataset, plain)
+                    trials.train(recipe, trials.whole)
+                    check()
+            return best, trials.train(best, trials.whole)
         except (OutOfTimeError, TrainingError, BackboneError) as error:
+            finished = (one for one in others if one != trials.configured and self._is_done(one))
+            kept = next(finished, trials.configured)
             reporter().note(
-                f"     training it on all images failed ({error.problem}): the configured head is "
-                "kept; the same command goes on from here"
+                f"     training it on all images was not finished ({error.problem}): the best that "
+                f"is trained is kept, {self.describe(kept)}; the same command goes on from here"
             )
-            return trials.configured, configured
+            if kept == trials.configured:
+                return kept, configured
+            trials.extract(kept, trials.dataset, plain)
+            return kept, trials.train(kept, trials.whole)
+
+    def _is_done(self, recipe: Recipe) -> bool:
+        """Say whether a recipe is trained on all training images; of an average, every member."""
+        parts = recipe.members or (recipe,)
+        return all(self.trials.find(one, self.trials.whole) is not None for one in parts)
 
     def describe(self, recipe: Recipe) -> str:
         """Say what a recipe is."""

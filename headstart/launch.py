@@ -17,6 +17,7 @@ from headstart.addresses import open_url, past_the_proxy, without_secrets
 from headstart.config import Config
 from headstart.errors import ConfigError, RecordError, ServiceError
 from headstart.reading import MAX_CONFIG_BYTES, read_regular
+from headstart.tasks.budgeting.clock import counting_from_now
 from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.running.tensorflow import import_tensorflow
 
@@ -184,6 +185,7 @@ def refuse_overwriting(out: Path | None) -> None:
         )
 
 
+@counting_from_now()
 def run_flow(
     name: str,
     config: Config,

@@ -1,10 +1,11 @@
 """The best model in the time there is: what is tried next, what is honest, when it ends."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from headstart.flows import budget
 from headstart.flows.trials import Trials
 from headstart.tasks.budgeting.average import average_networks
 from headstart.tasks.budgeting.choosing import Candidate, Cost, Judged, next_candidate, ranking
-from headstart.tasks.budgeting.clock import Clock
+from headstart.tasks.budgeting.clock import Clock, counting_from_now
 from headstart.tasks.budgeting.folds import hold_out
 from headstart.tasks.budgeting.recipes import House, Recipe, Step, steps
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
@@ -270,20 +271,20 @@ def test_a_trial_that_fails_or_is_slow_lets_the_others_come_first() -> None:
 @pytest.mark.usefixtures("store")
 def test_what_does_not_fit_any_more_is_left_out_with_what_it_would_take() -> None:
     right: dict[str, int | None] = dict.fromkeys(("configured", "solver", "mlp", "sweep"), 90)
-    made = search(29.0, right, configured=10.0, sweep=10.0)
+    made = search(29.7, right, configured=10.0, sweep=10.0)
     assert outcomes(made) == [
         ("configured", "tried"), ("sweep", "tried"), ("solver", "left out"), ("mlp", "left out"),
     ]  # fmt: skip
     # Its trial, its training on all images, and what is kept for evaluation and export.
-    assert made.lines[2][1].reason == "19 s with all that follows, of 9 s left"
+    assert made.lines[2][1].reason == "20 s with all that follows, of 10 s left"
     assert made.train_best("the head") == (FIRST, "the head")  # a tie is no reason to change
 
 
 @pytest.mark.usefixtures("store")
 def test_the_last_seconds_go_to_what_may_be_faster_than_expected() -> None:
     right: dict[str, int | None] = {"configured": 90, "solver": 91, "mlp": 93, "sweep": 92}
-    made = search(32.0, right, configured=10.0, sweep=10.0, mlp=2.0, solver=10.0)
-    # 12 seconds are left for the MLP, which is expected to take 19 with all that follows.
+    made = search(33.0, right, configured=10.0, sweep=10.0, mlp=2.0, solver=10.0)
+    # 13 seconds are left for the MLP, which is expected to take 20 with all that follows.
     assert outcomes(made) == [
         ("configured", "tried"), ("sweep", "tried"), ("mlp", "tried"), ("solver", "stopped"),
     ]  # fmt: skip
@@ -294,6 +295,67 @@ def test_the_last_seconds_go_to_what_may_be_faster_than_expected() -> None:
 @pytest.mark.usefixtures("store")
 def test_nothing_is_tried_where_nothing_is_wrong() -> None:
     assert outcomes(search(500.0, {"configured": 100})) == [("configured", "tried")]
+
+
+def rung(seed: int) -> Recipe:
+    return Recipe("net", "top", rungs=1, seed=seed)
+
+
+PAIR = Recipe("net", "top", rungs=1, members=(rung(0), rung(1)))
+
+
+class Finished:
+    """Recipes of which only the training on all images takes time, and can be found afterwards."""
+
+    configured, whole, dataset, head_s, kind = FIRST, "whole", "all", 0.0, "class"
+    num_swept, folds = 32, ("one",)
+
+    def __init__(self, seconds: list[float], takes: float) -> None:
+        self._seconds, self._takes = seconds, takes
+        self.trained: list[Recipe] = []
+
+    def extract(self, recipe: Recipe, dataset: str, views: Any) -> None: ...
+
+    def find(self, recipe: Recipe, dataset: str) -> str | None:
+        return self.describe(recipe) if recipe in self.trained else None
+
+    def train(self, recipe: Recipe, dataset: str) -> str:
+        with reporter().track("training", 10, "steps") as advance:
+            while not recipe.members and recipe not in self.trained:
+                self._seconds[0] += self._takes
+                advance(1)
+                self.trained.append(recipe)
+        return self.describe(recipe)
+
+    def describe(self, recipe: Recipe) -> str:
+        return f"network of {len(recipe.members) or recipe}"
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("seconds", "kept"), [(300.0, PAIR), (150.0, rung(1)), (90.0, FIRST)], ids=str
+)
+def test_the_best_that_is_trained_when_the_time_is_up_is_kept(seconds: float, kept: Recipe) -> None:
+    now = [0.0]
+    trials: Any = Finished(now, takes=100.0)
+    config = build_config(TransferConfig, "images")
+    made = budget.Search(config, trials, Clock(seconds, lambda: now[0]))
+    made.judged = [
+        Judged(one, (right,), (100,))
+        for one, right in [(FIRST, 90), (rung(0), 92), (rung(1), 93), (PAIR, 94)]
+    ]
+    recipe, manifest = made.train_best(cast(Any, "the configured head"))
+    assert recipe == kept
+    is_first = kept == FIRST
+    assert manifest == ("the configured head" if is_first else trials.describe(kept))
+    assert len(trials.trained) == {300.0: 2, 150.0: 1, 90.0: 0}[seconds]
+
+
+def test_a_budget_counts_from_where_the_run_began() -> None:
+    with counting_from_now():
+        time.sleep(0.05)
+        assert Clock(10.0).spent_s >= 0.05
+    assert Clock(10.0).spent_s < 0.05
 
 
 @pytest.fixture

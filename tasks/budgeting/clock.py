@@ -1,16 +1,30 @@
 """The time of a run that has so much and no more."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from headstart.errors import OutOfTimeError
 
+_began_s: ContextVar[float | None] = ContextVar("headstart_command_began", default=None)
+
+
+@contextlib.contextmanager
+def counting_from_now() -> Iterator[None]:
+    """Count a budget from here on: what is imported and opened first is part of the time."""
+    token = _began_s.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _began_s.reset(token)
+
 
 @dataclass(frozen=True)
 class Clock:
-    """Counts a budget down from when it is made.
+    """Counts a budget down from when the run began, or else from when it is made.
 
     Attributes:
         seconds: Length of the budget.
@@ -23,7 +37,8 @@ class Clock:
 
     def __post_init__(self) -> None:
         """Begin to count."""
-        object.__setattr__(self, "_started_s", self.now())
+        began_s = _began_s.get() if self.now is time.monotonic else None
+        object.__setattr__(self, "_started_s", self.now() if began_s is None else began_s)
 
     @property
     def spent_s(self) -> float:
