@@ -33,9 +33,10 @@ MEBIBYTE = 1 << 20
 
 @app.command(context_settings=SCRIPT)
 def run(
-    script: Annotated[str, typer.Argument(help="The Python script, or a notebook.")] = "",
+    script: Annotated[str, typer.Argument(help="Python script or notebook to run.")] = "",
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="Its arguments: all that follows it.")
+        list[str] | None,
+        typer.Argument(help="Arguments for the script: everything after its path."),
     ] = None,
     module: Annotated[
         str, typer.Option("-m", help="Run a module instead, such as package.train.")
@@ -45,13 +46,23 @@ def run(
         bool, typer.Option("--all", help="Show every finding in full, not just the first.")
     ] = False,
     limit_s: Annotated[
-        float | None, typer.Option(min=0.0, help="Stop after these seconds; tell what is known.")
+        float | None,
+        typer.Option(
+            min=0.0, help="Stop the script after this many seconds and report what was found."
+        ),
     ] = None,
     hang_s: Annotated[
-        float, typer.Option(min=1.0, help="Seconds without a step until stacks are shown.")
+        float,
+        typer.Option(
+            min=1.0,
+            help="Print the stacks of all threads after this many seconds without a training step.",
+        ),
     ] = 300.0,
     log_dir: Annotated[
-        Path | None, typer.Option(help="Write gradients, updates and dead units for TensorBoard.")
+        Path | None,
+        typer.Option(
+            help="Write gradient norms, update ratios and dead units to this TensorBoard folder."
+        ),
     ] = None,
     keep_dump: Annotated[
         Path | None, typer.Option(help="A new folder in which to keep the dump.")
@@ -59,14 +70,14 @@ def run(
     mode: Annotated[
         str, typer.Option(help="What the dump keeps of each tensor, such as FULL_TENSOR.")
     ] = "CONCISE_HEALTH",
-    cap_mib: Annotated[int, typer.Option(min=1, help="Most that a dump may take, in MiB.")] = 1024,
+    cap_mib: Annotated[int, typer.Option(min=1, help="Maximum size of the dump, in MiB.")] = 1024,
 ) -> None:
     """Run a TensorFlow script and say what breaks it: which op, which layer, which line.
 
-    Exits with 0 for a healthy run (advice or not), 1 with a diagnosis, 2 where the script did not
-    run to its end and nothing was found. Where a fit turns NaN or Inf its last steps are taken
-    again, instrumented; elsewhere the script is run a second time, and that is said. Options stand
-    before the script: what follows it is the script's own.
+    Exit codes: 0 if the run is healthy (with or without advice), 1 if there is a diagnosis, 2 if
+    the script did not finish and nothing was found. If the loss of a fit turns NaN or Inf, its last
+    training steps are repeated with instrumentation; in other cases the script is run a second
+    time, which is announced. Put options before the script: everything after it goes to the script.
     """
     from headstart.debug.running.ladder import run_script
 
@@ -74,7 +85,7 @@ def run(
     own = [argument for argument in own if argument] if module else own
     try:
         if not (script or module):
-            raise ConfigError("A Python script is expected.", "none", "give its path, or -m MODULE")
+            raise ConfigError("no Python script was given", "", "give its path, or -m MODULE")
         result = run_script(
             module or script,
             tuple(own[1:] if own[:1] == ["--"] else own),
@@ -130,9 +141,9 @@ def print_run(result: "ScriptRun", shows_all: bool) -> None:
         typer.echo(HEALTHY)
     typer.echo(result.watched)
     for part, reason in result.unseen.items():
-        typer.echo(f"Not seen in full by {part}: {reason}")
+        typer.echo(f"Only partly watched by {part}: {reason}")
     if result.trace_file:
-        typer.echo(f"The whole traceback: {result.trace_file}")
+        typer.echo(f"Full traceback: {result.trace_file}")
 
 
 def _refused(error: HeadstartError, as_json: bool, **more: Any) -> typer.Exit:
@@ -147,20 +158,24 @@ def _refused(error: HeadstartError, as_json: bool, **more: Any) -> typer.Exit:
 def dump(
     folder: Annotated[Path, typer.Argument(help="A folder with a Debugger V2 dump.")],
     where: Annotated[
-        str, typer.Option(help="List the values for which this holds: 'num_inf > 0', 'max > 1e4'.")
+        str,
+        typer.Option(
+            help="List the values that match a condition, such as 'num_inf > 0' or 'max > 1e4'."
+        ),
     ] = "",
     node: Annotated[
-        list[str] | None, typer.Option(help="Show what goes into and out of this op.")
+        list[str] | None, typer.Option(help="Show the inputs and outputs of this op.")
     ] = None,
     tensor: Annotated[
-        list[str] | None, typer.Option(help="Print this tensor (of a FULL_TENSOR dump).")
+        list[str] | None,
+        typer.Option(help="Print the values of this tensor (needs a FULL_TENSOR dump)."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Name the first op that made NaN or Inf in an existing dump, or answer questions about it.
 
-    Exits with 0 where there is none, or it was only asked, 1 with a diagnosis, 2 where the dump
-    cannot be read, or holds nothing of what was asked.
+    Exit codes: 0 if there is none, or if a question was answered, 1 if there is a diagnosis, 2 if
+    the dump cannot be read or does not hold what was asked for.
     """
     from headstart.debug.dump.dump import read_dump
     from headstart.debug.dump.rootcause import diagnose_dump
@@ -176,7 +191,9 @@ def dump(
     if as_json:
         typer.echo(to_json(found, dump=str(folder), has_health=contents.has_health))
     elif not contents.has_health:
-        typer.echo("This dump's mode does not tell NaN and Inf; record CURT_HEALTH or fuller.")
+        typer.echo(
+            "This dump's mode does not record NaN and Inf: use CURT_HEALTH or a more detailed mode."
+        )
     else:
         typer.echo(render_text(found))
     raise typer.Exit(1 if found else 0)
@@ -214,20 +231,21 @@ def _answer(
 def session(
     script: Annotated[Path, typer.Argument(help="A script that uses tf.compat.v1.Session.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="Its arguments: all that follows it.")
+        list[str] | None,
+        typer.Argument(help="Arguments for the script: everything after its path."),
     ] = None,
     node: Annotated[
         list[str] | None, typer.Option(help="Show inputs and outputs of this node.")
     ] = None,
     tensor: Annotated[list[str] | None, typer.Option(help="Show the value of this tensor.")] = None,
-    plain: Annotated[bool, typer.Option(help="No prompt, also on a terminal.")] = False,
+    plain: Annotated[bool, typer.Option(help="Never show a prompt, even on a terminal.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a graph-mode script with its sessions dumped.
 
-    On a terminal each run stops at tfdbg's prompt; elsewhere the tensors with NaN or Inf of the
-    first run that had any are listed. Exits with 0 where there are none, 1 with some, 2 where the
-    script failed.
+    On a terminal each session run stops at tfdbg's prompt; elsewhere, the tensors with NaN or Inf
+    in the first session run that had any are listed. Exit codes: 0 if there are none, 1 if there
+    are some, 2 if the script failed.
     """
     try:
         found_program(str(script))
@@ -291,7 +309,7 @@ def _run(script: Path, arguments: list[str], quiet: bool) -> str:
     try:
         run_program(str(script.resolve()), own)
     except SystemExit as stop:  # tf.compat.v1.app.run ends so
-        return "" if stop.code in (None, 0) else f"The script left with exit code {stop.code}."
+        return "" if stop.code in (None, 0) else f"The script exited with code {stop.code}."
     except Exception as error:
         return f"The script failed: {type(error).__name__}: {error}"
     finally:
@@ -327,13 +345,13 @@ def _text(report: dict[str, Any]) -> str:
 
 @app.command(context_settings=SCRIPT)
 def check(
-    script: Annotated[Path, typer.Argument(help="The Python script.")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments.")] = None,
+    script: Annotated[Path, typer.Argument(help="Python script to check.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for the script.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a script up to its first fit and check model and data there, in seconds.
 
-    Exits with 0 where nothing is wrong, 1 with a diagnosis, 2 where fit was not reached.
+    Exit codes: 0 if nothing is wrong, 1 if there is a diagnosis, 2 if fit was not reached.
     """
     try:
         result = at_first_fit(FirstFitSpec(str(script), tuple(arguments or ()), "check", ""))
@@ -355,10 +373,10 @@ def replay(
         bool, typer.Option("--trust", help="Run the code of a bundle that was not written here.")
     ] = False,
 ) -> None:
-    """Take the failing step of a crash bundle again and say what broke it.
+    """Repeat the failing training step of a crash bundle and say what broke it.
 
-    Runs the code in the bundle. Exits with 1 with a diagnosis, 0 where
-    the failure did not come back, 2 where the bundle cannot be replayed.
+    This runs the code in the bundle. Exit codes: 1 if there is a diagnosis, 0 if the failure did
+    not recur, 2 if the bundle cannot be replayed.
     """
     from headstart.debug.replay.replay import replay as replay_bundle
 
@@ -380,11 +398,15 @@ def replay(
 def profile(
     target: Annotated[Path, typer.Argument(help="A script to profile, or a folder to read.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="The script's arguments.")] = None,
-    log_dir: Annotated[Path, typer.Option(help="Where the profile goes.")] = Path("profile"),
-    first_step: Annotated[int, typer.Option(min=1, help="First step profiled.")] = 5,
-    num_steps: Annotated[int, typer.Option(min=1, help="Steps profiled.")] = 20,
+    log_dir: Annotated[Path, typer.Option(help="Folder to write the profile to.")] = Path(
+        "profile"
+    ),
+    first_step: Annotated[int, typer.Option(min=1, help="First training step to profile.")] = 5,
+    num_steps: Annotated[
+        int, typer.Option(min=1, help="Number of training steps to profile.")
+    ] = 20,
 ) -> None:
-    """Profile some steps of a script's first fit, or read a profile: what takes the time?"""
+    """Profile some training steps of a script's first fit, or summarise an existing profile."""
     try:
         if target.is_dir():
             from headstart.debug.traces.profile import render_profile, summarize
@@ -405,9 +427,11 @@ def profile(
 @app.command()
 def graph(
     model_file: Annotated[Path, typer.Argument(help="A .keras file.")],
-    log_dir: Annotated[Path, typer.Option(help="Where the graph goes.")] = Path("graph"),
-    first: Annotated[str, typer.Option(help="Layer from whose output on to export.")] = "",
-    last: Annotated[str, typer.Option(help="Layer up to which to export.")] = "",
+    log_dir: Annotated[Path, typer.Option(help="Folder to write the graph to.")] = Path("graph"),
+    first: Annotated[
+        str, typer.Option(help="Start of the part to export: the output of this layer.")
+    ] = "",
+    last: Annotated[str, typer.Option(help="End of the part to export: this layer.")] = "",
 ) -> None:
     """Export the graph of a saved model, or of the part between two layers, for TensorBoard."""
     import keras
@@ -429,8 +453,8 @@ def graph(
 
 @app.command()
 def tensorboard(
-    run: Annotated[Path, typer.Argument(help="A run, dump, profile or log folder.")] = Path(),
-    port: Annotated[int, typer.Option(help="TCP port on loopback; 0: any free one.")] = 0,
+    run: Annotated[Path, typer.Argument(help="Folder of a run, dump, profile or log.")] = Path(),
+    port: Annotated[int, typer.Option(help="TCP port on loopback; 0 picks a free one.")] = 0,
 ) -> None:
     """Show a folder in TensorBoard, with debugger and profiler, until interrupted."""
     from headstart.debug.traces.tensorboard import start_tensorboard

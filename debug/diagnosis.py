@@ -15,6 +15,7 @@ from headstart.debug.callsites import CallSite
 
 Phase = Literal["forward", "backward", "data", "loss", "metric", "optimizer", "model", "runtime"]
 Severity = Literal["ended", "error", "warning", "advice"]
+StepUnit = Literal["training step", "session run", "graph execution"]
 
 SEVERITY_ORDER: dict[Severity, int] = {"ended": 0, "error": 1, "warning": 2, "advice": 3}
 CONTEXT_LINES = 2
@@ -68,7 +69,9 @@ class Diagnosis:
         source_context: The lines around it, each as ``"> 12 | code"`` (see ``source_lines``).
         inputs_health: Health of the op's inputs.
         outputs_health: Health of the op's outputs.
-        step: Training step at which it was seen, counted from 0.
+        step: When it was seen, counted from 0 in ``step_unit``.
+        step_unit: What ``step`` counts: a ``training step``, a ``session run`` (a call of
+            ``tf.compat.v1.Session.run``) or a ``graph execution`` (one of those in a dump).
         batch: Batch within the epoch, counted from 0.
         phase: The part of training it belongs to.
         severity: ``ended`` where it ended the program, ``error`` where training is broken,
@@ -92,6 +95,7 @@ class Diagnosis:
     inputs_health: tuple[TensorHealth, ...] = ()
     outputs_health: tuple[TensorHealth, ...] = ()
     step: int | None = None
+    step_unit: StepUnit = "training step"
     batch: int | None = None
     phase: Phase = "forward"
     severity: Severity = "error"

@@ -71,8 +71,8 @@ def private(name: str) -> Any:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise HeadstartError(
-            f"The debugger expects {attribute} in {module_name}, as TensorFlow 2.21 and"
-            " Keras 3.15 have it.",
+            f"{module_name} has no {attribute}, which the debugger needs (TensorFlow 2.21 and"
+            " Keras 3.15 have it)",
             f"{type(error).__name__}: {error}",
-            "Install tensorflow>=2.21,<2.22, or correct PRIVATE_NAMES in debug/internals.py.",
+            "install tensorflow>=2.21,<2.22, or correct PRIVATE_NAMES in debug/internals.py",
         ) from error

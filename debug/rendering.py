@@ -48,7 +48,7 @@ def render_screen(diagnoses: Sequence[Diagnosis]) -> str:
     lines = _text_block(1, 1, replace(first, suggestions=first.suggestions[:MAX_TRIED]))
     follows = [other for other in rest if other.caused_by == first.symptom]
     if follows:
-        lines += ["", f"  What follows from it: {', '.join(other.symptom for other in follows)}"]
+        lines += ["", f"  Consequences: {', '.join(other.symptom for other in follows)}"]
     others = [other for other in rest if other not in follows]
     if others:
         lines.append("")
@@ -56,7 +56,7 @@ def render_screen(diagnoses: Sequence[Diagnosis]) -> str:
         at = "" if other.file is None else f" at {other.file}:{other.line}"
         lines.append(f"  also {other.severity}: {other.symptom}{at}")
     if rest:
-        lines += ["", "  `--all` shows all of it."]
+        lines += ["", "  `--all` shows every finding in full."]
     return "\n".join(lines)
 
 
@@ -83,7 +83,7 @@ def _facts(found: Diagnosis) -> list[tuple[str, str]]:
         facts.append(("op", f"{found.op}{kind}"))
     if found.step is not None:
         batch = "" if found.batch is None else f", batch {found.batch}"
-        facts.append(("step", f"{found.step}{batch}"))
+        facts.append(("when", f"{found.step_unit} {found.step}{batch}"))
     if found.phase != "forward" or found.op is not None:
         facts.append(("phase", found.phase))
     facts += [("input", _health_text(health)) for health in found.inputs_health]

@@ -32,11 +32,11 @@ _SUGGESTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
                 " (-1e9)",)),
     (_POWER, ("keep the base above 0: a fractional power has no value below 0 and no finite"
               " gradient at 0",)),
-    (_ARC, ("clip the argument into the function's domain, a little inside it",)),
+    (_ARC, ("clip the argument to slightly inside the function's domain",)),
     (_NORMALISES, ("give the normalisation an epsilon of 1e-3, and look for constant inputs",)),
 )  # fmt: skip
 _GUARD_BOTH = (
-    "tf.where does not stop a bad gradient: make its argument safe first, "
+    "tf.where does not stop a NaN gradient: make its argument safe first, "
     "tf.where(ok, f(tf.where(ok, x, 1.0)), 0.0)"
 )
 _OVERFLOW = (
@@ -86,7 +86,7 @@ def cause_of(
     value = "NaN" if output.has_nan else "Inf"
     if is_backward:
         return (
-            f"The gradient of {subject} is {value} here although the values it was given are "
+            f"The gradient of {subject} is {value} here, although its inputs are "
             f"finite{_where_gradient_fails(subject)}."
         )
     masked = any(event.num_neg_inf for event in inputs)
@@ -131,15 +131,15 @@ def _forward_cause(op_type: str, value: str, masked: bool) -> str:
             f"PyDataset) gave {value}"
         )
     if op_type == "IteratorGetNext":
-        return f"The input data holds {value}: it came out of the input pipeline so"
+        return f"The input data holds {value}: that is how it came out of the input pipeline"
     if op_type in ("Placeholder", "PlaceholderWithDefault", EXTERNAL_DATA):
         return f"The program was given data that holds {value}"
     if op_type == "ReadVariableOp":
-        return f"A variable held {value} before anything recorded here ran"
+        return f"A variable already held {value} when the recording began"
     if op_type in ("Const", "Fill"):
         return f"A constant of the program is {value}"
     if op_type == "Cast":
-        return f"Cast made {value}: the value does not fit into the smaller type"
+        return f"Cast made {value}: the value does not fit into the target dtype"
     if value == "Inf":
-        return f"{op_type} overflowed to Inf: its inputs are finite but too large for their type"
-    return f"{op_type} made {value} from inputs that hold none"
+        return f"{op_type} overflowed to Inf: its inputs are finite but too large for their dtype"
+    return f"{op_type} made {value} from finite inputs"

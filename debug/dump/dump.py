@@ -203,9 +203,12 @@ def read_dump(folder: Path) -> Dump:
     Raises:
         RecordError: There is no such dump, or it cannot be read.
     """
-    expected = "A folder with a Debugger V2 dump (tfdbg_events.*.metadata) is expected."
     if not folder.is_dir() or not list(folder.glob("*.metadata")):
-        raise RecordError(expected, str(folder), "headstart debug run --keep-dump DIR SCRIPT")
+        raise RecordError(
+            "this folder holds no Debugger V2 dump (tfdbg_events.*.metadata)",
+            str(folder),
+            "record one with `headstart debug run --keep-dump DIR SCRIPT`",
+        )
     try:
         reader = private("DebugDataReader")(str(folder))
         collector = _collector(reader)
@@ -214,7 +217,9 @@ def read_dump(folder: Path) -> Dump:
         return _completed(collector.dump, reader, folder)
     except (ValueError, OSError, KeyError, IndexError, TypeError, _data_loss()) as error:
         raise RecordError(
-            expected, f"{folder}: it is damaged: {type(error).__name__}: {error}", "record it again"
+            "the Debugger V2 dump is damaged",
+            f"{folder}: {type(error).__name__}: {error}",
+            "record it again",
         ) from error
 
 

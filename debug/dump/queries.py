@@ -65,11 +65,15 @@ def _compiled(where: str) -> CodeType:
     try:
         code = compile(where, "<where>", "eval")
     except SyntaxError as error:
-        raise ConfigError("A Python expression is expected.", where, str(error)) from None
+        raise ConfigError(
+            "the condition of --where is not a Python expression", where, str(error)
+        ) from None
     unknown = sorted(set(code.co_names) - set(FIELDS))
     if unknown:
         raise ConfigError(
-            f"A condition may speak of {', '.join(FIELDS)}.", where, f"drop {', '.join(unknown)}"
+            f"the condition of --where uses an unknown name: {', '.join(unknown)}",
+            where,
+            f"use only {', '.join(FIELDS)}",
         )
     return code
 
@@ -120,7 +124,7 @@ def node_text(dump: Dump, name: str) -> str:
     if not ops:
         near = [op.key[1] for op in dump.ops.values() if name in op.key[1]][:5]
         raise ConfigError(
-            "The name of an op of this dump is expected.", name, f"such as {', '.join(near)}"
+            "the dump has no op of this name", name, f"did you mean {', '.join(near)}?"
             if near else "list some with --where 'is_bad'",
         )  # fmt: skip
     return "\n\n".join("\n".join(_node_lines(dump, op)) for op in ops)
@@ -164,8 +168,9 @@ def values_of(folder: Path, tensor: str) -> list[npt.NDArray[Any]]:
     ]
     if not traces:
         raise ConfigError(
-            "The name of a tensor in a dump of whole tensors is expected.",
+            "the dump holds no values of this tensor",
             tensor,
-            "record it with `headstart debug run --mode FULL_TENSOR --keep-dump DIR`",
+            "check its name; values are kept by `headstart debug run --mode FULL_TENSOR "
+            "--keep-dump DIR`",
         )
     return [np.asarray(reader.graph_execution_trace_to_tensor_value(trace)) for trace in traces]

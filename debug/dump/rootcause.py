@@ -323,6 +323,7 @@ def _diagnosis(dump: Dump, finder: _RootFinder, root: Root, confidence: float) -
         inputs_health=tuple(_health(tensor, event) for tensor, event in inputs),
         outputs_health=(_health(root.tensor, root.event),),
         step=root.index if op.key[0] != EAGER else None,
+        step_unit="graph execution",
         batch=root.index if op.op_type == "IteratorGetNext" else None,
         phase="backward" if is_backward else phase,
         confidence=confidence,

@@ -13,7 +13,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
     _pattern(
         "tape-spent",
         r"non-persistent GradientTape can only be used to compute one set",
-        "A GradientTape is asked for gradients a second time: it gives them once.",
+        "A GradientTape is asked for gradients a second time, but it is not persistent.",
         "ask for all of them at once: tape.gradient(loss, [a, b]); or tf.GradientTape("
         "persistent=True)",
         phase="backward",
@@ -41,18 +41,18 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
     _pattern(
         "optimizer-of-other-variables",
         r"Unknown variable: <Variable path=(?P<name>[^,>]+)",
-        "The optimizer is given variable {name!r}, which it was not built for: it keeps state for "
-        "the variables of its first step, and for no others.",
+        "The optimizer is given variable {name!r}, which it was not built for: it keeps state only "
+        "for the variables of its first training step.",
         "make one optimizer for each model, or each set of variables",
-        "layers that were added, or unfrozen, after the first step: compile again",
+        "if layers were added or unfrozen after the first training step, compile again",
         phase="optimizer",
     ),
     _pattern(
         "unknown-class",
         r"Could not locate \w+ '\w+'|could not be deserialized properly"
         r"|Unknown (?:layer|loss function|metric function|optimizer|object|activation function): '",
-        "The saved model needs a class or function that is not known here, or that takes other "
-        "arguments than its get_config tells: {detail}",
+        "The saved model needs a class or function that is not registered here, or whose arguments "
+        "differ from its get_config: {detail}",
         "load_model(path, custom_objects={'Name': Name}), or @keras.saving."
         "register_keras_serializable() above each class and function of your own",
         "get_config must return every argument of __init__",
@@ -61,7 +61,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         "unknown-name",
         r"Could not interpret (?P<what>[\w ]+) identifier: (?P<name>[^\n]{1,80})",
         "Keras knows no {what} {name}.",
-        "look for a slip of the pen, or give the object itself",
+        "check the spelling, or pass the object itself",
     ),
     _pattern(
         "weights-do-not-fit",
@@ -75,15 +75,16 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         r"Unable to (?:synchronously )?open (?:file|object)(?!.*No such file)"
         r"|file signature not found",
         "A file of weights, or of a model, cannot be read: {detail}",
-        "it is cut off, or of another format than its name says: save or download it again",
+        "it is truncated, or not in the format its name says: save or download it again",
         phase="data",
     ),
     _pattern(
         "text-as-data",
         r"Invalid dtype: str\d*|Cast string to (?:float|int)\w* is not supported",
         "The data holds text (strings) where numbers are needed: {detail}",
-        "numbers that were read as text: x.astype('float32')",
-        "words: keras.layers.StringLookup or TextVectorization in a tf.data map, before the model",
+        "for numbers that were read as text: x.astype('float32')",
+        "for words: keras.layers.StringLookup or TextVectorization in a tf.data map, before the "
+        "model",
         phase="data",
     ),
     _pattern(
@@ -101,8 +102,8 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         "input-ran-out",
         r"End of sequence|ran out of data|OutOfRange",
         "The input ran out of data: {detail}",
-        "repeat the data set (dataset.repeat()), or ask for fewer steps",
-        "a plain iterator or generator can be used up only once: make it anew for each epoch",
+        "repeat the data set (dataset.repeat()), or use fewer training steps",
+        "an iterator or generator can be read only once: create a new one for each epoch",
         phase="data",
     ),
     _pattern(
@@ -111,7 +112,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         r"\[(?P<low>-?\d+), (?P<high>\d+)\)",
         "A label is {label}, but the model has classes {low} to {high} (the last not included).",
         "count labels from 0",
-        "give the last layer one unit a class",
+        "give the last layer one unit per class",
         phase="data",
     ),
     _pattern(
@@ -155,7 +156,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         r"|labels\.shape must equal logits\.shape"
         r"|`labels` to be integer|`?logits`?.{0,40}`?labels`?.{0,40}(?:shape|rank)"
         r"|(?:y_true|target).{0,60}(?:y_pred|output).{0,60}(?:shape|rank)",
-        "The loss was given targets of another shape than the model's predictions: {detail}",
+        "The targets do not have the shape that the loss needs for these predictions: {detail}",
         "for integer labels use a sparse loss (sparse_categorical_crossentropy); "
         "for a one-hot loss encode them with tf.one_hot",
         "give the last layer as many units as the targets have columns",
@@ -165,7 +166,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         "no-gradient",
         r"No gradients provided for any variable|None values not supported"
         r"|Gradient.{0,20}is None|`gradients?` .{0,40}None",
-        "No variable gets a gradient: the loss does not depend on them by differentiable ops.",
+        "No variable gets a gradient: no differentiable path leads from the loss to them.",
         "compute the loss inside the GradientTape, from the model's own output",
         "avoid argmax, round, casts to int, .numpy() and tf.constant between model and loss",
         "watch plain tensors with tape.watch",
@@ -177,7 +178,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         r"|was expected to be an? (?P<wanted2>\w+) tensor but is an? (?P<got2>\w+) tensor",
         "An op was given tensors of different dtypes: {detail}",
         "convert one of them: tf.cast(x, y.dtype)",
-        "mind numpy's float64 and int64 defaults",
+        "remember that numpy defaults to float64 and int64",
     ),
     _pattern(
         "dtype-mismatch",
@@ -186,16 +187,16 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         r"|expected .{0,30}(?:float|int|string|bool)\d* .{0,40}(?:got|received|passed|but)"
         r"|(?:float|int)\d+.{0,40}(?:expected|but).{0,40}(?:float|int)\d+"
         r"|Cannot (?:convert|cast).{0,80} to .{0,20}(?:EagerTensor of dtype|dtype)",
-        "An op was given a tensor of a dtype it does not take: {detail}",
+        "An op was given a tensor of a dtype it does not accept: {detail}",
         "convert it: tf.cast(x, tf.float32)",
-        "mind numpy's float64 and int64 defaults",
+        "remember that numpy defaults to float64 and int64",
     ),
     _pattern(
         "shape-mismatch",
         r"Input 0 of layer \"(?P<name>[^\"]+)\" is incompatible"
         r"|Input \d+ (?:of|with name).{0,60}incompatible with (?:the )?layer",
-        "A layer was given input of another shape than it was made for: {detail}",
-        "compare the shape the message names with what the layer before gives (model.summary())",
+        "A layer was given input of a shape it was not built for: {detail}",
+        "compare the shape in the message with the output of the previous layer (model.summary())",
     ),
     _pattern(
         "shape-mismatch",
@@ -208,7 +209,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         r"|(?:rank|ndims?|shape|dimension).{0,80}(?:but|got|received|is not|mismatch|expected)"
         r"|In\[0\].{0,40}In\[1\]|(?:stack|unpack|batch).{0,60}different shapes?"
         r"|Data cardinality is ambiguous",
-        "Shapes do not fit together: {detail}",
+        "Shapes are incompatible: {detail}",
         "print the shapes before this line (tf.print(tf.shape(x)) inside a tf.function)",
         "use -1 for the batch in tf.reshape, or batch with drop_remainder=True",
     ),
@@ -216,7 +217,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         "index-out-of-range",
         r"indices\[.{0,30}\] = (?P<index>-?\d+) is not in \[(?P<low>\d+), (?P<high>\d+)\)"
         r"|(?:index|slice).{0,60}out of (?:bounds|range)",
-        "An index lies outside the table it looks up: {detail}",
+        "An index is out of range for the table it looks up: {detail}",
         "for an embedding, input_dim must be the largest index + 1",
         phase="data",
     ),
@@ -228,22 +229,22 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         r"|cannot identify image|Input is empty|unable to decode|failed to decode"
         r"|trying to decode|expected image",
         "The input pipeline cannot decode a file: {detail}",
-        "find it by decoding each file on its own, and leave it out",
-        "or go on without it: dataset.ignore_errors()",
+        "find the file by decoding each one on its own, and remove it",
+        "or skip such files: dataset.ignore_errors()",
         phase="data",
     ),
     _pattern(
         "missing-file",
         r"No such file or directory|file does not exist|NewRandomAccessFile failed",
-        "A file that is to be read is not there: {detail}",
-        "check the path, and the folder the script is started in",
+        "A file to be read does not exist: {detail}",
+        "check the path, and the working directory of the script",
         phase="data",
     ),
     _pattern(
         "python-in-graph",
         r"symbolic .{0,40}as a Python .?bool|iterating over a symbolic|symbolic.{0,40}numpy array"
         r"|numpy\(\) is only available|has no attribute .numpy.|NotImplementedError: numpy",
-        "Python code asks for the value of a tensor while the graph is only being traced: {detail}",
+        "Python code needs the value of a tensor that has none while the graph is traced: {detail}",
         "use tf.cond, tf.where or a tf.function with AutoGraph in place of Python's if",
         "use TensorFlow ops in place of numpy inside tf.function",
     ),

@@ -101,8 +101,8 @@ def unmoved_targets(facts: Facts) -> list[Diagnosis]:
         if is_mask:
             found = _mask(x, y, moving)
         elif facts.family in REGRESSIONS and y.ndim == 2 and y.shape[1] in (2, 4, 6, 8, 10):
-            found = _finding(moving, f"the {y.shape[1]} targets of each (places in it, such as a "
-                             "box or key points) are not moved along", 0.85)  # fmt: skip
+            found = _finding(moving, f"its {y.shape[1]} targets (positions in the picture, such "
+                             "as a box or key points) are not moved with it", 0.85)  # fmt: skip
         else:
             found = _class(facts, x, moving)
         if found:
@@ -141,7 +141,7 @@ def _asked_for(shape: tuple[int, ...]) -> list[Moving]:
 
 
 def _mask(x: Array, y: Array, moving: Moving) -> list[Diagnosis]:
-    what = "the mask that belongs to it is not moved along"
+    what = "its mask is not moved with it"
     if moving.layer is not None:  # inside the model: nothing outside can follow
         return _finding(moving, what, 0.95)
     pictures = x.astype(np.float64).mean(axis=-1)[:MAX_ROWS]
@@ -172,8 +172,8 @@ def _class(facts: Facts, x: Array, moving: Moving) -> list[Diagnosis]:
     if np.mean(labels[_nearest(rows, rows, leaves_out=True)] == labels) < KNOWN:
         if moving.site is None or inputs_tell_targets(facts) is not False:
             return []
-        return _finding(moving, "pictures that look alike have different labels: flipped, those "
-                        "of one class look like another's", 0.8)  # fmt: skip
+        return _finding(moving, "pictures that look alike have different labels: those of one "
+                        "class, flipped, look like those of another", 0.8)  # fmt: skip
     for name in moving.flips:
         turned = labels[_nearest(_FLIPS[name](rows), rows, leaves_out=False)]
         for label in np.unique(labels):
@@ -199,15 +199,15 @@ def _finding(moving: Moving, what: str, confidence: float) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="augmentation-changes-label",
-            cause=f"{moving.name} moves (flips, turns) what a picture shows at random, and {what}. "
+            cause=f"{moving.name} randomly moves (flips, rotates) a picture, but {what}. "
             "The augmentation makes the labels wrong.",
             layer=moving.layer,
             phase="data",
             confidence=confidence,
             suggestions=(
-                "leave out augmentations that change the answer (flips of digits, of left and "
-                "right)",
-                "masks, boxes and key points: move picture and target together, by one seed "
+                "leave out augmentations that change the label (flipped digits, left and right "
+                "swapped)",
+                "masks, boxes and key points: move picture and target together, with one seed "
                 "(tf.image.stateless_random_flip_left_right) or one random number",
             ),
         ).at(moving.site)

@@ -110,7 +110,7 @@ class Preflight(keras.callbacks.Callback):  # type: ignore[misc]
         certain = [found for found in self.diagnoses if found.symptom in CERTAIN]
         if certain and self.stops:
             raise TrainingError(
-                "Labels, last layer and loss must go together.",
+                "labels, last layer and loss do not fit together",
                 certain[0].cause,
                 "; ".join(certain[0].suggestions),
             )

@@ -72,7 +72,7 @@ def constant_rows(sample: Sample) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="constant-input",
-            cause=f"All {len(rows[0])} rows looked at are equal: the inputs do not tell one "
+            cause=f"All {len(rows[0])} rows checked are equal: the inputs do not distinguish one "
             "example from another.",
             phase="data",
             confidence=0.8,
@@ -187,14 +187,14 @@ def order_of(labels: npt.NDArray[np.int64], sample: Sample) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="not-shuffled",
-            cause=f"The first {len(labels)} training rows {what}: each step sees one class and "
-            "forgets the others.",
+            cause=f"The first {len(labels)} training rows {what}: each training step sees one "
+            "class and forgets the others.",
             phase="data",
             severity="warning",
             confidence=0.7,
             suggestions=(
                 "shuffle before batching: ds.shuffle(buffer as large as the data)",
-                "shuffle the file list, where the data do not fit in memory",
+                "shuffle the list of files, if the data do not fit in memory",
             ),
             evidence={"equal_neighbours": equal, "by_chance": by_chance},
         )

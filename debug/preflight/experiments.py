@@ -145,15 +145,15 @@ def _by_experiment(
     least = max(with_adam, 0.0) + APART
     usually = bench.skill(_adam(), STEPS, usual=True)
     if usually >= least:
-        return [_finding("odd-initialisation", "weights drawn as is usual (glorot_uniform, biases "
-                         "of 0) it learns them, with those that the program asks for it does not",
+        return [_finding("odd-initialisation", "default initial weights (glorot_uniform, biases "
+                         "of 0) it learns them; with the program's own initialisers it does not",
                          "leave the initializers at their defaults, or use he_normal")]  # fmt: skip
     trials = [with_adam, usually]
     if _standardised(few.x) is not None:
         trials.append(bench.skill(_adam(), STEPS, usual=True, scaled=True))
         if trials[-1] >= least:
             return [_finding("unscaled-input", "standardised inputs (mean 0, deviation 1) it "
-                             "learns them, with the inputs as they are it does not",
+                             "learns them; with the inputs as they are it does not",
                              "standardise the inputs: keras.layers.Normalization, or sklearn's "
                              "StandardScaler")]  # fmt: skip
     return [_hopeless(bench)] if all(map(math.isfinite, trials)) else []
@@ -168,30 +168,31 @@ def _of_optimizer(bench: Bench, optimizer: Any, rate: float, num_steps: int) -> 
         trials.append(bench.skill(_with_rate(optimizer, factor * rate), num_steps))
         if trials[-1] >= LEARNT:
             how = (f"a learning rate {FACTOR} times {what} than the {rate:g} of {name} it learns "
-                   f"them, with {rate:g} it does not: the learning rate is too {word}")  # fmt: skip
+                   f"them; with {rate:g} it does not: the learning rate is too {word}")  # fmt: skip
             return [_finding(f"learning-rate-too-{word}", how, f"try {factor * rate:g}")]
     if any(
         map(math.isnan, trials)
     ):  # time was up: nobody knows whether another rate would have helped
         return []
-    return [_finding("odd-optimizer", f"Adam({RATE:g}) it learns them, with {name} as it is set "
-                     "it does not", f"use Adam, or look at the settings of {name}")]  # fmt: skip
+    return [_finding("odd-optimizer", f"Adam({RATE:g}) it learns them; with {name} and its "
+                     "current settings it does not",
+                     f"use Adam, or look at the settings of {name}")]  # fmt: skip
 
 
 def _hopeless(bench: Bench) -> Diagnosis:
     answers = bench.facts.y_pred
     is_constant = answers is not None and float(np.ptp(answers, axis=0).max()) < 1e-6
-    constant = " Its answer is the same for every row: nothing of the input reaches it."
+    constant = " Its output is the same for every row: it does not depend on the input."
     return Diagnosis(
         symptom="cannot-overfit",
-        cause=f"The model cannot learn {ROWS} rows by heart in {STEPS} steps of Adam, from new "
-        "weights, nor with standardised inputs: what is wrong lies in the layers or in the loss."
+        cause=f"The model cannot overfit {ROWS} rows in {STEPS} training steps with Adam, even "
+        "from new weights or with standardised inputs: the fault is in the layers or in the loss."
         f"{constant if is_constant else ''}",
         phase="model",
         confidence=0.7,
         suggestions=(
-            "hold the last layer's activation against the loss and the targets",
-            "look for dead or saturated layers, a cut gradient, strong dropout or penalties",
+            "check that the last layer's activation suits the loss and the targets",
+            "look for dead or saturated layers, a blocked gradient, strong dropout or penalties",
         ),
         evidence={"at": "fit"},
     )

@@ -235,14 +235,15 @@ def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
     few = num < setting_rules.FEW_STEPS
     each = num / max(1, len(trace.epochs))
     rows = (
-        ": each batch holds all rows (batch_size is too large), so that an epoch is one step"
+        ": each batch holds all rows (batch_size is too large), so each epoch is a single training "
+        "step"
         if each <= 2.0 and len(trace.epochs) > 2
         else ""
     )
     return [
         Diagnosis(
             symptom="undertrained",
-            cause=f"The training was too short: {num} steps in {len(trace.epochs)} epochs"
+            cause=f"The training was too short: {num} training steps in {len(trace.epochs)} epochs"
             + (
                 f" are too few to learn much{rows}"
                 if few
@@ -250,12 +251,12 @@ def _cut_short(trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:
             )
             + f" ({verdict.in_words()})."
             if verdict.level != "unknown"
-            else f"The training was too short: only {num} steps.",
+            else f"The training was too short: only {num} training steps.",
             phase="optimizer",
             severity="advice",  # a training that was meant to be short is no fault
             confidence=0.7,
             suggestions=(
-                "train longer: more epochs, or smaller batches (more steps an epoch)",
+                "train longer: more epochs, or smaller batches (more training steps per epoch)",
                 "or raise the learning rate (it may be too low) by a factor of 3 to 10; use Adam",
             ),
             evidence={"steps": num, "at": "fit"},
@@ -287,19 +288,19 @@ def _no_better_than_constant(
         return []
     if told is False:
         why = (
-            "Neighbouring inputs have unrelated targets too, so that the inputs tell nothing of "
-            "the targets: most likely inputs and targets do not belong together (shuffled apart, "
+            "Even neighbouring inputs have unrelated targets, so the inputs say nothing about the "
+            "targets. Most likely inputs and targets do not belong together (shuffled apart, "
             "sorted differently, an index that is off by one)."
         )
     elif told is True:
         if len(trace.losses) < SHORT and _is_falling(trace):
             return []  # undertrained, which is said instead
         why = (
-            "A vote of neighbouring rows does better, so that the data hold what is to be learnt: "
+            "Voting among neighbouring rows does better, so the data can be learnt from: "
             "look at the learning rate, the last layer and the loss."
         )
     else:
-        why = "Nothing of the inputs reaches the answer."
+        why = "The predictions do not depend on the inputs."
     return [
         Diagnosis(
             symptom="no-better-than-constant",

@@ -101,12 +101,12 @@ def _finding(share: float, num_rows: int, is_all: bool, num_copies: int = 0) -> 
     return Diagnosis(
         symptom="validation-on-training-rows",
         cause=(
-            f"The {num_rows} validation rows are training rows, all of them: validation says "
-            "nothing of rows that the model has not seen, and shows no overfitting."
+            f"All {num_rows} validation rows are also training rows: validation says nothing "
+            "about rows that the model has not seen, and cannot show overfitting."
             if is_all
             else f"{share:.0%} of the {num_rows} validation rows are exact copies of training "
-            f"rows{copies}: rows were copied (upsampled) before they were split. Validation looks "
-            "better than it is."
+            f"rows{copies}: rows were copied (upsampled) before they were split. The validation "
+            "figures are too optimistic."
         ),
         phase="data",
         severity="advice" if is_all else "warning",

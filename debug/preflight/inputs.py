@@ -100,15 +100,15 @@ def tiny_inputs(facts: Facts) -> list[Diagnosis]:
     rescales = [other for other in facts.uses if other.kind == "Rescaling"]
     twice = (
         f" The Rescaling layer divides inputs that are scaled already (they are divided twice): "
-        f"what reaches it goes to {float(np.abs(np.asarray(rescales[0].input)).max()):.4g}."
+        f"its inputs go up to {float(np.abs(np.asarray(rescales[0].input)).max()):.4g}."
         if rescales
         else " Were they scaled (divided by 255) twice?"
     )
     return [
         Diagnosis(
             symptom="inputs-nearly-zero",
-            cause=f"The inputs that reach the first layer {use.path!r} are nearly 0: none is "
-            f"beyond {magnitude:.3g}.{twice}",
+            cause=f"The inputs that reach the first layer {use.path!r} are nearly 0: none exceeds "
+            f"{magnitude:.3g}.{twice}",
             layer=rescales[0].path if rescales else None,
             phase="data",
             confidence=0.92,
@@ -225,11 +225,11 @@ def too_few_rows(given: Mapping[str, Any], trace: TrainingTrace) -> list[Diagnos
         return [
             _of_rows(
                 "input-spent",
-                f"The data ran out after {taken} of {wanted} steps: they can be gone through once "
-                f"(a generator that ends, a data set without repeat), but {epochs} epochs of "
-                f"{each} steps are asked for. Later epochs have nothing to train on.",
+                f"The data ran out after {taken} of {wanted} training steps: they can be read only "
+                f"once (a generator that ends, a data set without repeat), but {epochs} epochs of "
+                f"{each} training steps are asked for. Later epochs have nothing to train on.",
                 0.94,
-                "let the generator go on for ever (while True), or .repeat() the data set",
+                "make the generator endless (while True), or .repeat() the data set",
                 "or leave out steps_per_epoch",
             )
         ]
@@ -237,8 +237,8 @@ def too_few_rows(given: Mapping[str, Any], trace: TrainingTrace) -> list[Diagnos
         return []
     few = _of_rows(
         "too-few-steps",
-        f"Training sees only {wanted} of the {at_hand} batches that there are: steps_per_epoch "
-        f"is {each}, so that {epochs} epochs are {wanted} steps and not {epochs} passes over "
+        f"Training sees only {wanted} of the {at_hand} batches available: steps_per_epoch "
+        f"is {each}, so {epochs} epochs are {wanted} training steps and not {epochs} passes over "
         "the data.",
         0.9,
         f"leave out steps_per_epoch, or set it to {at_hand} (rows // batch_size)",
@@ -274,7 +274,7 @@ def exchanged(given: Mapping[str, Any], trace: TrainingTrace) -> list[Diagnosis]
         _of_rows(
             "too-few-steps",
             f"batch_size is {size} and epochs is {epochs}: with {len(rows)} rows that makes "
-            f"{steps} training steps in all, too few to learn anything. Were the two exchanged "
+            f"{steps} training steps in all, too few to learn anything. Were the two swapped "
             "(fit(x, y, batch_size, epochs))?",
             0.9,
             f"model.fit(x, y, batch_size=32, epochs={size if size <= 1000 else 100})",

@@ -34,7 +34,7 @@ def label_format(sample: Sample) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="label-format",
-            cause=f"{sample.objective.name} does not go with {received}: labels have shape "
+            cause=f"{sample.objective.name} does not accept {received}: labels have shape "
             f"{y.shape}, predictions {y_pred.shape}.",
             phase="loss",
             confidence=0.95,
@@ -91,8 +91,8 @@ def empty_rows(facts: Facts) -> list[Diagnosis]:
         Diagnosis(
             symptom="one-hot-rows-empty",
             cause=f"{share:.0%} of the one-hot label rows are all zeros: they have no class{which}."
-            " A class number was out of range of the depth (num_classes) that they were made "
-            "with; such rows teach nothing.",
+            " A class number was out of range for the depth (num_classes) used to encode "
+            "them; nothing can be learnt from such rows.",
             phase="data",
             confidence=0.96,
             suggestions=(
@@ -159,14 +159,14 @@ def high_first_loss(sample: Sample, first_loss: float | None) -> list[Diagnosis]
     return [
         Diagnosis(
             symptom="first-loss",
-            cause=f"The loss before any training is {first_loss:.4g}; a model that guesses among "
-            f"{sample.num_classes} classes has ln({sample.num_classes}) = {chance:.4g}.",
+            cause=f"The loss before any training is {first_loss:.4g}, but guessing among "
+            f"{sample.num_classes} classes gives ln({sample.num_classes}) = {chance:.4g}.",
             step=0,
             phase="loss",
             severity="warning",
             confidence=0.6,
             suggestions=(
-                "scale the inputs, check the last layer's activation against the loss",
+                "scale the inputs, and check that the last layer's activation suits the loss",
                 "initialise the last layer with small weights",
             ),
             evidence={"loss": first_loss, "chance": chance, "at": "fit"},

@@ -48,18 +48,18 @@ def softmax_of_one(facts: Facts) -> list[Diagnosis]:
             continue
         if len(shape) == 3 and shape[1] == 1:
             continue  # a sequence of one step, of which the only weight is 1
-        over = f" ({shape[1]} steps, each by itself)" if len(shape) == 3 else ""
+        over = f" ({shape[1]} time steps, each by itself)" if len(shape) == 3 else ""
         return [
             Diagnosis(
                 symptom="softmax-on-one-unit",
                 cause=f"Layer {use.path!r} takes a softmax over a single unit{over}: it gives 1 "
-                "everywhere, whatever its input. Its weights get no gradient, and what it is to "
-                "weigh is not weighed.",
+                "everywhere, whatever its input. Its weights get no gradient, and it "
+                "weighs nothing.",
                 layer=use.path,
                 phase="model",
                 confidence=0.97,
                 suggestions=(
-                    "weights of an attention: take the softmax over the steps, "
+                    "weights of an attention: take the softmax over the time steps, "
                     "keras.layers.Softmax(axis=1), behind a Dense(1) without activation",
                     "a gate from 0 to 1: sigmoid",
                 ),
@@ -88,16 +88,16 @@ def unmasked_padding(facts: Facts) -> list[Diagnosis]:
         return [
             Diagnosis(
                 symptom="unmasked-padding",
-                cause=f"A typical row ends in padding: the last {padded:.0%} of its steps are all "
-                f"{value}. Embedding {use.path!r} has mask_zero=False, so that {reader.kind} "
-                f"{reader.path!r} reads the padding last and has forgotten the rest when it "
-                "answers.",
+                cause=f"A typical row ends in padding: the last {padded:.0%} of its time steps are "
+                f"all {value}. Embedding {use.path!r} has mask_zero=False, so {reader.kind} "
+                f"{reader.path!r} reads the padding last and has forgotten the real tokens by "
+                "then.",
                 layer=use.path,
                 phase="model",
                 confidence=0.86,
                 suggestions=(
                     f"Embedding(..., mask_zero=True){masks}",
-                    "or pad in front: pad_sequences(..., padding='pre'), and to no more than is "
+                    "or pad in front: pad_sequences(..., padding='pre'), and no further than "
                     "needed",
                 ),
                 evidence={"padded": padded, "value": value},
@@ -125,14 +125,14 @@ def shuffled_states(model: Any, given: Mapping[str, Any]) -> list[Diagnosis]:
         return [
             Diagnosis(
                 symptom="shuffled-states",
-                cause=f"{type(layer).__name__} {layer.path!r} is stateful: it carries its state on "
-                "from batch to batch, which asks for batches in their order. But fit shuffles the "
-                "rows (shuffle=True is its default), so that each row gets the state of another.",
+                cause=f"{type(layer).__name__} {layer.path!r} is stateful: its state is carried "
+                "from batch to batch, so the batches must come in order. But fit shuffles the "
+                "rows (shuffle=True is its default), so each row gets the state of another row.",
                 phase="data",
                 confidence=0.96,
                 suggestions=(
                     "model.fit(..., shuffle=False), and reset the states after each epoch",
-                    "or leave stateful at False, where rows have nothing to do with each other",
+                    "or leave stateful=False, if the rows are independent of each other",
                 ),
                 evidence={"at": "fit", "is_certain": True},
             )
@@ -168,13 +168,13 @@ def _of_mask(use: LayerUse, value: int) -> Diagnosis:
     return Diagnosis(
         symptom="inverted-mask",
         cause=f"The attention_mask of {use.kind} {use.path!r} is inverted (the wrong way round): "
-        f"it is True at every padding token ({value}) and False at every other. True means: attend "
-        "to it. The attention sees the padding only, and no word.",
+        f'it is True at every padding token ({value}) and False elsewhere. True means "attend to '
+        'this token", so the attention sees only the padding and no word.',
         layer=use.path,
         phase="model",
         confidence=0.97,
         suggestions=(
-            f"make it True for what is to be seen: mask = ops.not_equal(ids, {value})",
+            f"make it True for the tokens to attend to: mask = ops.not_equal(ids, {value})",
             "or let Keras do it: Embedding(..., mask_zero=True)",
         ),
         evidence={"is_certain": True},
@@ -242,18 +242,18 @@ def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) 
     return [
         Diagnosis(
             symptom="batchnorm-lag",
-            cause=f"On the rows it was trained on the model has a loss of {shown:.4g} in inference "
+            cause=f"On its training rows the model has a loss of {shown:.4g} in inference "
             f"mode, and {trained:.4g} in training mode: the moving averages of {len(slow)} "
-            f"BatchNormalization layer(s) lag. {steps} steps with a momentum of {momentum:g} are "
-            f"too few: {momentum**steps:.0%} of the averages are still what they began as. A "
-            f"constant answer has a loss of {constant:.4g}.",
+            f"BatchNormalization layer(s) lag. {steps} training steps with a momentum of "
+            f"{momentum:g} are too few: {momentum**steps:.0%} of each average is still its initial "
+            f"value. A constant answer gives a loss of {constant:.4g}.",
             layer=use.path,
             phase="model",
             severity="error" if shown > constant else "warning" if is_useless else "advice",
             confidence=0.93,
             suggestions=(
                 "BatchNormalization(momentum=0.9), or 0.8",
-                "or train longer, or in smaller batches: more steps",
+                "or take more training steps: train longer, or use smaller batches",
             ),
             evidence={"steps": steps, "momentum": momentum, "is_certain": True},
         )

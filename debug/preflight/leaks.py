@@ -63,14 +63,14 @@ def leaking_column(facts: Facts) -> list[Diagnosis]:
         Diagnosis(
             symptom="target-leakage",
             cause=f"Column {place} of the inputs gives the target away (leakage): {how}. The model "
-            "only has to copy it, and will be useless where it is not known.",
+            "only has to copy it, and will be useless when the target is not known.",
             phase="data",
             severity="warning",
             confidence=0.9,
             suggestions=(
-                "leave the target, and what is made from it, out of the inputs: "
+                "remove the target, and anything derived from it, from the inputs: "
                 "x = table.drop(columns=[target])",
-                "ask of each column whether it is known before the target is",
+                "check for each column whether it is known before the target is",
             ),
             evidence={"column": place, "at": "fit"},
         )
@@ -101,13 +101,13 @@ def _copied_entry(x: Array, y: Array) -> list[Diagnosis]:
         Diagnosis(
             symptom="target-leakage",
             cause=f"The target is one of the inputs: in {shares[step, value]:.0%} of the rows it "
-            f"equals {place}, of the row's own window. The model only has to copy it, and "
-            "forecasts nothing: the targets are not moved past the end of the window.",
+            f"equals {place}, in the row's own window. The model only has to copy it, and "
+            "forecasts nothing: the targets do not lie past the end of the window.",
             phase="data",
             severity="warning",
             confidence=0.95,
             suggestions=(
-                "move the targets on by the length of the window: keras.utils."
+                "shift the targets by the length of the window: keras.utils."
                 "timeseries_dataset_from_array(series[:-length], targets=series[length:], "
                 "sequence_length=length)",
                 "by hand: x = series[i : i + length], y = series[i + length]",

@@ -55,22 +55,22 @@ def _wrong_mode(model: Any, callback: Any, facts: Facts | None) -> list[Diagnosi
     if site is None and (fitted := calling_site()) is not None:
         site = find_call(fitted, kind) or fitted
     what = (
-        "stops the training while it still gets better, and keeps the worst epoch"
+        "stops the training while it is still improving, and keeps the worst epoch"
         if hasattr(callback, "restore_best_weights")
         else "saves the worst epoch"
         if hasattr(callback, "save_best_only")
-        else "acts while the training still gets better"
+        else "acts while the training is still improving"
     )
     return [
         Diagnosis(
             symptom="wrong-monitor-mode",
-            cause=f"{kind} monitors {callback.monitor!r} with mode={mode!r}, but that should be "
-            f"{better}: it takes the worst value for the best, and {what}.",
+            cause=f"{kind} monitors {callback.monitor!r} with mode={mode!r}, but that metric "
+            f"should be {better}: it treats the worst value as the best, and {what}.",
             phase="metric",
             confidence=0.97,
             suggestions=(
                 f"mode={wanted!r} for {callback.monitor!r}",
-                "or leave mode at 'auto': Keras knows its own metrics",
+                "or leave mode='auto': Keras knows the direction of its own metrics",
             ),
             evidence={"is_certain": True, "mode": mode, "monitor": callback.monitor},
         ).at(site)

@@ -110,8 +110,8 @@ def one_class_seen(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
 
 def _all_alike(num_rows: int, value: str) -> str:
     return (
-        f"All {num_rows} targets looked at are the same: every label is {value}. With one class "
-        "only there is nothing to tell apart. Were they compared with a text that none of them is "
+        f"All {num_rows} targets checked are the same: every label is {value}. With only one class "
+        "there is nothing to tell apart. Were they compared with a string that none of them equals "
         "(case, spaces), or cast to a whole number?"
     )
 
@@ -166,8 +166,8 @@ def _one_unit_for_classes(facts: Facts) -> str:
         )
     if facts.family == "sparse_categorical_crossentropy":
         return (
-            "The output has one unit, but sparse_categorical_crossentropy wants a unit for each "
-            "class: with a single one the answer is always class 0."
+            "The output has one unit, but sparse_categorical_crossentropy needs one unit per "
+            "class: with a single unit the answer is always class 0."
         )
     if facts.family == "binary_crossentropy":
         values = values_of(facts)
@@ -175,7 +175,7 @@ def _one_unit_for_classes(facts: Facts) -> str:
         if len(classes) > 2 and min(classes) >= 0 and max(classes) > 1:
             return (
                 f"The labels have {len(classes)} classes ({classes[0]} to {classes[-1]}), but the "
-                "output is one unit under binary_crossentropy, which knows only 0 and 1."
+                "output is one unit under binary_crossentropy, which only distinguishes 0 and 1."
             )
     return ""
 
@@ -205,8 +205,8 @@ def _softmax_over_rows(facts: Facts) -> str:
         return ""
     return (
         f"The softmax at the end is taken over the wrong axis: over the {len(values)} rows of the "
-        f"batch (axis=0) each output sums to 1, and not the {facts.units} outputs of a row. An "
-        "answer depends on the other rows that happen to be in its batch."
+        f"batch (axis=0) each output sums to 1, instead of the {facts.units} outputs of a row. A "
+        "prediction depends on whichever rows share its batch."
     )
 
 
@@ -270,7 +270,7 @@ def _sigmoid_for_exclusive(facts: Facts) -> str:
     return (
         f"Sigmoid on the last layer under {facts.family}: the {facts.units} outputs are "
         "independent and do not sum to 1, but the loss takes a distribution over exclusive "
-        "classes, which is softmax's."
+        "classes, which softmax gives."
     )
 
 
@@ -302,8 +302,8 @@ def _softmax_for_numbers(facts: Facts) -> str:
         return ""
     return (
         f"Softmax gives {facts.units} probabilities that sum to 1, but this is a regression "
-        f"({facts.family}) of targets from {y.min():.4g} to {y.max():.4g}: they are out of its "
-        "range."
+        f"({facts.family}) of targets from {y.min():.4g} to {y.max():.4g}: outside the range "
+        "of a softmax."
     )
 
 
@@ -345,7 +345,7 @@ def _relu_for_yes_or_no(facts: Facts) -> str:
         return ""
     return (
         f"relu on the last layer for targets of 0 and 1 under {facts.family}: its output is not a "
-        "probability, and a unit below 0 gets no gradient. The question is a classification."
+        "probability, and a unit below 0 gets no gradient. This is a classification problem."
     )
 
 
@@ -355,8 +355,8 @@ def _binary_loss_for_classes(facts: Facts) -> str:
     if _softmax_for_several(facts):
         return ""
     return (
-        f"binary_crossentropy behind a softmax over {facts.units} exclusive classes: it judges "
-        "each output by itself as yes or no. The loss for one class of several is "
+        f"binary_crossentropy after a softmax over {facts.units} exclusive classes: it scores "
+        "each output on its own, as yes or no. The loss for one class out of several is "
         "categorical_crossentropy."
     )
 
@@ -405,13 +405,13 @@ def _sequence_for_one(facts: Facts) -> str:
     returns = [use for use in facts.uses if getattr(use.layer, "return_sequences", False)]
     if returns:
         return (
-            f"The model gives a whole sequence ({shape}) for each row, but there is one target a "
+            f"The model gives a whole sequence ({shape}) for each row, but there is one target per "
             "row: the last recurrent layer has return_sequences=True, and every time step is "
             "compared with the same target by broadcasting."
         )
     return (
         f"Flatten is missing: the model gives an output of shape ({shape}) for each row instead of "
-        f"one, because the Dense layers work on the last axis only; there is one target a row."
+        f"one, because the Dense layers work on the last axis only; there is one target per row."
     )
 
 
@@ -488,4 +488,4 @@ TABLE: tuple[Row, ...] = (
         "metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)]",), "compile", 0.55,
         is_certain=False),
 )  # fmt: skip
-"""What must not meet."""
+"""Combinations of last layer, loss and targets that cannot work."""

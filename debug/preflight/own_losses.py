@@ -50,9 +50,9 @@ def wrong_sign(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
         Diagnosis(
             symptom="loss-with-wrong-sign",
             cause=f"The loss has the wrong sign: it grows (from {before:.4g} to {after:.4g}) when "
-            "the answers are moved nearer to the targets, and training drives it to "
-            f"{trace.last_loss:.4g}. A likelihood or a score is to be maximised; what is "
-            "minimised is its negative.",
+            "predictions are moved nearer to the targets, and training drives it to "
+            f"{trace.last_loss:.4g}. To maximise a likelihood or a score, minimise its "
+            "negative.",
             phase="loss",
             confidence=0.97,
             suggestions=(

@@ -38,11 +38,11 @@ def too_strong(facts: Facts) -> list[Diagnosis]:
         Diagnosis(
             symptom="regularisation-too-strong",
             cause=f"{effect}: the regularizer (a penalty on the weights: L1, L2, weight decay) is "
-            "too strong, it outweighs the loss of the data and keeps the weights near 0.",
+            "too strong: it outweighs the loss on the data and keeps the weights near 0.",
             layer=str(layers[0].path) if layers else None,
             phase="model",
             confidence=0.93,
-            suggestions=("divide the factor of the penalty by 10 to 1000 (1e-4 is usual)",),
+            suggestions=("divide the penalty's factor by 10 to 1000 (1e-4 is usual)",),
         )
     ]
 

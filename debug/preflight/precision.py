@@ -32,7 +32,7 @@ def half_precision(facts: Facts, is_broken: bool) -> list[Diagnosis]:
             cause=f"The weights, and with them the optimizer's state, are float16 ({names[0]} and "
             f"{len(names) - 1} more; by set_floatx, the dtype policy or dtype=): beyond "
             f"{LARGEST:,.0f} values overflow to Inf, and small squared gradients underflow to 0. "
-            "Nothing scales the loss.",
+            "The loss is not scaled to prevent that.",
             phase="optimizer",
             confidence=0.96,
             suggestions=(
@@ -70,8 +70,8 @@ def loss_without_scale(model: Any) -> list[Diagnosis]:
         Diagnosis(
             symptom="float16-underflow",
             cause=f"The model computes in float16 ({halves[0].name} and others), but the loop does "
-            "not scale its loss: small gradients underflow to 0, and the weights stand still. "
-            "compile() wraps the optimizer for that; a loop of one's own has to.",
+            "not scale its loss: small gradients underflow to 0, and the weights do not change. "
+            "compile() wraps the optimizer to do so; your own loop has to do it itself.",
             phase="optimizer",
             confidence=0.92,
             suggestions=(

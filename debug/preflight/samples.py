@@ -99,8 +99,8 @@ def take_batches(data: Any, count: int) -> list[Batch]:
     batches = [_to_batch(item) for item in itertools.islice(iter(data), count)]
     if not batches or not batches[0].inputs:
         raise ConfigError(
-            "The debugger needs at least one batch of training data.",
-            f"{type(data).__name__} without a batch",
+            "there is no training data to check",
+            f"{type(data).__name__} that yields no batch",
             "pass (x, y) arrays or a batched tf.data.Dataset",
         )
     return batches

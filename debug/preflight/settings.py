@@ -79,8 +79,8 @@ def impossible_settings(model: Any) -> list[Diagnosis]:
         return [
             _of_optimizer(
                 "negative-learning-rate",
-                f"The learning rate of {name} is negative ({rate:g}, below 0): each step climbs "
-                "the loss instead of descending.",
+                f"The learning rate of {name} is negative ({rate:g}, below 0): each training step "
+                "climbs the loss instead of descending.",
                 0.98,
                 "use a positive learning rate",
                 *_RATE_SUGGESTIONS,
@@ -91,7 +91,8 @@ def impossible_settings(model: Any) -> list[Diagnosis]:
         return [
             _of_optimizer(
                 "odd-optimizer",
-                f"The momentum of {name} is {momentum:g}: from 1 on steps add up without end.",
+                f"The momentum of {name} is {momentum:g}: at 1 or more, updates accumulate without "
+                "limit.",
                 0.95,
                 "use a momentum of 0.9",
             )
@@ -133,7 +134,7 @@ def _rate(model: Any, rates: list[float]) -> list[Diagnosis]:
         return [
             _of_optimizer(
                 "learning-rate-too-high",
-                f"The learning rate {rate:g} is far too high for {name}: steps overshoot.",
+                f"The learning rate {rate:g} is far too high for {name}: updates overshoot.",
                 0.92,
                 "divide it by 10 to 100",
                 *_RATE_SUGGESTIONS,
@@ -158,9 +159,9 @@ def _rate(model: Any, rates: list[float]) -> list[Diagnosis]:
                 "learning-rate-decayed",
                 f"The learning rate decays too fast: it starts at {rates[0]:.3g} and is down to "
                 f"{early[-1]:.3g} before half of the training is done. After that the rate is too "
-                "low and nothing is learnt any more.",
+                "low to learn anything more.",
                 0.94,
-                "raise decay_steps (it counts steps, not epochs) or decay_rate",
+                "raise decay_steps (it counts training steps, not epochs) or decay_rate",
                 "start with a constant learning rate",
             )
         ]
@@ -178,8 +179,8 @@ def _low_rate(optimizer: Any, rate: float, name: str) -> list[Diagnosis]:
     return [
         _of_optimizer(
             "learning-rate-too-low",
-            f"The learning rate {rate:g} of {name} is low{adadelta}: the steps taken were too small"
-            " to get anywhere.",
+            f"The learning rate {rate:g} of {name} is low{adadelta}: the updates were too small to"
+            " get anywhere.",
             0.84 if adadelta else 0.76,
             "raise it by a factor of 10 or more, or use Adam",
             "or train for many more epochs",
@@ -199,8 +200,8 @@ def _optimizer_values(model: Any) -> list[Diagnosis]:
             found.append(
                 _of_optimizer(
                     "odd-optimizer",
-                    f"{name}'s {setting} is {value:g}, far above the usual: "
-                    + ("steps shrink to nothing." if setting == "epsilon" else
+                    f"{name}'s {setting} is {value:g}, far above usual values: "
+                    + ("updates shrink to nothing." if setting == "epsilon" else
                        "the weights are pulled to 0 faster than they learn."),
                     0.85,
                     f"leave {setting} at its default",
@@ -212,7 +213,7 @@ def _optimizer_values(model: Any) -> list[Diagnosis]:
             found.append(
                 _of_optimizer(
                     "odd-optimizer",
-                    f"{name} clips gradients at {setting}={value:g}: steps are too small.",
+                    f"{name} clips gradients at {setting}={value:g}: updates are too small.",
                     0.85,
                     "clip at about 1.0",
                 )
@@ -350,8 +351,8 @@ def _narrow(facts: Facts) -> list[Diagnosis]:
             return [
                 Diagnosis(
                     symptom="too-narrow",
-                    cause=f"The hidden layer {use.path!r} has {width} unit(s) (neurons): all that "
-                    "the network knows of a row must go through so few numbers.",
+                    cause=f"The hidden layer {use.path!r} has {width} unit(s) (neurons): "
+                    "everything the network knows about a row must pass through so few numbers.",
                     layer=use.path,
                     phase="model",
                     confidence=0.86,
@@ -365,7 +366,7 @@ def _narrow(facts: Facts) -> list[Diagnosis]:
         Diagnosis(
             symptom="too-narrow",
             cause=f"The hidden layers have at most {max(widths)} units (neurons): from some "
-            "initial values so few never find the way.",
+            "initial values, so few units never learn.",
             layer=hidden[0].path,
             phase="model",
             severity="warning",

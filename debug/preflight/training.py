@@ -97,7 +97,7 @@ def stale_trainable_flags(sample: Sample) -> list[Diagnosis]:
         Diagnosis(
             symptom="stale-trainable",
             cause=f"trainable was changed after the model was compiled and trained: {len(added)} "
-            f"variables switched on and {removed} switched off are trained as before.",
+            f"variables switched on and {removed} switched off are still trained as before.",
             phase="model",
             confidence=0.9,
             suggestions=("call model.compile(...) again after changing trainable",),
@@ -122,7 +122,7 @@ def frozen_layers(sample: Sample) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="frozen-layer-trains",
-            cause=f"Layer {moved[0]!r} is frozen, but a training step changes its state.",
+            cause=f"Layer {moved[0]!r} is frozen, but a training step still changes its state.",
             layer=moved[0],
             phase="model",
             confidence=0.8,
@@ -225,14 +225,14 @@ def overfit_one_batch(sample: Sample, limit_s: float) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="cannot-overfit",
-            cause=f"The model cannot learn one single batch: its loss goes from {first:.4g} to "
-            f"{losses[-1]:.4g} in {len(losses)} steps of Adam.",
+            cause=f"The model cannot overfit a single batch: its loss goes from {first:.4g} to "
+            f"{losses[-1]:.4g} in {len(losses)} training steps with Adam.",
             phase="model",
             confidence=0.75,
             suggestions=(
                 "check that labels reach the loss in the form it expects",
-                "look for dead or saturated layers, a frozen model or a cut gradient",
-                "look at the activation of the last layer",
+                "look for dead or saturated layers, a frozen model or a blocked gradient",
+                "check the activation of the last layer",
             ),
             evidence={"first_loss": first, "last_loss": losses[-1], "steps": len(losses)},
         )
@@ -244,7 +244,7 @@ def _explodes(model: Any, losses: list[float]) -> Diagnosis:
     return Diagnosis(
         symptom="learning-rate-too-high",
         cause=f"On one batch the loss goes from {losses[0]:.4g} to {losses[-1]:.4g} in "
-        f"{len(losses)} steps: the learning rate {rate:.3g} is too high.",
+        f"{len(losses)} training steps: the learning rate {rate:.3g} is too high.",
         phase="optimizer",
         confidence=0.8,
         suggestions=("divide it by 10 to 100", "clip gradients (global_clipnorm=1.0)"),

@@ -62,10 +62,10 @@ class Verdict:
         """Return the comparison as a clause."""
         if not math.isnan(self.accuracy):
             return (
-                f"accuracy {self.accuracy:.1%}, and always answering the commonest class has "
+                f"accuracy {self.accuracy:.1%}, and always answering the commonest class gives "
                 f"{self.constant_accuracy:.1%}"
             )
-        return f"loss {self.loss:.4g}, and a constant answer has {self.constant_loss:.4g}"
+        return f"loss {self.loss:.4g}, and a constant answer gives {self.constant_loss:.4g}"
 
 
 def verdict_of(

@@ -58,7 +58,7 @@ def weights_with_counts(
             cause=f"{name} gives the commonest class {common} ({counts[common]} rows) the largest "
             f"weight ({numbers[common]:.3g}), and the rarest, {rare} ({counts[rare]} rows), the "
             f"least ({numbers[rare]:.3g}): weights rise with the counts, which makes the "
-            "imbalance worse instead of evening it out.",
+            "imbalance worse instead of correcting it.",
             phase="data",
             confidence=0.93 if is_certain else 0.85,
             suggestions=(
@@ -91,14 +91,14 @@ def concentrated_weights(given: Mapping[str, Any]) -> list[Diagnosis]:
         Diagnosis(
             symptom="weights-nearly-zero",
             cause=f"sample_weight leaves almost nothing of the data: {tiny:.0%} of the "
-            f"{len(weights)} rows with a weight have practically 0 (below a thousandth of the "
-            f"largest), and all together weigh as much as {effective:.1f} rows do. Only these few "
-            "are learnt.",
+            f"{len(weights)} weighted rows have a weight of practically 0 (below a thousandth of "
+            f"the largest), and all rows together weigh as much as {effective:.1f} rows. Only "
+            "those few are learnt from.",
             phase="data",
             confidence=0.95,
             suggestions=(
-                "let weights fall more slowly (exp(-age / 365) for exp(-age)), and print the sum "
-                "of weights over their maximum",
+                "let weights fall more slowly (exp(-age / 365) instead of exp(-age)), and print "
+                "the sum of weights over their maximum",
             ),
             evidence={"argument": "sample_weight", "at": "weights", "is_certain": True},
         )

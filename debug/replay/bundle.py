@@ -139,7 +139,7 @@ def read_bundle(folder: Path) -> Bundle:
         raise
     except Exception as error:  # whatever json, zipfile, zlib and NumPy stumble on
         raise RecordError(
-            "A whole crash bundle is expected: bundle.json, state.npz and batches.npz.",
+            "the crash bundle is incomplete or damaged",
             f"{folder}: {type(error).__name__}: {error}",
             "copy it again from where it was written",
         ) from error
@@ -149,7 +149,7 @@ def _read(folder: Path) -> Bundle:
     facts = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     if facts.get("schema") != SCHEMA:
         raise RecordError(
-            f"A crash bundle of schema {SCHEMA} is expected.",
+            f"the crash bundle was written by another version (schema {SCHEMA} is needed)",
             f"{folder}: schema {facts.get('schema')}",
             "replay it with the headstart version that wrote it",
         )
@@ -157,7 +157,7 @@ def _read(folder: Path) -> Bundle:
     outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
     if outside:
         raise RecordError(
-            "The sources of a bundle lie in its own folder.", f"{folder}: {outside[0]}"
+            "the crash bundle refers to a source file outside its folder", f"{folder}: {outside[0]}"
         )
     with _arrays(folder / "state.npz") as arrays:
         entries = facts["state"]
@@ -171,11 +171,13 @@ def _read(folder: Path) -> Bundle:
 def _arrays(path: Path) -> Iterator[Any]:
     """Open arrays that may come from anybody: a bundle is read before it is trusted."""
     if not path.is_file():  # a FIFO would be waited for
-        raise ValueError(f"{path.name} is no file")
+        raise ValueError(f"{path.name} is not a regular file")
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > MAX_GROWTH * path.stat().st_size + ALLOWANCE_BYTES:
-        raise ValueError(f"{path.name} becomes {unpacked:,} bytes when it is unpacked")
+        raise ValueError(
+            f"{path.name} unpacks to {unpacked:,} bytes, far more than its size on disk allows"
+        )
     # Opened here: NumPy leaves a damaged one open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         yield arrays
@@ -197,9 +199,9 @@ def find_bundle(folder: Path) -> Path:
     found = [path for path in found if path.is_file()]
     if not found:
         raise RecordError(
-            "A folder with a crash bundle (bundle.json) is expected.",
+            "there is no crash bundle (bundle.json) in this folder",
             str(folder),
-            "train with a FlightRecorder, or give the run's own folder",
+            "train with a FlightRecorder, or give the folder of the failed run",
         )
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent
 
@@ -239,7 +241,7 @@ def last_good(flight: Flight, model: Any) -> Snapshot:
         if whole and all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in floats):
             return snapshot
     raise RecordError(
-        "the recorder holds no state from before the failure",
+        "the recorder has no snapshot from before the failure",
         f"{len(flight.snapshots)} snapshots, none whole and finite",
         "take snapshots more often (every=1), or build the model before fit",
     )

@@ -164,9 +164,9 @@ class _StartHere(keras.callbacks.Callback):  # type: ignore[misc]
         for variable, (entry, value) in zip(variables, recorded, strict=False):
             if list(variable.shape) != entry["shape"]:
                 raise RecordError(
-                    "The loaded model must have the variables of the recorded one.",
+                    "the loaded model does not have the same variables as the recorded one",
                     f"{variable.path} of shape {tuple(variable.shape)} for {entry}",
-                    "see that the model's get_config returns all its arguments",
+                    "make sure the model's get_config returns every argument of __init__",
                 )
             variable.assign(value)
         _restore_random(self.bundle.facts["random"])

@@ -58,15 +58,16 @@ def replay(folder: Path, keep_dump: Path | None = None, *, trusts: bool = False)
     bundle = read_bundle(folder)
     if not (trusts or is_sealed_here(bundle.folder)):
         raise RecordError(
-            "Replaying runs the code in a bundle: it must have been written by you, here.",
-            f"{bundle.folder}: no seal of yours, or changed since",
-            "read its sources/ and replay it with --trust",
+            "the bundle is not trusted: it was not written by you on this machine, or was changed "
+            "since",
+            f"{bundle.folder}: its seal is missing or does not match",
+            "replaying runs the code in the bundle: read its sources/ first, then add --trust",
         )
     if "model_error" in bundle.facts:
         raise RecordError(
-            "A bundle is replayed from its saved model.",
-            f"{bundle.folder}: the model could not be saved: {bundle.facts['model_error']}",
-            "give the model's own layers a get_config (keras.saving), or run the script with "
+            "the bundle holds no model to replay, because the model could not be saved",
+            f"{bundle.folder}: {bundle.facts['model_error']}",
+            "give your own layers a get_config (keras.saving), or run the script with "
             "`headstart debug run`",
         )
     with tempfile.TemporaryDirectory(prefix="headstart-replay-") as scratch:
@@ -76,9 +77,9 @@ def replay(folder: Path, keep_dump: Path | None = None, *, trusts: bool = False)
         run = run_script(script, arguments, keep_dump=keep_dump)
         if not result_file.exists():
             raise RecordError(
-                "The bundle's model must load and train in a fresh process.",
+                "the bundle's model could not be loaded and trained in a new process",
                 f"{bundle.folder}: {run.message or _first_cause(run.diagnoses)}",
-                "see that what the model's own classes import is installed here",
+                "install what the model's own classes import",
             )
         result = json.loads(result_file.read_text(encoding="utf-8"))
     originals = _originals(bundle)
@@ -102,7 +103,7 @@ def explain_failure(folder: Path, keep_dump: Path | None = None) -> str:
     try:
         done = replay(folder, keep_dump, trusts=True)  # the run that failed has just written it
     except RecordError as error:
-        return f"# Diagnosis\n\nThe failing step could not be replayed.\n\n{error}\n"
+        return f"# Diagnosis\n\nThe failing training step could not be replayed.\n\n{error}\n"
     commands = [f"headstart debug replay {done.bundle}"]
     if done.dump_folder is not None:
         commands.append(f"headstart debug tensorboard {done.dump_folder}")
@@ -114,16 +115,16 @@ def explain_failure(folder: Path, keep_dump: Path | None = None) -> str:
 
 
 def _message(bundle: Bundle, result: dict[str, Any]) -> str:
-    span = f"steps {bundle.first_step} to {bundle.step}"
+    span = f"training steps {bundle.first_step} to {bundle.step}"
     if result["is_exact"]:
-        return f"The replay of {span} reproduced the failure to the bit."
+        return f"The replay of {span} reproduced the failure, bit for bit."
     if result["failure"] != result["expected"]:
         seen = result["failure"] or "no failure"
-        text = f"The replay of {span} could not reproduce {result['expected']}: {seen}."
+        text = f"The replay of {span} ended with {seen} instead of {result['expected']}."
     else:
         steps = ", ".join(map(str, result["different_steps"][:5]))
         text = (
-            f"The replay of {span} failed alike, but not to the bit: losses differ at step {steps}."
+            f"The replay of {span} failed in the same way, but with other losses at step {steps}."
         )
     changed = [
         f"{name} {recorded} (here {versions()[name]})"
@@ -140,7 +141,8 @@ def _as_recorded(found: Diagnosis, bundle: Bundle, originals: dict[str, str]) ->
         found = replace(found, file=originals[found.file])
     if found.step is None:
         return found
-    return replace(found, step=found.step + bundle.first_step, batch=None)
+    step = found.step + bundle.first_step
+    return replace(found, step=step, step_unit="training step", batch=None)
 
 
 def _originals(bundle: Bundle) -> dict[str, str]:
@@ -162,4 +164,4 @@ def _originals(bundle: Bundle) -> dict[str, str]:
 
 
 def _first_cause(diagnoses: tuple[Diagnosis, ...]) -> str:
-    return diagnoses[0].cause if diagnoses else "it ended before its first step"
+    return diagnoses[0].cause if diagnoses else "it ended before its first training step"

@@ -141,7 +141,7 @@ def _write_before_hard_exit(spec: RunSpec, session: "_Session") -> None:
     def write_and_leave(code: int) -> None:
         if os.getpid() == pid and not Path(spec.outcome_file).exists():
             with harmless("the last word before os._exit"):
-                outcome = Outcome("ended", message=f"it left by os._exit({code})")
+                outcome = Outcome("ended", message=f"it called os._exit({code})")
                 session.complete(outcome)
                 _write(outcome, spec)
         leave(code)
@@ -271,7 +271,7 @@ class _Session:
         if stop.code in (None, 0):
             return self._outcome_of_end()
         cause = stop.__context__  # of `except Exception: sys.exit(1)`
-        message = f"it left with exit code {stop.code}"
+        message = f"it exited with code {stop.code}"
         if isinstance(cause, BaseException) and not isinstance(cause, SystemExit):
             outcome = self._outcome_of(cause)
             outcome.message = f"{message} after {type(cause).__name__}: {cause}"
@@ -303,7 +303,7 @@ class _Session:
                 if watched.beats != last:
                     last, since = watched.beats, time.monotonic()
                 elif last and time.monotonic() - since > self.spec.hang_s:
-                    print(f"\nheadstart: no step for {self.spec.hang_s:.0f} s. It stands at:",
+                    print(f"\nheadstart: no training step for {self.spec.hang_s:.0f} s. Stacks:",
                           file=sys.stderr, flush=True)  # fmt: skip
                     faulthandler.dump_traceback(sys.__stderr__ or 2)
                     return

@@ -62,7 +62,7 @@ def at_first_fit(spec: FirstFitSpec, limit_s: float | None = None) -> dict[str, 
         HeadstartError: It ended before it called ``fit``.
     """
     if not Path(spec.script).is_file():
-        raise ConfigError("A Python script is expected.", spec.script, "check the path")
+        raise ConfigError("there is no such script", spec.script, "check the path")
     with tempfile.TemporaryDirectory(prefix="headstart-check-") as scratch:
         result_file = Path(scratch) / "result.json"
         spec_file = Path(scratch) / "spec.json"
@@ -78,8 +78,8 @@ def at_first_fit(spec: FirstFitSpec, limit_s: float | None = None) -> dict[str, 
             tail = f"it took more than {limit_s} s"
         if not result_file.exists():
             raise HeadstartError(
-                "The script must call fit on a Keras model.",
-                f"{spec.script}: it ended before; {tail}",
+                "the script did not call fit on a Keras model",
+                f"{spec.script}: {tail or 'it ended without an error'}",
                 "run it by hand, or with `headstart debug run`",
             )
         result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
@@ -132,8 +132,8 @@ def _profile(fit: Callable[..., Any], given: dict[str, Any], spec: FirstFitSpec)
     fit(**{**given, "callbacks": [*callbacks, profiler]})
     if profiler.summary is None:
         raise HeadstartError(
-            f"A profile starts at step {spec.first_step}.",
-            f"{spec.script}: training ended before",
+            f"nothing was profiled: training ended before training step {spec.first_step}",
+            spec.script,
             "give an earlier --first-step",
         )
     found = profiler.summary.diagnoses

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from headstart.debug.callsites import CallSite, is_users
-from headstart.debug.diagnosis import Diagnosis, ranked
+from headstart.debug.diagnosis import Diagnosis, StepUnit, ranked
 from headstart.debug.dump.causes import suggestions_for
 from headstart.debug.running.child import Outcome, RunSpec, Stage
 from headstart.debug.running.numpy_warnings import NumpyWarning, explained
@@ -193,20 +193,20 @@ class Ladder:
     def _of_second_run(self, watched: Outcome) -> list[Diagnosis]:
         """Find the op behind a sign by running the script again; the sign where none is found."""
         sign, again = watched.sign or {}, Retake(**(watched.retaken or {}))
-        reason = again.reason or "its steps alone do not tell why"
+        reason = again.reason or "repeating the last training steps did not show why"
         self.announce(
             f"{sign.get('name', 'a value')} became {sign.get('value', 'NaN')}"
-            + ("" if sign.get("step") is None else f" at step {sign['step']}")
+            + ("" if sign.get("step") is None else f" at {_unit(sign)} {sign['step']}")
             + (f" ({reason})" if watched.retaken else "")
-            + ": running the script a second time, instrumented, up to there; what it writes, it "
-            "writes again."
+            + ": running the script a second time with instrumentation, up to that point. Anything "
+            "the script writes is written again."
         )
         shutil.rmtree(self.folder / "dump", ignore_errors=True)
         dumped = self.run_stage("dump")
         if dumped.status in ("raised", "unrunnable", "ended"):
             self.dropped = self.dropped or (
-                f"The second, instrumented run ended otherwise ({dumped.message or dumped.status}):"
-                " the fault did not come back in it."
+                "The second, instrumented run ended differently "
+                f"({dumped.message or dumped.status}): the fault did not recur."
             )
         found = self._read_dump()
         if not found and self.dropped:
@@ -352,11 +352,32 @@ def _heard(watched: Outcome) -> NumpyWarning | None:
     return NumpyWarning(**watched.numpy_warning) if watched.numpy_warning else None
 
 
-def _in_training(found: Diagnosis, sign: dict[str, Any], first_step: int = 0) -> Diagnosis:
-    """Add to a finding from a dump what the sign knows of the training loop."""
+def _unit(sign: dict[str, Any]) -> StepUnit:
+    unit: StepUnit = sign.get("step_unit", "training step")
+    return unit
+
+
+def _in_training(
+    found: Diagnosis, sign: dict[str, Any], first_step: int | None = None
+) -> Diagnosis:
+    """Add to a finding from a dump what the sign knows of the training loop.
+
+    Args:
+        found: The finding.
+        sign: The first sign, as a dictionary.
+        first_step: Training step with which the dump began; None where its graph executions
+            are not known to be training steps.
+    """
+    if found.step is None:
+        step, unit = sign.get("step"), _unit(sign)
+    elif first_step is None:
+        step, unit = found.step, found.step_unit
+    else:
+        step, unit = found.step + first_step, "training step"
     return replace(
         found,
-        step=found.step + first_step if found.step is not None else sign.get("step"),
+        step=step,
+        step_unit=unit,
         batch=found.batch if found.batch is not None else sign.get("batch"),
         evidence={**found.evidence, "first_sign": sign},
     )
@@ -371,6 +392,7 @@ def _of_bad_batch(cause: str, sign: dict[str, Any]) -> Diagnosis:
         file=sign.get("file"),
         line=sign.get("line"),
         step=sign.get("step"),
+        step_unit=_unit(sign),
         batch=sign.get("batch"),
         phase="data",
         confidence=0.9,
@@ -383,11 +405,12 @@ def _of_sign(sign: dict[str, Any]) -> Diagnosis:
     where, name = sign.get("where", "result"), sign.get("name", "?")
     return Diagnosis(
         symptom="nan" if sign.get("value", "nan") == "nan" else "inf",
-        cause=f"The {where} {name!r} became {sign.get('value', 'NaN')}; no op that made it was "
-        "recorded.",
+        cause=f"The {where} {name!r} became {sign.get('value', 'NaN')}; the op that made it was "
+        "not recorded.",
         file=sign.get("file"),
         line=sign.get("line"),
         step=sign.get("step"),
+        step_unit=_unit(sign),
         batch=sign.get("batch"),
         phase="metric" if where == "metric" else "forward",
         confidence=0.3,
@@ -470,7 +493,7 @@ def run_script(
         announce(notebook_in_words(Path(program)))
     if keep_dump is not None and keep_dump.exists() and any(keep_dump.iterdir()):
         raise ConfigError(
-            "A new or empty folder is expected: two dumps in one cannot be read.", str(keep_dump)
+            "the folder of --keep-dump is not empty", str(keep_dump), "give a new or empty folder"
         )
     with tempfile.TemporaryDirectory(prefix="headstart-debug-") as scratch:
         folder = keep_dump or Path(scratch)

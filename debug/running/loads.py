@@ -39,13 +39,13 @@ class Loads:
             _nothing_loaded(
                 f"load_weights loaded nothing: none of the {len(own)} variables of model "
                 f"{model.name!r} was given a value"
-                + (f", and {' and '.join(options)}=True passes over that in silence" if options
+                + (f", and {' and '.join(options)}=True hides that" if options
                    else "")
-                + ". The model keeps the random values it was made with.",
+                + ". The model keeps its random initial values.",
                 calling_site(),
                 "compare the names: [layer.name for layer in model.layers] with those in the file; "
-                "give layers names of their own when the weights are saved, and the same here",
-                "load without by_name and skip_mismatch once: the error names what does not fit",
+                "give the layers explicit names, the same when saving and when loading",
+                "load once without by_name and skip_mismatch: the error says what does not match",
             )
         )  # fmt: skip
 
@@ -61,14 +61,14 @@ class Loads:
                 if _is_empty(checkpoint, status):
                     found.append(
                         _nothing_loaded(
-                            "The checkpoint was restored, but not one variable of it belongs to "
-                            "what it was restored into: the names that tf.train.Checkpoint(...) "
-                            "is given are others than those it was saved with. The model keeps "
-                            "the random values it was made with.",
+                            "The checkpoint was restored, but none of its variables matched the "
+                            "objects it was restored into: tf.train.Checkpoint(...) was given "
+                            "other names when it was saved. The model keeps its random initial "
+                            "values.",
                             site,
-                            "make the Checkpoint with the names of the saving one: "
+                            "use the same names as when the checkpoint was saved: "
                             "tf.train.Checkpoint(model=model)",
-                            "let it complain: "
+                            "make mismatches an error: "
                             "checkpoint.restore(path).assert_existing_objects_matched()",
                         )
                     )

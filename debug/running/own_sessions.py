@@ -105,8 +105,9 @@ class OwnSessions:
         return [
             _diagnosis(
                 "weights-never-change",
-                f"The training op is never run: minimize made it, but of {self._idle_runs} runs "
-                "that fetch the loss none fetches it too, so that the weights never change.",
+                "The training op that minimize returned is never run: none of the "
+                f"{self._idle_runs} session runs that fetch the loss fetches it too, so the "
+                "weights never change.",
                 self._idle_at,
                 0.96,
                 "optimizer",
@@ -122,13 +123,13 @@ class OwnSessions:
         return [
             _diagnosis(
                 "batchnorm-mode",
-                f"The {len(updates)} update ops (tf.GraphKeys.UPDATE_OPS) are never run: moving "
-                "mean and variance of batch normalisation keep their initial values, by which a "
-                "test normalises.",
+                f"The {len(updates)} update ops (tf.GraphKeys.UPDATE_OPS) are never run: the "
+                "moving mean and variance of batch normalisation keep their initial values, which "
+                "inference then uses.",
                 self.optimizer_site,
                 0.95,
                 "optimizer",
-                "make the training op behind them: with tf.control_dependencies("
+                "make the training op depend on them: with tf.control_dependencies("
                 "tf.get_collection(tf.GraphKeys.UPDATE_OPS)): train_op = optimizer.minimize(loss)",
             )
         ]
@@ -142,9 +143,9 @@ class OwnSessions:
         return [
             _diagnosis(
                 "weights-never-change",
-                f"The loss is {losses[0]:.6g} in each of {len(losses)} runs, to the last digit, "
-                "although the training op is run: the learning rate is 0 (as it is fed, or "
-                "computed), or the gradients are 0.",
+                f"The loss is exactly {losses[0]:.6g} in all {len(losses)} session runs, although "
+                "the training op is run: the learning rate (as fed or computed) is 0, or the "
+                "gradients are 0.",
                 self.optimizer_site,
                 0.93,
                 "optimizer",
@@ -164,19 +165,19 @@ class OwnSessions:
             return []
         apart = shuffled_apart(self.optimizer_site.file) if self.optimizer_site else None
         why = (
-            "Two things are shuffled here one after the other, each in an order of its own: labels "
-            "no longer belong to their rows."
+            "Inputs and labels are shuffled here separately, each in its own order: labels "
+            "no longer belong to their rows (shuffled apart)."
             if apart
-            else "The inputs do not reach the answer, or labels do not belong to their rows."
+            else "The predictions do not depend on the inputs, or labels do not match their rows."
         )
         found = _diagnosis(
             "no-better-than-constant",
-            f"Nothing is learnt: the loss ends at {last:.4g}, and a constant answer has "
+            f"Nothing is learnt: the loss ends at {last:.4g}, and a constant answer gives "
             f"{constant:.4g}. {why}",
             apart or self.optimizer_site,
             0.93 if apart else 0.6,
             "data",
-            "shuffle both by one order: order = rng.permutation(len(x)); x[order], y[order]",
+            "shuffle both in the same order: order = rng.permutation(len(x)); x[order], y[order]",
         )
         return [found if apart else replace(found, severity="warning")]
 
@@ -262,13 +263,13 @@ class OwnSessions:
         return [
             _diagnosis(
                 "constant-initialisation",
-                f"Variable {alike[0].name!r} begins with equal values (zero or constant "
-                "initialisation): nothing tells its units apart, they all learn the same, or "
+                f"Variable {alike[0].name!r} starts with equal values (zero or constant "
+                "initialisation): nothing tells its units apart, so they all learn the same, or "
                 "nothing at all.",
                 site,
                 0.95,
                 "model",
-                "begin with small random values: tf.random.truncated_normal(shape, stddev=0.1)",
+                "start with small random values: tf.random.truncated_normal(shape, stddev=0.1)",
             )
         ]
 

@@ -254,15 +254,15 @@ def _left_out(seen: Seen, goes_badly: bool) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="variables-left-out",
-            cause=f"{len(left)} trainable layers ({names}) still have the random weights that they "
-            "were made with: the optimizer is given only some of the model's variables, so that "
-            "these are never updated.",
+            cause=f"{len(left)} trainable layers ({names}) still have their random initial "
+            "weights: the optimizer is given only some of the model's variables, so these "
+            "are never updated.",
             phase="optimizer",
             severity="error" if goes_badly else "advice",
             confidence=0.9,
             suggestions=(
                 "take gradients of model.trainable_variables and apply them all",
-                "where these layers are meant to stay: layer.trainable = False",
+                "if these layers are meant to stay fixed: layer.trainable = False",
             ),
         ).at(site)
     ]

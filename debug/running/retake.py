@@ -69,7 +69,7 @@ def retake(
     try:
         snapshot = last_good(held.flight, model)
     except HeadstartError:
-        return Retake(reason="no snapshot of the weights from before could be had")
+        return Retake(reason="there is no snapshot of the weights from before the fault")
     batches = [batch for step, batch in held.flight.batches if step >= snapshot.step]
     turn_xla_off()
     _restore(model, snapshot)
@@ -81,7 +81,9 @@ def retake(
             has_failed = True
             break
     recording.flush()
-    reason = "" if has_failed else "the fault did not come back when its steps were taken again"
+    reason = (
+        "" if has_failed else "the fault did not recur when the last training steps were repeated"
+    )
     return Retake(snapshot.step, reason, is_pipeline=is_pipeline)
 
 
@@ -113,7 +115,7 @@ def _bad_parts(batch: Any) -> Iterator[str]:
                 kind = "NaN" if np.isnan(values).any() else "Inf"
                 row = int(np.argwhere(~np.isfinite(values))[0][0]) if values.ndim else 0
                 yield (
-                    f"The input data holds {kind}: it came out of the input pipeline so "
+                    f"The input data holds {kind}: that is how it came out of the input pipeline "
                     f"({count} of {values.size} values of the batch's {name}, first in row {row} "
                     "of the batch)."
                 )

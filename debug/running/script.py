@@ -33,7 +33,7 @@ def found_program(target: str, is_module: bool = False) -> str:
     """
     if not is_module:
         if not Path(target).is_file():
-            raise ConfigError("A Python script is expected.", target, "check the path")
+            raise ConfigError("there is no such script", target, "check the path")
         return str(Path(target).resolve())
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -44,7 +44,7 @@ def found_program(target: str, is_module: bool = False) -> str:
         sys.path.pop(0)
     if spec is None:
         raise ConfigError(
-            "A module that can be imported from here is expected after -m.",
+            "the module named after -m cannot be imported from here",
             target,
             "change to the folder that holds its package, or give the script's path",
         )
@@ -79,7 +79,7 @@ def notebook_in_words(path: Path) -> str:
     """
     cells = _code_cells(path)
     count = sum(line.lstrip().startswith(_MAGIC) for lines in cells for line in lines)
-    magics = f"; lines left out, since they are for IPython alone: {count}" if count else ""
+    magics = f"; {count} IPython-only lines are skipped" if count else ""
     return f"the code cells of this notebook ({len(cells)}) run as one script{magics}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.debug.diagnosis import StepUnit
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.running.watched import watched
@@ -31,7 +32,8 @@ class Sign:
         where: ``loss``, ``metric``, ``result``, ``gradient`` or ``variable``.
         name: The metric's, function's or variable's name.
         value: The value, such as ``nan``.
-        step: Training step, counted from 0 over all epochs; None where not known.
+        step: When it was seen, counted from 0 over all epochs; None where not known.
+        step_unit: What ``step`` counts.
         batch: Batch within its epoch; None where not known.
         file: The user's line that was running.
         line: Number of that line.
@@ -46,6 +48,7 @@ class Sign:
     file: str | None = None
     line: int | None = None
     is_training: bool = True
+    step_unit: StepUnit = "training step"
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as JSON values."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from headstart.debug.callsites import CallSite, calling_site
-from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.diagnosis import Diagnosis, StepUnit
 from headstart.debug.dump.origins import SITE
 from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
@@ -285,14 +285,15 @@ class Watch:
             label = name if len(numbers) == 1 else f"{name}[{place}]"
             self._note_loss(label, float(np.asarray(number).reshape(())))
 
-    def _note_loss(self, name: str, value: float) -> None:
+    def _note_loss(self, name: str, value: float, unit: StepUnit = "training step") -> None:
         history = self.losses[name]
         self._counts[name] += 1
         if len(history) < MAX_HISTORY:
             history.append(value)
         watched.note_metric(name, value)
         if not math.isfinite(value):
-            self.note(Sign("result", name, str(value), step=self._counts[name] - 1))
+            num_seen = watched.session_runs if unit == "session run" else self._counts[name]
+            self.note(Sign("result", name, str(value), step=num_seen - 1, step_unit=unit))
 
     def _watch_gradients(self) -> None:
         import tensorflow as tf
@@ -344,9 +345,10 @@ class Watch:
             if not isinstance(value, np.generic | np.ndarray) or value.dtype.kind != "f":
                 continue
             if value.size == 1:
-                self._note_loss(name, float(value.reshape(())))
+                self._note_loss(name, float(value.reshape(())), "session run")
             elif np.isnan(value).any():  # Inf may well be meant, in a mask
-                self.note(Sign("result", name, "nan", step=watched.session_runs - 1))
+                step = watched.session_runs - 1
+                self.note(Sign("result", name, "nan", step=step, step_unit="session run"))
 
     def _check_target(self, target: Any) -> None:
         import tensorflow as tf

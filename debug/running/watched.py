@@ -66,15 +66,15 @@ def in_words(seen: dict[str, Any]) -> str:
         f"{seen[name]:,} {singular if seen[name] == 1 else plural}"
         for name, singular, plural in (
             ("fits", "fit", "fits"),
-            ("steps", "step of Keras", "steps of Keras"),
+            ("steps", "training step in fit", "training steps in fit"),
             ("evaluations", "evaluation or prediction", "evaluations and predictions"),
-            ("own_steps", "step of its own loops", "steps of its own loops"),
-            ("session_runs", "run of a session", "runs of sessions"),
+            ("own_steps", "training step in its own loops", "training steps in its own loops"),
+            ("session_runs", "session run", "session runs"),
         )
         if seen.get(name)
     ]
     if not parts:
-        return "Nothing was watched: no training was seen, so nothing can be said of one."
+        return "Nothing was watched: the script ran no training that the debugger can see."
     text = f"Watched: {', '.join(parts)}."
     metrics = [
         f"{name} {value:.4g}"

@@ -75,13 +75,13 @@ class Pairs:
         return [
             Diagnosis(
                 symptom="shuffled-apart",
-                cause=f"{share:.0%} of the rows that come again have another label than before: "
-                "inputs and labels are shuffled apart (only one of the two is shuffled), so that "
+                cause=f"{share:.0%} of the rows seen more than once came back with a different "
+                "label: inputs and labels are shuffled apart (only one of the two is shuffled), so "
                 "labels no longer belong to their inputs.",
                 phase="data",
                 confidence=0.96,
                 suggestions=(
-                    "shuffle both by one order: order = np.random.permutation(len(x)); "
+                    "shuffle both in the same order: order = np.random.permutation(len(x)); "
                     "x, y = x[order], y[order]",
                 ),
                 evidence={"again": self._num_again, "changed": self._num_changed},

@@ -159,15 +159,15 @@ class Batches:
         return [
             Diagnosis(
                 symptom="same-batch",
-                cause=f"All {self.num_steps} steps train on the same batch ({self.rows_fed} rows"
-                f"{share}): the rest of the data is never seen. Either the iterator is made anew "
-                "at each step and begins again (next(iter(dataset)) in the loop), or an index "
-                "does not reach the other rows.",
+                cause=f"All {self.num_steps} training steps use the same batch ({self.rows_fed} "
+                f"rows{share}): the rest of the data is never seen. Either a new iterator is made "
+                "at each training step (next(iter(dataset)) in the loop), or an index never "
+                "reaches the other rows.",
                 phase="data",
                 confidence=0.95,
                 suggestions=(
-                    "go through the data with one iterator: for x, y in dataset: ...",
-                    "or make it once before the loop: it = iter(dataset.repeat()); next(it)",
+                    "use one iterator over the data: for x, y in dataset: ...",
+                    "or make it once, before the loop: it = iter(dataset.repeat()); next(it)",
                     "check the range of the loop over batches: len(x) // batch_size",
                 ),
                 evidence={"rows_fed": self.rows_fed, "rows_at_hand": self.rows_at_hand},
@@ -189,7 +189,7 @@ class Batches:
             Diagnosis(
                 symptom="not-shuffled",
                 cause="The data come sorted by class (they are not shuffled): a batch is "
-                f"{math.sqrt(purity):.0%} one class, of {len(self._counts)} that there are. Each "
+                f"{math.sqrt(purity):.0%} one of the {len(self._counts)} classes. Each training "
                 "step sees one class and forgets the others; a shuffle is missing, or its buffer "
                 "is far too small.",
                 phase="data",
@@ -213,8 +213,8 @@ def spent_input(file: str) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="input-spent",
-            cause=f"{name!r} is {what} outside the loop over epochs: it can be gone through once. "
-            "From the second epoch on it is exhausted (spent) and gives no batch, so that nothing "
+            cause=f"{name!r} is {what} outside the loop over epochs, and can be read only once. "
+            "From the second epoch on it is exhausted (spent) and gives no batch, so nothing "
             "is trained any more.",
             file=file,
             line=line,
@@ -222,7 +222,7 @@ def spent_input(file: str) -> list[Diagnosis]:
             confidence=0.95,
             suggestions=(
                 "make it inside the loop over epochs",
-                "or use what can be gone through again: a list, or a tf.data.Dataset",
+                "or use something that can be read again: a list, or a tf.data.Dataset",
             ),
         ).with_source()
         for line, name, what in sorted(set(spent_iterators(file)))

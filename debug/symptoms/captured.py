@@ -140,8 +140,8 @@ def _captured(function: Any, name: str, before: Any, now: Any) -> Diagnosis:
     return Diagnosis(
         symptom="python-value-captured",
         cause=f"The Python value {name!r} was {before} when tf.function traced "
-        f"{function.__name__}(), and is {now} now: the graph keeps the old value as a constant, a "
-        "change of it has no effect.",
+        f"{function.__name__}(), and is {now} now: the graph keeps the old value as a constant, so "
+        "changing it has no effect.",
         phase="model",
         confidence=0.93,
         suggestions=(
@@ -157,13 +157,13 @@ def _of_network(function: Any, name: str, now: Any) -> Diagnosis:
     return Diagnosis(
         symptom="network-captured",
         cause=f"tf.function traced {function.__name__}() with the first object called {name!r}, "
-        f"and the graph keeps that one: {name!r} is another {type(now).__name__} now, but calling "
-        f"{function.__name__}() still runs, and changes, the variables of the first (old) one. The "
+        f"and the graph keeps that one: {name!r} is another {type(now).__name__} now, but "
+        f"{function.__name__}() still runs and updates the variables of the first (old) one. The "
         "new one is never trained.",
         phase="model",
         confidence=0.96,
         suggestions=(
-            f"make the function anew for each {name}: def make_step({name}, ...): @tf.function "
+            f"make a new function for each {name}: def make_step({name}, ...): @tf.function "
             "def step(...): ...; return step",
             f"or pass it as an argument: {function.__name__}({name}, ...) is traced for each",
         ),

@@ -49,12 +49,12 @@ def not_shuffled(trace: TrainingTrace) -> list[Diagnosis]:
         Diagnosis(
             symptom="not-shuffled",
             cause=f"The rows come sorted by class: {equal:.0%} of neighbouring rows have the same "
-            "label, so each step sees one class and forgets the others.",
+            "label, so each training step sees one class and forgets the others.",
             phase="data",
             confidence=0.9,
             suggestions=(
                 "shuffle before batching: ds.shuffle(buffer as large as the data).batch(...)",
-                "shuffle the file list, where the data do not fit in memory",
+                "shuffle the list of files, if the data do not fit in memory",
             ),
             evidence={"equal_neighbours": equal, "by_chance": by_chance},
         )
@@ -80,7 +80,8 @@ def accuracy_at_chance(trace: TrainingTrace) -> list[Diagnosis]:
             symptom="accuracy-at-chance",
             cause=f"After {len(trace.epochs)} epochs the training accuracy is "
             f"{trace.accuracy:.1%}: no better than always answering the commonest class "
-            f"({share:.1%} of the labels). The inputs tell the model nothing of the labels.",
+            f"({share:.1%} of the labels). The model learns nothing about the labels from its "
+            "inputs.",
             phase="data",
             severity="warning",
             confidence=0.6,
@@ -137,13 +138,13 @@ def _imbalanced(trace: TrainingTrace, favourite: int, ratio: float, share: float
     return Diagnosis(
         symptom="class-imbalance",
         cause=f"The commonest class has {share:.0%} of the labels, {ratio:.0f} times the rarest, "
-        f"and the model answers class {favourite} for nearly everything.",
+        f"and the model predicts class {favourite} for nearly every row.",
         step=trace.probes[-1].step,
         phase="data",
         confidence=0.7,
         suggestions=(
-            "pass class_weight to fit, or draw the classes evenly",
-            "watch recall by class or balanced accuracy instead of accuracy",
+            "pass class_weight to fit, or sample the classes evenly",
+            "monitor per-class recall or balanced accuracy instead of accuracy",
         ),
         evidence={"labels": _text_keys(trace.label_counts), "ratio": ratio},
     )

@@ -166,14 +166,14 @@ class EarlierRows:
                 cause=f"{share:.0%} of the {len(keys)} rows that the model is tested on were "
                 "trained on by an earlier fit of the same weights: this training did not start "
                 "from new weights, but from those already trained (the model, or its layer "
-                "objects, are shared and reused from fold to fold). The result is too good, unless "
-                "it is to tell what was forgotten, or the earlier training had other targets.",
+                "objects, are shared and reused from fold to fold). The result is too optimistic, "
+                "unless you measure forgetting, or the earlier training had other targets.",
                 phase="data",
                 severity="warning",
                 confidence=0.95,
                 suggestions=(
-                    "make the layers and the model anew for each fold, in a function",
-                    "or set the initial weights back: model.set_weights(initial)",
+                    "build new layers and a new model for each fold, in a function",
+                    "or restore the initial weights: model.set_weights(initial)",
                 ),
                 evidence={"share": share, "is_certain": False},
             ).at(known.site)
@@ -196,10 +196,10 @@ def _of_frozen(layers: list[Any], site: CallSite | None) -> Diagnosis:
     names = ", ".join(str(layer.path) for layer in layers[:3])
     return Diagnosis(
         symptom="frozen-untrained-layers",
-        cause=f"{len(layers)} layers ({names}) are frozen (trainable = False) with the random "
-        "weights that they were made with: they were never trained. An earlier fit trained layers "
-        "of just these shapes; what it learnt is not used here (the layers were built anew, and "
-        "the pretrained ones are lost), unless random features are what is wanted.",
+        cause=f"{len(layers)} layers ({names}) are frozen (trainable = False) with their "
+        "random initial weights: they were never trained. An earlier fit trained layers of exactly "
+        "these shapes, but its weights are not used here (the layers were built again, and the "
+        "pretrained ones are lost). Ignore this if you want random features.",
         phase="model",
         severity="warning",
         confidence=0.94,

@@ -63,8 +63,8 @@ def broadcast_finding(
         symptom="silent-broadcast",
         cause=f"Shapes {shown[0]} and {shown[1]} are broadcast to ({count}, {count}): every "
         + (
-            "value is multiplied with every other, row against column, and the mean of all that "
-            "is the product of two means: what belongs to one row is lost."
+            "value is multiplied with every other, row against column, and the mean of the "
+            "result is just the product of two means: the pairing of rows is lost."
             if is_product
             else "prediction is compared with every target, row against column, instead of pair "
             "by pair."
@@ -139,8 +139,8 @@ def _logits(op: Any) -> list[Diagnosis]:
     name = source.type.lower()
     if name.startswith("relu"):
         cause = (
-            "relu stands on the last layer (the logits) below softmax_cross_entropy_with_logits: "
-            "scores below 0 are cut off and get no gradient."
+            "relu is applied to the last layer (the logits) before "
+            "softmax_cross_entropy_with_logits: scores below 0 are cut off and get no gradient."
         )
     else:
         cause = (
@@ -176,8 +176,8 @@ def _log1p(op: Any) -> list[Diagnosis]:
         Diagnosis(
             symptom="activation-on-logits",
             cause=f"{name} is applied before sigmoid_cross_entropy_with_logits, which applies a "
-            "sigmoid itself: it is applied twice, and gradients are squashed. What it is given are "
-            "probabilities, no logits.",
+            "sigmoid itself: it is applied twice, and gradients are squashed. It receives "
+            "probabilities, not logits.",
             op=source.name,
             op_type=source.type,
             phase="loss",
@@ -207,7 +207,7 @@ def _softmax(op: Any) -> list[Diagnosis]:
             line=site.line,
             phase="model",
             confidence=0.96,
-            suggestions=("yes or no: sigmoid on one unit", "else one unit for each class"),
+            suggestions=("yes or no: sigmoid on one unit", "otherwise: one unit for each class"),
         ).with_source()
     ]
 
@@ -263,16 +263,16 @@ def argmax_finding(site: CallSite, op: Any = None) -> Diagnosis:
     """
     return Diagnosis(
         symptom="argmax-of-one-column",
-        cause="argmax over a single column (of one unit) is always 0, whatever is predicted, for "
-        "predictions and labels alike: every row gets class 0, and an accuracy made of it says "
-        "nothing.",
+        cause="argmax over a single column (one unit) is always 0, for predictions and labels "
+        "alike: every row gets class 0, and an accuracy computed from it is "
+        "meaningless.",
         op=None if op is None else op.name,
         op_type=None if op is None else op.type,
         phase="metric",
         confidence=0.93,
         suggestions=(
-            "one unit: compare with a threshold (predictions > 0.5)",
-            "else one column for each class",
+            "with one unit, compare with a threshold (predictions > 0.5)",
+            "otherwise use one column for each class",
         ),
     ).at(site)
 

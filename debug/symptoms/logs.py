@@ -33,7 +33,7 @@ def diagnose_logs(log_dir: Path) -> list[Diagnosis]:
     tag = next((tag for tag in LOSS_TAGS if tag in train), None)
     if tag is None:
         raise RecordError(
-            f"Scalars named {', '.join(LOSS_TAGS)} are expected.",
+            f"these logs hold no training loss (a scalar named {' or '.join(LOSS_TAGS)})",
             f"{log_dir}: {', '.join(sorted(train)) or 'no scalars'}",
             "train with keras.callbacks.TensorBoard(log_dir, update_freq='batch')",
         )

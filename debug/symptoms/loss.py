@@ -96,14 +96,14 @@ def loss_not_falling(trace: TrainingTrace) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="loss-not-falling",
-            cause=f"The loss has not fallen in {len(trace.losses)} steps "
+            cause=f"The loss has not fallen in {len(trace.losses)} training steps "
             f"({trace.first_loss:.4g} at first, {trace.last_loss:.4g} now).",
             phase="loss",
             confidence=0.4,
             suggestions=(
                 "run `headstart debug check` on the script: can the model overfit one batch?",
                 "check that inputs and labels belong together after shuffling",
-                "try learning rates a factor of 10 up and down",
+                "try a learning rate 10 times higher and one 10 times lower",
             ),
             evidence={"first_loss": trace.first_loss, "last_loss": trace.last_loss},
         )
@@ -132,7 +132,7 @@ def divergence(trace: TrainingTrace) -> list[Diagnosis]:
             confidence=0.85,
             suggestions=(
                 "divide the learning rate by 10",
-                "warm the learning rate up over the first few hundred steps",
+                "warm the learning rate up over the first few hundred training steps",
                 "clip gradients (`global_clipnorm=1.0` in the optimizer)",
             ),
             evidence={"first_loss": trace.first_loss, "peak_loss": peak},
@@ -157,7 +157,7 @@ def falls_without_end(trace: TrainingTrace) -> list[Diagnosis]:
         Diagnosis(
             symptom="loss-falls-without-end",
             cause=f"The loss is negative and falls without end (from {trace.first_loss:.4g} to "
-            f"{losses[-1]:.4g}, as fast at the end as before): its sign is wrong, most likely. A "
+            f"{losses[-1]:.4g}, as fast at the end as before): most likely its sign is wrong. A "
             "log-likelihood or a score that should be maximised is minimised instead.",
             step=len(losses) - 1,
             phase="loss",
@@ -200,14 +200,15 @@ def oscillation(trace: TrainingTrace) -> list[Diagnosis]:
         Diagnosis(
             symptom="oscillation",
             cause=f"The loss swings around {mean:.4g} by {deviation / mean:.0%} from one stretch "
-            "of steps to the next: the learning rate is too high or the batches too small.",
+            "of training steps to the next: the learning rate is too high or the batches too "
+            "small.",
             phase="optimizer",
             severity="warning",
             confidence=0.6,
             suggestions=(
                 "divide the learning rate by 3 to 10",
                 "use larger batches",
-                "shuffle: batches of one kind each make the loss swing as well",
+                "shuffle the data: batches of a single class also make the loss swing",
             ),
             evidence={"mean_loss": mean, "deviation": deviation},
         )
@@ -299,8 +300,8 @@ def own_divergence(
             Diagnosis(
                 symptom="divergence",
                 cause=f"The loss grew from {finite[0]:.4g} to {finite[-1]:.4g} within "
-                f"{len(finite)} steps and then left the numbers: the learning rate is too "
-                f"high or the gradients explode.{hint}",
+                f"{len(finite)} training steps and then became NaN or Inf: the learning rate is "
+                f"too high or the gradients explode.{hint}",
                 step=len(finite),
                 phase="optimizer",
                 confidence=0.95,

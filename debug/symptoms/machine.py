@@ -45,7 +45,7 @@ def starved_for_data(trace: TrainingTrace) -> list[Diagnosis]:
         Diagnosis(
             symptom="input-bound",
             cause=f"Training waits for its input {share:.0%} of the time "
-            f"({1000 * wait_s:.1f} ms in a typical step).",
+            f"({1000 * wait_s:.1f} ms in a typical training step).",
             phase="data",
             severity="warning",
             confidence=0.8,
@@ -68,12 +68,13 @@ def retrace_storm(trace: TrainingTrace) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="retracing",
-            cause=f"The train step was traced {trace.num_retraces + 1} times{reason}.",
+            cause=f"The training step was traced {trace.num_retraces + 1} times{reason}.",
             phase="runtime",
             severity="warning",
             confidence=0.8,
             suggestions=(
-                "give all batches one shape: drop_remainder=True, padded_batch to fixed shapes",
+                "give all batches the same shape: drop_remainder=True, or padded_batch to fixed "
+                "shapes",
                 "pass tensors, not Python numbers, to tf.functions",
             ),
             evidence={"num_traces": trace.num_retraces + 1, "causes": list(trace.retrace_causes)},
@@ -96,8 +97,8 @@ def memory_growth(trace: TrainingTrace) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="memory-growth",
-            cause=f"The process grew by {growth / 2**20:.0f} MiB since its second epoch began and "
-            "still grows: something is kept from step to step.",
+            cause=f"The process has grown by {growth / 2**20:.0f} MiB since its second epoch began "
+            "and is still growing: something is kept from one training step to the next.",
             phase="runtime",
             severity="warning",
             confidence=0.7,

@@ -99,8 +99,8 @@ def _judged(use: MetricUse) -> list[Diagnosis]:
     if not inner:
         return []
     mixed = (
-        f" It is updated in {len(inner)} loops (lines {', '.join(map(str, inner))}), so that the "
-        "values of training and of evaluation are mixed as well."
+        f" It is updated in {len(inner)} loops (lines {', '.join(map(str, inner))}), so "
+        "training and evaluation values are mixed as well."
         if len(inner) > 1
         else ""
     )
@@ -109,7 +109,7 @@ def _judged(use: MetricUse) -> list[Diagnosis]:
         Diagnosis(
             symptom="metric-never-reset",
             cause=f"The metric {name!r} is read after each pass ({use.num_reads} times) but never "
-            f"reset: it goes on to average over all epochs since the first.{mixed}",
+            f"reset: it keeps averaging over all epochs since the first.{mixed}",
             file=file,
             line=line,
             phase="metric",
@@ -117,7 +117,7 @@ def _judged(use: MetricUse) -> list[Diagnosis]:
             confidence=0.85,
             suggestions=(
                 "call metric.reset_state() at the start of each epoch",
-                "use a metric of its own for evaluation",
+                "use a separate metric object for evaluation",
             ),
             evidence={"reads": use.num_reads},
         ).with_source()

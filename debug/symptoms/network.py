@@ -62,8 +62,8 @@ def exploding_gradients(trace: TrainingTrace) -> list[Diagnosis]:
     return [
         Diagnosis(
             symptom="exploding-gradient",
-            cause=f"The gradients explode: their norm is {worst.gradient_norm:.3g} at step "
-            f"{worst.step}, the first layer's {ratio:.3g} times the last one's.",
+            cause=f"The gradients explode: their norm is {worst.gradient_norm:.3g} at training "
+            f"step {worst.step}, and {ratio:.3g} times larger in the first layer than in the last.",
             layer=_layer(worst.names[kernels[0]]),
             step=worst.step,
             phase="backward",
@@ -90,13 +90,13 @@ def vanishing_gradients(trace: TrainingTrace) -> list[Diagnosis]:
     if not fades and most >= VANISHED_MEAN:
         return []
     sample = found[-1]
-    why = "it vanishes on the way back and the early layers do not learn"
+    why = "it vanishes on the way back, so the early layers do not learn"
     if first == 0.0:
-        why = "dead units, weights that are all zero or a cut path let nothing through"
+        why = "dead units, all-zero weights or a blocked path let nothing through"
     return [
         Diagnosis(
             symptom="vanishing-gradient",
-            cause=f"The gradient of the first layer is {first:.2g} in the mean against {last:.2g} "
+            cause=f"The mean gradient is {first:.2g} in the first layer against {last:.2g} "
             f"in the last: {why}.",
             layer=_layer(sample.names[sample.kernels()[0]]),
             step=sample.step,
@@ -127,7 +127,7 @@ def dead_units(trace: TrainingTrace) -> list[Diagnosis]:
             phase="model",
             confidence=0.85 if is_stuck(trace) else 0.5,
             suggestions=(
-                "lower the learning rate: one large step can kill relu units for good",
+                "lower the learning rate: one large update can kill relu units for good",
                 "use leaky_relu, elu or gelu",
                 "initialise kernels with he_normal and biases with zeros; scale the inputs",
             ),
@@ -186,7 +186,7 @@ def half_precision(trace: TrainingTrace) -> list[Diagnosis]:
         Diagnosis(
             symptom="float16-overflow",
             cause="The weights, and with them the optimizer's state, are float16: small squared "
-            "gradients underflow to 0 there, so steps are far too large, and losses overflow.",
+            "gradients underflow to 0, so updates are far too large, and losses overflow.",
             step=trace.samples[0].step if trace.samples else None,
             phase="optimizer",
             confidence=0.95,
@@ -216,12 +216,16 @@ def _wrong_rate(side: str, sample: StepSample, ratio: float, confidence: float) 
         effect = "does not move the weights at all"
     return Diagnosis(
         symptom=f"learning-rate-too-{side}",
-        cause=f"The learning rate {sample.learning_rate:.3g} is too {side}: a step changes the "
-        f"weights by {ratio:.2g} of their norm (about 1e-3 is usual) and {effect}.",
+        cause=f"The learning rate {sample.learning_rate:.3g} is too {side}: a training step "
+        f"changes the weights by {ratio:.2g} of their norm (about 1e-3 is usual) and {effect}.",
         step=sample.step,
         phase="optimizer",
         confidence=confidence,
-        suggestions=(factor, "compare a few rates on 100 steps each and keep the steepest"),
+        suggestions=(
+            factor,
+            "compare a few rates for 100 training steps each, and keep the one with the steepest "
+            "loss",
+        ),
         evidence={"update_ratio": ratio, "learning_rate": sample.learning_rate},
     )
 

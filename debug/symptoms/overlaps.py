@@ -103,9 +103,9 @@ class Overlaps:
         return [
             Diagnosis(
                 symptom="overlapping-batches",
-                cause=f"Batches overlap: each is an earlier one moved on by a row, so that "
+                cause=f"Batches overlap: each is an earlier one shifted by one row, so "
                 f"{self.num_batches} batches of {self._num_rows} rows hold only {self.num_rows} "
-                f"different rows{of_all}, each many times over. The index counts batches and is "
+                f"different rows{of_all}, each many times over. The index counts batches but is "
                 "used as if it counted rows; the rest of the data is never seen.",
                 phase="data",
                 confidence=0.97,

@@ -224,8 +224,8 @@ class OwnLoops:
         if last[0] < GROWN_FACTOR * first[0] or last[0] < max(trace.losses):
             return []
         added = find_call_below(self._gradient_site, "assign_add")
-        how = "gradients are added to the variables, which climbs" if added else (
-            "the updates overshoot (a rate that is too high), or gradients are added and not "
+        how = "gradients are added to the variables, which climbs the loss" if added else (
+            "the updates overshoot (the rate is too high), or gradients are added instead of "
             "subtracted"
         )  # fmt: skip
         return [
@@ -257,8 +257,8 @@ class OwnLoops:
         return [
             Diagnosis(
                 symptom="weights-never-change",
-                cause=f"Gradients are computed in {self.num_steps} steps, but the weights never "
-                f"change: {what}.",
+                cause=f"Gradients are computed in {self.num_steps} training steps, but the weights "
+                f"never change: {what}.",
                 phase="optimizer",
                 confidence=0.95,
                 suggestions=(
@@ -279,14 +279,15 @@ class OwnLoops:
         site = self.loss_site
         return Diagnosis(
             symptom="weights-never-change",
-            cause=f"The weights never change in {self.num_steps} steps, because the gradients are "
-            "0 (zero), all of them: the loss does not depend on the weights, or not at these "
-            "values (a product with 0, a mean of what adds up to 0, a function that is flat).",
+            cause=f"The weights never change in {self.num_steps} training steps, because all "
+            "gradients are 0 (zero): the loss does not depend on the weights, at least at their "
+            "current values (a product with 0, a mean of terms that cancel, a function that is "
+            "flat).",
             phase="loss",
             confidence=0.94,
             suggestions=(
-                "print the loss, and each of the parts that it is made of, with their shapes",
-                "look for what is flat: round, sign, clip_by_value, relu below 0, a comparison",
+                "print the loss and each of its parts, with their shapes",
+                "look for flat functions: round, sign, clip_by_value, relu below 0, a comparison",
             ),
             evidence={"steps": self.num_steps},
         ).at(site)
@@ -304,9 +305,9 @@ class OwnLoops:
         site = vars(optimizer).get(SITE) or calling_site()
         self._found["fresh"] = Diagnosis(
             symptom="optimizer-made-anew",
-            cause=f"The optimizer is made anew at each step: {len(counts)} "
-            f"{type(optimizer).__name__} objects each took one step. Its state (momentum, Adam's "
-            "averages, the step count of a schedule) starts from nothing every time.",
+            cause=f"A new optimizer is made at each training step: {len(counts)} "
+            f"{type(optimizer).__name__} objects each took one. Its state (momentum, Adam's "
+            "averages, the step count of a schedule) starts from scratch every time.",
             phase="optimizer",
             confidence=0.93,
             suggestions=("make the optimizer once, before the loop",),
@@ -353,21 +354,23 @@ def _wrong_variable(source: Any, variable: Any) -> Diagnosis:
         "gradients and variables are paired wrongly.",
         phase="optimizer",
         confidence=0.95,
-        suggestions=("zip the gradients with the list of variables they were taken by",),
+        suggestions=(
+            "zip the gradients with the same list of variables that was given to tape.gradient",
+        ),
     ).at(site)
 
 
 def _growing_graph(size: int, site: CallSite | None) -> Diagnosis:
     return Diagnosis(
         symptom="graph-grows",
-        cause=f"The TF1 graph grows from one run of the session to the next (to {size} ops by "
+        cause=f"The TF1 graph grows from one session run to the next (to {size} ops by "
         "now): ops are made inside the loop, which gets slower and takes more memory each time.",
         phase="runtime",
         confidence=0.93,
         suggestions=(
             "build all ops before the loop and only run them in it",
-            "find the place: tf.compat.v1.get_default_graph().finalize() before the loop raises "
-            "there",
+            "to find the line, call tf.compat.v1.get_default_graph().finalize() before the loop: "
+            "adding an op then raises",
         ),
     ).at(site)
 

@@ -80,13 +80,13 @@ class Restarts:
                 Diagnosis(
                     symptom="variables-set-back",
                     cause=f"The {self._num_lost} variables that a checkpoint was restored into are "
-                    "initialised right after it: what was loaded is thrown away, the model is "
-                    "untrained.",
+                    "initialised right afterwards: the loaded values are thrown away, and the "
+                    "model is untrained.",
                     phase="model",
                     confidence=0.97,
                     suggestions=(
                         "run global_variables_initializer before saver.restore, or not at all: "
-                        "what is restored needs no initialiser",
+                        "restored variables need no initialiser",
                     ),
                 ).at(self._lost_at)
             ]
@@ -96,7 +96,7 @@ class Restarts:
         return [
             Diagnosis(
                 symptom="variables-set-back",
-                cause=f"The variables are initialised anew {len(self._stages)} times, after every "
+                cause=f"The variables are initialised again {len(self._stages)} times, after every "
                 f"{max(self._stages)} training steps: global_variables_initializer runs inside the "
                 "training loop, and what was learnt is thrown away each time.",
                 phase="optimizer",

@@ -140,7 +140,7 @@ def _storm(traces: list[Trace]) -> Diagnosis:
             "padding or drop_remainder=True",
             "give the function input_signature=[tf.TensorSpec([None, ...])] or "
             "reduce_retracing=True",
-            "make the tf.function once, outside the loop",
+            "create the tf.function once, outside the loop",
         ),
         evidence={"num_traces": len(traces), "causes": list(causes)},
     ).at(site)

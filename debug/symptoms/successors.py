@@ -86,15 +86,15 @@ def _has_schedule(optimizer: Any) -> bool:
 def _finding(optimizer: Any, site: CallSite | None) -> Diagnosis:
     name, has_schedule = type(optimizer).__name__, _has_schedule(optimizer)
     stuck = (
-        ", and its step counter starts at 0 again, so that the schedule of its learning rate "
-        "(warm-up, decay) never gets beyond its first steps"
+        ", and its iteration counter starts at 0 again, so that the schedule of its learning rate "
+        "(warm-up, decay) never gets beyond its first training steps"
     )
     return Diagnosis(
         symptom="optimizer-made-anew",
         cause=f"A new {name} is made again and again, most likely in each epoch, while "
-        "the weights go on: its state is lost each time. Momentum and averages start from nothing"
-        f"{stuck if has_schedule else ''}. (For a new task, or a cycle of rates, that may be "
-        "meant.)",
+        "the weights are kept: its state is lost each time. Momentum and averages start from zero"
+        f"{stuck if has_schedule else ''}. (This may be intended, for a new task or a cyclic "
+        "schedule.)",
         phase="optimizer",
         severity="warning" if has_schedule else "advice",
         confidence=0.94,

@@ -120,7 +120,7 @@ class TrainedVariables:
         names = [name_of(one) for one in cut.values()]
         lines = cuts_under_tape(site) if site is not None else []
         place = self._outside
-        where = " What they compute is computed before the tape begins to record." if place else ""
+        where = " They are used before the tape starts recording." if place else ""
         if place is None and site is not None and len(lines) == 1:
             place = CallSite(site.file, lines[0])
             where = " On this line the values leave TensorFlow, and the gradient stops."
@@ -130,15 +130,15 @@ class TrainedVariables:
             Diagnosis(
                 symptom="missing-gradient",
                 cause=f"{len(cut)} of {len(cut) + len(self._taken)} trainable variables never get "
-                f"a gradient (it is None: {', '.join(names[:3])}), and so never learn: the loss "
-                f"does not depend on them by what the GradientTape recorded.{where}",
+                f"a gradient (it is None: {', '.join(names[:3])}), and so never learn: no path "
+                f"from them to the loss was recorded by the GradientTape.{where}",
                 layer=names[0].rpartition("/")[0] or None,
                 phase="backward",
                 severity="error" if is_beginning or self._outside or lines else "warning",
                 confidence=0.94,
                 suggestions=(
                     "call every layer inside `with tf.GradientTape() as tape:`",
-                    "between inputs and loss use TensorFlow's ops only: no .numpy(), np functions, "
+                    "use only TensorFlow ops between inputs and loss: no .numpy(), np functions, "
                     "tf.stop_gradient, argmax, round or casts to integers",
                 ),
                 evidence={"variables": names[:20]},

@@ -57,8 +57,8 @@ def export_part(model: Any, first: str, last: str, log_dir: Path) -> int:
     except ValueError as error:
         names = ", ".join(layer.name for layer in model.layers)
         raise ConfigError(
-            "Two layers are expected, the second computed from the first alone.",
-            f"{first} and {last}: {error}",
+            "there is no part of the model between these layers, computed from the first alone",
+            f"{first} to {last}: {error}",
             f"choose among {names}",
         ) from error
     return export_graph(part, log_dir)
@@ -79,8 +79,8 @@ def _model_specs(target: Any) -> list[Any]:
     tensors = getattr(target, "inputs", None) if isinstance(target, keras.Model) else None
     if not tensors:
         raise ConfigError(
-            "Example inputs are expected, for the shapes to trace with.",
-            f"none for {getattr(target, 'name', target)!r}",
+            "the graph cannot be traced: its input shapes are not known",
+            f"no example inputs for {getattr(target, 'name', target)!r}",
             "pass a batch, or tf.TensorSpec([None, 224, 224, 3])",
         )
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name) for tensor in tensors]

@@ -191,7 +191,7 @@ def summarize(log_dir: Path) -> ProfileSummary:
     found = sorted(log_dir.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise RecordError(
-            "A folder with a profile (plugins/profile/*/*.xplane.pb) is expected.",
+            "this folder holds no profile (plugins/profile/*/*.xplane.pb)",
             str(log_dir),
             "record one with `headstart debug profile SCRIPT`",
         )
@@ -242,7 +242,8 @@ def _advice(input_share: float, ops: Sequence[OpTime]) -> Iterator[Diagnosis]:
     if input_share >= MAX_WAIT_SHARE:
         yield Diagnosis(
             symptom="input-bound",
-            cause=f"The profiled steps wait for their input {input_share:.0%} of the time.",
+            cause=f"The profiled training steps wait for their input {input_share:.0%} of the "
+            "time.",
             phase="data",
             severity="warning",
             confidence=0.9,
@@ -257,7 +258,7 @@ def _advice(input_share: float, ops: Sequence[OpTime]) -> Iterator[Diagnosis]:
         if op.op_type in ("PyFunc", "EagerPyFunc") and op.share >= MAX_PYTHON_SHARE:
             yield Diagnosis(
                 symptom="python-in-graph",
-                cause=f"{op.share:.0%} of the op time is Python called from the graph.",
+                cause=f"Python code called from the graph takes {op.share:.0%} of the op time.",
                 op=op.name,
                 op_type=op.op_type,
                 phase="data",

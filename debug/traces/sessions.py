@@ -209,7 +209,9 @@ class DebugSession:
             if dumped.name == wanted:
                 return dumped.value
         raise ConfigError(
-            "A tensor of the last run is expected.", name, "list them with DebugSession.tensors()"
+            "the last session run has no tensor of this name",
+            name,
+            "list them with DebugSession.tensors()",
         )
 
     def matching(self, filter_name: str = "has_inf_or_nan") -> list[DumpedTensor]:
@@ -223,7 +225,7 @@ class DebugSession:
         """
         if filter_name not in self._filters:
             raise ConfigError(
-                "A filter is expected.", filter_name, f"one of {', '.join(self._filters)}"
+                "unknown filter", filter_name, f"use one of {', '.join(self._filters)}"
             )
         predicate = self._filters[filter_name]
         return [dumped for dumped in self.tensors() if predicate(dumped.name, dumped.value)]
@@ -237,7 +239,7 @@ class DebugSession:
         try:
             op = self.graph.get_operation_by_name(name)
         except (KeyError, ValueError) as error:
-            raise ConfigError("A node of the session's graph is expected.", name) from error
+            raise ConfigError("the session's graph has no node of this name", name) from error
         values = {dumped.name: dumped for dumped in self.tensors()}
         return DumpedNode(
             name=name,
@@ -285,7 +287,7 @@ class DebugSession:
     def _last_dump(self) -> Any:
         runs = sorted(self._folder.glob("run_*"), key=lambda path: path.stat().st_mtime_ns)
         if not runs:
-            raise ConfigError("A run of this session is expected first.", "none yet")
+            raise ConfigError("the session has not run yet", "", "call run first")
         return private("DebugDumpDir")(str(runs[-1]), validate=False)
 
 
@@ -331,7 +333,9 @@ def interactive_session(session: Any, filters: Sequence[tuple[str, TensorFilter]
     """
     if not sys.stdin.isatty():
         raise ConfigError(
-            "An interactive session needs a terminal.", "standard input is none", "use DebugSession"
+            "an interactive session needs a terminal",
+            "standard input is not a terminal",
+            "use DebugSession",
         )
     # tfdbg keeps its settings in the home folder unless told otherwise.
     settings = Path(tempfile.mkdtemp(prefix="headstart-tfdbg-")) / "settings"

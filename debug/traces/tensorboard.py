@@ -108,7 +108,7 @@ def start_tensorboard(log_dir: Path, port: int = 0) -> Board:
     """
     if not log_dir.is_dir():
         raise ServiceError(
-            "A folder with logs, a dump or a profile is expected.", str(log_dir), "check the path"
+            "there is no such folder of logs, dumps or profiles", str(log_dir), "check the path"
         )
     process = subprocess.Popen(
         # Below a path that no page from elsewhere can guess: TensorBoard asks nobody who they are,
@@ -171,7 +171,7 @@ def _address(process: "subprocess.Popen[str]", lines: "Queue[str]") -> str:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     raise ServiceError(
-        f"TensorBoard was expected to start within {START_LIMIT_S:.0f} s.",
+        f"TensorBoard did not start within {START_LIMIT_S:.0f} s",
         "".join(seen[-5:]).strip(),
         "try `tensorboard --logdir` by hand, or another --port",
     )

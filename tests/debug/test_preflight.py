@@ -141,7 +141,7 @@ def test_training_after_the_preflight_is_what_it_was_without():
 
 
 def test_data_without_a_batch_is_an_error():
-    with pytest.raises(ConfigError, match="at least one batch"):
+    with pytest.raises(ConfigError, match="no training data"):
         preflight(_model(), [])
 
 
@@ -163,7 +163,7 @@ def test_script_is_checked_at_its_first_fit(tmp_path):
 def test_script_that_never_fits_is_an_error(tmp_path):
     script = tmp_path / "nothing.py"
     script.write_text("print('nothing to do')\n")
-    with pytest.raises(HeadstartError, match="must call fit"):
+    with pytest.raises(HeadstartError, match="did not call fit"):
         at_first_fit(FirstFitSpec(str(script), (), "check", ""))
 
 

@@ -181,9 +181,9 @@ def runs(tmp_path_factory):
 def test_a_healthy_run_says_what_was_watched(runs):
     healthy = runs["healthy"]
     assert healthy.exit_code == 0, healthy.diagnoses
-    assert "1 fit, 4 steps of Keras" in healthy.watched
+    assert "1 fit, 4 training steps in fit" in healthy.watched
     assert "loss" in healthy.watched
-    assert "5 steps of its own loops" in runs["own_loop"].watched
+    assert "5 training steps in its own loops" in runs["own_loop"].watched
 
 
 def test_an_exception_that_the_script_turned_into_an_exit_code_is_diagnosed(runs):
@@ -210,4 +210,5 @@ def test_an_interactive_session_is_watched(runs):
     session = runs["interactive"]
     assert session.exit_code == 1
     assert session.diagnoses[0].step == 1
-    assert "2 runs of a session" in session.watched or "2 runs of sessions" in session.watched
+    assert session.diagnoses[0].step_unit == "graph execution"
+    assert "2 session runs" in session.watched

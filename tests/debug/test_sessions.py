@@ -44,7 +44,7 @@ def test_a_node_shows_what_it_took_and_made(session):
     assert (node.op_type, node.site.file) == ("Log", __file__)
     assert [health.name for health in node.inputs] == ["x:0"]
     assert node.outputs[0].num_inf == 1
-    with pytest.raises(ConfigError, match="A node of the session's graph"):
+    with pytest.raises(ConfigError, match="no node of this name"):
         session.node("absent")
 
 
@@ -52,7 +52,7 @@ def test_filters_of_ones_own_are_used(session):
     session.add_filter("large", lambda name, value: value.dtype.kind == "f" and value.max() > 2)
     session.run("total:0", {"x:0": [1.0, 1e6]})
     assert [found.name for found in session.matching("large")][-2:] == ["logs:0", "total:0"]
-    with pytest.raises(ConfigError, match="A filter is expected"):
+    with pytest.raises(ConfigError, match="unknown filter"):
         session.matching("absent")
 
 
@@ -81,7 +81,7 @@ def test_dumping_stops_at_the_first_bad_run():
 
 
 def test_a_session_that_has_not_run_cannot_be_asked(session):
-    with pytest.raises(ConfigError, match="A run of this session"):
+    with pytest.raises(ConfigError, match="has not run yet"):
         session.tensors()
 
 

@@ -177,5 +177,5 @@ def test_browser_shows_the_alert_of_a_dump(tmp_path, browser):
 
 
 def test_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(ServiceError, match="folder with logs"):
+    with pytest.raises(ServiceError, match="no such folder of logs"):
         start_tensorboard(tmp_path / "nowhere")
