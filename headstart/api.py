@@ -45,7 +45,8 @@ def train(
         cut: The layer whose outputs are cached and trained from.
         views: Number of augmented views of each image, besides the plain one.
         epochs: Maximum number of epochs.
-        budget_s: Find the best model in so many seconds; ``.tried`` says what was tried.
+        budget_s: Search for the best model within this many seconds; ``.tried`` lists what was
+            tried.
         config: A YAML file, or a configuration made in Python; all other arguments override it.
         settings: "section.field=value" strings, or one, as ``--set`` takes them.
         store: Folder of the store; the default one where not given.
@@ -93,7 +94,7 @@ def sweep(
         images: A folder with one sub-folder per class, or a CSV or Parquet manifest.
         grid: Fields of the head, each with its values, or a range: ``{"head.dropout": [0, 0.3],
             "head.learning_rate": "1e-4..1e-1"}``.
-        num_random: Draw so many heads at random instead of all that the grid has.
+        num_random: Train this many random heads of the grid, instead of all.
         backbone: A name from `headstart backbones`, or a model file.
         cut: The layer whose outputs are cached and trained from.
         views: Number of augmented views of each image, besides the plain one.
@@ -168,7 +169,7 @@ def scratch(
     record: bool = False,
     overwrite: bool = False,
 ) -> Run:
-    """Train a network from scratch, on views of every epoch that are computed beforehand.
+    """Train a network from scratch, on augmented views computed before training starts.
 
     Args:
         images: fashion-mnist, mnist, cifar10, cifar100, or a folder.
@@ -196,7 +197,7 @@ def rank(
     store: str | Path | None = None,
     out: str | Path | None = None,
 ) -> Any:
-    """Say which backbone, cut where, suits images; ``.metrics["candidates"]`` has the ranking."""
+    """Rank backbones and cuts for some images; ``.metrics["candidates"]`` has the ranking."""
     named = {"candidates.backbones": backbones, "candidates.cuts": cuts}
     return _flow("rank", _configure(RankConfig, images, config, settings, named), store, out)
 
@@ -282,7 +283,7 @@ def search(
     settings: Iterable[str] | str = (),
     store: str | Path | None = None,
 ) -> Any:
-    """Find the images of a collection that are the most like others.
+    """Find the images of a collection that are most similar to a query.
 
     The collection is extracted once, and found by `train` too; a further query costs its own
     image alone.

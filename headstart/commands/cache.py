@@ -10,7 +10,7 @@ from headstart.commands.options import AsJson, StoreFolder, open_store, print_js
 from headstart.errors import RecordError
 from headstart.tasks.progress import plain_console
 
-app = typer.Typer(help="Look after the store.", no_args_is_help=True)
+app = typer.Typer(help="List, check and clean up the store.", no_args_is_help=True)
 
 
 @app.command("ls")
@@ -48,13 +48,13 @@ def cache_verify(
         typer.Option(
             "--older-than",
             min=0.0,
-            help="Leave out shards that were hashed within so many days; for a nightly check.",
+            help="Skip shards that were checked within this many days, as in a nightly check.",
         ),
     ] = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hash every file; damaged ones are set aside, and made again when they are needed."""
+    """Check every file's hash; damaged files are set aside, and computed again when needed."""
     from headstart.tasks.models.registry import Registry
     from headstart.tasks.store.verifying import verify
 
@@ -99,9 +99,9 @@ def cache_gc(
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove left-overs of killed runs and damaged files, and on request views or old artefacts.
+    """Remove leftovers of killed runs and damaged files; on request, views or unused artefacts.
 
-    Small shards, as runs over a few new images each leave them behind, are merged.
+    The small shards that runs over a few new images leave behind are merged.
     """
     from headstart.printing import print_removed
     from headstart.tasks.store.garbage import (

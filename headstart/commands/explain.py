@@ -23,15 +23,15 @@ def explain(
     layer: Annotated[
         str | None,
         typer.Option(
-            help="Layer to look at; by default the last one whose output is a map of the image."
+            help="Layer to explain; by default the last one whose output is a feature map."
         ),
     ] = None,
     class_name: Annotated[
         str | None,
         typer.Option(
             "--class",
-            help="Class to look for, by default the likeliest of each image; of a model for "
-            "numbers the number to be raised, by default the first.",
+            help="Class to explain, by default the most likely one of each image; for a model that "
+            "predicts numbers, the number to explain, by default the first.",
         ),
     ] = None,
     method: Annotated[
@@ -48,7 +48,7 @@ def explain(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Show where in each image a model sees its class: overlays, and a sheet of them all."""
+    """Show where in each image a model finds evidence for its prediction, as heatmaps."""
     from headstart.tasks.running.tensorflow import import_tensorflow
 
     import_tensorflow()

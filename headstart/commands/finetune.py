@@ -41,11 +41,11 @@ def finetune(
     views: NumViews = None,
     rungs: Annotated[
         int | None,
-        typer.Option(help="Number of cached rungs below the head; a rung unfreezes a block more."),
+        typer.Option(help="Number of rungs trained from the cache; each unfreezes one more block."),
     ] = None,
     end_to_end: Annotated[
         bool | None,
-        typer.Option(help="Train the whole network as the last rung; as a rule, where a GPU is."),
+        typer.Option(help="Train the whole network as the last rung; by default, only on a GPU."),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Maximum number of epochs of each rung.")
@@ -56,7 +56,7 @@ def finetune(
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
-    """Unfreeze the backbone from the top, block by block (each a rung), as far as it helps."""
+    """Unfreeze the backbone from the top, one block (a rung) at a time, as long as it helps."""
     from headstart.config import FinetuneConfig, build_config
 
     images, config = _run_or_images(images, config)
@@ -114,7 +114,7 @@ def compare(
     inner_rates: Annotated[
         str | None,
         typer.Option(
-            help="Sweep the rate of the last block's layers instead: multiples of the head's, "
+            help="Sweep the learning rate of the last block instead: multiples of the head's, "
             "such as 0,0.01,0.1,1."
         ),
     ] = None,
@@ -126,7 +126,7 @@ def compare(
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train from scratch, last layer, last block and full fine-tuning, and compare them."""
+    """Compare training from scratch with training the last layer, last block or everything."""
     from headstart.config import CompareConfig, build_config
 
     overrides = {

@@ -114,7 +114,7 @@ def evaluate(
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate an exported model on labelled images, read as `--set dataset.field=value` says."""
+    """Evaluate an exported model on labelled images (`--set dataset.FIELD=VALUE` reads them)."""
     found = _find_model(model, store)
     _import_engine(found)
     from headstart.tasks.export.judging import judge
@@ -136,13 +136,14 @@ def evaluate(
 def bench(
     run: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
     images: Annotated[
-        int, typer.Option(min=1, help="Held-out images to measure the accuracy on, at the most.")
+        int, typer.Option(min=1, help="Maximum number of held-out images to measure accuracy on.")
     ] = 200,
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="How long each file is called at each batch size.")
+        float, typer.Option(min=0.0, help="Seconds to measure each file for, per batch size.")
     ] = 2.0,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="An SVG file; bench.svg in the run's folder.")
+        Path | None,
+        typer.Option("--plot", help="SVG file to write; by default bench.svg in the run."),
     ] = None,
     store: StoreFolder = None,
     as_json: AsJson = False,

@@ -82,7 +82,7 @@ def promote(
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a run's model the one in use, if it beats that one on the same held-out images."""
+    """Put a run's model into use if it beats the current one on the same held-out images."""
     folder = run.expanduser().absolute()
 
     def work() -> Any:

@@ -49,7 +49,7 @@ def rank(
         str | None,
         typer.Option(
             help="Layers from `headstart cuts`, top or natural, separated by commas; "
-            "BACKBONE:CUT is for one backbone alone."
+            "BACKBONE:CUT applies to one backbone only."
         ),
     ] = None,
     config: ConfigFile = None,
@@ -60,7 +60,7 @@ def rank(
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say which backbone, cut where, suits your images, before training it in earnest."""
+    """Find the backbone and the cut that suit your images, before you train in full."""
     from headstart.config import RankConfig, build_config
 
     overrides = {

@@ -67,7 +67,7 @@ def runs(
 def compare(
     first: RunName, second: RunName, store: StoreFolder = None, as_json: AsJson = False
 ) -> None:
-    """Compare two runs: settings, figures, and the images that changed sides (McNemar's test)."""
+    """Compare two runs: settings, figures, and the images only one gets right (McNemar's test)."""
     from headstart.tasks.runs.comparing import compare_runs
     from headstart.tasks.runs.overview import find_run
 

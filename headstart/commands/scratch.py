@@ -74,7 +74,7 @@ def scratch(
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network from scratch, on views of every epoch that are computed beforehand."""
+    """Train a network from scratch, on augmented views computed before training starts."""
     run_config = _load(data_set, data, config, settings, quick, budget_s, epochs, width)
     if plan:
         _plan(run_config, store, as_json)
@@ -100,9 +100,9 @@ def lr_find(
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find a learning rate: raise it step by step until the loss breaks away.
+    """Suggest a learning rate: raise it gradually until the loss diverges.
 
-    For `train` and `finetune` with the settings of these, on cached bottlenecks.
+    For `train` and `finetune`, it uses their settings, on cached bottlenecks.
     """
     run_config = (
         _load(data_set, data, config, settings, False, None, None, width)

@@ -37,12 +37,14 @@ def search(
     cut: CutName = None,
     sheet: Annotated[
         Path | None,
-        typer.Option("--sheet", help="A .jpg or .png file: each query beside what was found."),
+        typer.Option(
+            "--sheet", help="Contact sheet to write (.jpg or .png): each query and its results."
+        ),
     ] = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the images that are the most like others, by their cached bottlenecks."""
+    """Find the images most similar to a query image, by their cached bottlenecks."""
     from headstart.config import build_config
     from headstart.config.transfer import TransferConfig
     from headstart.tasks.running.tensorflow import import_tensorflow

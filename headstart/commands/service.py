@@ -36,16 +36,16 @@ def up(
         typer.Option(min=1, max=65535, help="TCP port of the reports; 4280 or the next free one."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Data set that the deployments' forms suggest.")
+        Path | None, typer.Option(help="Data set to fill in by default in the deployments' forms.")
     ] = None,
     store: StoreFolder = None,
     pool: Annotated[str, typer.Option(help="Name of the work pool.")] = "local",
     num_runs: Annotated[
-        int, typer.Option("--runs", min=1, help="Number of flow runs at a time on this machine.")
+        int, typer.Option("--runs", min=1, help="Maximum number of concurrent flow runs.")
     ] = 1,
     check: Annotated[
         bool,
-        typer.Option("--check", metavar="", help="Only check that everything runs and answers."),
+        typer.Option("--check", metavar="", help="Only check that everything starts and responds."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -43,7 +43,7 @@ def survey(
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what backbones cost here: parameters, FLOPs, memory, images/s, bytes at each cut."""
+    """Measure backbones on this machine: parameters, FLOPs, memory, images/s, bytes per cut."""
     from headstart.config import SurveyConfig, build_config
 
     names = None if backbones is None else [name.strip() for name in backbones.split(",")]

@@ -36,14 +36,14 @@ def sweep(
         list[str] | None,
         typer.Option(
             "--grid",
-            help="Values of one field of the head: head.learning_rate=1e-3,1e-2, or a range as "
-            "1e-4..1e-1 or 1e-4..1e-1:7; repeatable. By default 32 learning rates, weight decays "
-            "and dropouts.",
+            help="Values of one field of the head: head.learning_rate=1e-3,1e-2, or a range such "
+            "as 1e-4..1e-1 or 1e-4..1e-1:7; repeatable. By default, 32 combinations of learning "
+            "rate, weight decay and dropout.",
         ),
     ] = None,
     num_random: Annotated[
         int | None,
-        typer.Option("--random", help="Draw so many heads at random, instead of all there are."),
+        typer.Option("--random", help="Train this many random heads of the grid, instead of all."),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -58,7 +58,7 @@ def sweep(
     record: Record = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train many heads at once, for little more than one, and export the best."""
+    """Train many heads at once, in little more time than one, and export the best."""
     from headstart.config import SweepConfig, build_config
 
     overrides = {

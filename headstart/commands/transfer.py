@@ -55,8 +55,8 @@ def train(
         float | None,
         typer.Option(
             "--budget-s",
-            help="Find the best model in so many seconds: other heads, views, backbones, training "
-            "more than the head, averages.",
+            help="Search for the best model within this many seconds: other heads, views and "
+            "backbones, fine-tuning, averages.",
         ),
     ] = None,
     exclude: Exclude = None,
@@ -67,7 +67,7 @@ def train(
         typer.Option(
             "--projector",
             metavar="",
-            help="Lay the bottlenecks of 1,000 images out for TensorBoard's projector.",
+            help="Write the bottlenecks of 1,000 images for TensorBoard's projector.",
         ),
     ] = False,
     out: Out = None,
@@ -122,7 +122,7 @@ def plan(
     record: NotRecorded = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what `train` would compute, write and take, without doing it."""
+    """Show what `train` would compute, how much it would write and how long it would take."""
     spread = {"spread.runner": runner, "spread.num_workers": workers}
     more = {**spread, "dataset.exclude": exclude, "budget.seconds": budget_s}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
@@ -164,7 +164,7 @@ def why(
     record: NotRecorded = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say for each stage of `train` whether it would be a hit, and if not, what changed."""
+    """Show for each stage of `train` whether it would be a hit, and if not, what changed."""
     spread = {"spread.runner": runner, "spread.num_workers": workers}
     more = {**spread, "dataset.exclude": exclude, "budget.seconds": budget_s}
     run_config = _load(images, config, settings, backbone, cut, views, epochs, more)
@@ -187,7 +187,8 @@ def why(
 @app.command()
 def config(
     command: Annotated[
-        str, typer.Argument(help="A command that takes --config: train, scratch, finetune, …")
+        str,
+        typer.Argument(help="Command to print the configuration of: train, scratch, finetune, …"),
     ] = "train",
 ) -> None:
     """Print a configuration file with every field at its default, and what each means."""

@@ -33,13 +33,11 @@ def views(
     num_images: Annotated[
         int, typer.Option("--images", min=1, max=200, help="Number of images to show.")
     ] = 6,
-    out: Annotated[Path, typer.Option("--out", help="The picture, a JPEG file.")] = Path(
-        "views.jpg"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="JPEG file to write.")] = Path("views.jpg"),
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show some images beside their views: what the augmentations of a configuration do."""
+    """Show some images beside their augmented views."""
     from headstart.config import load_config
 
     named = {"backbone.name": backbone, "views.num_augmented": num_views}

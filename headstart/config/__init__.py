@@ -1,4 +1,4 @@
-"""What a run may be told: one frozen pydantic model a stage, one a flow.
+"""The configuration of a run: one frozen pydantic model per stage, and one per flow.
 
 The same models are the CLI's options (``--set head.kind=mlp``), the YAML file
 (``--config``) and the form of a Prefect deployment. They import nothing heavy.

@@ -41,13 +41,13 @@ class ColorJitter(Config):
     brightness: float = Field(0.2, ge=0.0, le=1.0)
     """The factor is drawn from [1 - this, 1 + this]."""
     contrast: float = Field(0.2, ge=0.0, le=1.0)
-    """Likewise, about each channel's mean."""
+    """The factor is drawn likewise, and applied about each channel's mean."""
     saturation: float = Field(0.2, ge=0.0, le=1.0)
-    """Likewise, of the saturation in HSV."""
+    """The factor is drawn likewise, and applied to the saturation in HSV."""
 
 
 class Rotation(Config):
-    """Rotate about the centre; what comes in from outside is reflected."""
+    """Rotate about the centre; areas outside the image are filled by reflection."""
 
     kind: Literal["rotation"] = "rotation"
     max_degrees: float = Field(15.0, ge=0.0, le=180.0)

@@ -1,4 +1,4 @@
-"""A training that has a time to be the best it can in: `headstart train --budget-s`."""
+"""Finding the best model within a time budget: `headstart train --budget-s`."""
 
 from typing import Literal
 
@@ -15,11 +15,11 @@ MAX_BUDGET_S = 30 * 86_400.0
 
 
 class BudgetConfig(Config):
-    """How long a training may look for a better model than the one that is configured."""
+    """How long to search for a model better than the configured one."""
 
     seconds: float | None = Field(None, ge=1.0, le=MAX_BUDGET_S)
-    """Seconds for the whole run. The head as configured comes first; then, while they last, what
-    may be better, by expected gain a second. None: that head alone."""
+    """Seconds for the whole run. The configured head is trained first; the remaining time goes to
+    candidates that may be better, by expected gain per second. None: the configured head only."""
     attempts: tuple[Attempt, ...] = (
         *("solver", "mlp", "sweep", "views", "backbones", "cuts", "ladder", "again", "average"),
     )
@@ -28,10 +28,10 @@ class BudgetConfig(Config):
     before the top; ladder: training the backbone's last layers; again: the same from another seed,
     for an average; average: of several heads, as one model."""
     num_folds: int = Field(4, ge=2, le=20)
-    """Parts of the training images. Each is left out once, and judges what was trained on the
-    others; a rung of the ladder is judged by the first part alone."""
+    """Number of cross-validation folds of the training images; a rung of the ladder is evaluated on
+    the first fold only."""
     seed: Seed = 0
-    """Of the draw of those parts."""
+    """Seed of the split into folds."""
 
     def refuse(self, command: str) -> None:
         """Refuse a budget for a command that has none.

@@ -1,4 +1,4 @@
-"""The ladder, the comparison and the transferability curve: what they may be told."""
+"""Configuration of the ladder, the comparison and the transferability curve."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -37,19 +37,20 @@ EachOnce = AfterValidator(_each_once)
 
 
 class TuningConfig(Config):
-    """How layers of the backbone are trained on."""
+    """How layers of the backbone are fine-tuned."""
 
     epochs: Epochs = 6
-    """Most epochs; early stopping may end sooner."""
+    """Maximum number of epochs; early stopping may end sooner."""
     batch_size: BatchSize = 32
-    """Rows a training step."""
+    """Rows per training step."""
     optimizer: Literal["adamw", "sgd"] = "sgd"
     """sgd has Nesterov momentum; adamw is adam with decoupled weight decay."""
     learning_rate: LearningRate = 0.03
-    """Peak learning rate of the head; each group of layers below has less. The default suits sgd;
-    for adamw use 1e-3."""
+    """Peak learning rate of the head; each group of layers below has a lower one. The default suits
+    sgd; for adamw use 1e-3."""
     rate_decay: float = Field(3.0, ge=1.0, le=100.0)
-    """How many times less each earlier group of layers has; 3 to 10 is usual, 1 makes all equal."""
+    """Factor by which each earlier group of layers has a lower learning rate; 3 to 10 is usual, 1
+    makes all equal."""
     warm_up_share: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the steps in which the rate rises from 0, after each unfreezing."""
     clip_norm: float | None = Field(5.0, ge=1e-10, le=1e10)
@@ -57,12 +58,13 @@ class TuningConfig(Config):
     momentum: Momentum = 0.9
     """Momentum of sgd (Nesterov)."""
     weight_decay: WeightDecay = 5e-4
-    """Decoupled weight decay of kernels: each step takes learning rate times this off them."""
+    """Decoupled weight decay of kernels: each training step shrinks them by learning rate times
+    this."""
     batch_norm: Literal["inference", "training"] = "inference"
     """inference: its statistics stay those of the pretrained network, and its scale and offset
     train; training: it uses and updates the batches' statistics."""
     patience: Patience = 3
-    """Epochs without a better one before training stops; 0 never stops early. The weights of the
+    """Epochs without improvement before training stops; 0 never stops early. The weights of the
     best epoch are kept either way."""
 
 
@@ -70,7 +72,7 @@ class LadderConfig(Config):
     """Which rungs there are, and whether the last one trains everything."""
 
     num_rungs: int = Field(2, ge=0, le=10)
-    """Cached rungs below the head, where cuts are not given: the rung before the last begins
+    """Number of cached rungs below the head, if cuts are not given: the rung before the last begins
     with an eighth of the backbone's arithmetic behind it, the last with a quarter, and so on."""
     cuts: tuple[str, ...] | None = None
     """Where the cached rungs begin, from the top down (`headstart cuts BACKBONE` lists names)."""
@@ -103,7 +105,7 @@ class StudyConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     tuning: TuningConfig = TuningConfig(patience=0)
     seeds: Annotated[tuple[Seed, ...], EachOnce] = Field((0, 1, 2), min_length=1, max_length=1000)
-    """Each strategy is trained once a seed (initial weights, order, dropout)."""
+    """Each strategy is trained once per seed (initial weights, order, dropout)."""
     spread: SpreadConfig = SpreadConfig()
 
     _unread: ClassVar[dict[str, str]] = {
@@ -149,22 +151,23 @@ class CompareConfig(StudyConfig):
     backbone; last_block: the layers behind `block_cut` too; full: the whole network from
     pretrained weights."""
     block_cut: str | None = None
-    """Where the last block begins; a cut with about an eighth of the arithmetic behind it where
-    not given."""
+    """Cut where the last block begins; by default one with about an eighth of the FLOPs behind
+    it."""
     scratch_learning_rate: LearningRate = 0.05
-    """Peak learning rate of scratch, all layers alike; `tuning.learning_rate` is for the others."""
+    """Peak learning rate of strategy scratch, for all layers; the others use
+    `tuning.learning_rate`."""
     inner_rates: Annotated[tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...], EachOnce] = ()
-    """Sweep instead of the strategies: the last block is trained with its layers' rates this
-    many times the head's."""
+    """Instead of comparing strategies, train the last block with each of these learning rates,
+    given as multiples of the head's."""
 
 
 class TransferabilityConfig(StudyConfig):
     """Everything that `headstart transferability` can be told."""
 
     cuts: tuple[str, ...] | None = Field(None, min_length=1)
-    """Cuts to try; `num_cuts` spread over the backbone where not given."""
+    """Cuts to try; by default `num_cuts` spread over the backbone."""
     num_cuts: int = Field(6, ge=2, le=100)
-    """Cuts to spread over the backbone, the top included."""
+    """Number of cuts to spread over the backbone, including the top."""
     finetuned: bool = False
     """Also train the layers up to each cut, end to end on views."""
 

@@ -29,23 +29,24 @@ class ScoringConfig(Config):
     """How features are scored without training a head."""
 
     num_neighbours: int = Field(5, ge=1, le=1000)
-    """Voters of the k-nearest-neighbours probe."""
+    """Number of neighbours of the k-nearest-neighbours probe."""
     num_folds: int = Field(3, ge=2, le=100)
     """Folds of the linear probe's cross-validation."""
     max_images: int = Field(10_000, ge=10, le=10_000_000)
-    """Training images that are looked at; more are drawn from at random."""
+    """Maximum number of training images to score on; if there are more, they are sampled at
+    random."""
     seed: Seed = 0
     """Seed of that draw and of the folds."""
 
 
 class BaselineConfig(Config):
-    """A small network trained from scratch, which a transfer has to beat."""
+    """A small network trained from scratch, as the baseline that a transfer has to beat."""
 
     enabled: bool = True
-    """Whether it is trained at all."""
+    """Whether to train it."""
     max_seconds: float = Field(120.0, gt=0.0, le=1e7)
-    """It trains as long as the best transfer took from its views to its head, and this long at
-    the most."""
+    """It trains for as long as the best transfer took, from views to head, and at most this many
+    seconds."""
     image_size: int = Field(64, ge=16, le=512)
     """Side in pixels that the views are reduced to for it."""
     seed: Seed = 0
@@ -77,10 +78,10 @@ class SourceConfig(Config):
     """What `headstart sources add` registers."""
 
     name: str
-    """Of the source."""
+    """Name of the source."""
     dataset: DatasetConfig
     """What the model was trained on; its training images are the source."""
     model: NamedPath
     """The exported .keras file."""
     backbone: str
-    """Backbone of the model."""
+    """Backbone that the model was trained with."""

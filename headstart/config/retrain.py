@@ -10,15 +10,14 @@ class PromotionConfig(Config):
     """When the new model replaces the one in use."""
 
     name: str | None = Field(None, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Under which the model is used (`headstart predict NAME@current`); the data set's own name
-    where not given."""
+    """Name of the model (`headstart predict NAME@current`); by default the name of the data set."""
     min_gain: float = Field(0.0, ge=0.0, lt=1.0)
-    """By how much the figure on the same held-out images must be better: a share of 1 to add to
-    accuracies, average precisions, F1 and R², the share of an error that must go."""
+    """Minimum improvement on the same held-out images: an absolute gain for accuracy, average
+    precision, F1 and R² (0.01 is one point), a relative reduction for errors and losses."""
     metric: str | None = None
     """The figure that decides: accuracy, macro_f1 or loss of classes; mean_average_precision,
     f1_micro, f1_macro, subset_accuracy, hamming_loss or loss of labels; mae, rmse,
-    median_absolute_error or r2 of numbers. The first of these where not given."""
+    median_absolute_error or r2 of numbers. By default the first one of each."""
 
 
 class RetrainConfig(TransferConfig):

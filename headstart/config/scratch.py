@@ -12,15 +12,15 @@ class ScratchDatasetConfig(ReadingConfig):
     """Which images and labels."""
 
     images: str = Field(min_length=1)
-    """fashion-mnist, mnist, cifar10, cifar100; a folder: of images, one sub-folder a class, or of a
-    data set's own files (IDX or CIFAR's binary version); or a manifest of images."""
+    """fashion-mnist, mnist, cifar10 or cifar100; a folder of images with one sub-folder per class;
+    a folder with IDX or binary CIFAR files; or a manifest of images."""
     data: NamedPath | None = None
-    """Folder with a copy of the named data set's files; looked for and downloaded where not
-    given."""
+    """Folder with a copy of the named data set's files; by default they are looked for, and
+    downloaded if missing."""
     image_size: int = Field(32, ge=8, le=512)
     """Side in pixels that image files are resized to; data sets keep their own."""
     test_fraction: float = Field(0.15, gt=0.0, lt=1.0)
-    """Share of image files held out for testing where they have no test split of their own."""
+    """Share of the image files held out for testing, if they have no test split of their own."""
     val_fraction: float = Field(0.1, ge=0.0, lt=1.0)
     """Share of the training images that find the thresholds of labels, or the intervals of numbers,
     where the data has no val split of its own; they are not trained on. Classes need none."""
@@ -32,14 +32,13 @@ class EpochViewsConfig(Config):
     """The augmented views that are computed beforehand, one an image for each epoch."""
 
     num_views: int | None = Field(None, ge=1, le=10_000)
-    """Views an image; one for each epoch where not given, but no more than 300. With fewer, epochs
-    share them."""
+    """Views per image; by default one per epoch, at most 300. With fewer, epochs share them."""
     padding: int | None = Field(None, ge=0, le=64)
-    """Pixels of reflection added on each side before a crop back to size at a random place; an
-    eighth of the side where not given (4 at 32 pixels, 3 at 28)."""
+    """Pixels of reflection added on each side before a crop back to size at a random place; by
+    default an eighth of the side (4 at 32 pixels, 3 at 28)."""
     flip: bool | Literal["auto"] = "auto"
-    """Mirror half of the views. auto: all data sets but the digits of mnist, and numbers, which
-    may be of a side or an angle."""
+    """Mirror half of the views. auto: yes, except for mnist's digits and for targets that are
+    numbers, which may describe a side or an angle."""
     cutout: int = Field(8, ge=0, le=256)
     """Side in pixels of a square painted over with the data set's mean; 0 for none."""
     seed: Seed = 0
@@ -50,10 +49,10 @@ class NetworkConfig(Config):
     """The network that is trained."""
 
     name: Literal["resnet9", "lenet5", "alexnet"] = "resnet9"
-    """Which of the built-in networks."""
+    """Name of a built-in network."""
     width: Annotated[float, Field(ge=0.01, le=4.0)] | Literal["auto"] = 1.0
-    """Factor of resnet9's channels: 1 is the published network with 6.5 M parameters. auto: the
-    widest that a time budget allows enough epochs for."""
+    """Factor that resnet9's channels are multiplied by: 1 is the published network with 6.5 M
+    parameters. auto: the widest that a time budget allows enough epochs for."""
     pool_first: bool = False
     """Pool before batch normalisation and activation rather than after them: a quarter of the
     pixels to normalise. A step on a CPU took about a fifth less time, in single readings. Not the
@@ -66,11 +65,10 @@ class ScratchTrainingConfig(Config):
     epochs: int = Field(25, ge=1, le=10_000)
     """Epochs trained; with a time budget, as many as fit instead."""
     budget_s: float | None = Field(None, ge=1.0, le=1e7)
-    """Seconds for the training, measuring the machine and judging the test images included: it
-    chooses width and epochs, and anneals by the clock, so that training ends on time with the
-    learning rate at its end."""
+    """Seconds for measuring the machine, training and evaluating on the test images. It determines
+    width and epochs, and the schedule follows the clock, so that training ends on time."""
     batch_size: int = Field(512, ge=2, le=65_536)
-    """Views a training step."""
+    """Views per training step."""
     learning_rate: LearningRate = 0.4
     """Peak learning rate of the cycle; `headstart lr-find` suggests one."""
     warmup: float = Field(0.2, ge=0.0, lt=1.0)
@@ -82,21 +80,22 @@ class ScratchTrainingConfig(Config):
     weight_decay: float = Field(5e-4, ge=0.0, le=1.0)
     """L2 penalty on kernels; biases and batch normalisation are exempt."""
     label_smoothing: float = Field(0.1, ge=0.0, le=0.99)
-    """Share of a label that is spread evenly over all classes while training; where an image may
-    have several labels, each is moved so far towards one half."""
+    """Share of a label that is spread evenly over all classes during training; with several labels
+    per image, each is moved towards one half by this share."""
     number_loss: Literal["mse", "huber"] = "mse"
-    """What is minimised of standardised numbers: the squared error, or Huber's, which outliers move
-    less."""
+    """Loss for standardised numbers: the squared error, or Huber's, which is less sensitive to
+    outliers."""
     min_precision: float | None = Field(None, gt=0.0, le=1.0)
-    """Precision that each label's threshold is to reach; the best F1 where not given."""
+    """Precision that each label's threshold must reach; by default the threshold with the best
+    F1."""
     ema: Momentum = 0.0
-    """Decay of an exponential moving average of the weights, which is then what is kept; 0 keeps
-    the weights themselves."""
+    """Decay of an exponential moving average of the weights, which replaces the weights at the end;
+    0 for none."""
     mixed_precision: bool | Literal["auto"] = "auto"
     """Compute in 16 bits. auto: on a GPU with tensor cores, never on a CPU."""
     flip_test: bool = True
-    """Judge the mean of each test image's and its mirror image's logits as well, as split
-    test_flip; only where the views are mirrored too."""
+    """Also evaluate the mean of the logits of each test image and its mirror image, as split
+    test_flip; only if the views are mirrored too."""
     seed: Seed = 0
     """Seed of the initial weights."""
 
@@ -117,8 +116,8 @@ class ScratchConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig(formats=("keras",))
     compare: bool = False
-    """Train once more without augmentation, for as long again, and show both: accuracies, and
-    heatmaps of the same test images side by side."""
+    """Train a second time without augmentation, for just as long, and show the accuracies and
+    heatmaps of both side by side."""
 
     @model_validator(mode="after")
     def _need_a_budget_for_auto(self) -> "ScratchConfig":

@@ -1,4 +1,4 @@
-"""Over which workers a run's heavy stages are spread."""
+"""How the heavy stages of a run are spread over workers."""
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ RUNNERS = r"^(inline|thread|process|(dask|ray)(://(\[[0-9a-fA-F:.]+\]|[^\s:/@\[\
 
 
 class SpreadConfig(Config):
-    """Who makes views and bottlenecks. Changes speed, not what is stored: it is in no key."""
+    """Which workers compute views and bottlenecks; this is in no key, as results do not change."""
 
     runner: str = Field("inline", pattern=RUNNERS)
     """inline: this process, reading, computing and writing at once, the fastest on one machine;
@@ -16,4 +16,4 @@ class SpreadConfig(Config):
     ray://HOST:PORT: the workers of a cluster, which see the store and the images under the same
     paths."""
     num_workers: int | None = Field(None, ge=1, le=4096)
-    """Workers on this machine, one a core where not given; a cluster has its own number."""
+    """Number of workers on this machine, by default one per core; a cluster has its own number."""

@@ -20,9 +20,9 @@ class MeasuringConfig(Config):
     enabled: bool = True
     """Measure memory and throughput; otherwise all is computed from the networks' graphs."""
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((1, 8, 32), min_length=1)
-    """Images a forward pass, ascending."""
+    """Images per forward pass, in ascending order."""
     seconds: float = Field(1.0, gt=0.0, le=600.0)
-    """For which each batch size is timed, at the least."""
+    """Minimum number of seconds to time each batch size for."""
 
     @model_validator(mode="after")
     def _ascend(self) -> "MeasuringConfig":

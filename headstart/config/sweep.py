@@ -30,10 +30,10 @@ class SearchConfig(Config):
     """For each field of `head` that varies a list of values, or a range: 1e-4..1e-1 has four
     values, 1e-4..1e-1:7 has seven; evenly spaced in the logarithm, or, from 0, evenly."""
     num_random: int | None = Field(None, ge=1, le=MAX_HEADS)
-    """Draw so many heads at random, from the lists and from within the ranges, instead of trying
-    every combination."""
+    """Number of heads to draw at random, from the lists and from within the ranges, instead of
+    trying every combination."""
     seed: Seed = 0
-    """Of that draw, and of which training images are held out to choose by."""
+    """Seed of that draw, and of the choice of training images that are held out for selection."""
 
 
 class SweepConfig(TransferConfig):

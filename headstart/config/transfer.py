@@ -50,7 +50,7 @@ class ReadingConfig(Config):
     """How a folder of image files is read, or a manifest that names them."""
 
     images: Path | str
-    """Where they are."""
+    """Path of the folder or manifest."""
     layout: Literal["auto", "classes"] = "auto"
     """classes: each folder in the root is a class, whatever its name. auto: split folders are
     known by their names, and a tree that may be read in two ways is refused."""
@@ -58,48 +58,48 @@ class ReadingConfig(Config):
     """What a split folder, or a value of a manifest's split column, means where its name does not
     say so: train, val, test, or ignore; for instance {holdout: test, extra: ignore}."""
     root: NamedPath | None = None
-    """Folder that the paths of a manifest start at; the manifest's own where not given."""
+    """Folder that the paths of a manifest are relative to; by default the manifest's own folder."""
     allow_outside: bool = False
     """Also use images that a manifest names by absolute paths outside that folder."""
     path_column: str | None = Field(None, min_length=1)
-    """Column of a manifest with the paths; path where not given."""
+    """Column of a manifest with the paths; by default path."""
     path_suffix: str = ""
-    """What a manifest leaves out at the end of each path, such as .jpg."""
+    """Suffix to append to each path of a manifest, such as .jpg."""
     strip_prefix: str = ""
-    """What a manifest writes at the beginning of paths and is not there here, such as data/raw/."""
+    """Prefix to remove from each path of a manifest, such as data/raw/."""
     label_column: str | None = Field(None, min_length=1)
-    """Column of a manifest with the labels; label where not given."""
+    """Column of a manifest with the labels; by default label."""
     split_column: str | None = Field(None, min_length=1)
-    """Column of a manifest with the splits; split, if there is one, where not given."""
+    """Column of a manifest with the splits; by default split, if there is one."""
     group_column: str | None = Field(None, min_length=1)
-    """Column of a manifest that says which images belong together, as those of one patient: the
-    images of a group fall to one split."""
+    """Column of a manifest that says which images belong together, as those of one patient: all
+    images of a group go to the same split."""
     target: TargetKind | None = None
     """What is learned of an image: its class, any number of labels, or numbers. Where not given,
     a manifest's columns say it: label is a class, labels are labels; dataset.label_columns are
     labels, dataset.target_columns numbers."""
     label_separator: str | None = Field(None, min_length=1)
-    """What stands between the labels of an image in one cell; ; where not given."""
+    """Separator between several labels in one cell; by default a semicolon."""
     label_columns: tuple[ColumnName, ...] = ()
-    """Columns of a manifest that say of a label each whether the image has it. A * stands for any
-    letters: ["*"] takes all columns but those of paths and splits."""
+    """Columns of a manifest with one label each, which say whether the image has it. A * stands for
+    any letters: ["*"] takes all columns but those of paths and splits."""
     label_values: tuple[CellTexts, CellTexts] = ("0", "1")
     """What says no and yes in those columns; 0 and 1 also stand for false and true, no and yes.
     Either may be a list: [[0, -1], 1] takes -1 for no, [[0, ""], 1] an empty cell."""
     no_label: str | None = Field(None, min_length=1)
-    """A word among the labels that means that there is none, such as No Finding."""
+    """Word in place of labels that means "none", such as No Finding."""
     target_columns: tuple[ColumnName, ...] = ()
-    """Columns of a manifest with a number each to learn; a * stands for any letters."""
+    """Columns of a manifest that each hold a number to learn; a * stands for any letters."""
     decimal_sign: Literal[".", ","] = "."
-    """What stands before the decimals of those numbers."""
+    """Decimal separator of those numbers."""
     number_unit: str = ""
-    """What stands behind each of those numbers, such as kg or %."""
+    """Unit written after each of those numbers, such as kg or %."""
     missing_values: tuple[CellText, ...] = ()
-    """What a manifest writes where an image has no target, such as NA or -1; an empty cell says so
-    anyhow. Such images are left out."""
+    """Values that mean that an image has no target, such as NA or -1; an empty cell always means
+    that. Such images are left out."""
     repeated_paths: Literal["refuse", "merge"] = "refuse"
-    """Of an image on several lines with different labels: refuse leaves it out; merge gives it
-    the labels of all, for manifests with one label a line."""
+    """What to do with an image on several lines with different labels: refuse leaves it out; merge
+    gives it all of those labels, for manifests with one label per line."""
 
 
 class DatasetConfig(ReadingConfig):
@@ -109,13 +109,14 @@ class DatasetConfig(ReadingConfig):
     """A folder with one sub-folder a class (optionally under train/, val/, test/), or a CSV or
     Parquet manifest with the columns path, label and, if wanted, split."""
     val_fraction: float = Field(0.15, ge=0.0, lt=1.0)
-    """Share of the images held out for validation where the data has no val split of its own."""
+    """Share of the images held out for validation, if the data has no val split of its own."""
     test_fraction: float = Field(0.15, ge=0.0, lt=1.0)
-    """Share of the images held out for testing where the data has no splits of its own."""
+    """Share of the images held out for testing, if the data has no splits of its own."""
     split_seed: Seed = 0
-    """Seed of the split. An image's split depends on this and its own bytes alone."""
+    """Seed of the split. An image's split depends only on this and on its own bytes."""
     strict: bool = False
-    """Refuse the whole data set where a file cannot be used, rather than list it and go on."""
+    """Refuse the whole data set if any file cannot be used, instead of listing that file and going
+    on."""
     max_pixels: int = Field(89_478_485, gt=0, le=2**31 - 1)
     """Images with more pixels than this are refused as decompression bombs (Pillow's limit)."""
     exclude: NamedPath | None = None
@@ -133,9 +134,9 @@ class ViewsConfig(Config):
     """How an image becomes pixels: resizing, and the augmented views beside the plain one."""
 
     num_augmented: int = Field(0, ge=0, le=1000)
-    """Augmented views an image, besides the plain view 0 that evaluation uses."""
+    """Number of augmented views per image, besides the plain view 0 that evaluation uses."""
     image_size: int | None = Field(None, ge=8, le=2048)
-    """Side of a view in pixels; the backbone's own input size where not given."""
+    """Side of a view in pixels; by default the backbone's own input size."""
     resize: Literal["squash", "crop", "pad"] = "squash"
     """squash: change the aspect ratio; crop: fill and cut the middle; pad: fit and add black."""
     augmentations: tuple[Augmentation, ...] = (RandomResizedCrop(), Flip(), ColorJitter())
@@ -152,10 +153,10 @@ class BackboneConfig(Config):
     weights: str = "pretrained"
     """pretrained, random, or the path of a .weights.h5 file that fits the backbone."""
     seed: Seed = 0
-    """Seed of random weights; without effect on pretrained ones."""
+    """Seed of random weights; no effect on pretrained ones."""
     preprocessing: Literal["auto", "none", "tf", "torch", "caffe", "lite"] = "auto"
-    """What the network expects of its pixels. auto: what the table says for a named backbone, and
-    none (RGB of 0 to 255) for a file. tf: x / 127.5 - 1; torch: ImageNet's mean and deviation;
+    """Pixel preprocessing that the network expects. auto: what the table says for a named backbone,
+    and none (RGB of 0 to 255) for a file. tf: x / 127.5 - 1; torch: ImageNet's mean and deviation;
     caffe: BGR less ImageNet's mean; lite: (x - 127) / 128."""
 
 
@@ -176,14 +177,14 @@ class BottleneckConfig(Config):
     dtype: Literal["float16", "float32"] = "float16"
     """Storage type of the activations."""
     engine: Literal["auto"] | EngineName = "auto"
-    """What computes them. auto: where there is work enough, the fastest of those installed, as
-    measured here and held against TensorFlow; on a GPU, TensorFlow. Changes speed, not what is
-    stored beyond the last digits, which the parity gate watches."""
+    """Program that computes the activations. auto: TensorFlow on a GPU, and for small jobs;
+    otherwise the fastest one installed, as measured on this machine and checked against TensorFlow.
+    Changes the speed; results differ only in the last digits, which the parity gate checks."""
     precision: Precision = "float32"
     """bfloat16: about twice as fast on processors that have it (OpenVINO must be installed);
     activations are off by some percent, and are kept apart from the exact ones."""
     batch_size: int = Field(32, ge=1, le=4096)
-    """Views a forward pass. Changes speed and memory, not what is stored."""
+    """Views per forward pass. Changes speed and memory use, not the results."""
     num_parity_rows: int = Field(8, ge=1, le=10_000)
     """Rows of those just extracted that are computed again through the uncut backbone, and
     compared; and as many of those that were there."""
@@ -204,7 +205,7 @@ class HeadConfig(Config):
     few images a class: nearest_mean (the class whose mean direction is the nearest) and knn (the
     nearest training images vote)."""
     num_neighbors: int = Field(5, ge=1, le=1000)
-    """Training images that vote in a knn head."""
+    """Number of nearest training images that vote in a knn head."""
     hidden_units: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_length=64)
     ] = (256,)
@@ -215,20 +216,21 @@ class HeadConfig(Config):
     cross-validation on the training images chooses; only class_weights and seed are read then, and
     the val split decides nothing but thresholds and intervals."""
     epochs: Epochs = 25
-    """Most epochs trained; early stopping may end sooner."""
+    """Maximum number of epochs; early stopping may end sooner."""
     batch_size: BatchSize = 128
-    """Rows a training step."""
+    """Rows per training step."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     """adamw is adam with decoupled weight decay; sgd has Nesterov momentum."""
     learning_rate: LearningRate = 5e-3
     """Peak learning rate. The default suits new dense layers; a tail does better with 1e-3."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
-    """How the learning rate moves over the epochs."""
+    """Schedule of the learning rate over the epochs."""
     momentum: Momentum = 0.9
     """Momentum of sgd (Nesterov)."""
     weight_decay: WeightDecay = 1.0
-    """Decoupled weight decay, on kernels only: each step takes learning rate times this off them.
-    The default suits adam and adamw, whose steps are normalised; with sgd use 1e-2 or less."""
+    """Decoupled weight decay, on kernels only: each training step shrinks them by learning rate
+    times this. The default suits adam and adamw, whose steps are normalised; with sgd use 1e-2 or
+    less."""
     dropout: DroppedShare = 0.1
     """Share of the features dropped before each dense layer while training."""
     label_smoothing: float = Field(0.0, ge=0.0, le=0.99)
@@ -237,10 +239,11 @@ class HeadConfig(Config):
     """balanced: weigh each class by num_images / (num_classes * images of the class), and of each
     label likewise the images with it and without it."""
     number_loss: Literal["mse", "huber"] = "mse"
-    """Of numbers, standardised: mse, the squared error; huber minds far-off ones less."""
+    """Loss for standardised numbers: mse is the squared error; huber is less sensitive to
+    outliers."""
     min_precision: float | None = Field(None, gt=0.0, le=1.0)
-    """Say each label as often as this precision on the validation images allows; where not given,
-    its threshold is that of the best F1."""
+    """Precision that each label's threshold must reach on the validation images; by default the
+    threshold with the best F1."""
     patience: Patience = 8
     """Epochs without a better validation loss before training stops; 0 never stops early.
     The best epoch's weights are restored either way."""
@@ -266,24 +269,24 @@ class HeadConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """How the trained head is judged."""
+    """How the trained head is evaluated."""
 
     top_k: int = Field(5, ge=1, le=1_000_000)
     """The k of top-k accuracy; capped by the number of classes."""
     num_bootstrap: int = Field(1000, ge=10, le=1_000_000)
-    """Resamples behind the confidence interval of the accuracy."""
+    """Number of bootstrap resamples for the confidence interval of the accuracy."""
     confidence: float = Field(0.95, ge=0.01, le=0.9999)
     """Coverage of that interval."""
     num_calibration_bins: int = Field(15, ge=2, le=10_000)
-    """Equal-width bins of the expected calibration error."""
+    """Number of equal-width bins of the expected calibration error."""
     num_top_losses: int = Field(24, ge=0, le=1000)
-    """Images shown with the highest loss."""
+    """Number of images with the highest loss to show."""
     seed: Seed = 0
     """Seed of the bootstrap."""
 
 
 class ExportConfig(Config):
-    """In which formats the joined model is written."""
+    """Formats that the model is exported in."""
 
     formats: tuple[
         Literal[
@@ -295,8 +298,8 @@ class ExportConfig(Config):
     on Intel's processors, litert on devices too: float16 halves the file, int8 quarters it, and
     what they cost on val is told."""
     input: Literal["images", "views"] = "images"
-    """What onnx and openvino take: images of any size, which they resize themselves, or views of
-    the model's own size."""
+    """Input of the onnx and openvino files: images of any size, which they resize themselves, or
+    views of the model's own size."""
     num_calibration_images: int = Field(100, ge=1, le=10_000)
     """Training images whose views give litert_int8 the ranges of its integers."""
     num_proof_images: int = Field(16, ge=1, le=1000)
@@ -304,11 +307,11 @@ class ExportConfig(Config):
 
 
 class ShowConfig(Config):
-    """What a run shows besides its report; it decides no result."""
+    """What a run shows besides its report; this changes no result."""
 
     num_projected: int = Field(0, ge=0, le=4096)
-    """Images whose bottlenecks are laid out for TensorBoard's projector, with class, file and
-    thumbnail; none where 0."""
+    """Number of images whose bottlenecks are written for TensorBoard's projector, with class, file
+    and thumbnail; 0 for none."""
 
 
 class TransferConfig(Config):

@@ -82,7 +82,13 @@ def test_source_lines_of_a_missing_file_or_line_are_empty(tmp_path):
 
 def test_text_names_place_health_and_suggestion():
     text = render_text([FOUND])
-    for part in ("train.py:3", "model/block", "block/Log (Log)", "when:    training step 37, batch 5", "clip <x>"):
+    for part in (
+        "train.py:3",
+        "model/block",
+        "block/Log (Log)",
+        "when:    training step 37, batch 5",
+        "clip <x>",
+    ):
         assert part in text
     assert "block/Log:0 float32 [2, ?] NaN 1, Inf 2 of 4" in text
     assert "from 0 to 1" in text

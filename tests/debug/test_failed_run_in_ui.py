@@ -126,10 +126,10 @@ def test_the_page_of_a_failed_run_leads_to_layer_and_line(server, tmp_path):
         browser.wait_for("Failed", "users", "users-diagnosis")
         browser.screenshot(tmp_path / "run.png")
         browser.open(f"{url}/v2/artifacts/artifact/{_diagnosis(url, run_id)}")
-        # "when: training step 37" is in the rendered text alone; the raw one below has Markdown's marks in it.
+        # "when: training step 37" is in the rendered text alone; the raw one has Markdown marks.
         browser.wait_for(
-            "when: training step 37", "layer: fragile", f"train_mine.py:{LINE}", "argument is negative",
-            "headstart debug replay",
+            "when: training step 37", "layer: fragile", f"train_mine.py:{LINE}",
+            "argument is negative", "headstart debug replay",
         )  # fmt: skip
         time.sleep(PAINTING_S)
         browser.screenshot(tmp_path / "diagnosis.png")

@@ -235,7 +235,7 @@ def test_the_form_starts_a_run_that_leaves_its_report(
     page = f"{installation.record.dashboard_url}/deployments/deployment/{deployment.id}"
     with signed_in(installation) as browser:
         browser.open(f"{page}/run")
-        browser.wait_for("Images", "Most epochs trained", "Peak learning rate")
+        browser.wait_for("Images", "Maximum number of epochs", "Peak learning rate")
         fill(browser, "Name (Optional)", str(installation.backbone))
         fill(browser, "Epochs (Optional)", "4")
         fill(browser, "Num Bootstrap (Optional)", "20")
