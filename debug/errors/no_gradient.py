@@ -32,7 +32,7 @@ def diagnose_no_gradient(target: Any, site: CallSite | None, sources: Any = ()) 
         return _by_plain_tensors(site)
     line = (user_line(op) if op is not None else None) or site
     what = f"{op.type} ({op.name}) has no gradient" if op is not None else (
-        "the loss does not depend on them by differentiable ops recorded on the tape"
+        "no differentiable path from them to the loss was recorded on the tape"
     )  # fmt: skip
     return Diagnosis(
         symptom="no-gradient",
@@ -53,9 +53,9 @@ def diagnose_no_gradient(target: Any, site: CallSite | None, sources: Any = ()) 
 def _by_plain_tensors(site: CallSite | None) -> Diagnosis:
     return Diagnosis(
         symptom="no-gradient",
-        cause="No gradient: it is asked for by plain tensors, which a GradientTape watches only if "
-        "it is told to before they are used, or which the loss does not depend on. A name that "
-        "held a tf.Variable may have been given the result of an op (w = w - ...).",
+        cause="No gradient: it is asked for with respect to plain tensors, which a GradientTape "
+        "watches only after tape.watch, or which the loss does not depend on. A name that "
+        "held a tf.Variable may have been overwritten with the result of an op (w = w - ...).",
         phase="backward",
         confidence=0.9,
         suggestions=(

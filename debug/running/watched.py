@@ -68,7 +68,7 @@ def in_words(seen: dict[str, Any]) -> str:
             ("fits", "fit", "fits"),
             ("steps", "training step in fit", "training steps in fit"),
             ("evaluations", "evaluation or prediction", "evaluations and predictions"),
-            ("own_steps", "training step in its own loops", "training steps in its own loops"),
+            ("own_steps", "training step in custom loops", "training steps in custom loops"),
             ("session_runs", "session run", "session runs"),
         )
         if seen.get(name)

@@ -183,7 +183,7 @@ def test_a_healthy_run_says_what_was_watched(runs):
     assert healthy.exit_code == 0, healthy.diagnoses
     assert "1 fit, 4 training steps in fit" in healthy.watched
     assert "loss" in healthy.watched
-    assert "5 training steps in its own loops" in runs["own_loop"].watched
+    assert "5 training steps in custom loops" in runs["own_loop"].watched
 
 
 def test_an_exception_that_the_script_turned_into_an_exit_code_is_diagnosed(runs):
