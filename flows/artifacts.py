@@ -83,7 +83,7 @@ def publish(flow_name: str, report: Report, summary: RunSummary) -> None:
     create_table_artifact(
         [outcome.model_dump(exclude={"key"}) for outcome in summary.stages],
         key=f"{flow_name}-stages",
-        description="What was replayed from the store, and what was computed",
+        description="What came from the store, and what was computed",
     )
     for name, (text, url) in _links(summary).items():
         create_link_artifact(url, text, key=f"{flow_name}-{name}", description=text)
@@ -96,7 +96,7 @@ def _markdown(report: Report, summary: RunSummary) -> str:
         parts.append(" · ".join(f"[{text}]({url})" for text, url in links.values()))
     else:
         # A path to open, not a link: browsers do not follow file: links from a page of a server.
-        parts.append(f"The whole report: `{summary.report}`")
+        parts.append(f"Full report: `{summary.report}`")
     if report.history:
         parts.append(_picture("curves", curves_png(report.history, report.best_epoch)))
     split = headline_split(report)
@@ -130,9 +130,9 @@ def _links(summary: RunSummary) -> dict[str, tuple[str, str]]:
     name = folder.relative_to(store.root / "runs").as_posix()
     page = Path(summary.report).name
     return {
-        "page": ("The whole report", f"{service.runs_url}/{quote(name)}/{page}"),
+        "page": ("Full report", f"{service.runs_url}/{quote(name)}/{page}"),
         "tensorboard": (
-            "The training in TensorBoard",
+            "Training curves in TensorBoard",
             f"{service.tensorboard_url}/?runFilter={quote(name)}#timeseries",
         ),
     }

@@ -181,7 +181,7 @@ class Search:
         if cost.trial_s + self.closing_s > self.clock.left_s:
             self._try_nothing(
                 f"{max(0.0, self.clock.left_s):,.0f} s are left, too little to try anything: "
-                f"judging this alone takes about {cost.trial_s:,.0f} s"
+                f"evaluating this head alone takes about {cost.trial_s:,.0f} s"
             )
             return
         self._try(trials.configured, "configured", None)
@@ -189,7 +189,7 @@ class Search:
         while self.judged:
             best = ranking(self.judged)[0]
             if best.figure == 1.0:
-                reporter().note("     no held-out image is wrong: there is nothing to gain")
+                reporter().note("     every held-out image is right: there is nothing to gain")
                 break
             candidates = self.candidates()
             if not self._told_plan:
@@ -200,7 +200,7 @@ class Search:
                 chosen = next_candidate(candidates, STRETCH * left_s, refit_s, self.closing_s)
             if chosen is None:
                 self._leave_out(candidates, best)
-                reporter().note("     all that fits into the time was tried")
+                reporter().note("     everything that fits into the time was tried")
                 break
             self._try(chosen.step.recipe, chosen.step.attempt, best, chosen)
 
@@ -354,8 +354,8 @@ class Search:
             finished = (one for one in others if one != trials.configured and self._is_done(one))
             kept = next(finished, trials.configured)
             reporter().note(
-                f"     training it on all images was not finished ({error.problem}): the best that "
-                f"is trained is kept, {self.describe(kept)}; the same command goes on from here"
+                f"     training it on all images was not finished ({error.problem}): the best one that "
+                f"is trained is kept, {self.describe(kept)}; the same command continues from here"
             )
             if kept == trials.configured:
                 return kept, configured
@@ -384,7 +384,7 @@ class Search:
     def caveat(self, kept: Recipe) -> str:
         """Say in a sentence what the model is."""
         return (
-            f"The model: {self.describe(kept)}, chosen among {max(1, len(self.judged))} by "
+            f"The model: {self.describe(kept)}, chosen among {max(1, len(self.judged))} on "
             "training images that were held out."
         )
 
@@ -403,10 +403,11 @@ class Search:
         self._told_plan = True
         refit_s = self._refit_s(best.recipe)
         ordered = sorted(candidates, key=lambda one: -one.rate(refit_s))
-        reporter().note("     what may be tried now, by what it is expected to gain a second:")
+        reporter().note("     candidates, by expected gain per second:")
         for one in ordered:
             gain = gain_words(one.step.share * (1 - best.figure), self.metric)
-            seconds = f"{one.cost.trial_s:,.0f} s + {one.cost.refit_s:,.0f} s if it is the best"
+            seconds = f"{one.cost.trial_s:,.0f} s + {one.cost.refit_s:,.0f} s more if it is the "
+            "best"
             line = f"{self.describe(one.step.recipe)}: {gain}, {seconds}"
             reporter().note(f"       {line}")
 
@@ -420,7 +421,8 @@ class Search:
                 outcome="left out",
                 expected_gain=one.step.share * (1 - best.figure),
                 expected_s=one.cost.trial_s,
-                reason=f"{needed_s:,.0f} s with all that follows, of {left_s:,.0f} s left",
+                reason=f"{needed_s:,.0f} s including all that follows, but there are {left_s:,.0f} "
+                "s left",
                 metric=self.metric,
             )
             self._add(one.step.recipe, line)

@@ -172,17 +172,18 @@ def caveats(lines: Sequence[Line], num_seeds: int) -> list[str]:
     notes = []
     if num_seeds == 1:
         notes.append(
-            "One seed only: the intervals are over images, and say nothing of how another "
+            "Only one seed: the intervals are over images, and say nothing about how another "
             "training would end."
         )
     else:
         notes.append(
-            f"Intervals are of the mean over {num_seeds} seeds, for other seeds and other images; "
+            f"Intervals are for the mean over {num_seeds} seeds, for other seeds and other images; "
             "the variance between seeds is shared by all lines, and the splits are the same."
         )
     if lines[0].split == "val":
         notes.append(
-            "There is no test split: the validation images judge, which also chose the epoch kept."
+            "There is no test split: figures are from the validation images, which were also used "
+            "to choose the epoch."
         )
     return notes
 

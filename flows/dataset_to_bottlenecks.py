@@ -59,10 +59,10 @@ def publish_page(
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
     # A path to open, not a link: browsers do not follow file: links from a page of a server.
-    text = f"{markdown}\n\nThe whole page: `{path}`\n"
+    text = f"{markdown}\n\nFull page: `{path}`\n"
     create_markdown_artifact(text, key=f"{flow_name}-report", description=title)
     create_table_artifact(
         [outcome.model_dump(exclude={"key"}) for outcome in outcomes],
         key=f"{flow_name}-stages",
-        description="What was replayed from the store, and what was computed",
+        description="What came from the store, and what was computed",
     )

@@ -102,7 +102,7 @@ def watching(folder: Path, section: str = "", *, stops_on_nan: bool = True) -> I
         _tell(watch.diagnoses)
         if recorder.bundle is not None:
             bundle = shlex.quote(str(recorder.bundle))
-            reporter().note(f"     `headstart debug replay {bundle}` looks closer")
+            reporter().note(f"     `headstart debug replay {bundle}` shows more")
         raise
     except BaseException:  # cancelled: no hook will ask for it
         _release(recorder)
@@ -170,7 +170,7 @@ def _tell(found: list[Diagnosis]) -> None:
             from prefect.artifacts import create_markdown_artifact
 
             create_markdown_artifact(
-                render_markdown(found, "What the training showed"),
+                render_markdown(found, "Findings during training"),
                 key=artifact_key(context.flow.name, "findings"),
                 description="Preflight and symptom rules",
             )

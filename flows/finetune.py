@@ -149,7 +149,7 @@ def _climb(
     """Train rung after rung, each from what was kept before; say what is kept, and behind what."""
     kept = head
     for number, start in enumerate(starts, 1):
-        reporter().note(f"     rung {number} of {len(starts)}: everything from {start} on trains")
+        reporter().note(f"     rung {number} of {len(starts)}: training everything from {start} on")
         with watching_stages(folder / "crash" / f"rung-{number}", found, "tuning"):
             log_dir = folder / "tensorboard" / f"{number}-{start}"
             trained = train_rung(

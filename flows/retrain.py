@@ -75,7 +75,8 @@ def retrain(
         run: RunSummary | None = None
         decision: Literal["unchanged", "promoted", "kept"] = "unchanged"
         if last is not None and state == {"dataset": last.dataset, "config": last.config}:
-            reason = f"images, labels and configuration are those of the last run: {last.decision}"
+            reason = "images, labels and configuration are the same as in the last run: "
+            f"{last.decision}"
         else:
             check_classes(name, index)
             run = transfer.fn(config.training(), store, out)

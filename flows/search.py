@@ -98,8 +98,8 @@ def _search(features: Features, vectors: Vectors, k: int) -> Nearest:
         return open_index(index_stage(features))(vectors, k)
     if num_images > MAX_EXACT:
         reporter().note(
-            f"     {num_images:,} images are compared one by one: pip install "
-            "'headstart[search]' keeps an index of them"
+            f"     {num_images:,} images are compared one by one; for an index of them: pip "
+            "install 'headstart[search]'"
         )
     return search_exactly(collection_blocks(features), vectors, k)
 

@@ -40,13 +40,14 @@ from headstart.tasks.progress import plain_console, without_controls
 from headstart.tasks.running.tensorflow import quieten_imports
 
 app = typer.Typer(
-    help="A folder of images to a trained classifier; every run after the first is nearly free.",
+    help="Turn a folder of images into a trained classifier; every run after the first is nearly "
+    "free.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="HIT: found in the store. MISS: computed now. docs/glossary.md explains cut, "
-    "bottleneck, rung and the other words.",
+    epilog="HIT: the result was in the store. MISS: it was computed now. docs/glossary.md explains "
+    "cut, bottleneck, rung and other terms.",
 )
 app.add_typer(transfer.app)
 app.add_typer(views.app)
@@ -89,7 +90,7 @@ def _options(
         typer.Option(
             "--traceback",
             metavar="",
-            help="Show the traceback of an error; may follow the command too.",
+            help="Show the traceback of an error; may also be given after the command.",
         ),
     ] = False,
 ) -> None:
@@ -143,7 +144,7 @@ def _explain_environment(error: Exception) -> HeadstartError | None:
     if "home directory" not in str(error):
         return None
     return HeadstartError(
-        "there is no home folder, where paths begin that start with ~",
+        "paths that start with ~ need a home folder, and there is none",
         str(error),
         "set HOME to a folder",
     )

@@ -27,7 +27,7 @@ SERVER_START_LIMIT_S = 180
 """A temporary server with a new database took 60 s on two busy cores; Prefect's default is 20."""
 
 SEE_AGAIN = (
-    "the temporary server is stopped, its record is kept; to see this run again: "
+    "the temporary server has stopped and its record is kept; to see this run again: "
     "`prefect server start`, then http://127.0.0.1:4200/runs"
 )
 
@@ -222,7 +222,7 @@ def run_flow(
     elif record:
         reporter.note("recorded by a temporary Prefect server (it takes some seconds to start)")
     else:
-        where = f"none answers at {without_secrets(url)}" if url else "none is set"
+        where = f"no server responds at {without_secrets(url)}" if url else "none is set"
         reporter.note(f"not recorded: no Prefect server ({where}); --record starts one")
     is_recorded = reachable or record
     if is_recorded:  # Prefect's threads would write while TensorFlow's noise is held back

@@ -130,7 +130,7 @@ def print_backbones(console: Console) -> None:
         for entry in BACKBONES.values()
     ]
     print_table(console, ("name", "image size", "preprocessing", "weights"), rows, NUMBERS)
-    console.print("or the path of a .keras file or SavedModel folder of your own")
+    console.print("or give the path of your own .keras file or SavedModel folder")
 
 
 def cut_rows(backbone: "Backbone") -> list[dict[str, Any]]:
@@ -174,9 +174,9 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
     titles = ("", "cut", "activation", "kB", "MFLOPs", "after", "limit")
     print_table(console, titles, rows, NUMBERS, num_keys=2)
     console.print(
-        f"{backbone.name} at {backbone.image_size}x{backbone.image_size}. kB: an image's, stored "
-        "as float16. MFLOPs: before the cut, and after it; 1 multiply-add is 2. limit: the "
-        "largest speed-up of training what lies behind the cut. *: worth trying first.",
+        f"{backbone.name} at {backbone.image_size}x{backbone.image_size}. kB: size of one "
+        "bottleneck as float16. MFLOPs: before the cut and after it (1 multiply-add is 2). limit: "
+        "largest possible speed-up of training the layers behind the cut. *: worth trying first.",
         highlight=False,
         soft_wrap=True,
     )
@@ -214,7 +214,7 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
     print_table(console, ("class", "images", "precision", "recall", "F1"), rows, NUMBERS)
     for pair in metrics.most_confused[:5]:
         console.print(
-            f"  {pair.count:,} x {_short(pair.true)} taken for {_short(pair.predicted)}",
+            f"  {pair.count:,} x {_short(pair.true)} predicted as {_short(pair.predicted)}",
             highlight=False,
             markup=False,
             soft_wrap=True,

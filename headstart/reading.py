@@ -115,19 +115,19 @@ class _Loader(yaml.SafeLoader):
         mark = event.start_mark
         self._depth += 1
         if self._depth > MAX_YAML_DEPTH:
-            problem = f"more than {MAX_YAML_DEPTH} values stand in each other here"
+            problem = f"more than {MAX_YAML_DEPTH} nested values here"
             raise yaml.composer.ComposerError(None, None, problem, mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent):
             if id(node) not in self._sizes:
-                problem = "an alias stands within what it stands for"
+                problem = "an alias refers to a value that contains it"
                 raise yaml.composer.ComposerError(None, None, problem, mark)
         elif node is not None:
             size = 1 + sum(self._sizes[id(inner)] for inner in _inner(node))
             self._sizes[id(node)] = size
             if size > MAX_YAML_NODES:
-                problem = f"more than {MAX_YAML_NODES:,} values, with what the aliases stand for"
+                problem = f"more than {MAX_YAML_NODES:,} values, counting what the aliases refer to"
                 raise yaml.composer.ComposerError(None, None, problem, mark)
         return node
 
@@ -137,7 +137,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is not None and key in seen and key_node.tag != "tag:yaml.org,2002:merge":
-                problem = f"{key} stands here twice in one section"
+                problem = f"{key} appears twice in this section"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)

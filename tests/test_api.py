@@ -88,7 +88,7 @@ def test_a_file_of_a_run_that_is_nested_too_deep_is_refused(tmp_path: Path) -> N
 def test_what_is_no_image_is_said(run: Any) -> None:
     grey = np.zeros((4, 5), np.uint8)
     for images in (None, 5, [[1, 2], [3, 4]], grey):
-        words = r"uint8 \[4, 5\]" if images is grey else "this is no image"
+        words = r"uint8 \[4, 5\]" if images is grey else "this is not an image"
         for method in (run.predict, run.embed):
             with pytest.raises(HeadstartError, match=words):
                 method(images)

@@ -312,7 +312,7 @@ def test_feature_map_is_averaged_and_said_so(tmp_path):
 
     assert backbone.cuts[-1].activation_shape == (6,)
     assert [cut.name for cut in backbone.cuts] == ["first", "norm", "relu", "second", "top"]
-    assert "average over the pixels" in backbone.notes[0]
+    assert "average over all positions" in backbone.notes[0]
     assert backbone.preprocessing.mode == "none"
 
 
@@ -472,7 +472,7 @@ def test_saved_model_is_cut_at_its_top(tmp_path):
     np.testing.assert_allclose(
         backbone.extractor(["top"])(pixels(16)), model(pixels(16).astype("float32")), rtol=1e-5
     )
-    assert "cut at the top only" in backbone.notes[-1]
+    assert "top is its only cut" in backbone.notes[-1]
 
 
 def test_fingerprint_of_a_saved_model_follows_its_bytes_and_not_its_place(tmp_path):

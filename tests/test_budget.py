@@ -393,7 +393,7 @@ def test_a_run_tries_chooses_exports_and_finds_all_of_it_again(mislabelled: Pipe
             assert not manifest["has_val"]
             assert manifest["best_epoch"] == len(manifest["history"])
     page = Path(made["report"]).read_text()
-    assert "What was tried in the time" in page
+    assert "Candidates that were tried" in page
     assert made["chosen"] in page
 
     mislabelled.num_passed()

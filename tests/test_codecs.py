@@ -42,7 +42,7 @@ def test_one_other_pixel_changes_the_key_of_views(monkeypatch: pytest.MonkeyPatc
 
 def test_a_missing_codec_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(data: bytes, max_pixels: int) -> object:
-        raise UndecodableImage("not an image in a format that is read here", "not_an_image")
+        raise UndecodableImage("not an image in a supported format", "not_an_image")
 
     monkeypatch.setattr(codecs, "decode_image", refuse)
     digest = codecs_digest()

@@ -233,7 +233,7 @@ def bomb():
     ("name", "data", "kind", "reason"),
     [
         ("empty.png", b"", "zero_byte", "the file is empty (0 bytes)"),
-        ("notes.jpg", b"these are notes", "not_an_image", "not an image in a format that is read"),
+        ("notes.jpg", b"these are notes", "not_an_image", "not an image in a supported format"),
         ("cut.png", png(9)[:-30], "truncated", "PNG file is cut short"),
         ("broken.png", png(9)[:50] + b"?" + png(9)[51:], "corrupt", "PNG file is damaged"),
         ("huge.png", bomb(), "too_large", "200 x 100 = 20,000 pixels"),
@@ -323,7 +323,7 @@ def test_name_that_is_not_utf8_gets_a_line_with_escapes(tmp_path):
     (tmp_path / "dog" / os.fsdecode(b"\xff")).mkdir()
     index = index_of(tmp_path)
     assert problem(index, r"cat/caf\xe9.png").kind == "bad_name"
-    assert "all that is in it is left out" in problem(index, r"dog/\xff").reason
+    assert "everything in it is left out" in problem(index, r"dog/\xff").reason
     json.loads(index.to_json().encode("utf-8"))
 
 

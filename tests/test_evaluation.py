@@ -176,7 +176,7 @@ def test_a_split_without_images_has_no_figures() -> None:
 
 def test_the_line_of_a_run_without_held_out_images_says_so() -> None:
     nothing = EvaluationManifest.model_construct(metrics={}, top_losses=())
-    assert "nothing is held out" in evaluation_stage.describe(nothing)
+    assert "no images are held out" in evaluation_stage.describe(nothing)
 
 
 def test_a_data_set_of_one_class() -> None:

@@ -354,7 +354,7 @@ def test_what_cannot_be_explained_is_refused_with_the_reason(tmp_path: Path) -> 
     with pytest.raises(ExportError, match=r"a folder without model\.keras"):
         load_subject(tmp_path)
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04 not a model")
-    with pytest.raises(ExportError, match=r"damaged, or no \.keras file"):
+    with pytest.raises(ExportError, match=r"damaged, or not a \.keras file"):
         load_subject(tmp_path / "bad.keras")
     inputs = keras.Input((None, None, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)

@@ -55,7 +55,11 @@ SIDE = 16
 def test_the_defaults_are_those_that_the_documentation_tells_of() -> None:
     text = (Path(__file__).parents[1] / "docs" / "finetuning.md").read_text(encoding="utf-8")
     told: dict[str, str] = {}
-    for line in text.partition("How a rung trains")[2].partition("\n\nRates")[0].splitlines():
+    for line in (
+        text.partition("Settings of a rung's training")[2]
+        .partition("\n\nThe rate of each group")[0]
+        .splitlines()
+    ):
         _, names, values, *_ = [*line.split("|"), "", ""]
         if "`" in names:
             told |= zip(names.replace("`", "").split(","), values.split(","), strict=True)

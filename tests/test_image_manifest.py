@@ -129,7 +129,7 @@ def test_unknown_and_missing_splits_are_named(tmp_path):
     text += "images/2.png,a,extra\nimages/3.png,b,\n"
     index = index_of(manifest(pool(tmp_path), text))
     assert "'extra'" in problem(index, "labels.csv line 4").reason
-    assert "empty, though other lines give one" in problem(index, "labels.csv line 5").reason
+    assert "empty, although other lines have one" in problem(index, "labels.csv line 5").reason
 
 
 def test_path_with_two_labels_is_left_out(tmp_path):
@@ -255,7 +255,7 @@ def test_names_in_another_form_of_unicode_are_found(tmp_path):
     [
         ("s3://bucket/0.png", "an address (s3://): download the images"),
         ("https://example.org/0.png", "an address (https://)"),
-        (r"C:\photos\0.png", "a path of Windows"),
+        (r"C:\photos\0.png", "a Windows path"),
         (r"images\99.png", "write forward slashes in place of backslashes"),
     ],
 )
@@ -342,7 +342,7 @@ def test_tabs_have_an_ending_of_their_own(tmp_path):
         ("filename,class", "--set dataset.path_column=filename --set dataset.label_column=class"),
         ("path,target", "--set dataset.label_column=target"),
         ("a,b", "--set dataset.path_column=COLUMN --set dataset.label_column=COLUMN"),
-        ("images/9.png,cat", "put a header above the first line"),
+        ("images/9.png,cat", "add a header before the first line"),
     ],
 )
 def test_columns_of_other_names_are_told_with_the_setting(tmp_path, header, words):
@@ -396,7 +396,7 @@ def test_floats_with_gaps_are_whole_numbers_and_lines_without_a_label(tmp_path):
     index = index_of(write_parquet(pool(tmp_path), [1.0, 2.0, float("nan"), None]))
     assert index.class_names == ("1", "2")
     assert [found.kind for found in index.left_out] == ["manifest_line", "manifest_line"]
-    assert any("NaN for no label" in found.reason for found in index.problems)
+    assert any("NaN as no label" in found.reason for found in index.problems)
 
 
 def test_true_and_false_are_told_as_class_names(tmp_path):

@@ -88,7 +88,7 @@ def test_an_unknown_folder_beside_splits_is_refused_with_the_setting(
 
 def test_splits_of_any_name_can_be_named(tmp_path: Path) -> None:
     photos(tmp_path, "Lernen/cat", "Lernen/dog", "Pruefen/cat", "Pruefen/dog")
-    with pytest.raises(DatasetError, match="hold folders of the same names") as caught:
+    with pytest.raises(DatasetError, match="hold folders with the same names") as caught:
         index_of(tmp_path)
     assert "dataset.split_names={Lernen: train, Pruefen: test}" in caught.value.next_step
     names = {"lernen": "train", "Pruefen": "val"}

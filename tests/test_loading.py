@@ -124,9 +124,9 @@ def test_a_switch_is_no_number(value: str) -> None:
 def test_a_key_that_stands_twice_in_a_file_is_refused(tmp_path: Path, text: str, key: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=f"{key} stands here twice"):
+    with pytest.raises(ConfigError, match=f"{key} appears twice"):
         load_config(file=file)
-    with pytest.raises(ConfigError, match="a stands here twice"):
+    with pytest.raises(ConfigError, match="a appears twice"):
         load_config("photos", settings=["dataset.split_names={a: val, a: test}"])
 
 

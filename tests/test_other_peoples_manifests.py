@@ -147,7 +147,7 @@ CASES = (
          {"a.jpg": (3.5,), "b.jpg": (-12,)}),
     Case("thousands", "path;price\na.jpg;1.234,5\n", ("a.jpg",),
          ("target_columns=[price]", "decimal_sign=,"), None, "a target of price",
-         "nothing between thousands"),
+         "no thousands separator"),
     Case("tabs", "file\tscore\na.jpg\t3.5\n", ("a.jpg",),
          ("path_column=file", "target_columns=[score]"), {"a.jpg": (3.5,)}),
     Case("percent", "path,share\na.jpg,35%\nb.jpg,20 %\n", ("a.jpg", "b.jpg"),
@@ -186,7 +186,7 @@ CASES = (
          ("target_columns=[y]",), None, "a target of y is not a finite number",
          "write bare numbers"),
     Case("a column named twice", "path,a,b\na.jpg,1,0\nb.jpg,0,1\n", ("a.jpg", "b.jpg"),
-         ("label_columns=[a, b, a]",), None, "a column of the manifest is asked for twice",
+         ("label_columns=[a, b, a]",), None, "a column of the manifest is named twice",
          "name each column once"),
     Case("labels that nobody has", "path,labels\na.jpg,\nb.jpg,\n", ("a.jpg", "b.jpg"), (), None,
          "no image has a label", "dataset.label_columns"),
@@ -218,7 +218,7 @@ CASES = (
     Case("a workbook by another name", "PK\x03\x04 and more", (), (), None,
          "the manifest is no CSV file, but an Excel workbook", "save the sheet as CSV"),
     Case("no header", "a.jpg,cat dog\nb.jpg,cat\n", ("a.jpg", "b.jpg"), (), None,
-         "the manifest lacks a column", "put a header above"),
+         "the manifest lacks a column", "add a header before"),
 )  # fmt: skip
 
 

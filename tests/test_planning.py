@@ -238,7 +238,7 @@ def test_a_cold_store_has_nothing_to_compare_with(pipeline: Pipeline) -> None:
         **dict.fromkeys(STAGES, "miss"),
     }
     assert answers["views"].text == "36 of 36 rows are missing"
-    assert answers["head"].text == "there is nothing like it in the store"
+    assert answers["head"].text == "there is nothing similar in the store"
     assert answers["export"].text == "follows the head"
     assert [answer.changes for answer in answers.values()] == [()] * 6
 

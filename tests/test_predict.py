@@ -258,7 +258,7 @@ def test_folders_are_walked_as_data_sets_are(tmp_path: Path) -> None:
         "a.png", "linked.png", "inner/thumbnail.png",
     ]  # fmt: skip
     assert "FIFO" in found["pipe.png"]
-    assert "leads out of the folder" in found["out"]
+    assert "points outside the folder" in found["out"]
     assert "dataset." not in "".join(found.values())
 
 

@@ -73,8 +73,8 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
         (BOMB, "more than 100,000 values"),
         ("a: " + "[" * 5000 + "]" * 5000, "stand in each other"),
         ("".join(f"{' ' * n}a:\n" for n in range(5000)), "stand in each other"),
-        ("a: &a [*a]", "within what it stands for"),
-        ("&a {b: {*a : 1}}", "within what it stands for"),
+        ("a: &a [*a]", "refers to a value that contains it"),
+        ("&a {b: {*a : 1}}", "refers to a value that contains it"),
     ],
     ids=["aliases", "brackets", "indents", "itself", "itself as a key"],
 )
@@ -115,7 +115,7 @@ def test_a_table_whose_cells_come_to_more_than_a_memory_holds_is_not_read(tmp_pa
     # Without the schema, it says no more that the words are kept once.
     pq.write_table(table, tmp_path / "photos.parquet", store_schema=False)
     assert (tmp_path / "photos.parquet").stat().st_size < 2**20
-    with pytest.raises(DatasetError, match="cells come to more than"):
+    with pytest.raises(DatasetError, match="cells take more than"):
         build_index(DatasetConfig(images=tmp_path / "photos.parquet"))
 
 

@@ -99,7 +99,7 @@ def test_it_learns_and_says_so(finished: tuple[Path, RunSummary]) -> None:
         assert sheet.size[0] > 5 * 192  # an original and four views beside each other
     page = Path(summary.report).read_text()
     assert data_uri((folder / "views.jpg").read_bytes(), "image/jpeg") in page
-    assert "What the network is shown" in page
+    assert "What the network sees" in page
     assert list((folder / "tensorboard").rglob("*tfevents*"))
 
 
@@ -176,7 +176,7 @@ def test_a_budget_ends_annealed_and_mirrors_are_judged_too(
     (manifest,) = [json.loads(path.read_text()) for path in manifests]
     assert manifest["final_share"] > 0.9
     assert 10 < manifest["num_steps"] < 40
-    assert "ms a step" in Path(summary.report).read_text()
+    assert "ms per training step" in Path(summary.report).read_text()
     assert set(summary.metrics) == {"test", "test_flip"}
 
 

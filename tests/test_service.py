@@ -287,7 +287,7 @@ def test_the_first_page_has_every_run_with_its_report_and_accuracy(
     by_name = read("?sort=name")
     assert by_name.index(">half<") < by_name.index("b &lt;i&gt;")
     compared = read("?run=b%20%3Ci%3E&run=killed")
-    assert "no image was held out in both" in compared
+    assert "no image was held out by both" in compared
     assert "All runs" in compared
     assert ask(runs, "/b%20%3Ci%3E/") == 200
 

@@ -262,7 +262,7 @@ def test_a_budget_finds_heads_for_labels_and_numbers(
     assert len(card.fit.thresholds) == (0 if settings else 3)  # found by val, once all is chosen
     assert len(card.fit.radius) == (2 if settings else 0)
     page = Path(made.report).read_text()
-    assert "What was tried in the time" in page
+    assert "Candidates that were tried" in page
     assert f"Held-out {metric}" in page
     again = transfer.fn(build_config(TransferConfig, manifest, settings=told), pipeline.store.root)
     assert isinstance(again, BudgetSummary)
@@ -321,7 +321,7 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
         assert "nan" not in page.replace("data:image", "").split("base64")[0].casefold()
         told = json.loads((folder / "metrics.json").read_text())
         assert told.keys() - {"checksum"} == summary.metrics.keys()
-        with pytest.raises(DatasetError, match="another kind of target than the model"):
+        with pytest.raises(DatasetError, match="a different kind of target than the model"):
             judge(folder, manifest.parent)
         judged = judge(folder, manifest)  # reads the columns that the model was trained on
         figure = "mean_average_precision" if summary is labels else "mae"
@@ -603,7 +603,7 @@ def test_scratch_learns_labels_and_numbers(manifest: Path, tmp_path: Path, kind:
     test, folder = summary.metrics["test"], Path(summary.run_dir)
     page = Path(summary.report).read_text()
     card = read_card(folder / "model.keras")
-    assert "were held back from the training" in page
+    assert "were held back from training" in page
     assert (folder / "heatmaps.png").is_file()
     assert "flip on" in page if kind == "labels" else "flip off" in page
     assert len((folder / "predictions.csv").read_text().splitlines()) > 10

@@ -84,7 +84,7 @@ def test_what_was_in_the_store_already_is_estimated_and_said() -> None:
 
     scaled = ranked(1.0, 0.1)
     assert scaled.ranking_s == pytest.approx(3.0 + 30.0)
-    assert scaled.ranked_from == "from an empty store, scaled up from the rows that were missing"
+    assert scaled.ranked_from == "from an empty store, extrapolated from the rows that were missing"
     unknown = ranked(0.5, 0.0)
     assert unknown.ranking_s == pytest.approx(6.0 + 3.0)
     assert unknown.ranked_from == "not counting rows that were in the store already"

@@ -71,7 +71,7 @@ def test_the_command_writes_the_picture_and_says_the_recipe(
 
 def test_each_report_shows_what_the_network_was_shown(finished: Pipeline) -> None:
     summary = finished.run("head.epochs=2")
-    assert "What the network is shown" in Path(summary.report).read_text()
+    assert "What the network sees" in Path(summary.report).read_text()
     assert (Path(summary.run_dir) / "views.jpg").is_file()
 
 

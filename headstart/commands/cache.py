@@ -69,7 +69,7 @@ def cache_verify(
 
 
 def _print_check(check: Any) -> None:
-    recent = f", {check.num_recent:,} checked not long ago" if check.num_recent else ""
+    recent = f", {check.num_recent:,} checked recently" if check.num_recent else ""
     print(f"{check.num_files:,} files checked, {len(check.damaged):,} damaged{recent}")
     kinds = (
         ("damaged", check.damaged),
@@ -94,7 +94,7 @@ def cache_gc(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="Only say what would be removed.")
+        bool, typer.Option("--dry-run", metavar="", help="Only list what would be removed.")
     ] = False,
     store: StoreFolder = None,
     as_json: AsJson = False,

@@ -67,7 +67,10 @@ def explain(
     with use_reporter(make_reporter(as_json)):
         subject = load_subject(model, image_size)
         if not subject.is_ours:
-            errors.print("not headstart's: it gets RGB of 0 to 255, and its classes are numbers")
+            errors.print(
+                "not exported by headstart: it is given RGB values of 0 to 255, and its classes "
+                "are numbered"
+            )
         made = explain_images(subject, images, out, layer, class_name, method, on_bad)
     sheet = str(out / SHEET_FILE)
     if as_json:

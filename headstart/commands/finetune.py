@@ -182,7 +182,7 @@ def _print_study(console: Console, summary: Any) -> None:
             interval = f" ({line.write(low)} to {line.write(high)})"
         text = (
             f"  {line.name:<24} {line.split} {line.told}{interval}, "
-            f"{line.train_s:,.1f} s training, {line.once_s:,.1f} s once before"
+            f"{line.train_s:,.1f} s training, {line.once_s:,.1f} s preparation"
         )
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     for note in summary.notes:

@@ -68,13 +68,15 @@ def promote(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Smallest gain that counts: 0.01 is one percentage point of accuracy, or 1 % of "
-            "an error.",
+            help="Minimum improvement: 0.01 is one percentage point of accuracy, or 1 % of an "
+            "error.",
         ),
     ] = 0.0,
     metric: Annotated[
         str | None,
-        typer.Option(help="What decides: accuracy, mean_average_precision, f1_micro, mae, r2, …"),
+        typer.Option(
+            help="Metric to compare by: accuracy, mean_average_precision, f1_micro, mae, r2, …"
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="Promote without comparing.")
@@ -125,7 +127,7 @@ def models(store: StoreFolder = None, as_json: AsJson = False) -> None:
         for one in entry.versions
     ]
     if not rows:
-        print("no model was promoted yet: `headstart promote RUN`")
+        print("no model has been promoted yet: `headstart promote RUN`")
         return
     judged = {one.metric for entry in entries.values() for one in entry.versions}
     heading = "Accuracy" if judged == {"accuracy"} else "Judged by"

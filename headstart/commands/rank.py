@@ -192,7 +192,7 @@ def ranking_lines(summary: "RankSummary") -> list[str]:
     baseline = verdict[f"baseline_{verdict['figure']}"]
     if baseline is not None:
         lines.append(
-            f"  scratch  {write(baseline, verdict['metric'])} by a small network in "
+            f"  scratch  {write(baseline, verdict['metric'])} for a small network in "
             f"{verdict['baseline_s']:,g} s"
         )
     for source in verdict["sources"]:

@@ -25,8 +25,9 @@ app = typer.Typer()
 DataSet = Annotated[
     str | None,
     typer.Argument(
-        help="fashion-mnist, mnist, cifar10, cifar100; a folder: of images, one sub-folder a "
-        "class, or of a data set's own files; or a manifest; by default what --config names.",
+        help="fashion-mnist, mnist, cifar10 or cifar100; a folder of images with one sub-folder "
+        "per class; a folder with IDX or binary CIFAR files; or a manifest; by default what the "
+        "--config file names.",
         show_default=False,
     ),
 ]
@@ -37,7 +38,7 @@ DataFolder = Annotated[
 Budget = Annotated[
     float | None,
     typer.Option(
-        "--budget-s", help="Time budget in seconds; sets the number of epochs, and the width."
+        "--budget-s", help="Time budget in seconds; determines the number of epochs and the width."
     ),
 ]
 Width = Annotated[
@@ -65,7 +66,7 @@ def scratch(
     plan: Annotated[
         bool,
         typer.Option(
-            "--plan", metavar="", help="Only say what would be written and whether it fits."
+            "--plan", metavar="", help="Only show what would be written and whether it fits."
         ),
     ] = False,
     out: Out = None,
@@ -87,13 +88,16 @@ def lr_find(
     data_set: DataSet = None,
     command: Annotated[
         Literal["train", "finetune", "scratch"],
-        typer.Option("--for", help="The command whose learning rate is wanted."),
+        typer.Option("--for", help="Command to suggest a learning rate for."),
     ] = "scratch",
     data: DataFolder = None,
     config: ConfigFile = None,
     settings: Settings = None,
     steps: Annotated[
-        int, typer.Option("--steps", min=10, max=10_000, help="Steps of the range test.")
+        int,
+        typer.Option(
+            "--steps", min=10, max=10_000, help="Number of training steps of the range test."
+        ),
     ] = 100,
     width: Width = None,
     out: Out = None,
@@ -128,7 +132,7 @@ def lr_find(
     suggested = f"--set {found['setting']}={found['suggested']:g}"
     console.print(f"suggested: {found['suggested']:g}   {suggested}", highlight=False)
     if not found["broke_away"]:
-        console.print("the loss never broke away: a higher rate may do as well", highlight=False)
+        console.print("the loss never diverged: a higher rate may work as well", highlight=False)
     for name in ("picture", "run_dir"):
         text = f"{name:<9} {found[name]}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)

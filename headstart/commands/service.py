@@ -82,10 +82,10 @@ def up(
                 print_json(service.record.model_dump(mode="json"))
             else:
                 _print_pages(plain_console(), service.record.pages())
-                tell("for the prefect command and scripts of your own, in their shell:")
+                tell("to use the prefect command and your own scripts, first run in their shell:")
                 named = service.record.variables().items()
                 tell("export " + " ".join(f"{name}={value}" for name, value in named))
-            tell("Ctrl-C stops all of it; the store and the runs stay")
+            tell("Ctrl-C stops everything; the store and the runs are kept")
             service.watch(tell)
     except KeyboardInterrupt:
         tell("stopped")

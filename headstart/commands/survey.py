@@ -33,7 +33,9 @@ def survey(
     ] = None,
     measuring: Annotated[
         bool | None,
-        typer.Option("--measure/--no-measure", help="Measure memory and throughput here."),
+        typer.Option(
+            "--measure/--no-measure", help="Measure memory and throughput on this machine."
+        ),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -70,8 +72,8 @@ def print_survey(console: Console, summary: "SurveySummary") -> None:
     print_table(console, ("backbone", *figures), [_row(one) for one in cheapest], figures)
     lines = (
         "",
-        "  MB of float32 activations an image, computed: alive at once forward, and all for "
-        "training;",
+        "  MB: float32 activations per image, computed (fwd: peak during inference; train: all of "
+        "them);",
         "  images/s and MB used as measured at the fastest batch size; 1 multiply-add is 2 FLOPs",
         f"  report   {summary.report}",
         f"  tables   {summary.table}, {summary.cuts}",

@@ -90,7 +90,8 @@ def demo(
     overwrite: Overwrite = False,
     store: StoreFolder = None,
     record: Annotated[
-        bool, typer.Option(help="Record the run, with a temporary Prefect server if need be.")
+        bool,
+        typer.Option(help="Record the run; start a temporary Prefect server if none is running."),
     ] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -197,14 +198,16 @@ def config(
     from headstart.errors import ConfigError
 
     if command not in CONFIG_OF:
-        problem = f"no such command with a configuration; there are {', '.join(CONFIG_OF)}"
+        problem = "this command has no configuration; those that have one are "
+        f"{', '.join(CONFIG_OF)}"
         raise ConfigError(problem, repr(command), "for instance `headstart config scratch`")
     print(template(command), end="")
 
 
 def _tell_of_budget(config: Any) -> None:
     if config.budget.seconds is not None:
-        told = "without the budget: `train` says what it tries in it once it knows its pace"
+        told = "this is the plan without the budget: `train` decides what to try once it has "
+        "measured its speed"
         plain_console().print(told)
 
 

@@ -34,14 +34,14 @@ def check(store_root: Path, api_url: str | None, pool: str) -> list[Finding]:
 
     Returns:
         What was looked at, in the order in which things need each other; nothing is asked of a
-        server that does not answer.
+        server that does not respond.
     """
     if api_url is None:
-        return [Finding("Prefect server", False, "none is known: `headstart up` starts one")]
+        return [Finding("Prefect server", False, "no server is known: `headstart up` starts one")]
     record = running_service(store_root)
     shown = without_secrets(api_url)
     if not is_reachable(api_url):
-        findings = [Finding("Prefect server", False, f"{shown} does not answer")]
+        findings = [Finding("Prefect server", False, f"{shown} does not respond")]
     else:
         findings = _ask(shown, pool)
     return findings + (_pages(record) if record is not None else [])
@@ -54,7 +54,7 @@ def _ask(shown: str, pool: str) -> list[Finding]:
         return [Finding("Prefect server", True, shown), *_ask_server(pool)]
     except (httpx.HTTPError, ValueError) as error:  # wants a password, or is something else
         reason = without_secrets(str(error)).partition("\n")[0] or type(error).__name__
-        return [Finding("Prefect server", False, f"{shown} answers, but: {reason}")]
+        return [Finding("Prefect server", False, f"{shown} responds, but: {reason}")]
 
 
 def worker_is_online(pool: str) -> bool:
@@ -81,7 +81,7 @@ def _ask_server(pool: str) -> list[Finding]:
         try:
             kind = client.read_work_pool(pool).type
         except ObjectNotFound:
-            return [Finding("work pool", False, f"there is none named {pool}")]
+            return [Finding("work pool", False, f"there is no work pool named {pool}")]
         online = worker_is_online(pool)
         flows = {flow.id: flow.name for flow in client.read_flows()}
         there = {f"{flows.get(one.flow_id)}/{one.name}" for one in client.read_deployments()}
@@ -90,7 +90,7 @@ def _ask_server(pool: str) -> list[Finding]:
         has_limit = has_gpu_limit(client)
     return [
         Finding("work pool", True, f"{pool}, of type {kind}"),
-        Finding("worker", online, "online" if online else f"none takes the runs of {pool}"),
+        Finding("worker", online, "online" if online else f"no worker takes runs from {pool}"),
         Finding(
             "deployments",
             not missing,
@@ -104,6 +104,6 @@ def _ask_server(pool: str) -> list[Finding]:
 def _pages(record: ServiceRecord) -> list[Finding]:
     pages = {"TensorBoard": f"{record.tensorboard_url}/", "reports": record.runs_url}
     return [
-        Finding(name, answers(url), url if answers(url) else f"{url} does not answer")
+        Finding(name, answers(url), url if answers(url) else f"{url} does not respond")
         for name, url in pages.items()
     ]

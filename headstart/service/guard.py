@@ -76,15 +76,19 @@ class Guard:
         }
         origin = headers.get("origin")
         if headers.get("host") not in self._hosts:
-            await _refuse(scope, receive, send, 403, "This server answers to 127.0.0.1 alone.")
+            await _refuse(
+                scope, receive, send, 403, "This server only accepts requests for 127.0.0.1."
+            )
         elif origin is not None and origin.partition("://")[2] not in self._hosts:
-            await _refuse(scope, receive, send, 403, "This server answers to its own pages alone.")
+            await _refuse(
+                scope, receive, send, 403, "This server only accepts requests from its own pages."
+            )
         elif self._brings_token(scope, headers):
             await self._app(scope, receive, send)
         elif (address := self._admit(scope)) is not None:
             await self._welcome(send, address)
         else:
-            text = "Open the address that `headstart up` has printed; it has the token in it."
+            text = "Open the address that `headstart up` printed; it includes the token."
             await _refuse(scope, receive, send, 401, text)
 
     def _brings_token(self, scope: Scope, headers: dict[str, str]) -> bool:

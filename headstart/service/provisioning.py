@@ -31,7 +31,7 @@ GPU_TAG = "gpu"
 """Of the tasks that use a GPU; the server lets one of them run at a time."""
 SILENCE_LIMIT_S = 3 * HEARTBEAT_S
 """Without a sign of life for so long a flow run is taken for dead: three beats missed."""
-AUTOMATION = "headstart: a flow run without a sign of life has crashed"
+AUTOMATION = "headstart: mark a flow run without heartbeat as crashed"
 DEPLOY_LIMIT_S = 300
 
 
@@ -107,7 +107,7 @@ def _crash_silent_runs() -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message=f"No sign of life for {SILENCE_LIMIT_S} s; run it again, and it goes on "
+                message=f"No heartbeat for {SILENCE_LIMIT_S} s; run it again, and it continues "
                 "from what is finished.",
             )
         ],

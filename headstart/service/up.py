@@ -141,7 +141,7 @@ class Service:
                 f"it ended {count} times; the last lines of {child.log}:\n{child.tail()}",
                 "mend the cause, then start `headstart up` again",
             )
-        tell(f"the {child.name} ended and is started again; its log: {child.log}")
+        tell(f"the {child.name} ended and will be restarted; its log: {child.log}")
         child.start()
         self.note_children()
 
@@ -251,7 +251,7 @@ def _end_leftovers(store_root: Path, tell: Callable[[str], None]) -> None:
     if record is None:
         return
     if ended := _end_with_descendants([*record.children, *record.offspring]):
-        tell(f"ended {len(ended)} processes that a killed `headstart up` had left running")
+        tell(f"ended {len(ended)} processes left running by a killed `headstart up`")
 
 
 def _end_with_descendants(processes: Iterable[Started]) -> list[Started]:

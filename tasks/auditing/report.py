@@ -104,7 +104,7 @@ def write_audit(
 
 def markdown(counts: dict[str, int], num_images: int, num_excluded: int) -> str:
     """Summarise an audit in Markdown, for the Prefect UI."""
-    lines = [f"{num_images:,} images, {num_excluded:,} suggested to be left out.", ""]
+    lines = [f"{num_images:,} images, {num_excluded:,} suggested for exclusion.", ""]
     lines += ["| finding | images |", "|---|---|"]
     lines += [f"| {TITLES[kind]} | {counts[kind]:,} |" for kind in KINDS]
     return "\n".join(lines)

@@ -103,7 +103,8 @@ def _audit(
         alone = np.log(np.maximum(isolation(values, config.num_neighbours), 1e-6))
         found += measured_findings(
             images, "outlier", robust_deviations(alone), config.max_deviations,
-            "{value:.1f} robust deviations farther from its neighbours than the median image",
+            "{value:.1f} robust standard deviations farther from its neighbours than the median "
+            "image",
         )  # fmt: skip
         advance(1)
         found += _picture_findings(images, looked.sharpness, looked.brightness, config)
@@ -129,15 +130,15 @@ def _picture_findings(
     return [
         *measured_findings(
             images, "blurred", blur(sharpness), config.max_deviations,
-            "{value:.1f} robust deviations less sharp than the median image",
+            "{value:.1f} robust standard deviations less sharp than the median image",
         ),
         *measured_findings(
             images, "dark", 1.0 - brightness, 1.0 - config.max_dark,
-            "99 % of its pixels are darker than white by {value:.0%}",
+            "99 % of its pixels are at least {value:.0%} darker than white",
         ),
         *measured_findings(
             images, "odd_size", size_ratios(widths, heights), config.max_size_ratio,
-            "its side or aspect ratio differs {value:.1f}-fold from the median image's",
+            "its side or aspect ratio differs from the median by a factor of {value:.1f}",
         ),
     ]  # fmt: skip
 

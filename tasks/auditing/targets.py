@@ -133,7 +133,8 @@ def _judge_numbers(
         number = int(worst[position])
         text = (
             f"{images.class_names[number]} is {targets[position, number]:.4g}, predicted "
-            f"{predicted[position, number]:.4g}: {deviations[position]:.1f} robust deviations off"
+            f"{predicted[position, number]:.4g}: {deviations[position]:.1f} robust standard "
+            "deviations off"
         )
         made = images.finding(position, "label_error", deviations[position], text)
         sure = bool(deviations[position] > SURE_TIMES * config.max_deviations)

@@ -147,12 +147,12 @@ def _end_in_features(path: Path, model: Any) -> tuple[Any, tuple[str, ...]]:
     if classifier is not None:
         features = classifier.input
         notes.append(
-            f"{path.name} ends in a classifier; its layer {classifier.name!r} is left out, and "
-            "what it took is the pooled top."
+            f"{path.name} ends in a classifier: its layer {classifier.name!r} is removed, and its "
+            "input is the pooled top."
         )
     if len(features.shape) == 4:
         features = keras.layers.GlobalAveragePooling2D(name="headstart_pool")(features)
-        notes.append(f"{path.name} gives a feature map; its average over the pixels is the top.")
+        notes.append(f"{path.name} gives a feature map: the top is its average over all positions.")
     if len(features.shape) != 2:
         raise BackboneError(
             "the backbone gives neither features [N, C] nor a feature map [N, height, width, C]",
@@ -207,7 +207,7 @@ def _load_saved_model(path: Path, image_size: int | None) -> LoadedFile:
     images = keras.Input((size, size, 3), name="images", dtype=inputs[0].dtype.name)
     (features,) = layer(images).values()
     model, notes = _end_in_features(path, keras.Model(images, features))
-    notes += (f"{path.name} is a SavedModel, so it can be cut at the top only.",)
+    notes += (f"{path.name} is a SavedModel, so top is its only cut.",)
     return LoadedFile(model, size, notes, digest_folder(path))
 
 

@@ -65,7 +65,7 @@ def keras_problem(path: Path) -> str:
                 if member.filename.endswith(".h5") and (told := _weights_problem(archive, member)):
                     return told
     except Exception as error:  # whatever zipfile, zlib and HDF5 stumble on
-        return f"damaged, or no .keras file ({str(error).partition(chr(10))[0]})"
+        return f"damaged, or not a .keras file ({str(error).partition(chr(10))[0]})"
     return ""
 
 
@@ -86,15 +86,15 @@ def _weights_problem(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
             for name in group:
                 where = f"{above}/{name}"
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    return f"{member.filename} whose {where} lies elsewhere"
+                    return f"{member.filename} whose {where} lies outside the file"
                 item = group[name]
                 if isinstance(item, h5py.Group):
                     if where.count("/") > MAX_DEPTH:
-                        return f"{member.filename} with groups in groups in groups"
+                        return f"{member.filename} with groups nested too deeply"
                     waiting.append((where, item))
                 elif isinstance(item, h5py.Dataset):
                     if item.external or item.is_virtual:
-                        return f"{member.filename} whose {where} lies elsewhere"
+                        return f"{member.filename} whose {where} lies outside the file"
                     needed += item.nbytes
     if needed > growth_limit(member.file_size):
         return f"{member.filename} of {member.file_size:,} bytes that become {needed:,}"
@@ -142,7 +142,7 @@ def within_bounds(path: Path) -> Iterator[None]:
 
 
 def _too_many(path: Path) -> str:
-    return f"{path.stat().st_size:,} bytes that ask for more weights than they can hold"
+    return f"{path.stat().st_size:,} bytes, too few for the weights that its configuration asks for"
 
 
 def saved_model_problem(path: Path) -> str:
@@ -159,9 +159,9 @@ def saved_model_problem(path: Path) -> str:
             read_regular(path / "saved_model.pb", MAX_TABLE_BYTES)
         )
     except (OSError, DecodeError) as error:
-        return f"damaged, or no SavedModel ({str(error).partition(chr(10))[0]})"
+        return f"damaged, or not a SavedModel ({str(error).partition(chr(10))[0]})"
     if not program.meta_graphs:
-        return "damaged, or no SavedModel (it has no graph)"
+        return "damaged, or not a SavedModel (it has no graph)"
     names = sorted({name for graph in program.meta_graphs for name in _forbidden_ops(graph)})
     return f"a program with {', '.join(names)}" if names else ""
 

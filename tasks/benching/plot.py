@@ -18,7 +18,7 @@ def write_plot(path: Path, made: Bench) -> None:
         ordered = made.figures[::-1]
         latency.barh(names, [one.p99_ms for one in ordered], color="#c7d2fe", label="p99")
         latency.barh(names, [one.p50_ms for one in ordered], color="#4338ca", label="p50")
-        latency.set_xlabel("ms an image, batch 1")
+        latency.set_xlabel("ms per image, batch 1")
         latency.legend(frameon=False)
         size = max(made.figures[0].images_per_s, key=int)
         values = [one.images_per_s[size] for one in ordered]

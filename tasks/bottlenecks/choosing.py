@@ -93,7 +93,7 @@ def choose_engine(frozen: Any, work: Pass, config: BottleneckConfig) -> Choice:
     if wanted != "auto":
         return _open_wanted(frozen, work, wanted)
     if tf.config.list_physical_devices("GPU"):
-        return _tensorflow(frozen, ", which has the GPU")
+        return _tensorflow(frozen, ", which uses the GPU")
     others = [name for name in OTHERS if engine_version(name)]
     if not others:
         return _tensorflow(frozen, ": no other engine is installed")
@@ -125,7 +125,7 @@ def _open_wanted(frozen: Any, work: Pass, name: EngineName) -> Choice:
     pixels = work.sample()
     if reason := _differs(extract(pixels), frozen(tf.constant(pixels)), "float32"):
         return _tensorflow(frozen, f": {TITLES[name]} {reason}")
-    return Choice(name, extract, f"{TITLES[name]}, as asked for")
+    return Choice(name, extract, f"{TITLES[name]}, as requested")
 
 
 def _open_precise(frozen: Any, work: Pass, precision: Precision) -> Choice:
@@ -161,7 +161,7 @@ def _fastest(frozen: Any, work: Pass, config: BottleneckConfig, others: list[Eng
     why = "".join(f"; {TITLES[name]} {words}" for name, words in found.refused.items())
     best = min(others, key=lambda name: expected_s.get(name, np.inf))
     if not expected_s or usual_s < MIN_GAIN * expected_s[best]:
-        return _tensorflow(frozen, f", the fastest for so many rows here{why}")
+        return _tensorflow(frozen, f", the fastest here for this many rows{why}")
     times = found.row_s["tensorflow"] / found.row_s[best]
     try:
         extract = opened.get(best) or open_engine(best, to_onnx(frozen))
@@ -193,7 +193,9 @@ def _measure(
         model = to_onnx(frozen)
         convert_s = time.perf_counter() - started_s
     except BackboneError as error:
-        found.refused.update(dict.fromkeys(others, f"is out: {error.problem} ({error.received})"))
+        found.refused.update(
+            dict.fromkeys(others, f"is not used: {error.problem} ({error.received})")
+        )
         others = ()
     for name in others:
         started_s = time.perf_counter()
@@ -201,7 +203,7 @@ def _measure(
             extract = open_engine(name, model)
             outputs = extract(pixels)
         except BackboneError as error:
-            found.refused[name] = f"is out: {error.problem} ({error.received})"
+            found.refused[name] = f"is not used: {error.problem} ({error.received})"
             continue
         found.open_s[name] = convert_s + time.perf_counter() - started_s
         if reason := _differs(outputs, expected, "float32"):

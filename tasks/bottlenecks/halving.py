@@ -51,8 +51,8 @@ class Halving:
                     raise _too_little(batches[0], error) from None
                 self._part = part // 2
             reporter().note(
-                f"out of memory: the backbone goes on with {self._part} images at a time "
-                f"(bottlenecks.batch_size={self._part} begins with so many)"
+                f"out of memory: the backbone continues with {self._part} images at a time (set "
+                f"bottlenecks.batch_size={self._part} to start with that)"
             )
 
     def _in_parts(self, batch: Pixels, part: int) -> Sequence[Any]:

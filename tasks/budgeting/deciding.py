@@ -40,8 +40,12 @@ _KEPT = ("num_classes", "history", "best_epoch", "stopped_early", "has_val", "ki
 
 def _describe(made: HeadManifest) -> str:
     if made.fit.thresholds:
-        return f"{len(made.fit.thresholds)} thresholds, by the val images"
-    return "intervals, by the val images" if made.fit.radius else "too few val images for intervals"
+        return f"{len(made.fit.thresholds)} thresholds, set on the val images"
+    return (
+        "intervals, set on the val images"
+        if made.fit.radius
+        else "too few val images for intervals"
+    )
 
 
 stage = Stage("decided", 1, HeadManifest, _decide, _decide_key, _describe)

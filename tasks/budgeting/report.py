@@ -1,4 +1,4 @@
-"""What was tried in the time there was: a line each, and the table of the report."""
+"""Candidates that were tried there was: a line each, and the table of the report."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -73,12 +73,12 @@ def table(
         untouched: What the other splits had no part in: `report_content.untouched`.
     """
     return Table(
-        "What was tried in the time",
-        f"{budget_s:,.0f} s were given and {spent_s:,.0f} s taken. Each was judged by training "
-        f"images that it did not learn from ({num_folds} parts, each left out once; of a rung the "
-        "first part alone), and compared with the best before it on the images that both were "
-        f"judged by. {untouched}, and were looked at once: for what was chosen, trained on all "
-        "training images.",
+        "Candidates that were tried",
+        f"{budget_s:,.0f} s were available and {spent_s:,.0f} s used. Each candidate was evaluated "
+        f"on training images that it was not trained on ({num_folds} folds; only the first one for "
+        "a rung), and compared with the best before it on the images that both were evaluated on. "
+        f"{untouched}, and were looked at once: for what was chosen, trained on all training "
+        "images.",
         [_row(line) for line in lines],
     )
 

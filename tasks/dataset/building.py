@@ -279,7 +279,7 @@ def _empty_classes(listing: Listing, class_names: tuple[str, ...]) -> Iterable[P
     present = set(class_names)
     for name, place in listing.class_places.items():
         if name not in present:
-            reason = f"the class {name} has no usable image, so there is no such class"
+            reason = f"the class {name} has no usable image, so it is not a class"
             yield Problem(place, "empty_class", reason)
 
 
@@ -300,10 +300,10 @@ def _thin_splits(
             if counts.get("train", ())[number:][:1] == (sizes.get("train"),)
         ]
         if everywhere:
-            reason = "all train images have it, so it cannot be told from its absence"
+            reason = "all train images have it, so the model cannot learn when it is absent"
             yield Problem(_some(everywhere), "few_images", reason, left_out=False)
     if "val" not in counts and len(rows) > 0:
-        reason = f"no image fell to it (dataset.val_fraction is {config.val_fraction})"
+        reason = f"no image was assigned to it (dataset.val_fraction is {config.val_fraction})"
         yield Problem("val", "few_images", f"{reason}; add images or raise it", left_out=False)
     warnings = {"train": "so it cannot be learned", "val": "so validation says nothing about it"}
     for split, of_class in counts.items():
@@ -326,9 +326,9 @@ def _problem_key(problem: Problem) -> tuple[int, str, str]:
 
 def _no_usable_image(config: DatasetConfig, problems: list[Problem], advice: str) -> DatasetError:
     if problems and all(problem.kind == "missing" for problem in problems if problem.left_out):
-        start = "check the paths, which start at the manifest's folder or at dataset.root"
+        start = "check the paths, which are relative to the manifest's folder or to dataset.root"
         return DatasetError(
-            "none of the images that the manifest names is there",
+            "none of the images in the manifest exists",
             f"{config.images}: none{_told(problems)}",
             f"{advice} finds them"
             if advice
@@ -338,8 +338,8 @@ def _no_usable_image(config: DatasetConfig, problems: list[Problem], advice: str
         return DatasetError(
             "no usable image was found",
             f"{config.images}: none{_told(problems)}",
-            "mend these lines or files, or give another manifest; the settings of dataset say how "
-            "one is read (`headstart config train`)",
+            "fix these lines or files, or give another manifest; the dataset settings say how it "
+            "is read (`headstart config train`)",
         )
     return DatasetError(
         "no usable image was found",
@@ -398,9 +398,9 @@ def _nothing_to_train_on(config: DatasetConfig, index: DatasetIndex) -> DatasetE
 def _refused(config: DatasetConfig, index: DatasetIndex) -> DatasetError:
     lines = "\n".join(f"  {problem}" for problem in index.left_out)
     return DatasetError(
-        "the data set has problems, and dataset.strict is set",
+        "the data set has problems, and dataset.strict is true",
         f"{config.images}: {len(index.left_out):,} left out\n{lines}",
-        "mend or remove these, or set dataset.strict to false to go on without them",
+        "fix or remove these, or set dataset.strict to false to continue without them",
     )
 
 

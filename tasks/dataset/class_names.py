@@ -45,15 +45,16 @@ def doubtful_names(names: Sequence[str]) -> Iterator[Problem]:
     groups = [group for group in alike.values() if len(group) > 1]
     for group in groups[:_MAX_WARNINGS]:
         written = " and ".join(map(repr, group))
-        reason = f"{written} are {len(group)} classes; if one is meant, write it one way"
+        reason = f"{written} are {len(group)} separate classes; if they are meant as one, spell "
+        "them the same way"
         yield Problem(", ".join(group), "doubtful_name", reason, left_out=False)
     if len(groups) > _MAX_WARNINGS:
         reason = f"{len(groups) - _MAX_WARNINGS:,} more groups of class names look alike"
         yield Problem("classes", "doubtful_name", reason, left_out=False)
     for name in names:
         if name.casefold() in _MISSING:
-            reason = "is taken for the name of a class; if it means that there is no label, "
-            reason += "take those images out"
+            reason = "is used as the name of a class; if it means that there is no label, "
+            reason += "remove those images"
             yield Problem(name, "doubtful_name", reason, left_out=False)
     yield from _mixed_kinds(names)
 

@@ -48,8 +48,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF
 and formats without a signature (TGA) take any bytes for an image."""
 
 NOT_AN_IMAGE = (
-    "not an image in a format that is read here "
-    "(JPEG, PNG, GIF, WebP, TIFF, BMP, PPM, JPEG 2000, AVIF)"
+    "not an image in a supported format (JPEG, PNG, GIF, WebP, TIFF, BMP, PPM, JPEG 2000, AVIF)"
 )
 """The reason told for bytes without a signature of `FORMATS`."""
 
@@ -107,7 +106,7 @@ class UndecodableImage(DatasetError):  # noqa: N818 - it says what the image is
         self.reason = reason
         self.flaw = flaw
         super().__init__(
-            "An image that can be decoded was expected.",
+            "an image cannot be decoded",
             reason,
             "replace the file or remove it",
         )
@@ -273,7 +272,7 @@ def _load(data: bytes, name: str, max_pixels: int, room: contextlib.ExitStack) -
         if name == "AVIF" and b"hei" in data[8:64]:  # both say "mif1", a container
             raise _stranger(data[:PREFIX_BYTES]) from None
         if "unknown pixel mode" in text or "unknown data organization" in text:
-            reason = f"{name} of a pixel layout that is not read ({text}); save it as RGB"
+            reason = f"{name} with an unsupported pixel layout ({text}); save it as RGB"
             raise UndecodableImage(reason, "pixel_type") from None
         if "truncated" in text.lower() or isinstance(error, EOFError):
             raise UndecodableImage(f"{name} file is cut short ({text})", "truncated") from None
@@ -427,7 +426,7 @@ def _gray16_to_rgb(image: ImageFile.ImageFile) -> Pixels:
     num_bits = int(tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0])  # 12-bit scans come unscaled
     high = (gray >> (num_bits - 8)).astype(np.uint8)
     if num_bits == 16 and 0 < (most := int(gray.max(initial=0))) < _DARK:
-        note(f"its 16-bit pixels reach {most} of 65,535, so it is read as near black; scale them")
+        note(f"its 16-bit pixels reach {most} of 65,535, so it looks almost black; scale them")
     if tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:  # Pillow inverts 8 bits, not 16
         high = 255 - high
     if isinstance(transparent := image.info.get("transparency"), int):

@@ -136,7 +136,7 @@ def _resized(
 
 
 def _decode(path: Path, digest: str, max_pixels: int) -> Images:
-    next_step = "run the command again: it looks at the images anew"
+    next_step = "run the command again: it reads the images again"
     try:
         data = path.read_bytes()
     except OSError as error:

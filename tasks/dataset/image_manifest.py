@@ -110,17 +110,17 @@ def _all_outside(file: Path, finder: "_Finder", outside: list[str], num_lines: i
     except ValueError:
         common = str(Path(outside[0]).parent)
     cure = (
-        f"--set dataset.root={printable(common)} names the folder that they lie in; "
-        "--set dataset.allow_outside=true takes them wherever they lie"
+        f"--set dataset.root={printable(common)} names the folder that holds them; "
+        "--set dataset.allow_outside=true accepts them anywhere"
     )
     if not Path(common).is_dir():
         found = advise(root, outside, finder.suffix)
         cure = f"{found} finds them here"
         if not found:
-            cure = "check that they are on this machine; dataset.strip_prefix takes off what paths "
-            cure += "begin with on another"
+            cure = "check that they are on this machine; dataset.strip_prefix removes a prefix "
+            cure += "from another machine"
     return DatasetError(
-        "the manifest has paths outside the folder that they start at",
+        "the manifest has paths outside its folder",
         f"{file}: {len(outside):,} of {num_lines:,} are absolute and lead out of {root}, as "
         f"{printable(outside[0])}",
         cure,
@@ -141,7 +141,7 @@ def _add_once(
     labels = sorted({image.label for _, image in entries})
     if len(labels) > 1:
         joined = (" and " if listing.kind == "class" else " or ").join(labels)
-        reason = f"labelled {joined} (lines {numbers}); left out, as either may hold"
+        reason = f"labelled {joined} (lines {numbers}); left out, as any of them may be right"
         if listing.kind == "labels":
             reason += " (dataset.repeated_paths=merge takes all)"
         listing.problems.append(Problem(first.path, "label_conflict", reason))
@@ -190,13 +190,15 @@ class _Finder:
         if has_splits:
             meant = split_meant(line.split, self._split_names)
             if meant is None or meant == "ignore":
-                received = repr(line.split) if line.split else "empty, though other lines give one"
-                words = f"the split is train, val or test, but here it is {received}"
-                cure = f'--set "dataset.split_names={{{line.split!r}: val}}" says what it is'
+                received = (
+                    repr(line.split) if line.split else "empty, although other lines have one"
+                )
+                words = f"the split must be train, val or test, but here it is {received}"
+                cure = f'--set "dataset.split_names={{{line.split!r}: val}}" says what it means'
                 return _Fault("manifest_line", f"{words}; {cure}")
             split = meant
             if line.split.casefold() not in {*EXACT, *map(str.casefold, self._split_names)}:
-                self._count(f"the split {line.split!r} is taken for {split}")
+                self._count(f"the split {line.split!r} is used as {split}")
         path = line.path.strip() if self.suffix or self._prefix else line.path
         named = self._find(path.removeprefix(self._prefix) + self.suffix)
         if isinstance(named, _Fault):
@@ -270,7 +272,7 @@ class _Finder:
             )
             self._numbered[folder] = {(int(match[1]), match[2]): name for match, name in found}
         other = self._numbered[folder].get((int(named[1]), named[2]))
-        return f"; {other} is there: read the names as text, with their zeros" if other else ""
+        return f"; {other} exists: read the names as text, to keep their zeros" if other else ""
 
     def _names_in(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._names:
@@ -287,7 +289,7 @@ class _Finder:
         """Give a path relative to the root in one spelling, unless it may not be used."""
         if address := _ADDRESS.match(text):
             if address[1].casefold() != "file":
-                reason = f"{Path(text).name} is an address ({address[1]}://): download the images, "
+                reason = f"{Path(text).name} is a URL ({address[1]}://): download the images, "
                 return _Fault("manifest_line", f"{reason}and name the local files")
             text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
         if not Path(text).is_absolute():
@@ -299,7 +301,7 @@ class _Finder:
         if self._allow_outside:
             return Path(os.path.relpath(inside, self._real)).as_posix()
         reason = f"the path of {inside.name} is absolute and leads out of this folder "
-        reason += "(dataset.root names another, dataset.allow_outside=true takes it)"
+        reason += "(dataset.root names another, dataset.allow_outside=true accepts it)"
         return _Fault("manifest_line", reason, outside=str(inside))
 
 
@@ -315,23 +317,23 @@ def _spellings(raw: str) -> Iterator[tuple[str, str]]:
         yield text.replace("\\", "/"), "paths with backslashes were read with slashes"
     for form in ("NFC", "NFD"):
         if (other := unicodedata.normalize(form, text)) != text:
-            yield other, "names were found in another of Unicode's forms"
+            yield other, "names were found in another Unicode normalisation"
     if text.startswith("/") and not Path(text).exists():
-        yield text.lstrip("/"), "paths that begin with a slash were read from the folder on"
+        yield text.lstrip("/"), "paths that begin with a slash were read as relative to the folder"
     if (other := urllib.parse.unquote(text)) != text and "\0" not in other:
-        yield other, "%20 and its like in paths were read as the characters that they stand for"
+        yield other, "%20 and similar codes in paths were decoded"
 
 
 def _hint(raw: str) -> str:
     if _DRIVE.match(raw.strip()):
-        return "; it is a path of Windows: write it relative to this folder, with forward slashes"
+        return "; it is a Windows path: write it relative to this folder, with forward slashes"
     return "; write forward slashes in place of backslashes" if "\\" in raw else ""
 
 
 def _suffix_hint(path: str) -> str:
     if path.casefold().endswith(IMAGE_ENDINGS):
         return ""
-    return "; if files are called so with an ending, dataset.path_suffix=.jpg adds it"
+    return "; if the files have such a suffix, dataset.path_suffix=.jpg adds it"
 
 
 def _why(error: OSError) -> str:

@@ -242,7 +242,7 @@ def _refuse_mixed(root: Path, splits: list[Place], others: list[Place]) -> Datas
 def _refuse_flat(root: Path, splits: list[Place]) -> DatasetError:
     return DatasetError(
         "the split folders hold no class folders",
-        f"{root}: {some([place.path for place in splits])} hold files alone",
+        f"{root}: {some([place.path for place in splits])} hold only files",
         "put the images of each class into a folder of its own, in each split; or name them and "
         "their classes in a manifest, a CSV file with the columns path and label (and split); or "
         "--set dataset.layout=classes where each folder in the root is a class",
@@ -281,7 +281,7 @@ def _refuse_doubtful(root: Path, folders: Sequence[Place]) -> None:
     example = f"{{{looked[0][0].name}: train, {looked[1][0].name}: test}}"
     raise DatasetError(
         "it is unclear whether these folders are classes or splits",
-        f"{root}: {some(paths)} hold folders of the same names ({some(sorted(shared))}), as the "
+        f"{root}: {some(paths)} hold folders with the same names ({some(sorted(shared))}), as the "
         "splits of a data set do",
         f"say what they are: --set 'dataset.split_names={example}' (train, val, test or ignore), "
         "or --set dataset.layout=classes",

@@ -126,7 +126,7 @@ def list_folder(config: DatasetConfig, min_classes: int = 2) -> Listing:
 def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place], min_classes: int) -> NoReturn:
     """Refuse a tree without classes, before any file is read."""
     classes = walk.listing.class_places
-    next_step = "make one sub-folder for each class, with the images of that class in it; or name "
+    next_step = "make one sub-folder for each class, with the images of that class in it; or list "
     next_step += "each image and its class in a CSV file with the columns path and label"
     stray = [problem.path for problem in walk.listing.problems if problem.kind == "stray_file"]
     endings = {path: Path(path).suffix.lower() for path in stray}
@@ -166,7 +166,8 @@ class _Walk:
     def note_guesses(self, guessed: list[tuple[Place, Split]]) -> None:
         """Say which folders were taken for splits by names that are not beyond doubt."""
         for folder, split in guessed:
-            reason = f"taken for the {split} split by its name; dataset.split_names says otherwise"
+            reason = f"used as the {split} split because of its name; dataset.split_names changes "
+            "that"
             self._report(folder.path, "split_name", reason, left_out=False)
 
     def note_same(self, splits: list[tuple[Place, Split]], told: Collection[str]) -> None:
@@ -175,12 +176,12 @@ class _Walk:
         for folder, split in splits:
             other = first.setdefault(split, folder)
             if other != folder and folder.name not in told:
-                reason = f"taken for the {split} split, as {printable(other.path)} is"
+                reason = f"used as the {split} split, like {printable(other.path)} is"
                 self._report(folder.path, "split_name", reason, left_out=False)
 
     def note_empty(self, folder: Place, split: Split) -> None:
         """Say that a split folder gives no split."""
-        reason = f"holds no class folder, so no {split} image comes from it"
+        reason = f"holds no class folder, so it adds no {split} images"
         self._report(folder.path, "split_name", reason, left_out=False)
 
     def _is_own(self, folder: Place, depth: int) -> bool:
@@ -197,7 +198,7 @@ class _Walk:
             refuse_passing(error, folder.file)
             return False
         if words := own_output(folder.file, {entry.name for entry in entries}):
-            reason = f"{words}, so it is passed over; keep results outside of the images"
+            reason = f"{words}, so it is skipped; keep results outside the image folder"
             if folder.path not in self._own:
                 self._report(folder.path, "own_output", reason, left_out=False)
             self._own.add(folder.path)
@@ -210,7 +211,7 @@ class _Walk:
         """List all files below one class folder, folders behind links last."""
         label = class_name(folder.name)
         if not label:
-            reason = "the name is blank, so it names no class; all that is in it is left out"
+            reason = "the name is blank, so it is not a class; everything in it is left out"
             self._report(folder.path, "bad_name", reason)
             return
         self.listing.class_places.setdefault(label, folder.path)

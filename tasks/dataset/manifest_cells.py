@@ -118,21 +118,21 @@ def _number_cure(text: str, config: DatasetConfig) -> str:
     """Say which setting reads what is no bare number."""
     unit = re.fullmatch(r"[+-]?[\d.,]*\d\s*(\D{1,12})", text)
     if re.fullmatch(r"[+-]?\d+,\d+", text) and config.decimal_sign == ".":
-        return "--set 'dataset.decimal_sign=,' if that is a comma before decimals"
+        return "--set 'dataset.decimal_sign=,' if the comma is a decimal separator"
     if unit and not config.number_unit:
         return (
-            f"--set 'dataset.number_unit={printable(unit[1])}' if that stands behind each number; "
-            "else write bare numbers"
+            f"--set 'dataset.number_unit={printable(unit[1])}' if each number ends with that; "
+            "otherwise write bare numbers"
         )
     if not re.search(r"\d", text) or text == "-1":
         return (
-            f"--set 'dataset.missing_values=[{_in_yaml(text)}]' if that means that there is none, "
-            "which leaves the image out; else write bare numbers"
+            f"--set 'dataset.missing_values=[{_in_yaml(text)}]' if that means a missing value, "
+            "which leaves the image out; otherwise write bare numbers"
         )
     sign = "comma" if config.decimal_sign == "," else "point"
     return (
-        f"write bare numbers, with a {sign} for decimals, nothing between thousands and no unit, "
-        "and leave the cell empty where there is none"
+        f"write bare numbers, with a {sign} for decimals, no thousands separator and no unit, and "
+        "leave the cell empty if there is no value"
     )
 
 
@@ -225,7 +225,7 @@ def flag_reader(
             elif value not in no:
                 raise _neither(file, name, cell, place, config)
         if missing:
-            hint = 'dataset.label_values=[[0, ""], 1] takes an empty cell for no'
+            hint = 'dataset.label_values=[[0, ""], 1] reads an empty cell as no'
             return Said("", fault=f"nothing in {', '.join(missing)} ({hint})")
         return labelled(found)
 
@@ -242,9 +242,9 @@ def _neither(file: Path, name: str, cell: Any, place: str, config: DatasetConfig
     return DatasetError(
         f"the column {printable(name)} says neither {words[0]} nor {words[1]}",
         f"{file}: {printable(text)!r} in {place}",
-        f"--set 'dataset.label_values=[[{no}, {shown}], {yes}]' takes it for no, "
+        f"--set 'dataset.label_values=[[{no}, {shown}], {yes}]' reads it as no, "
         f"'[{no}, [{yes}, {shown}]]' for yes; --set 'dataset.missing_values=[{shown}]' leaves such "
-        f"images out{number}; if it is no column of labels, name those that are in "
+        f"images out{number}; if this is not a column of labels, name the label columns in "
         "dataset.label_columns",
     )
 

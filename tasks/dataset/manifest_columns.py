@@ -180,7 +180,7 @@ def _known_as(names: Sequence[str], column: str) -> str | None:
 
 def _cure(names: list[str], missing: list[str]) -> str:
     if any(name.casefold().endswith(IMAGE_ENDINGS) for name in names):
-        return "put a header above the first line, which is an image's already: path,label"
+        return "add a header before the first line, which already describes an image: path,label"
     settings = [
         _setting(f"dataset.{column}_column={_known_as(names, column) or 'COLUMN'}")
         for column in missing
@@ -190,8 +190,8 @@ def _cure(names: list[str], missing: list[str]) -> str:
         "dataset.target_columns, instead of the label"
     )
     return (
-        f"say which columns they are, {' '.join(settings)}; or name them so in the first line, "
-        f"with commas, semicolons or tabs between{others if 'label' in missing else ''}"
+        f"say which columns to use, {' '.join(settings)}; or rename them in the first line, "
+        f"separated by commas, semicolons or tabs{others if 'label' in missing else ''}"
     )
 
 

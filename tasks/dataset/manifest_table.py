@@ -146,7 +146,8 @@ def _read_csv(
                 continue
             number = reader.line_num + num_skipped
             if any(cell.strip() for cell in row[len(names) :]):
-                fault = f"it has {len(row)} cells, the header {len(names)}; put what holds a "
+                fault = f"it has {len(row)} cells, the header {len(names)}; put text that contains "
+                "a "
                 yield Line(number, "", "", "", f"{fault}{delimiter!r} between double quotes")
                 continue
             cells = row + [""] * (len(names) - len(row))
@@ -296,7 +297,7 @@ def _label_reader(
                 return ""
             if not float(value).is_integer():
                 raise _no_label(file, name, f"{value!r} in row {row}")
-            _note(notes, f"{name} holds {kind}: 1.0 is taken for the class 1, and NaN for no label")
+            _note(notes, f"{name} holds {kind}: 1.0 is read as the class 1, and NaN as no label")
             return str(int(value))
 
         return read_float
@@ -342,8 +343,8 @@ def _open_quote(file: Path, line: int, reason: str) -> DatasetError:
     return DatasetError(
         "the CSV file cannot be read",
         f"{file}: line {line}: {reason}",
-        "close the double quote that stands open there or in a line before, and double each that "
-        "is a part of a name",
+        "close the double quote that is open there or on an earlier line, and double each one that "
+        "is part of a name",
     )
 
 

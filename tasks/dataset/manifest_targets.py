@@ -136,7 +136,7 @@ def _matching(
 def asked_twice(file: Path, name: str) -> DatasetError:
     """Make the error of a column that settings name twice."""
     return DatasetError(
-        "a column of the manifest is asked for twice",
+        "a column of the manifest is named twice in the settings",
         f"{file}: {printable(name)}",
         "name each column once, and not that of the paths or the splits",
     )
@@ -280,7 +280,7 @@ def _several(file: Path, column: str, found: tuple[int, str], sign: str) -> Data
     return DatasetError(
         "the column of classes seems to hold several labels in a cell",
         f"{file}: the column {column}, as {printable(found[1][:80])!r} in row {found[0]}",
-        f"any number of labels an image: --set dataset.target=labels --set "
+        f"if an image can have several labels: --set dataset.target=labels --set "
         f"'dataset.label_column={column}'{separator}; if each cell names one class: "
         "--set dataset.target=class",
     )

@@ -12,7 +12,7 @@ _MARKS: tuple[tuple[str, set[str]], ...] = (
     ("a store of headstart's", {"store.json", "tmp"}),
     ("a run of headstart's", {"run.json", "config.yaml"}),
     ("a run of headstart's", {"model.json", "labels.txt"}),
-    ("an audit of headstart's", {"findings.csv", "exclude.csv"}),
+    ("an audit by headstart", {"findings.csv", "exclude.csv"}),
 )
 """Files that a folder has together, and what it then is."""
 _MAX_CONFIG_BYTES = 2**20

@@ -35,7 +35,7 @@ def read_columns(file: Path, names: list[str]) -> Any:
     for batch in source.iter_batches(columns=names):
         size += sum(map(_size, batch.columns))
         if size > MAX_TABLE_BYTES:
-            reason = f"its cells come to more than {MAX_TABLE_BYTES:,} bytes, so it is not read"
+            reason = f"its cells take more than {MAX_TABLE_BYTES:,} bytes, so it is not read"
             raise OSError(errno.EFBIG, reason)
         batches.append(batch)
     return pa.Table.from_batches(batches) if batches else source.read(columns=names)

@@ -40,11 +40,11 @@ KIND_WORDS: dict[ProblemKind, str] = {
     "too_large": "too large",
     "truncated": "truncated",
     "corrupt": "corrupt",
-    "pixel_type": "pixel type that is not read",
+    "pixel_type": "unsupported pixel type",
     "unreadable": "unreadable",
     "symlink": "symbolic link",
     "special_file": "special file",
-    "bad_name": "name that is not UTF-8",
+    "bad_name": "name is not UTF-8",
     "stray_file": "in no class folder",
     "empty_class": "empty class",
     "manifest_line": "unusable manifest line",
@@ -55,11 +55,11 @@ KIND_WORDS: dict[ProblemKind, str] = {
     "listed_twice": "listed twice",
     "few_images": "thin class or split",
     "excluded": "excluded by a list",
-    "split_name": "folders taken for splits",
+    "split_name": "folders used as splits",
     "own_output": "folders that headstart wrote",
     "doubtful_name": "doubtful class names",
-    "decoder_note": "used, though their decoders complain",
-    "repaired_path": "paths that were not taken as they stand",
+    "decoder_note": "used, despite decoder warnings",
+    "repaired_path": "paths that were not used as written",
 }
 """Each kind in words that follow a number."""
 

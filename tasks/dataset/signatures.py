@@ -20,13 +20,13 @@ _KINDS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
     (
         0,
         (bytes(16),),
-        "zeros at its beginning, as a broken copy or a DICOM file has (convert that)",
+        "zeros at its beginning, like a broken copy or a DICOM file (convert the latter)",
     ),
 )
 """Offset, bytes there, and what such a file is."""
 _MARKUP = (
     ((b"<svg",), "an SVG drawing (convert it to PNG)"),
-    ((b"<!doctype html", b"<html", b"<head"), "a web page, as a failed download leaves"),
+    ((b"<!doctype html", b"<html", b"<head"), "a web page, as from a failed download"),
     ((b"<?xml", b"<"), "XML or HTML"),
 )
 
@@ -38,7 +38,7 @@ def what_else(prefix: bytes) -> str:
         prefix: Its first 16 bytes, or fewer where it is shorter.
 
     Returns:
-        A few words, such as "a web page, as a failed download leaves"; empty where unknown.
+        A few words, such as "a web page, as from a failed download"; empty where unknown.
     """
     for offset, starts, words in _KINDS:
         if prefix[offset:].startswith(starts):

@@ -203,7 +203,7 @@ def _download_error(source: NamedSource, name: str, sha256: str, error: Any) -> 
     if "hash" in reason or "corrupted" in reason:
         return DatasetError(
             f"the download of {source.url}{name} does not have the SHA-256 {sha256}",
-            "other bytes: cut short on the way, or not that file; they were not kept",
+            "the file was cut short, or is a different one; it was not kept",
             "try again; if it persists, get the files elsewhere and give their folder with --data",
         )
     return DatasetError(
@@ -228,6 +228,6 @@ def _incomplete(source: NamedSource, folder: Path) -> DatasetError:
         wanted = f"{', '.join(files)} and {layout.names_file}"
     return DatasetError(
         f"the folder of {source.name} does not hold {wanted}",
-        f"{folder}: not all of them",
+        f"{folder}: some are missing",
         "give the folder that holds them with --data, or leave --data out",
     )

@@ -70,7 +70,8 @@ def split_images(
         for number, unit in enumerate(units):
             if unit == nearest and is_drawn(images[number], given):
                 splits[number] = "train"
-        reason = f"{images[kept[0]].listed.path} is trained on: chance would have held out all "
+        reason = f"{images[kept[0]].listed.path} is kept in train: otherwise chance would have "
+        "held out all "
         reason += "images of this class"
         problems.append(Problem(label, "few_images", reason, left_out=False))
     return splits, problems
@@ -118,7 +119,7 @@ def divided_groups(images: Sequence[InspectedImage], splits: Sequence[Split]) ->
     for group, own in found.items():
         if len(own) > 1:
             reason = f"images of this group are in {' and '.join(sorted(own))}, as the splits are "
-            reason += "given: what is learned of some is judged by others"
+            reason += "given: the model is trained on some of them and evaluated on others"
             yield Problem(group, "divided_group", reason, left_out=False)
 
 

@@ -58,7 +58,7 @@ class FolderWalk:
             place = pending.pop() if pending else linked.pop()
             real = os.path.realpath(place.file)
             if real in entered or _contains_itself(place, real):
-                reason = "leads to a folder that is listed already, so it is not followed"
+                reason = "points to a folder that is already listed, so it is not followed"
                 self._report(place.path, "symlink", reason, left_out=False)
                 continue
             entered.add(real)
@@ -116,7 +116,7 @@ class FolderWalk:
             if not self._once:
                 place.path.encode("utf-8")
         except UnicodeEncodeError:
-            loss = "; all that is in it is left out" if stat.S_ISDIR(mode) else ""
+            loss = "; everything in it is left out" if stat.S_ISDIR(mode) else ""
             self._report(printable(place.path), "bad_name", f"the name is not UTF-8{loss}")
             return 0
         except OSError as error:
@@ -130,13 +130,13 @@ class FolderWalk:
             real = os.path.realpath(place.file, strict=True)
         except OSError as error:
             self._refuse_passing(error, place.file)
-            self._report(printable(place.path), "symlink", f"leads nowhere ({_why(error)})")
+            self._report(printable(place.path), "symlink", f"points to nothing ({_why(error)})")
             return False
         is_free = self._allow_outside or (self._once and not Path(real).is_dir())
         if not is_free and os.path.commonpath([self._root, real]) != self._root:
-            reason = "leads out of the folder, so it is not followed "
+            reason = "points outside the folder, so it is not followed "
             reason += (
-                "(name it to have it read)"
+                "(give its path to read it)"
                 if self._once
                 else "(dataset.allow_outside=true follows such links)"
             )

@@ -27,8 +27,8 @@ def caveats(report: Report) -> list[str]:
     if chooser and chooser == headline:
         found.append(
             f"The {chooser} split also chose which epoch was kept, so its figures are optimistic. "
-            "For an unbiased figure keep a test split that training never sees: a test folder, "
-            "or dataset.test_fraction where the data has no splits of its own."
+            "For unbiased figures keep a test split that training never sees: a test folder, or "
+            "dataset.test_fraction where the data has no splits of its own."
         )
     elif chooser and chooser in report.metrics and report.metrics[chooser].num_images:
         found.append(
@@ -39,8 +39,8 @@ def caveats(report: Report) -> list[str]:
         judged = report.metrics[headline]
         low = judged.accuracy_interval[0] if judged.accuracy_interval else 0.0
         found.append(
-            f"Not a single error among {judged.num_images:,} images does not mean that there are "
-            f"none: the interval reaches down to {percent(low)}."
+            f"No error among {judged.num_images:,} images does not mean a perfect model: the "
+            f"interval reaches down to {percent(low)}."
         )
     return [*found, *report.notes]
 
@@ -68,7 +68,7 @@ def _about_left_out(report: Report) -> str | None:
     if not count:
         return None
     files = "1 file was" if count == 1 else f"{count:,} files were"
-    return f"{files} left out of the data set: mend or remove what is listed under Data."
+    return f"{files} left out of the data set: fix or remove the files listed under Data."
 
 
 def _about_hard_images(report: Report) -> str | None:
@@ -78,7 +78,7 @@ def _about_hard_images(report: Report) -> str | None:
     sure = sum(one.top_loss.predicted_probability >= CONFIDENTLY_WRONG for one in wrong)
     text = (
         "Check the labels of the images with the highest loss: "
-        "wrong labels and odd pictures gather there."
+        "that is where wrong labels and odd pictures show up."
     )
     if sure:
         text += (
@@ -95,8 +95,8 @@ def _about_confusion(metrics: SplitMetrics) -> str | None:
     return (
         f"Compare “{pair.true}” with “{pair.predicted}”: {pair.count:,} "
         f"{'image' if pair.count == 1 else 'images'} ({percent(pair.share)} of “{pair.true}”) "
-        "went that way, more than any other. Either the labels overlap, or examples that tell "
-        "the two apart are missing."
+        "were confused, more than for any other pair. Either the labels overlap, or examples that "
+        "tell the two apart are missing."
     )
 
 
@@ -108,7 +108,7 @@ def _about_weakest_class(metrics: SplitMetrics) -> str | None:
         f"“{weakest.name}” is the weakest class: recall {percent(weakest.recall)}, precision "
         f"{percent(weakest.precision)}, {weakest.support:,} "
         f"{'image' if weakest.support == 1 else 'images'} in this split. "
-        "More training images of it help most; only new images are computed."
+        "More training images of this class help most; only new images are computed."
     )
 
 
@@ -121,7 +121,7 @@ def _about_training(report: Report) -> list[str]:
     if report.selected_on and kept.epoch == last and len(report.history) > 1:
         steps.append(
             f"The last epoch was the best, so training may have stopped early: "
-            f"try --set {report.trained_by}.epochs={2 * last}. What it trains on is cached."
+            f"try --set {report.trained_by}.epochs={2 * last}. Its inputs are cached."
         )
     if (
         kept.train_accuracy is not None

@@ -176,7 +176,7 @@ class _NumberJudge(Judge):
 
     def line(self, figures: Mapping[str, Any]) -> str:
         constant = self.write(figures["constant_mae"])
-        return f"MAE {self.write(figures['mae'])} (the training mean's {constant})"
+        return f"MAE {self.write(figures['mae'])} (always predicting the training mean: {constant})"
 
 
 LESS_IS_BETTER = ("loss", "hamming_loss", "mae", "rmse", "median_absolute_error")

@@ -192,10 +192,10 @@ def untouched(fit: Fit) -> str:
     Args:
         fit: Of the model: what was found by the val images, once all else was decided.
     """
-    nothing = "The val and test splits decided nothing"
+    nothing = "The val and test splits did not influence the choice"
     if fit.thresholds:
-        return f"{nothing} but the labels' thresholds (val)"
-    return f"{nothing} but the width of the intervals (val)" if fit.radius else nothing
+        return f"{nothing} except for the labels' thresholds (val)"
+    return f"{nothing} except for the width of the intervals (val)" if fit.radius else nothing
 
 
 def headline_split(report: Report) -> str | None:

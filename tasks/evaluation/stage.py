@@ -90,7 +90,7 @@ def _evaluate(
 
 def _describe_evaluation(evaluation: EvaluationManifest) -> str:
     if not evaluation.metrics:
-        return "nothing is held out to judge by (dataset.val_fraction, dataset.test_fraction)"
+        return "no images are held out for evaluation (dataset.val_fraction, dataset.test_fraction)"
     return ", ".join(
         f"{split} {judge_of(metrics).line(metrics)}"
         for split, metrics in evaluation.metrics.items()

@@ -149,7 +149,7 @@ class _LabelAnswers(Answers):
     def text(self, prediction: LabelsPrediction) -> str:
         if prediction.said:
             return _percentages(prediction.said)
-        return f"no label; the likeliest is {_percentages(prediction.top[:1])}"
+        return f"no label; the most likely is {_percentages(prediction.top[:1])}"
 
 
 class _NumberAnswers(Answers):

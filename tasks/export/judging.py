@@ -109,15 +109,15 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
         count = groups[TRAINED_ON].num_images
         reporter().note(
             f"warning: the model was trained on {count:,} of these {len(seen):,} images; "
-            + ("its figures on them say nothing of others" if name == TRAINED_ON
-               else f"the figures are of the {name} images")
+            + ("its figures on them say nothing about other images" if name == TRAINED_ON
+               else f"the figures are for the {name} images")
         )  # fmt: skip
     return Judgement(name, groups.get(name) or figures(np.ones(len(seen), np.bool_)), groups)
 
 
 def _other_target(images: Path, kind: TargetKind, card: ModelCard) -> DatasetError:
     return DatasetError(
-        "the images have another kind of target than the model",
+        "the images have a different kind of target than the model",
         f"{kind} in {images}; the model answers with {card.target}: {', '.join(card.class_names)}",
         "give a manifest with the columns that the model was trained on",
     )

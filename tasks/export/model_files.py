@@ -155,7 +155,7 @@ def read_card(path: Path) -> ModelCard:
     except Exception as error:  # of a damaged one, whatever zipfile, zlib and XML stumble on
         raise ExportError(
             "the model has no card with its class names inside",
-            f"{path}: damaged, or not headstart's ({first_line(error)})",
+            f"{path}: damaged, or not written by headstart ({first_line(error)})",
             "give a model, or the folder of a run, that `headstart train` has written",
         ) from None
 
@@ -230,7 +230,7 @@ def read_whole_keras(path: Path) -> "keras.Model":
         The model, not compiled.
 
     Raises:
-        ExportError: It is damaged, or not headstart's.
+        ExportError: It is damaged, or not written by headstart.
     """
     check_safe(path)
     check_content(path, read_card(path))

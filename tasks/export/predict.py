@@ -178,7 +178,7 @@ class Predictor:
         except DatasetError as error:
             return _Read(found.path, None, error.received)
         except MemoryError:
-            return _Read(found.path, None, "too large for the memory that is left")
+            return _Read(found.path, None, "too large for the available memory")
 
 
 def _tensorflow_view(card: ModelCard) -> MakeView:
@@ -251,7 +251,7 @@ def as_items(images: Any) -> tuple[list[Any], bool]:
 
 def _no_image(item: object) -> DatasetError:
     return DatasetError(
-        "this is no image",
+        "this is not an image",
         f"{type(item).__name__} {item!r:.40}",
         "give the path or the bytes of an image file, a Pillow image, or an array of RGB pixels, "
         "uint8 [H, W, 3]",

@@ -109,7 +109,7 @@ def first_rung(head: HeadManifest, head_cut: str, kind: str) -> Rung:
         best_epoch=head.best_epoch,
         train_s=_train_s(head),
         images_per_s=best.images_per_s,
-        verdict="what the rungs are measured against",
+        verdict="the baseline for the rungs",
         history=head.history,
     )
 
@@ -165,7 +165,7 @@ def untried_end(network: Backbone, num_train: int, rungs: Sequence[Rung], reason
     price = (
         ""
         if seconds is None
-        else f"; by the arithmetic an epoch would take about {seconds:,.0f} s on this machine"
+        else f"; going by its FLOPs, an epoch would take about {seconds:,.0f} s on this machine"
     )
     return Rung(name="end to end", start=PIXELS, status="not tried", verdict=reason + price)
 

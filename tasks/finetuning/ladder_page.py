@@ -38,7 +38,7 @@ def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float)
             *(
                 [
                     Section(
-                        "What the time bought",
+                        "Accuracy gained over time",
                         pictures=[Picture(pareto(points), SVG, _caption(seconds))],
                     )
                 ]
@@ -74,15 +74,15 @@ def _headline(best: Rung, head: Rung, num_val: int) -> str:
 
 def _caption(seconds: float) -> str:
     return (
-        "Validation accuracy against the seconds of training up to and with each rung; the whole "
+        "Validation accuracy against the training time up to and including each rung; the whole "
         f"run, with decoding, the pass of the backbone and export, took {seconds:,.0f} s"
     )
 
 
 def _notes(rungs: Sequence[Rung], num_val: int) -> list[str]:
     notes = [
-        "Epochs and rungs were chosen by these validation images, so their accuracy is somewhat "
-        "optimistic; a test split, where there is one, is judged once, at the end."
+        "Epochs and rungs were chosen on these validation images, so their accuracy is somewhat "
+        "optimistic; a test split, if there is one, is evaluated once, at the end."
     ]
     return [*notes, *filter(None, (_note(rung, num_val) for rung in rungs))]
 

@@ -295,10 +295,10 @@ def order_sentence(lines: Mapping[str, Line]) -> str:
     first, *others = [_in_order(name, lines[name]) for name in by_figure]
     found = " ".join([first, *(f"{sign} {one}" for sign, one in zip(signs, others, strict=True))])
     if by_figure == list(names) and "≈" not in signs:
-        return f"The order often met holds here: {found}."
+        return f"The usual order holds here: {found}."
     outcome = "is not shown here" if "≈" in signs else "does not hold here"
     return (
-        "The order often met, full fine-tuning > from scratch at equal epochs > last layer only, "
+        "The usual order, full fine-tuning > from scratch at equal epochs > last layer only, "
         f"{outcome}: {found}" + ("; ≈ is within noise." if "≈" in signs else ".")
     )
 

@@ -50,8 +50,8 @@ def compare_page(
             Section("Strategies", rows=[_row(line) for line in lines]),
             Section(
                 title_of_chart,
-                "Making views and bottlenecks, once for all seeds, and one training. On the grey "
-                "steps lie those that nothing beats in both.",
+                "Time for views and bottlenecks (once for all seeds) plus one training. Strategies "
+                "on the grey line are not beaten in both accuracy and time by any other.",
                 pictures=[Picture(pareto(points, metric), SVG, title_of_chart)],
             ),
             Section(
@@ -66,7 +66,7 @@ def compare_page(
             ),
             Section(
                 "Kernels of the first two convolutions",
-                "At the start, at the end, and the difference: nothing where a layer was frozen.",
+                "Before training, after it, and the difference, which is zero for a frozen layer.",
                 pictures=[
                     Picture(kernels_png(changes), PNG, f"{name}, first seed", is_pixels=True)
                     for name, changes in kernels.items()
@@ -111,8 +111,8 @@ def transferability_page(
             Section(
                 chart,
                 "The backbone's layers up to the cut, averaged over positions, and a dense layer: "
-                "frozen or, where asked for, trained on. After Yosinski et al., How transferable "
-                "are features in deep neural networks?, 2014.",
+                "frozen or, if requested, fine-tuned. After Yosinski et al., How transferable are "
+                "features in deep neural networks?, 2014.",
                 pictures=[Picture(transfer_curve(names, series, metric), SVG, chart)],
             ),
             Section("Figures", rows=[_row(line) for line in lines]),
@@ -138,7 +138,7 @@ def _row(line: Line) -> dict[str, str]:
         "Preparation, once": f"{line.once_s:,.1f} s",
         "Training GFLOPs": _gflops(line.flops),
         "Preparation GFLOPs": _gflops(line.once_flops),
-        "Memory added at peak": peak,
+        "Peak memory added": peak,
     }
 
 

@@ -236,7 +236,7 @@ def _save_kernels(path: Path, changes: list[KernelChange]) -> None:
 def _describe_trial(trial: TrialManifest) -> str:
     best = trial.history[trial.best_epoch - 1]
     return (
-        f"{trial.num_trained:,} numbers trained, epoch {trial.best_epoch} of "
+        f"{trial.num_trained:,} weights trained, epoch {trial.best_epoch} of "
         f"{len(trial.history)}{told_figure(best)}"
     )
 

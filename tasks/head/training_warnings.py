@@ -71,7 +71,7 @@ def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[
         return []
     return [
         f"this head is no better than guessing: {split} accuracy {accuracy:.4f}, loss {loss:.4g} "
-        f"where equal odds have {equal_odds:.4g}. The likely cause is the learning rate "
+        f"where guessing gives {equal_odds:.4g}. The likely cause is the learning rate "
         f"({config.learning_rate:g}): try --set head.learning_rate={config.learning_rate / 10:.3g}"
     ]
 
@@ -98,12 +98,12 @@ def propose_few_shot(features: Features, head: HeadManifest, config: HeadConfig)
     from headstart.tasks.head.few_shot import nearest_mean_accuracy
 
     other = nearest_mean_accuracy(rows["train"], rows["val"], head.num_classes)
-    told = f"of {len(rows['val']):,} val images a head that is not trained gets {other:.4f} right"
+    told = f"of {len(rows['val']):,} val images a head without training gets {other:.4f} right"
     if other < accuracy:
-        return f"with so few images a class: {told}, this one {accuracy:.4f}"
+        return f"with so few images per class: {told}, this one {accuracy:.4f}"
     return (
-        f"with so few images a class take --set head.kind=nearest_mean: {told}, this one "
-        f"{accuracy:.4f}, and a new class costs its own images alone"
+        f"with so few images per class, use --set head.kind=nearest_mean: {told}, this one "
+        f"{accuracy:.4f}, and a new class only needs its own images"
     )
 
 

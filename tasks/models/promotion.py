@@ -76,13 +76,13 @@ class Comparison:
         """Say in a sentence what was compared and what follows."""
         images = f"{self.num_images:,} {self.split} images"
         if self.value_in_use is None:
-            return f"promoted as the first: {self._written(self.value)} on {images}"
+            return f"promoted as the first model: {self._written(self.value)} on {images}"
         verdict = "promoted" if self.is_better else "not promoted"
         more = "less" if self.metric in LESS_IS_BETTER else "more"
         needed = f", {100 * self.min_gain:.2f} % {more} were needed" if self.min_gain else ""
         return (
             f"{verdict}: {self._written(self.value)} against {self._written(self.value_in_use)} "
-            f"of the model in use, on the same {images}{needed}"
+            f"for the model in use, on the same {images}{needed}"
             + (f"; {self.doubt}" if self.doubt else "")
         )
 
@@ -129,7 +129,7 @@ def compare_with_model_in_use(
     before, doubt = None, ""
     if in_use is not None:
         doubt = _doubt(_folder(in_use), source)
-        reporter().note(f"judging version {in_use.number} of {name}, which is in use")
+        reporter().note(f"evaluating version {in_use.number} of {name}, which is in use")
         before = judge_split(_folder(in_use), source, index, split, metric)
     value = judge_split(run, source, index, split, metric)
     num_images = len(index.rows_of(split))
@@ -276,12 +276,12 @@ def _doubt(version: Path, source: DatasetConfig) -> str:
     try:
         before = dataset_of(version)
     except ConfigError:
-        return "how the images of that one were split is not known"
+        return "it is not known how the images of the model in use were split"
     differing = [name for name in _SPLITTING if getattr(before, name) != getattr(source, name)]
     if not differing:
         return ""
     fields = " and ".join(f"dataset.{name}" for name in differing)
-    return f"that one was trained with another {fields}, maybe on some of these images too"
+    return f"the model in use was trained with another {fields}, maybe on some of these images too"
 
 
 def _listed(names: Sequence[str]) -> str:

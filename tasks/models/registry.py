@@ -293,8 +293,8 @@ def check_run(run: Path) -> None:
 def without_keras_file(run: Path) -> ConfigError:
     """Say that a run has no model.keras, as one over a backbone that is a SavedModel has none."""
     return ConfigError(
-        f"the run has no {MODEL_FILE}, which is what is compared, promoted and registered: a run "
-        "over a backbone that is a SavedModel has a SavedModel alone",
+        f"the run has no {MODEL_FILE}, which is the file that is compared, promoted and "
+        "registered: a run with a SavedModel backbone has only a SavedModel",
         str(run),
         "train on a backbone of `headstart backbones` or a .keras file; saved_model/ of the run "
         "can be served and used by `headstart predict` as it is",

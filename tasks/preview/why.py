@@ -73,7 +73,7 @@ def _of_dataset(outlook: Outlook) -> StageReason:
     reading = outlook.reading
     text = outlook.dataset.headline
     if reading.rows_computed:
-        text += f"; {reading.rows_computed:,} read just now, which a run will find"
+        text += f"; {reading.rows_computed:,} read now, which a later run will find"
     return StageReason(reading.name, reading.status, text)
 
 
@@ -95,5 +95,5 @@ def _of_artefact(stage: Stage[..., Any], *arguments: Any) -> StageReason:
         noun = "field" if len(changes) == 1 else "fields"
         text = f"{len(changes)} {noun} of its key changed"
         return StageReason(stage.name, "miss", text, changes)
-    text = stage.explain(*arguments) or "there is nothing like it in the store"
+    text = stage.explain(*arguments) or "there is nothing similar in the store"
     return StageReason(stage.name, "miss", text)

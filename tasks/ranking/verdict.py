@@ -188,7 +188,7 @@ def _ranked_from(outcomes: Sequence[Outcome]) -> str:
     if least == 0.0:
         return "not counting rows that were in the store already"
     if least < 1.0:
-        return "from an empty store, scaled up from the rows that were missing"
+        return "from an empty store, extrapolated from the rows that were missing"
     return "from an empty store"
 
 
@@ -206,7 +206,7 @@ def _warnings(
     elif len(ordered) > 1:
         found.append(
             f"The pick was chosen by these {judged} images, so its {word} on them is a little "
-            "optimistic: what it is worth, images that had no part in the choice tell."
+            "optimistic: only images that had no part in the choice can show its true accuracy."
         )
     if baseline is not None:
         low = best.interval[0] if best.interval else best.figure
@@ -218,7 +218,7 @@ def _warnings(
             found.append(
                 f"Negative transfer: a small network from scratch reached {scratch} in "
                 f"{_seconds(baseline[1])} ({beside}), the best transfer only {transfer}. "
-                "Train from scratch, or look for a source nearer to these images."
+                "Train from scratch, or look for a source closer to these images."
             )
         elif baseline[0] >= low:
             found.append(

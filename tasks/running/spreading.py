@@ -380,7 +380,7 @@ def _not_installed(runner: str, error: ImportError) -> HeadstartError:
 
 def _unreachable(runner: str, error: Exception) -> HeadstartError:
     return ServiceError(
-        f"no scheduler answers at {runner}",
+        f"no scheduler responds at {runner}",
         str(error) or type(error).__name__,
         "start it, or leave the address out to start workers on this machine",
     )
@@ -388,7 +388,7 @@ def _unreachable(runner: str, error: Exception) -> HeadstartError:
 
 def _gave_up(reason: str) -> HeadstartError:
     return ServiceError(
-        "a piece of work lost its workers too often",
+        "too many workers were lost on the same piece of work",
         reason,
         "look at the workers' memory (a piece holds one shard of views); what they finished is "
         "kept, and the same command does the rest",

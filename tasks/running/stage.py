@@ -269,7 +269,7 @@ class Stage(Generic[P, M]):
         num, computed = manifest.num_rows, manifest.num_rows_computed
         text = f"{self.describe(manifest)}, {manifest.duration_s:,.1f} s"
         if computed == 0:
-            text += ", all rows were there"
+            text += ", all rows were in the store"
         elif computed < num:
             text += f", {computed:,} of {num:,} rows computed"
         if reason:

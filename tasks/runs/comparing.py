@@ -71,12 +71,12 @@ class RunComparison:
     def verdict(self) -> str:
         """What follows, in a sentence."""
         if self.p_value is None:
-            return "no image was held out in both, so the runs cannot be compared image by image"
+            return "no image was held out by both, so the runs cannot be compared image by image"
         if self.nearer is not None:
             return self._verdict_of_numbers(self.nearer, self.p_value)
         num_broken = len(self.changed) - self.num_fixed
         change = (
-            f"of {self.num_common:,} images that both held out, the second has {self.num_fixed:,} "
+            f"of {self.num_common:,} images held out by both, the second has {self.num_fixed:,} "
             f"newly right and {num_broken:,} newly wrong (McNemar's p = {self.p_value:.2g})"
         )
         if self.p_value > SIGNIFICANT_P:
@@ -86,8 +86,9 @@ class RunComparison:
 
     def _verdict_of_numbers(self, nearer: tuple[int, int], p_value: float) -> str:
         change = (
-            f"of {self.num_common:,} images that both held out, the second is nearer to the truth "
-            f"on {nearer[1]:,} and farther on {nearer[0]:,} (sign test's p = {p_value:.2g})"
+            f"of {self.num_common:,} images held out by both, the second is closer to the true "
+            f"value on {nearer[1]:,} and further away on {nearer[0]:,} (sign test's p = "
+            f"{p_value:.2g})"
         )
         if p_value > SIGNIFICANT_P:
             return f"no clear difference: {change}"

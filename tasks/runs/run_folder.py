@@ -406,7 +406,7 @@ def _view_sheet(
         return ()
     path = folder / SHEET_FILE
     path.write_bytes(drawn)
-    return (PictureFile(path, "What the network is shown", describe(few)),)
+    return (PictureFile(path, "What the network sees", describe(few)),)
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:

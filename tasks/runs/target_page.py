@@ -81,7 +81,7 @@ def headline(report: Report) -> str:
     """Say in a sentence how good the model is."""
     split = headline_split(report)
     if split is None:
-        return "No split has images to judge the model on."
+        return "No split has images to evaluate the model on."
     judge, one = JUDGES[report.kind], report.metrics[split]
     bounds = getattr(one, f"{judge.main}_interval")
     text = f"{judge.main_name} {judge.write(getattr(one, judge.main))}"
@@ -89,7 +89,8 @@ def headline(report: Report) -> str:
         coverage = f"{100 * one.interval_confidence:.4g} %"
         text += f" ({coverage} interval {judge.write(bounds[0])} to {judge.write(bounds[1])})"
     if report.kind == "number":
-        text += f"; always to say the training images' mean gives {judge.write(one.constant_mae)}"
+        text += "; always predicting the mean of the training images gives "
+        f"{judge.write(one.constant_mae)}"
     return f"{text}, on {one.num_images:,} {split} images."
 
 
@@ -109,7 +110,7 @@ def _notes(report: Report) -> list[str]:
         also = "thresholds" if report.kind == "labels" else "intervals"
         notes.append(
             f"The {report.selected_on} split chose the epoch that is kept and the {also}, so its "
-            "own figures are optimistic; a test split's are not."
+            "own figures are optimistic; those of a test split are not."
         )
     return [*notes, *report.notes]
 
@@ -175,18 +176,19 @@ def _label_sections(folder: Path, split: str, report: Report) -> list[Section]:
     ]
     sections = [Section(f"Labels, weakest first ({split})", rows=rows)]
     if shown := weakest_labels(one.per_label):
-        text = "Precision over recall; the dot is where the label's threshold puts it."
+        text = "Precision against recall; the dot marks the label's threshold."
         sections.append(
             Section("Precision and recall", pictures=[_svg(precision_recall_svg(shown), text)])
         )
-        text = "Where the line meets the dotted one, 80 % means that 80 of 100 images have it."
+        text = "Where the line meets the dotted one, a probability of 80 % is right for 80 of 100 "
+        "images."
         sections.append(Section("Reliability", pictures=[_svg(label_reliability_svg(shown), text)]))
     pairs = [
         {"Missed": pair.missed, "Said instead": pair.said, "Images": f"{pair.count:,}"}
         for pair in one.error_pairs
     ]
     if pairs:
-        sections.append(Section("Errors that come together", rows=pairs))
+        sections.append(Section("Errors that occur together", rows=pairs))
     return sections
 
 
@@ -217,7 +219,12 @@ def _number_sections(folder: Path, split: str, report: Report) -> list[Section]:
         Section(f"Numbers ({split})", text, rows),
         Section(
             "Predicted and true",
-            pictures=[_svg(drawn, "Left: on the dotted line all is right. Right: the errors.")],
+            pictures=[
+                _svg(
+                    drawn,
+                    "Left: predicted against true, exact on the dotted line. Right: the errors.",
+                )
+            ],
         ),
     ]
 
@@ -233,7 +240,7 @@ def _worst(report: Report) -> list[Section]:
         uri, reason = small_picture(Path(one["file"]), report.max_pixels)
         shown = f"{Path(one['file']).name}: {caption(one)}"
         gallery.append(Picture(uri, shown if uri else f"{shown}; cannot be shown: {reason}"))
-    return [Section("Images it is most wrong about, worst first", gallery=gallery)]
+    return [Section("Images with the largest errors, worst first", gallery=gallery)]
 
 
 def _label_caption(report: Report) -> Callable[[Mapping[str, Any]], str]:
@@ -275,7 +282,7 @@ def _files(report: Report) -> list[Section]:
         }
         for one in report.formats
     ]
-    return [Section("Exported files", "Held against the pipeline's own answers.", rows)]
+    return [Section("Exported files", "Compared with the pipeline's own predictions.", rows)]
 
 
 def _data(report: Report) -> list[Section]:
@@ -286,7 +293,7 @@ def _data(report: Report) -> list[Section]:
     ]
     sections = [Section("Data", f"{data.source}: images of each split", rows)]
     if data.notes:
-        noted = [{"Worth knowing": note} for note in data.notes[:MAX_FILES_SHOWN]]
+        noted = [{"Note": note} for note in data.notes[:MAX_FILES_SHOWN]]
         sections.append(Section("Notes on the data", rows=noted))
     if data.left_out:
         shown = [

@@ -129,8 +129,8 @@ def _explain(
     epochs: float,
 ) -> str:
     text = (
-        f"width {chosen.width:g}: {1000 * chosen.step_s:.0f} ms a step, so about {epochs:.1f} "
-        f"epochs in {training_s:.0f} s"
+        f"width {chosen.width:g}: {1000 * chosen.step_s:.0f} ms per training step, so about "
+        f"{epochs:.1f} epochs in {training_s:.0f} s"
     )
     wider = [timing for timing in timings if timing.width > chosen.width]
     if len(widths) == 1:

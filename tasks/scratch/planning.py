@@ -46,8 +46,8 @@ class ScratchPlan(NamedTuple):
         ]
         if not self.fits:
             lines.append(
-                f"does not fit: {DISK_RESERVE_BYTES / 1e6:,.0f} MB must stay free besides; free "
-                "space, choose another --store, or set views.num_views lower"
+                f"does not fit: {DISK_RESERVE_BYTES / 1e6:,.0f} MB must stay free; free up space, "
+                "choose another --store, or set views.num_views lower"
             )
         return lines
 

@@ -120,9 +120,9 @@ def _notes(
 ) -> tuple[str, ...]:
     cycle = f"{training.num_steps:,} steps, {100 * training.final_share:.1f} % of the cycle done"
     return (
-        f"Trained with {views.num_views} views an image, computed beforehand: crop by up to "
+        f"Trained with {views.num_views} precomputed views per image: crop by up to "
         f"{views.recipe['padding']} pixels, flip {'on' if views.recipe['flip'] else 'off'}, "
-        f"cutout {views.recipe['cutout']}. They are baked in.",
+        f"cutout {views.recipe['cutout']}. ",
         f"Schedule: {schedule.reason}. {cycle}.",
     )
 
@@ -132,8 +132,8 @@ def _held_back(pixels: PixelsManifest) -> tuple[str, ...]:
         return ()
     found = "thresholds" if pixels.kind == "labels" else "intervals"
     return (
-        f"{pixels.num_images('val'):,} images were held back from the training; the {found} are "
-        "found by them alone.",
+        f"{pixels.num_images('val'):,} images were held back from training; the {found} are "
+        "determined on them only.",
     )
 
 

@@ -56,7 +56,7 @@ def draw_views(
     steps += ["mirrored in half of the cases"] if recipe.flip else []
     steps += [f"painted over in a square of {recipe.cutout} pixels"] if recipe.cutout else []
     told = f"Each view is the image {', then '.join(steps) or 'as it is'}."
-    return PictureFile(path, "What the network is shown", told)
+    return PictureFile(path, "What the network sees", told)
 
 
 def _in_colour(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

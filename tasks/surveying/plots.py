@@ -91,7 +91,7 @@ def _accuracy(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
         _figures(surveyed),
         surveyed,
     )
-    axes.set(xlabel="operations, GFLOPs an image", ylabel=_label(surveyed))
+    axes.set(xlabel="GFLOPs per image", ylabel=_label(surveyed))
 
 
 def _figures(surveyed: Sequence[Surveyed]) -> list[float]:
@@ -112,7 +112,7 @@ def _parameters(axes: "Axes", surveyed: Sequence[Surveyed]) -> None:
         surveyed,
     )
     axes.set(
-        xlabel="operations, GFLOPs an image", ylabel="parameters, millions", xscale="log",
+        xlabel="GFLOPs per image", ylabel="parameters, millions", xscale="log",
         yscale="log",
     )  # fmt: skip
 

@@ -31,26 +31,25 @@ def sweep_page(title: str, sweep: SweepManifest) -> Page:
     best = sweep.swept[sweep.chosen - 1]
     diverged = sum(line.loss is None for line in sweep.swept)
     notes = [
-        f"The heads were chosen among by {sweep.num_held_out:,} training images that they did not "
-        "learn from; their figures here are therefore optimistic for the best. It was then "
-        f"trained on all training images. {untouched(sweep.fit)}: what the report says of them is "
-        "honest."
+        f"The best head was chosen on {sweep.num_held_out:,} training images that the heads were "
+        "not trained on, so its figures here are optimistic. It was then trained on all training "
+        f"images. {untouched(sweep.fit)}: what the report says of them is honest."
     ]
     if diverged:
-        notes.append(f"{diverged} of the {len(sweep.swept)} heads came to no loss: they diverged.")
+        notes.append(f"{diverged} of the {len(sweep.swept)} heads diverged and have no loss.")
     return Page(
         title=title,
         headline=f"Head {best.number} of {len(sweep.swept)}: {setting_text(best)}",
         notes=notes,
         sections=[
             Section(
-                "What each setting led to",
+                "Loss by setting",
                 pictures=[
                     Picture(
                         parallel_coordinates(sweep.swept, sweep.chosen),
                         "image/svg+xml",
-                        "A line a head, through its settings to its loss on the held-out images; "
-                        "the best is drawn strong",
+                        "One line per head, through its settings to its loss on the held-out "
+                        "images; the best is drawn bold",
                     )
                 ],
             ),

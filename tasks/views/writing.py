@@ -35,7 +35,7 @@ IMAGES_AHEAD_A_WORKER = 4
 """Images in hand for each worker: enough that none waits for a slow one, few enough that memory
 does not depend on the number of images."""
 
-_NEXT = "run the command again: it looks at the images anew"
+_NEXT = "run the command again: it reads the images again"
 
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
