@@ -52,7 +52,7 @@ def _find_tuning_rate(config: FinetuneConfig, num_steps: int, folder: Path) -> d
     cuts = plan_cuts(open_backbone(config.backbone, config.views.image_size), config)
     if not cuts:
         raise ConfigError(
-            "lr-find tries the lowest rung that is cached, and this ladder has none",
+            "lr-find uses the lowest cached rung, and this ladder has none",
             f"ladder.num_rungs={config.ladder.num_rungs}",
             "ask for one, or name its cut: --set 'ladder.cuts=[CUT]'",
         )

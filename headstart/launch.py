@@ -110,7 +110,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise ValueError("too many values stand in each other") from None
+        raise ValueError("the values are nested too deeply") from None
 
 
 def _profile_url() -> str | None:
@@ -297,9 +297,9 @@ def _prefect_at(url: str | None, auth: str | None = None) -> Iterator[None]:
     except httpx.HTTPError as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ServiceError(
-            "the Prefect server failed or refused while the run was being recorded",
+            "the Prefect server failed or rejected a request while the run was being recorded",
             without_secrets(f"{url or 'the temporary one'}: {reason}"),
-            "look at the server, or set PREFECT_API_URL (and PREFECT_API_KEY, if it asks for one); "
+            "check the server, or set PREFECT_API_URL (and PREFECT_API_KEY, if it asks for one); "
             "what is finished is kept, and the same command does the rest",
         ) from error
 

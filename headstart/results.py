@@ -181,7 +181,7 @@ class Run:
             raise ConfigError(
                 "a file of the run cannot be read",
                 f"{path}: {error}",
-                "copy the run's folder again, or give the command again: what is computed is a hit",
+                "copy the run's folder again, or run the command again: finished results are hits",
             ) from None
 
     def _figures(self, split: str) -> Any:

@@ -174,7 +174,7 @@ def test_a_loop_ends_when_only_the_reserve_is_left() -> None:
         seconds[0] = 69.0
         advance(1)
         seconds[0] = 70.0
-        with pytest.raises(OutOfTimeError, match="the time was up"):
+        with pytest.raises(OutOfTimeError, match="the time budget is used up"):
             advance(1)
     assert clock.left_s == 30.0
     assert clock.spent_s == 70.0
@@ -288,7 +288,7 @@ def test_the_last_seconds_go_to_what_may_be_faster_than_expected() -> None:
     assert outcomes(made) == [
         ("configured", "tried"), ("sweep", "tried"), ("mlp", "tried"), ("solver", "stopped"),
     ]  # fmt: skip
-    assert made.lines[3][1].reason == "the time was up"
+    assert made.lines[3][1].reason == "the time budget is used up"
     assert ranking(made.judged)[0].recipe.head == "mlp"
 
 

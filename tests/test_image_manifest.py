@@ -217,7 +217,7 @@ def test_settings_of_manifests_are_refused_for_a_folder(tmp_path):
 
 
 def test_a_root_that_is_no_folder_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="which is no folder"):
+    with pytest.raises(DatasetError, match="which is not a folder"):
         index_of(manifest(pool(tmp_path), "path,label\n" + LINES), root=tmp_path / "nothing")
 
 

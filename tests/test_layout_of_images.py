@@ -124,8 +124,8 @@ def test_splits_one_level_deeper_are_refused(tmp_path: Path, folders: tuple[str,
         (("train2017", "val2017", "annotations"), "the split folders hold no class folders"),
         (("a/train/cat", "a/train/dog", "b/train/cat", "b/train/dog"), "the split folders do not"),
         (("a/train/cat", "a/train/dog", "b/test/cat", "b/test/dog"), "the split folders do not"),
-        (("fold1", "fold2", "fold3"), "these folders are called by numbers"),
-        (("Part_01", "part_02"), "these folders are called by numbers"),
+        (("fold1", "fold2", "fold3"), "these folders are numbered"),
+        (("Part_01", "part_02"), "these folders are numbered"),
     ],
 )
 def test_parts_of_a_data_set_are_no_classes(

@@ -173,7 +173,7 @@ def test_a_budget_that_measuring_uses_up_is_refused(time: Time) -> None:
 
 
 def test_a_budget_that_the_graph_of_the_training_uses_up_is_refused(time: Time) -> None:
-    with pytest.raises(ConfigError, match="leaves no time to train"):
+    with pytest.raises(ConfigError, match="leaves no time for training"):
         choose(1.9, (0.25,), 50, 0, machine(time, {0.25: 0.2}))
     assert choose(2.1, (0.25,), 50, 0, machine(time, {0.25: 0.2})).training_s == pytest.approx(1.1)
 

@@ -80,7 +80,7 @@ def test_numbers_too_large_for_halves_are_refused(tmp_path: Path) -> None:
 
 def test_integers_need_views_to_be_calibrated_with(tmp_path: Path) -> None:
     network = freeze(join(tiny_extractor(), tiny_head(), SIZE, "squash"))
-    with pytest.raises(ExportError, match="calibrated"):
+    with pytest.raises(ExportError, match="calibration"):
         write_litert("litert_int8", network, tmp_path / "model.tflite")
     views = np.zeros((2, SIZE, SIZE, 3), np.uint8)
     write_litert("litert_int8", network, tmp_path / "model.tflite", views)

@@ -71,8 +71,8 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
     ("text", "told"),
     [
         (BOMB, "more than 100,000 values"),
-        ("a: " + "[" * 5000 + "]" * 5000, "stand in each other"),
-        ("".join(f"{' ' * n}a:\n" for n in range(5000)), "stand in each other"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested"),
+        ("".join(f"{' ' * n}a:\n" for n in range(5000)), "nested"),
         ("a: &a [*a]", "refers to a value that contains it"),
         ("&a {b: {*a : 1}}", "refers to a value that contains it"),
     ],

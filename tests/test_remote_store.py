@@ -271,11 +271,11 @@ def test_upkeep_sees_what_is_in_the_bucket_and_removes_nothing(url: str, elsewhe
     assert usage(store, [holding])["bottlenecks"] == in_rows
     assert verify(store).damaged == []
     with (
-        pytest.raises(RecordError, match="removes nothing from a store in a bucket"),
+        pytest.raises(RecordError, match="does not remove anything from a store in a bucket"),
         store.unused(),
     ):
         pass
-    with pytest.raises(RecordError, match="removes nothing from a store in a bucket"):
+    with pytest.raises(RecordError, match="does not remove anything from a store in a bucket"):
         list_garbage(store, Criteria(views=True))  # nor is it said what would go
     (name,) = objects(url, ".tfrecord")
     fsspec.filesystem("memory").pipe_file(name, b"?")

@@ -585,7 +585,7 @@ def test_quick_and_a_name_are_enough_to_configure() -> None:
     other = _load("mnist", None, None, ["network.name=lenet5"], True, None, None, None)
     assert (other.network.width, other.network.pool_first) == (1.0, False)
     assert other.training.budget_s == 70.0
-    with pytest.raises(ConfigError, match="resnet9 alone"):
+    with pytest.raises(ConfigError, match="only applies to resnet9"):
         _load("mnist", None, None, ["network.name=lenet5"], True, None, None, "0.5")
     assert _load("mnist", None, None, None, True, None, None, "auto").network.width == "auto"
     with pytest.raises(ConfigError, match=r"training\.seed"):

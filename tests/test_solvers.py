@@ -137,7 +137,7 @@ def test_heads_that_are_not_trained_know_labels_and_numbers(
 
 def test_numbers_have_no_means_to_be_near_to(data: Any, tmp_path: Path) -> None:
     train, _ = data["number"]
-    with pytest.raises(TrainingError, match="numbers have no means") as caught:
+    with pytest.raises(TrainingError, match="numbers have no class means") as caught:
         fit_head(train, None, HeadConfig(kind="nearest_mean"), 2, tmp_path / "log")
     assert "head.kind=knn" in (caught.value.next_step or "")
 

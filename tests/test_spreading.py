@@ -253,7 +253,7 @@ def test_rows_that_are_gone_when_the_pass_ends_are_missed(
 
     with monkeypatch.context() as patch:
         patch.setattr(making, "check_parity", remove_a_shard)
-        with pytest.raises(DamagedShardError, match="gone again"):
+        with pytest.raises(DamagedShardError, match="gone from the store"):
             pipeline.extract()
     assert pipeline.extract().rows_computed == 10
 

@@ -123,7 +123,7 @@ def cache_gc(
 
 
 def _open_existing(folder: Path | None) -> Any:
-    """Open the store of the option, or the default one, and make none where there is none."""
+    """Open the store of the option, or the default one; never make one."""
     from headstart.tasks.store.artifacts import default_root
     from headstart.tasks.store.remote_store import folder_here, url_of
 
@@ -131,7 +131,7 @@ def _open_existing(folder: Path | None) -> Any:
     if url_of(place) is None and not (folder_here(place) / "store.json").exists():
         raise RecordError(
             "there is no store here",
-            f"{folder_here(place)} is none",
+            f"{folder_here(place)} is not a store",
             "name it with --store or HEADSTART_STORE; `headstart train` makes one",
         )
     return open_store(place)

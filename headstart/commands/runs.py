@@ -49,7 +49,7 @@ def runs(
     from headstart.tasks.runs.overview import SORTS, list_runs, sort_runs
 
     if sort not in SORTS:
-        raise ConfigError(f"runs are sorted by {', '.join(SORTS)}", repr(sort))
+        raise ConfigError(f"runs can be sorted by {', '.join(SORTS)}", repr(sort))
     lines = list_runs(open_store(store).root)
     order = sort_runs(lines, sort, descending=sort in ("when", "accuracy"))
     if as_json:

@@ -151,7 +151,7 @@ def _load_transfer(
 
     if data is not None or width is not None:
         raise ConfigError(
-            "--data and --width are of networks from scratch",
+            "--data and --width only apply to training from scratch",
             f"--for {command}",
             "leave them out",
         )

@@ -69,7 +69,7 @@ class Config(BaseModel):
                 field = cls.model_fields.get(name)
                 if isinstance(value, bool) and field and not _takes_bool(field.annotation):
                     word = "true" if value else "false"
-                    raise ValueError(f"{name} is no switch, so it is not set to {word}")
+                    raise ValueError(f"{name} is not a switch, so it cannot be {word}")
         return fields
 
 

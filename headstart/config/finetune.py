@@ -132,7 +132,7 @@ class StudyConfig(Config):
             section, _, field = name.partition(".")
             given = getattr(self, section)
             if getattr(given, field) != type(given).model_fields[field].default:
-                raise ValueError(f"{name} is not read by a study: {instead}")
+                raise ValueError(f"{name} has no effect in a study: {instead}")
         if self.head.optimizer == "adam":
             raise ValueError("head.optimizer is adamw or sgd in a study, not adam")
         return self

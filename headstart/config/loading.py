@@ -117,7 +117,7 @@ def build_config(
         raise ConfigError(
             "the configuration has invalid fields",
             "\n" + "\n".join(_explain(model, item) for item in error.errors()),
-            f"mend the fields above; {_where_listed(model)} them all",
+            f"fix the fields above; {_where_listed(model)} them all",
         ) from None
 
 
@@ -136,7 +136,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise ConfigError(
             "the configuration file cannot be read as YAML",
             f"{file}: {reason}",
-            "check the path, or mend the file",
+            "check the path, or fix the file",
         ) from None
     if fields is None:
         return {}

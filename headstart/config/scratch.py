@@ -124,7 +124,7 @@ class ScratchConfig(Config):
         if self.network.width == "auto" and self.training.budget_s is None:
             raise ValueError("network.width=auto chooses by time: give training.budget_s")
         if self.network.name != "resnet9" and self.network.width not in (1.0, "auto"):
-            raise ValueError("network.width scales resnet9 alone")
+            raise ValueError("network.width only applies to resnet9")
         return self
 
 

@@ -27,7 +27,9 @@ class MeasuringConfig(Config):
     @model_validator(mode="after")
     def _ascend(self) -> "MeasuringConfig":
         if list(self.batch_sizes) != sorted(set(self.batch_sizes)):
-            raise ValueError("batch_sizes must ascend: a process's largest memory never falls")
+            raise ValueError(
+                "batch_sizes must be ascending, because the peak memory of a process never falls"
+            )
         return self
 
 

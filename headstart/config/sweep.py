@@ -66,7 +66,7 @@ def swept_heads(config: SweepConfig) -> tuple[HeadConfig, ...]:
             head = HeadConfig.model_validate(fields)
         except ValueError as error:
             values = ", ".join(f"{SECTION}{name}={value}" for name, value in point.items())
-            raise ValueError(f"no head can have {values}: {_first_problem(error)}") from None
+            raise ValueError(f"invalid head settings {values}: {_first_problem(error)}") from None
         if head.kind not in ("linear", "mlp") or head.solver != "minibatch":
             raise ValueError("a sweep trains linear and mlp heads by minibatch, all at once")
         heads.append(head)
@@ -89,8 +89,8 @@ def _combine(search: SearchConfig) -> list[dict[str, Any]]:
         count *= len(values)
     if count > MAX_HEADS:
         raise ValueError(
-            f"the grid has {count:,} heads and a sweep {MAX_HEADS:,} at the most; "
-            "search.num_random (--random) draws some of them"
+            f"the grid has {count:,} heads, but a sweep has at most {MAX_HEADS:,}; "
+            "draw some of them with search.num_random (--random)"
         )
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
@@ -116,7 +116,7 @@ def _named(grid: Mapping[str, Values]) -> dict[str, Values]:
         field = name.removeprefix(SECTION)
         if not name.startswith(SECTION) or field not in HeadConfig.model_fields:
             raise ValueError(
-                f"{name} is no field of a head; for instance head.learning_rate, "
+                f"{name} is not a field of a head; for instance head.learning_rate, "
                 "head.weight_decay, head.dropout"
             )
     return {name.removeprefix(SECTION): given for name, given in grid.items()}

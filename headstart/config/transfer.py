@@ -192,7 +192,7 @@ class BottleneckConfig(Config):
     @model_validator(mode="after")
     def _compute_in_this_precision(self) -> "BottleneckConfig":
         if self.precision == "bfloat16" and self.engine not in ("auto", "openvino"):
-            raise ValueError("precision=bfloat16 is for engine=openvino, or auto")
+            raise ValueError("precision=bfloat16 needs engine=openvino or auto")
         return self
 
 
@@ -253,13 +253,13 @@ class HeadConfig(Config):
     @model_validator(mode="after")
     def _solve_what_can_be_solved(self) -> "HeadConfig":
         if not self.is_trained and self.class_weights != "none":
-            raise ValueError(f"a {self.kind} head knows no class_weights")
+            raise ValueError(f"a {self.kind} head has no class_weights")
         if self.solver != "minibatch" and self.kind != "linear":
             raise ValueError(f"solver {self.solver} is for linear heads, not for kind {self.kind}")
         if self.solver != "minibatch" and self.label_smoothing:
-            raise ValueError(f"solver {self.solver} knows no label_smoothing")
+            raise ValueError(f"solver {self.solver} has no label_smoothing")
         if self.solver == "ridge" and self.number_loss != "mse":
-            raise ValueError("solver ridge minimises squared errors: it knows no number_loss")
+            raise ValueError("solver ridge minimises squared errors: it has no number_loss")
         return self
 
     @property

@@ -139,7 +139,7 @@ class Service:
             raise ServiceError(
                 f"the {child.name} keeps failing",
                 f"it ended {count} times; the last lines of {child.log}:\n{child.tail()}",
-                "mend the cause, then start `headstart up` again",
+                "fix the cause, then start `headstart up` again",
             )
         tell(f"the {child.name} ended and will be restarted; its log: {child.log}")
         child.start()
@@ -381,6 +381,6 @@ def _wait(is_there: Callable[[], bool], child: Child) -> None:
             raise ServiceError(
                 f"the {child.name} did not start within {START_LIMIT_S:.0f} s",
                 f"the last lines of {child.log}:\n{child.tail()}",
-                "mend the cause, then start `headstart up` again",
+                "fix the cause, then start `headstart up` again",
             )
         time.sleep(0.3)

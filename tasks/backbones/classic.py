@@ -35,7 +35,7 @@ def check_image_shape(name: str, image_shape: tuple[int, int, int]) -> None:
     least = _MIN_SIDES[name]
     if min(image_shape[:2]) < least:
         raise BackboneError(
-            f"the images are too small: {name} needs at least {least} pixels a side",
+            f"the images are too small: {name} needs at least {least} pixels per side",
             f"{image_shape[0]} x {image_shape[1]}",
             "give larger images" + ("" if name == "resnet9" else ", or take resnet9"),
         )

@@ -108,7 +108,7 @@ def build_efficientnet_lite(variant: str, image_size: int, classifier: bool = Fa
     """
     if image_size < 32:
         raise BackboneError(
-            "the images are too small: EfficientNet-Lite needs at least 32 pixels a side",
+            "the images are too small: EfficientNet-Lite needs at least 32 pixels per side",
             f"image_size={image_size}",
             "--set views.image_size=32 or more",
         )

@@ -73,7 +73,7 @@ def load_backbone_file(path: Path, image_size: int | None = None) -> LoadedFile:
 def _load_keras_file(path: Path, image_size: int | None) -> LoadedFile:
     if problem := keras_problem(path):
         raise BackboneError(
-            "the .keras file is not opened",
+            "the .keras file was refused",
             f"{path}: {problem}",
             "save the model again with model.save('NAME.keras')",
         )
@@ -109,7 +109,7 @@ def _as_functional(path: Path, model: Any) -> Any:
         raise BackboneError(
             "the backbone does not have exactly one input and one output",
             f"{path}: {len(model.inputs)} inputs, {len(model.outputs)} outputs",
-            "save keras.Model(images, features), with the one of each that you want",
+            "save keras.Model(images, features), with one of each",
         )
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
@@ -180,7 +180,7 @@ def _find_classifier(model: Any) -> Any | None:
 def _load_saved_model(path: Path, image_size: int | None) -> LoadedFile:
     if problem := saved_model_problem(path):
         raise BackboneError(
-            "the SavedModel is not loaded: it does more than compute, or is damaged",
+            "the SavedModel was refused: it does more than compute, or is damaged",
             f"{path}: {problem}",
             "give the .keras file of the same network, or export it without such ops",
         )

@@ -62,7 +62,7 @@ class Clock:
         def check() -> None:
             if self.left_s <= reserve_s:
                 spent = f"{self.spent_s:,.0f} s of {self.seconds:,.0f}"
-                raise OutOfTimeError("the time was up", spent)
+                raise OutOfTimeError("the time budget is used up", spent)
             if self.now() - began_s > limit_s:
                 raise OutOfTimeError(f"not done after {self.now() - began_s:,.0f} s")
 

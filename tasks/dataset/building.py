@@ -111,7 +111,7 @@ def build_index(
             f"{config.images}: {len(images):,} images, none of {len(class_names):,} labels"
             if class_names
             else f"{config.images}: {len(images):,} images, whose cells are all empty",
-            "name the columns that hold the labels, and what says yes and no in them: "
+            "name the columns that hold the labels, and their values for yes and no: "
             "dataset.label_column, dataset.label_columns, dataset.label_values",
         )
     if kind != "number":
@@ -150,9 +150,9 @@ def _list(config: DatasetConfig, min_classes: int) -> Listing:
     if address := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):/", str(images)):
         raise DatasetError(
             "images must be a folder or a manifest on this machine",
-            f"{images}, an address",
-            f"download what lies there first (from {address[1]}), and give the local folder; the "
-            "store alone may lie in a bucket: --store",
+            f"{images}, a URL",
+            f"download what lies there first (from {address[1]}), and give the local folder; only "
+            "the store may be in a bucket: --store",
         )
     try:
         mode = images.stat().st_mode

@@ -160,7 +160,7 @@ class _Finder:
         if not root.is_dir():
             raise DatasetError(
                 "dataset.root is not a folder",
-                f"{root}, which is no folder",
+                f"{root}, which is not a folder",
                 "check the path, which starts at the working folder, not at the manifest's "
                 "(dataset.root)",
             )

@@ -180,7 +180,7 @@ def refuse_parts(root: Path, folders: Sequence[Place]) -> None:
         inner = printable(str(root / first.path))
         cure = f"if the classes are the folders inside it, give {inner} as the path; {cure}"
     raise DatasetError(
-        "these folders are not a class each, but images and what belongs to them",
+        "these folders are images and their annotations, not classes",
         f"{root}: {some([place.path for place in [*images, *beside]])}",
         cure,
     )
@@ -221,7 +221,7 @@ def _refuse_unmet(root: Path, folders: Sequence[Place], given: Mapping[str, Mean
             "dataset.split_names names a folder that is not there",
             f"{root}: there is no {', '.join(map(printable, unmet))} among "
             f"{some([folder.path for folder in folders]) or 'its folders'}",
-            "write the names as they are there, or take these out",
+            "write the names exactly as they are, or remove these",
         )
 
 
@@ -266,7 +266,7 @@ def _refuse_doubtful(root: Path, folders: Sequence[Place]) -> None:
     refuse_parts(root, folders)
     if len(folders) > 1 and all(_NUMBERED.fullmatch(place.name.casefold()) for place in folders):
         raise DatasetError(
-            "these folders are called by numbers, as the parts of a data set are",
+            "these folders are numbered, like parts of a data set and not like classes",
             f"{root}: {some([place.path for place in folders])}",
             "put the images of each class into a folder of its own; or --set "
             "dataset.layout=classes where each of these folders is a class",

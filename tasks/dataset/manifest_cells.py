@@ -181,13 +181,13 @@ def _pieces(file: Path, name: str, cell: Any, place: str, separator: str) -> Seq
         if len(set(pieces)) == len(pieces) or any(isinstance(piece, str) for piece in pieces):
             return pieces
         raise DatasetError(
-            "the labels are lists of flags, which do not say what they are flags of",
+            "the labels are lists of flags that do not say which labels they stand for",
             f"{file}: {printable(text[:60])!r} in the column {name}, {place}",
             "write a column of 0 and 1 for each label, and name them in dataset.label_columns",
         )
     if _CODE.match(text) or (text[:1] in ("[", "{") and text[-1:] in ("]", "}")):
         raise DatasetError(
-            "the labels are written in a form of a programming language that is not read",
+            "the labels are written in an unsupported syntax of a programming language",
             f"{file}: {printable(text[:60])!r} in the column {name}, {place}",
             f"write them with {separator!r} between, as a{separator}b (dataset.label_separator), "
             "or as ['a', 'b']",

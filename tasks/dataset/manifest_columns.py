@@ -97,7 +97,8 @@ def find_columns(file: Path, names: list[str], config: DatasetConfig, notes: lis
         raise DatasetError(
             "the manifest is empty",
             f"{file}: no header",
-            "write path,label into its first line, and an image with its class into each other",
+            "write path,label into its first line, and one image with its class into every further "
+            "line",
         )
     if missing:
         raise DatasetError(

@@ -152,7 +152,7 @@ def _read_csv(
                 continue
             cells = row + [""] * (len(names) - len(row))
             if any("\n" in cells[place].strip() for place in columns.read):
-                raise _open_quote(file, number, "a name, label or split goes over several lines")
+                raise _open_quote(file, number, "a name, label or split spans several lines")
             split = "" if columns.split is None else cells[columns.split].strip()
             group = "" if columns.group is None else cells[columns.group].strip()
             if columns.targets.kind == "class":
@@ -183,7 +183,7 @@ def _check_texts(
 def _decode(file: Path, data: bytes) -> str:
     for mark, form, cure in _OTHER_FORMS:
         if data.startswith(mark):
-            raise DatasetError(f"the manifest is no CSV file, but {form}", f"{file}", cure)
+            raise DatasetError(f"the manifest is not a CSV file but {form}", f"{file}", cure)
     encoding = next((name for mark, name in _UNICODE_MARKS if data.startswith(mark)), "utf-8-sig")
     try:
         text = data.decode(encoding)

@@ -96,7 +96,7 @@ def _check_settings(file: Path, config: DatasetConfig) -> None:
         shown = [f"dataset.{name}" for name in told]
         shown += [f"dataset.target={config.target}"] if config.target else []
         raise DatasetError(
-            "the settings ask for two kinds of targets",
+            "the settings name two kinds of targets",
             f"{', '.join(shown)}, for {file}",
             "dataset.label_columns, label_separator and no_label are for labels, "
             "dataset.target_columns for numbers; leave one out",
@@ -193,7 +193,7 @@ def check_separator(
         return  # one label an image at most, as somebody has said
     hint = f"--set 'dataset.label_separator={sign}' if {sign!r} does; " if sign else ""
     raise DatasetError(
-        f"no cell of the labels has the separator {separator!r} in it",
+        f"no label cell contains the separator {separator!r}",
         f"{file}: the column {column}, as {row[1]!r} in row {row[0]}",
         f"say what separates labels: {hint}one class an image: --set dataset.target=class "
         f"--set dataset.label_column={column}; at most one label each: "
@@ -238,9 +238,9 @@ def check_classes(file: Path, column: str, rows: Sequence[tuple[int, str]]) -> N
         return
     row, text = decimal or filled[0]
     raise DatasetError(
-        "the labels are decimal numbers, too many different ones to be classes"
+        "the labels are decimal numbers with too many different values to be classes"
         if decimal
-        else "the labels are numbers, another one in each row, so no class has two images",
+        else "the labels are numbers, a different one in each row, so no class has two images",
         f"{file}: the column {column} holds {len(different):,} different ones, as {text} in row "
         f"{row}",
         f"to learn a number: --set dataset.target_columns=[{column}]; if each is the name of a "

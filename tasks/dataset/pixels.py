@@ -215,7 +215,7 @@ def _check(source: PixelSource, splits: dict[str, tuple[Images, Labels]], num_cl
     empty = list(_classes_without_images(splits["train"][1], num_classes))
     if num_classes < 2 or empty:
         raise DatasetError(
-            "training images are missing: every class needs some, and two classes are the least",
+            "training images are missing: at least two classes are needed, each with images",
             f"{num_classes} classes, none of class {empty[:10]}" if empty else "one class",
             "add images of it, or remove the class",
         )

@@ -112,5 +112,6 @@ def refuse_passing(error: OSError, path: str) -> None:
         raise DatasetError(
             "an image could not be read",
             f"{printable(path)}: {error.strerror}",
-            "run the command again; what fails each time, mend or take out of the folder",
+            "run the command again; if a file fails every time, fix it or remove it from the "
+            "folder",
         ) from error

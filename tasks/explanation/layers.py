@@ -59,7 +59,9 @@ def find_layer(names: Iterable[str], wanted: str) -> str:
     shown = ", ".join((ends or names)[-MAX_NAMES_SHOWN:])
     raise ConfigError(
         "--layer does not name exactly one layer whose output is a map of the image",
-        f"{wanted!r}, the name of {len(ends)} of them" if ends else f"{wanted!r}: there is none",
+        f"{wanted!r}, the name of {len(ends)} of them"
+        if ends
+        else f"{wanted!r}: there is no such layer",
         f"give one of {shown}" + (", …" if len(ends or names) > MAX_NAMES_SHOWN else ""),
     )
 

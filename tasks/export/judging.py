@@ -87,9 +87,9 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
         raise _other_target(images, index.kind, predictor.card)
     if unknown := sorted(set(index.class_names) - set(names)):
         raise DatasetError(
-            f"the images have classes that the model does not know (it has {len(names)})",
+            f"the images have classes that the model does not have (it has {len(names)})",
             f"{', '.join(unknown)} in {images}",
-            f"call the classes as the model does: {', '.join(names)}",
+            f"name the classes as the model does: {', '.join(names)}",
         )
     paths = [dataset_root(source) / row.path for row in index.rows]
     outputs, wanted = _predict_rows(predictor, paths, index)

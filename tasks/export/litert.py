@@ -53,7 +53,7 @@ def write_litert(
     if kind == "litert_int8":
         if calibration is None or not len(calibration):
             raise ExportError(
-                "eight-bit integers need views to be calibrated with",
+                "the litert_int8 format needs views for calibration",
                 "none",
                 "leave litert_int8 out of export.formats",
             )
@@ -63,8 +63,8 @@ def write_litert(
             data = converter.convert()
     except Exception as error:  # ConverterError is private, and others come through
         raise ExportError(
-            "LiteRT does not know all operations of this backbone",
+            "LiteRT does not support all operations of this backbone",
             (str(error).strip().splitlines() or [type(error).__name__])[0],
-            f"leave {kind} out of export.formats, or take another backbone",
+            f"leave {kind} out of export.formats, or use another backbone",
         ) from error
     path.write_bytes(data)

@@ -182,7 +182,7 @@ def check_content(path: Path, card: ModelCard) -> None:
         raise ExportError(
             "the model is damaged",
             f"{path}: {reason}",
-            "restore it from a backup, or run the training again: what is computed is a hit",
+            "restore it from a backup, or run the training again: finished results are hits",
         )
 
 
@@ -201,9 +201,9 @@ def check_safe(path: Path) -> None:
         problem = keras_problem(path) if kind_of(path) == "keras" else ""
     if problem:
         raise ExportError(
-            "the model is not loaded: it does more than compute, is too large, or is damaged",
+            "the model was refused: it does more than compute, is too large, or is damaged",
             f"{path}: {problem}",
-            "give the model.keras that was exported with it, or a model from whom you trust",
+            "give the model.keras that was exported with it, or a model from a source you trust",
         )
 
 

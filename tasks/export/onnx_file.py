@@ -93,7 +93,7 @@ def _fields(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
         elif kind in _FIXED_BYTES:
             length = _FIXED_BYTES[kind]
         else:
-            raise ValueError(f"no ONNX file: wire type {kind} at byte {place:,}")
+            raise ValueError(f"not an ONNX file: wire type {kind} at byte {place:,}")
         if start + length > size:
             raise ValueError("cut short")
         yield number, start, start + length
@@ -104,7 +104,7 @@ def _varint_of(data: bytes, place: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if place >= len(data) or shift > 63:
-            raise ValueError("no ONNX file: a number without an end")
+            raise ValueError("not an ONNX file: a number without an end")
         byte = data[place]
         value |= (byte & 127) << shift
         place, shift = place + 1, shift + 7

@@ -56,4 +56,4 @@ def _parse(path: Path) -> "ET.ElementTree[ET.Element]":
     try:
         return ET.parse(path)
     except ET.ParseError as error:
-        raise ValueError(f"no XML: {error}") from None
+        raise ValueError(f"not XML: {error}") from None

@@ -61,7 +61,7 @@ def seen_splits(model: Path, digests: list[str]) -> list[Split | None]:
                     found[position] = split
     except Exception as error:  # of a damaged one, whatever zipfile, zlib and NumPy stumble on
         raise ExportError(
-            "the list of images that the model has met is damaged",
+            "the list of the model's training images is damaged",
             f"{path}: {type(error).__name__}: {error}",
             "copy the run's folder again from where it was written",
         ) from None

@@ -76,7 +76,7 @@ def export_model(
     num_classes = int(model.output.shape[-1])
     if len(card.class_names) != num_classes:
         raise ExportError(
-            f"the number of class names is not the model's {num_classes} probabilities",
+            f"the number of class names does not match the model's {num_classes} probabilities",
             f"{len(card.class_names)} class names",
         )
     formats = formats_of(model, formats)

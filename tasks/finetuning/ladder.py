@@ -217,7 +217,7 @@ def _merit(figures: EpochFigures) -> tuple[float, float]:
     Of labels and numbers it is the loss alone: a share of right answers says little of them.
     """
     if figures.val_figure is None or figures.val_loss is None:
-        raise ValueError("figures without validation images have no merit to compare")
+        raise ValueError("metrics without validation images cannot be compared")
     return figures.val_accuracy or 0.0, -figures.val_loss
 
 

@@ -93,7 +93,8 @@ def block_cut(network: Backbone, config: CompareConfig) -> str:
     chosen = plan_rungs(network, 1) if wanted is None else [network.resolve_cut(wanted).name]
     if chosen in ([], [TOP]):
         raise ConfigError(
-            "there is no last block to train: it is what lies behind a cut before the top",
+            "there is no last block to train: it consists of the layers behind a cut before the "
+            "top",
             f"{network.name} at its top" if chosen else f"{network.name}, which has no other cut",
             "leave last_block out: --set 'strategies=[scratch, last_layer, full]'",
         )

@@ -134,7 +134,7 @@ def require_validation(splits: Mapping[Any, Any]) -> None:
             "fine-tuning needs validation images: an epoch or a rung that does not help "
             "them is undone",
             "a data set without a val split",
-            "give it one, or leave some images to it (--set dataset.val_fraction=0.15)",
+            "give it one, or hold some images out for it (--set dataset.val_fraction=0.15)",
         )
 
 

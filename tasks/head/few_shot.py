@@ -60,7 +60,7 @@ def fit_head(
     started_s = time.perf_counter()
     if train.kind == "number" and config.kind == "nearest_mean":
         raise TrainingError(
-            "a nearest_mean head is for classes and labels: numbers have no means to be near to",
+            "a nearest_mean head is for classes and labels: numbers have no class means",
             "dataset.target is number",
             "choose --set head.kind=knn, or linear",
         )

@@ -106,8 +106,8 @@ def range_test(
     if len(rates) < 2:
         raise TrainingError(
             "the loss is not a finite number even at the lowest learning rates",
-            f"it was not at {rates_between[0]:g}",
-            "look at the data, or with `headstart debug`",
+            f"not finite at {rates_between[0]:g}",
+            "check the data, or run `headstart debug`",
         )
     suggested = suggest(rates, losses, broke_away, fallen)
     return RangeTest(tuple(rates), tuple(losses), suggested, broke_away)

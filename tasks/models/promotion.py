@@ -148,8 +148,8 @@ def check_classes(name: str, index: DatasetIndex) -> None:
     card = read_card(_folder(in_use) / MODEL_FILE)
     if card.target != index.kind:
         raise ConfigError(
-            f"the model in use as {name} is for another kind of targets than the data set",
-            f"{card.target} there, {index.kind} here",
+            f"the model in use as {name} has a different kind of target than the data set",
+            f"{card.target} in the model, {index.kind} in the data set",
             "choose another name with --name or promotion.name; `headstart promote RUN --force` "
             "replaces it all the same",
         )
@@ -159,7 +159,7 @@ def check_classes(name: str, index: DatasetIndex) -> None:
         raise ConfigError(
             f"the model in use as {name} and the data set "
             f"{'do not have the same numbers' if missing else 'have no class in common'}",
-            f"{_listed(known)} there, {_listed(index.class_names)} here",
+            f"{_listed(known)} in the model, {_listed(index.class_names)} here",
             "choose another name with --name or promotion.name; `headstart promote RUN --force` "
             "replaces it all the same",
         )
@@ -178,7 +178,7 @@ def check_metric(metric: str | None, index: DatasetIndex) -> str:
     known = JUDGES[index.kind].comparable
     if metric is not None and metric not in known:
         raise ConfigError(
-            "there is no such figure to decide by",
+            "there is no such metric for this kind of target",
             f"promotion.metric={metric}, and dataset.target is {index.kind}",
             f"choose one of {', '.join(known)}",
         )
@@ -307,6 +307,6 @@ def _recorded(run: Path) -> tuple[Split | None, float | None, str]:
         raise ConfigError(
             f"the run's {RUN_FILE} is not one that headstart wrote",
             f"{run / RUN_FILE}: {error}",
-            "give the folder of another run, or train again: what is computed is a hit",
+            "give the folder of another run, or train again: finished results are hits",
         ) from None
     return None, None, "accuracy"

@@ -202,8 +202,8 @@ class Registry:
             is_own = False
         if not is_own:
             raise RecordError(
-                "a promoted model is damaged or gone",
-                f"{folder / MODEL_FILE} is not the file that was promoted",
+                "a promoted model is damaged or missing",
+                f"{folder / MODEL_FILE} is missing, or not the file that was promoted",
                 f"restore it from a backup, or promote {version.run} again",
             )
         return folder

@@ -67,13 +67,13 @@ def judged_split(index: DatasetIndex, figure: str | None = None) -> Split:
             if can_judge(index, split, figure):
                 return split
             raise DatasetError(
-                f"the {split} images cannot tell which model is better: {_SAME[index.kind]}",
+                f"the {split} images cannot show which model is better: {_SAME[index.kind]}",
                 f"{len(rows):,} {split} images",
                 f"add {split} images, or hold more out by dataset.{split}_fraction",
             )
     raise DatasetError(
-        "a ranking needs a val or test split to be checked on",
-        "neither has an image",
+        "a ranking needs a val or test split",
+        "both are empty",
         "add images, or raise dataset.val_fraction",
     )
 
@@ -149,7 +149,7 @@ def choose_cuts(
             chosen[cut.name] = cut
     if not chosen:
         raise BackboneError(
-            f"none of the cuts asked for is a cut of {network.name}",
+            f"none of the given cuts is a cut of {network.name}",
             ", ".join(request.cut for request in requests),
             f"`headstart cuts {network.name}` lists its cuts; `--cuts top` suits all",
         )

@@ -170,7 +170,7 @@ def find_run(store_root: Path, text: str) -> RunLine:
         return found[0]
     names = ", ".join(line.name for line in found[:5])
     raise ConfigError(
-        "several runs have this in their names" if found else "there is no such run",
+        "several runs have this in their name" if found else "there is no such run",
         repr(text) + (f": {names}" if found else f"; the store has {len(lines):,} runs"),
         "give a number or a name that `headstart runs` lists, or a run's folder",
     )

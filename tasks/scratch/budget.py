@@ -94,10 +94,10 @@ def choose(
     # The training builds its graph once more, which is most of what timing a width takes.
     if training_s < max(chosen.step_s, measured_s / len(timings)):
         raise ConfigError(
-            "the time budget leaves no time to train, besides timing the machine's first "
-            "steps and judging the test images",
+            "the time budget leaves no time for training, after timing the machine's first steps "
+            "and evaluating the test images",
             f"{budget_s:g} s, of which they take {measured_s + reserve_s:.1f} s",
-            f"give more: --budget-s {math.ceil(10 * (measured_s + reserve_s))}",
+            f"give more time: --budget-s {math.ceil(10 * (measured_s + reserve_s))}",
         )
     epochs = training_s / (chosen.step_s * steps_an_epoch)
     return Choice(

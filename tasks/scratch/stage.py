@@ -106,7 +106,7 @@ def _train(
             raise DamagedShardError(
                 "some views are damaged or gone",
                 f"{', '.join(damaged)}: damaged or gone",
-                "run the command again: they are made anew",
+                "run the command again: they are computed again",
             ) from None
         raise
     # Without the optimizer, and computing in float32, as it is judged and exported.

@@ -137,7 +137,7 @@ class Manifest(BaseModel):
         store = current_store()
         for entry in self.files:
             if not store.holds(entry):
-                raise ValueError(f"{entry.path} is missing or is not what was written")
+                raise ValueError(f"{entry.path} is missing or was changed")
         return self
 
 
@@ -170,7 +170,7 @@ class Store:
             ) from None
         if found != STORE_LAYOUT:
             raise RecordError(
-                "the store has another layout than this version of headstart reads "
+                "the store has a layout that this version of headstart cannot read "
                 f"({STORE_LAYOUT})",
                 f"layout {found} in {layout}",
                 "choose another folder with --store or HEADSTART_STORE",
@@ -439,7 +439,7 @@ def default_root() -> Path:
         return Path(cache).expanduser() / "headstart"
     except RuntimeError:  # no HOME, and a user that the system does not know
         raise RecordError(
-            "there is no home folder for the store to lie in",
+            "there is no home folder to hold the store",
             "no HOME, no --store and no HEADSTART_STORE",
             "set HEADSTART_STORE (or HOME), or give --store",
         ) from None

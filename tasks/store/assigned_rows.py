@@ -40,10 +40,10 @@ class ExpectedRows(NamedTuple):
         if self.digests == tuple(collection.digest for collection in collections):
             return
         raise ConfigError(
-            "a worker would compute other rows: it needs the same versions of TensorFlow, "
-            "Keras and Pillow, with its image codecs, as the process that gives out the "
-            f"work ({self.versions}), and the same file where the backbone is one",
-            f"a worker with {_versions()}, whose rows would be others",
+            "a worker would compute different rows: it needs the same versions of TensorFlow, "
+            f"Keras and Pillow, with its image codecs, as the main process ({self.versions}), and "
+            "the same backbone file, if there is one",
+            f"a worker with {_versions()}, whose rows would differ",
             "install the same versions of headstart, TensorFlow, Keras and Pillow on the workers "
             "as here, restart them, and run the command again",
         )

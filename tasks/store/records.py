@@ -410,9 +410,8 @@ def shards_of(wanted: Iterable[tuple[RowCollection, Iterable[RowId]]]) -> tuple[
         if len(absent := np.flatnonzero(numbers < 0)):
             raise DamagedShardError(
                 f"the {collection.kind} of some of {len(row_ids)} rows are gone from the store",
-                f"{len(absent)} are gone again, the first of image "
-                f"{row_ids[absent[0]].image_digest}",
-                "run the command again, and no `headstart cache gc` beside it",
+                f"{len(absent)} are missing, the first of image {row_ids[absent[0]].image_digest}",
+                "run the command again, and do not run `headstart cache gc` at the same time",
             )
         entries += collection.files_of(shards[number] for number in sorted(set(numbers.tolist())))
     return tuple(entries)

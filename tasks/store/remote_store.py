@@ -131,7 +131,7 @@ class RemoteStore(Store):
             self._upload(layout, "store.json")
         elif _layout_in(theirs) != STORE_LAYOUT:
             raise RecordError(
-                "the bucket's prefix holds a store of another layout",
+                "the bucket's prefix holds a store with a different layout",
                 f"another store.json in {without_secrets(self.url)}",
                 "choose another prefix with --store",
             )
@@ -260,7 +260,7 @@ class RemoteStore(Store):
             RecordError: Raised in any case.
         """
         raise RecordError(
-            "headstart removes nothing from a store in a bucket",
+            "headstart does not remove anything from a store in a bucket",
             f"{without_secrets(self.url)} may be in use by any machine",
             "when no run uses it, remove what `headstart cache ls` names with the bucket's own "
             "tools, for instance all of rows/views; what is missing is computed again",
@@ -307,7 +307,7 @@ class RemoteStore(Store):
             self._files.put_file(os.fspath(path), key)
             if not self._has_arrived(path, key, size):
                 self._files.rm_file(key)
-                raise OSError(f"{name} did not arrive as it was sent")
+                raise OSError(f"{name} was corrupted on the way")
         folder, _, file = name.rpartition("/")
         if folder in self._listings:
             self._listings[folder][1][file] = size

@@ -62,7 +62,8 @@ class RowReader:
             raise DamagedShardError(
                 f"the {collection.kind} of some of {len(self.row_ids)} rows are missing from "
                 "the store",
-                f"{len(absent)} are not, the first of image {self.row_ids[absent[0]].image_digest}",
+                f"{len(absent)} are missing, the first of image "
+                f"{self.row_ids[absent[0]].image_digest}",
                 "run the command again: it computes them",
             )
         self._open = _check_and_open(collection, shards, set(self._numbers.tolist()))
@@ -145,8 +146,8 @@ def _check_and_open(
         collection.set_aside(root / path)
     if damaged:
         raise DamagedShardError(
-            "a shard no longer holds the bytes that were written",
-            f"{', '.join(damaged)} in {root} does not; it was set aside",
+            "a shard is damaged: it no longer holds the bytes that were written",
+            f"{', '.join(damaged)} in {root}, now set aside",
             "run the command again: it computes the rows of this shard, and only those",
         )
 

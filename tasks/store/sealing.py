@@ -38,12 +38,12 @@ def unseal(fields: dict[str, Any]) -> dict[str, Any]:
         ValueError: It is not what was written.
     """
     if not isinstance(fields, dict):
-        raise ValueError(f"a {type(fields).__name__} where a mapping was written")
+        raise ValueError(f"a {type(fields).__name__} instead of a mapping")
     bare = {name: value for name, value in fields.items() if name != SEAL}
     if SEAL in fields and fields[SEAL] != _checksum(bare):
-        raise ValueError("damaged: its checksum is another one")
+        raise ValueError("damaged: its checksum does not match")
     if SEAL not in fields and (name := _renamed_seal(fields)):
-        raise ValueError(f"damaged: its checksum is called {name}")
+        raise ValueError(f"damaged: unknown checksum {name}")
     return bare
 
 
@@ -68,7 +68,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     try:
         return unseal(json.loads(read_regular(path, MAX_TABLE_BYTES)))
     except RecursionError:
-        raise ValueError("too many values stand in each other") from None
+        raise ValueError("the values are nested too deeply") from None
 
 
 def is_own(

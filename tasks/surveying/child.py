@@ -49,7 +49,7 @@ def run_child(*arguments: str) -> Iterator[str]:
         raise BackboneError(
             "the backbone could not be built or run on this machine",
             f"{' '.join(arguments)}: exit code {code}: {' '.join(last)}",
-            "leave it out of --backbones; where memory is short, --set measuring.batch_sizes=[1]",
+            "leave it out of --backbones; if memory is short, --set measuring.batch_sizes=[1]",
         )
 
 

@@ -67,7 +67,7 @@ def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]
         candidates = np.flatnonzero(several)
         if not len(candidates):
             raise TrainingError(
-                "a sweep holds out training images to choose by, and every class has one alone",
+                "a sweep has to hold out training images, but every class has only one image",
                 f"{len(rows)} training images",
                 "add images, or train one head with `headstart train`",
             )
@@ -80,7 +80,7 @@ def _hold_out_any(rows: LabelledRows, seed: int) -> tuple[LabelledRows, Labelled
     count = len(rows) // NUM_PARTS or 1
     if len(rows) <= count:
         raise TrainingError(
-            "a sweep holds out training images to choose by, and there are too few",
+            "there are too few training images for a sweep, which has to hold some out",
             f"{len(rows)} training images",
             "add images, or train one head with `headstart train`",
         )
@@ -102,7 +102,7 @@ def pool(rows: LabelledRows, *, augmented: bool = True) -> PooledRows:
     num_bytes = 4 * len(rows) * num_views * rows.shape[-1]
     if num_bytes > MAX_BYTES:
         raise TrainingError(
-            f"a sweep needs all features in memory, {MAX_BYTES / 2**30:g} GiB at the most",
+            f"a sweep needs all features in memory, {MAX_BYTES / 2**30:g} GiB at most",
             f"{len(rows):,} images of {num_views} views: {num_bytes / 2**30:.1f} GiB",
             "take fewer views, or `headstart train` one head at a time",
         )

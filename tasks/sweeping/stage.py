@@ -110,7 +110,7 @@ def _sweep(
     best = min(range(len(curves)), key=lambda number: curves[number].loss)
     if not curves[best].best_epoch:
         raise TrainingError(
-            "no head of the sweep came to a loss that is a number",
+            "every head of the sweep diverged: no loss is a finite number",
             f"{len(curves)} heads, the first at a learning rate of {heads[0].learning_rate:g}",
             "try lower learning rates, for instance --grid head.learning_rate=1e-4..1e-2",
         )

@@ -35,7 +35,7 @@ class Labels(Target):
         """Refuse data without images or labels."""
         if num_outputs < 1 or len(train) == 0 or not train.any():
             raise TrainingError(
-                "labels can only be learned from training images that have some",
+                "no training image has a label",
                 f"{len(train)} training images, {num_outputs} labels, "
                 f"{int(train.sum()) if len(train) else 0} of them set",
                 "add images that have labels",

@@ -49,7 +49,7 @@ class Numbers(Target):
                 raise TrainingError(
                     "a number varies less than a model that computes in float32 can tell apart",
                     f"{name}: {mean:g}, give or take {spread:g}",
-                    "subtract a constant in the manifest: learn the difference to it",
+                    "subtract a constant in the manifest: learn the difference from it",
                 )
 
     def fit(self, train: Array) -> Fit:

@@ -131,7 +131,7 @@ def check_disk(pixels: PixelsManifest, num_missing: int) -> int:
     if num_missing and needed + DISK_RESERVE_BYTES > free:
         raise RecordError(
             f"too little disk space: {num_missing} views take {needed / 1e6:,.0f} MB, and "
-            f"{DISK_RESERVE_BYTES / 1e6:,.0f} MB must stay free besides",
+            f"{DISK_RESERVE_BYTES / 1e6:,.0f} MB must stay free",
             f"{free / 1e6:,.0f} MB free under {current_store().root}",
             "free space, choose another --store, or fewer views with --set views.num_views=5: "
             "epochs then share them",
@@ -161,7 +161,7 @@ def _write_views(
     if len(made) != num_views:
         raise RecordError(
             "the views that were just written are gone from the store",
-            f"{num_views - len(made)} of {num_views} are not",
+            f"{num_views - len(made)} of {num_views} are missing",
             "run the command again when nothing else changes the store",
         )
     files: tuple[FileEntry, ...] = tuple(entry for one in made for entry in one.files)
