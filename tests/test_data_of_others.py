@@ -56,10 +56,10 @@ TREES = [
     (TINY_IMAGENET, "none of the classes that are trained on", "val has images, train has n01"),
     (("train/Cat/", "train/Dog/", "val/cat/", "val/dog/"), "none of the classes", "split_names"),
     # Images and what belongs to them (Oxford Pets, CUB, YOLO, segmentation): no class each.
-    (("images/a.jpg", "annotations/trimaps/a.png"), "images and their annotations", "manifest"),
-    (("images/1.A/", "images/2.B/", "parts/x.txt"), "images and their annotations", "/images as the"),
-    (("train/images/", "train/masks/", "val/images/"), "images and their annotations", "layout=classes"),
-    (("images/train/", "labels/a.txt"), "images and their annotations", "/images as the path"),
+    (("images/a.jpg", "annotations/trimaps/a.png"), "their annotations", "manifest"),
+    (("images/1.A/", "images/2.B/", "parts/x.txt"), "their annotations", "/images as the"),
+    (("train/images/", "train/masks/", "val/images/"), "their annotations", "layout=classes"),
+    (("images/train/", "labels/a.txt"), "their annotations", "/images as the path"),
     # A single folder around the classes, beside one without images.
     (("data/cat/", "data/dog/", "docs/a.txt"), "two classes with usable", "/data as the path"),
     # Flat folders with a table or archives beside.
