@@ -1,6 +1,6 @@
 """Debugging for any TensorFlow program: checks, dumps, sessions, traces, diagnosis, replay.
 
-What a person types most is here by name; TensorFlow is imported only once one of them is used.
+The most used names can be imported from here; TensorFlow is imported only when one is used.
 """
 
 import importlib

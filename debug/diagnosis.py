@@ -1,4 +1,4 @@
-"""What every tool of the debugger hands over: one finding a person can act on.
+"""A diagnosis: one finding that a person can act on, returned by every tool of the debugger.
 
 A ``Diagnosis`` says what was seen (``symptom``), why (``cause``), where (op, layer, the user's own
 line) and what to try. ``headstart.debug.rendering`` draws it as text, Markdown or HTML; here it is

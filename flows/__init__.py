@@ -1,4 +1,4 @@
-"""Prefect flows: what is run or scheduled, one a file."""
+"""Prefect flows that are run or scheduled, one per file."""
 
 import os
 

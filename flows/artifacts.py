@@ -1,4 +1,4 @@
-"""What a flow run leaves in the Prefect UI: its lines, its progress, its report, its tables."""
+"""Artifacts of a flow run in the Prefect UI: stage lines, progress, report and tables."""
 
 import contextlib
 from collections.abc import Iterator

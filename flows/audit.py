@@ -1,4 +1,4 @@
-"""The audit flow: what may be wrong with the images and their labels, at the cost of a head.
+"""The audit flow: find suspicious images and labels, for about the cost of training a head.
 
 Run by ``headstart audit``, from a Prefect deployment, or from Python. It reads cached bottlenecks
 and views; where an earlier run has written the cut, no image goes through the backbone.

@@ -1,4 +1,4 @@
-"""What the body of every flow works in: its store, its workers, the lines it leaves in the UI."""
+"""The context that the body of every flow runs in: its store, its workers, its lines in the UI."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

@@ -1,9 +1,9 @@
-"""A training that has a time: the best model that can be found in it, by the transfer flow.
+"""Training within a time budget: search for the best model, as part of the transfer flow.
 
-First the head as configured; then, while the time lasts, what is one step from the best so far, by
-expected gain a second. What chooses is a cross-validation over the training images, so that the
-val and test splits are looked at once, when all is decided. Every trial is made of stages, so that
-a run that was killed, or is given more time, goes on from what is finished.
+The configured head is trained first; while time remains, candidates that are one change away from
+the best so far follow, by expected gain per second. Cross-validation on the training images chooses
+among them, so the val and test splits are evaluated only once, at the end. Every trial is made of
+stages, so a run that was killed, or gets more time, continues from what is finished.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The flow run in progress, asked for without importing Prefect, which takes a second."""
+"""Find the flow run in progress without importing Prefect, which takes a second."""
 
 import sys
 from typing import Any

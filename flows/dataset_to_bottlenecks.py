@@ -1,4 +1,4 @@
-"""Steps that several flows take: from a data set to its bottlenecks, and a page in the UI."""
+"""Steps shared by several flows: from a data set to its bottlenecks, and a page in the UI."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a flow run says of its training: before it, after it, and when it fails.
+"""Diagnose the training of a flow run: before it starts, after it ends, and when it fails.
 
     @flow(on_failure=[diagnose_failure], on_crashed=[forget], on_cancellation=[forget])
     def train_mine() -> None:

@@ -1,4 +1,4 @@
-"""The finetune flow: from a trained head down into the backbone, as far as it helps.
+"""The finetune flow: train ever more of the backbone below a head, as long as it helps.
 
 Run by ``headstart finetune``, from a Prefect deployment, or from Python. While a rung's frozen
 prefix stays frozen it trains from bottlenecks at its cut; one pass of the backbone writes those

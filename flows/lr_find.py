@@ -1,4 +1,4 @@
-"""What `headstart lr-find` does: the data of a run, a range test, a curve.
+"""Suggest a learning rate: a range test on the data of a run, and its curve.
 
 Not a flow: it leaves no artefact of its own behind.
 """

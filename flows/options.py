@@ -1,4 +1,4 @@
-"""What every flow of headstart that trains tells Prefect."""
+"""Prefect options shared by all flows that train."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The retrain flow: when the images have changed, train anew, and promote what is better.
+"""The retrain flow: if the images have changed, train again, and promote a better model.
 
 For a schedule: a run that finds nothing changed says so and ends. One that finds ten new images
 computes ten rows, trains a head on all, and compares it with the model in use on the same

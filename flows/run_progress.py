@@ -1,7 +1,7 @@
-"""Progress that moves in the Prefect UI: one artifact a loop, updated now and then.
+"""Progress bars in the Prefect UI: one artifact per loop, updated every few seconds.
 
-A thread of its own tells the server, so that a slow server never holds up the work; and a server
-that does not answer costs the run nothing but its bar.
+A separate thread talks to the server, so a slow server never holds up the work; if the server does
+not respond, the run only loses its progress bar.
 """
 
 import contextlib

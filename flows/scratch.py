@@ -1,4 +1,4 @@
-"""The scratch flow: a data set becomes a classifier trained from scratch, against the clock.
+"""The scratch flow: train a classifier from scratch, within a time budget.
 
 Run by ``headstart scratch``, from a Prefect deployment, or from Python; ``scratch.fn(config)``
 runs the same body without Prefect.

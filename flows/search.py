@@ -1,4 +1,4 @@
-"""The search: which images of a collection are like others, by their cached bottlenecks.
+"""Find the images of a collection most similar to a query, by their cached bottlenecks.
 
 Run by ``headstart search`` and from Python. The collection is extracted once, under the key that
 ``headstart train`` uses; every further query costs its own image alone.

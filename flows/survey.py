@@ -1,4 +1,4 @@
-"""The survey flow: what the backbones of the table cost, and what they bring, on this machine.
+"""The survey flow: cost and accuracy of all backbones, measured on this machine.
 
 Run by ``headstart survey``, from a Prefect deployment, or from Python. What is computed from the
 graphs, what is measured and what is trained are stages of their own, so that a second survey

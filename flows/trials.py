@@ -1,4 +1,4 @@
-"""How recipes are made of the stages that there are: trained, judged, and what that takes.
+"""Train and evaluate the candidates of a time budget with the existing stages, and time them.
 
 Every part is a stage with a key, so a trial that was done before is found in the store.
 """

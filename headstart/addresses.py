@@ -1,4 +1,4 @@
-"""Addresses: what of them may be shown, and how this machine's own are asked."""
+"""Addresses: hide the secrets in them, and query those of this machine."""
 
 import ipaddress
 import re

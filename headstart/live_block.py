@@ -1,4 +1,4 @@
-"""What a notebook shows while stages work: one block that changes, and no line per update."""
+"""Progress in a notebook: one block that is updated in place."""
 
 import html
 import io

@@ -1,4 +1,4 @@
-"""Files that people hand over, read within bounds.
+"""Read untrusted files with limits on size and depth.
 
 What is called a list, a table or a configuration may be a FIFO that nobody writes to, a device
 without an end, or a few lines of YAML that mean more than any memory holds.

@@ -1,1 +1,1 @@
-"""The stages of the pipeline, in data order: one module a stage."""
+"""The stages of the pipeline, in data order: one module per stage."""

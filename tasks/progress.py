@@ -1,4 +1,4 @@
-"""What a person sees while stages work: stage lines, progress bars, a table an epoch.
+"""Progress for people while stages run: stage lines, progress bars, a table row per epoch.
 
 Stages talk to the `Reporter` in use and do not know whether it is a terminal, a log or silent.
 """

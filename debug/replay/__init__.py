@@ -1,4 +1,4 @@
-"""Crash bundles: the failing steps of a training, recorded, and taken again elsewhere.
+"""Crash bundles: record the failing training steps, and replay them elsewhere.
 
 A training goes in; a bundle and, from its replay, a diagnosis come out. Read `recorder`
 first, then `replay`.

@@ -1,4 +1,4 @@
-"""Running a stranger's script under the debugger, a process for each rung of the ladder.
+"""Run a user's script under the debugger, with a process for each rung of the ladder.
 
 A script goes in; what broke it comes out, as diagnoses. Read `ladder` first, then `child`.
 """

@@ -1,4 +1,4 @@
-"""Symptom rules: what the course of a training says of its faults.
+"""Symptom rules: find faults by how a training progresses.
 
 The record of a training (`trace`) goes in; diagnoses come out. Read `callback` first, then a
 rule, such as `loss`.

@@ -1,4 +1,4 @@
-"""Traces to look at: profiles, graphs and sessions, and TensorBoard to show them.
+"""Profiles, graphs and sessions, and TensorBoard to show them.
 
 A training or a session goes in; numbers and pages come out. Read `profile` first.
 """

@@ -1,1 +1,1 @@
-"""Running headstart like production on one machine: what `headstart up` starts and watches."""
+"""Run headstart in production on one machine: what `headstart up` starts and watches."""

@@ -1,1 +1,1 @@
-"""What may be wrong with images and labels, from cached bottlenecks and views."""
+"""Find suspicious images and labels, from cached bottlenecks and views."""

@@ -1,1 +1,1 @@
-"""How fast, how large and how right the exported files of a run are on this machine."""
+"""Measure speed, size and accuracy of the exported files of a run on this machine."""

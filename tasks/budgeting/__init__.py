@@ -1,5 +1,6 @@
-"""The best model in the time there is: what may be tried, which comes next, and what came of it.
+"""The best model within a time budget: candidates, their order, and their results.
 
-Read `recipes` first: what can be trained, and what is one step from the best so far; then
-`choosing`. `folds` and `average` are stages of their own. `headstart.flows.trials` makes recipes.
+Read `recipes` first: what can be trained, and which candidates are one change away from the best;
+then `choosing`. `folds` and `average` are stages of their own. `headstart.flows.trials` makes
+recipes.
 """

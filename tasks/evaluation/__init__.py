@@ -1,1 +1,1 @@
-"""From a head to figures, and the report of them."""
+"""From a head to its metrics and their report."""

@@ -1,1 +1,1 @@
-"""Where a model looked: heatmaps of its evidence for a class, over the image."""
+"""Heatmaps of the evidence that a model finds for a class, laid over the image."""

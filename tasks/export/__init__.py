@@ -1,1 +1,1 @@
-"""From a head to a model in one file, and what it says of images."""
+"""From a head to exported model files, and their predictions."""

@@ -1,1 +1,1 @@
-"""From a trained head down into the backbone: rungs, and what each of them buys."""
+"""Fine-tune the backbone below a trained head, rung by rung, and measure what each rung gains."""

@@ -1,4 +1,4 @@
-"""Which model is in use: versions under names, and promotion of what is better.
+"""The model registry: named, versioned models, and promotion of better ones.
 
 Finished runs go in; promoted models come out. Read `registry` first.
 """

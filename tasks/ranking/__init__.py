@@ -1,1 +1,1 @@
-"""Which backbone, which cut, which source: scores from cached bottlenecks, checked by heads."""
+"""Rank backbones, cuts and sources by scores from cached bottlenecks, and check them with heads."""

@@ -1,1 +1,1 @@
-"""Training from scratch, against the clock, on views that were computed beforehand."""
+"""Training from scratch, within a time budget, on precomputed views."""

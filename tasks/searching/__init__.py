@@ -1,1 +1,1 @@
-"""Which images of a collection are like another one."""
+"""Find the images of a collection that are similar to another image."""

@@ -1,1 +1,1 @@
-"""What backbones cost: parameters, operations, memory and throughput, computed and measured."""
+"""The cost of backbones: parameters, operations, memory and throughput, computed and measured."""

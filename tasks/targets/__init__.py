@@ -1,1 +1,1 @@
-"""What is learned: one object a kind of target, which every stage asks instead of branching."""
+"""Kinds of targets: one object per kind, which stages ask instead of branching."""
