@@ -354,8 +354,8 @@ class Search:
             finished = (one for one in others if one != trials.configured and self._is_done(one))
             kept = next(finished, trials.configured)
             reporter().note(
-                f"     training it on all images was not finished ({error.problem}): the best one that "
-                f"is trained is kept, {self.describe(kept)}; the same command continues from here"
+                f"     training it on all images was not finished ({error.problem}): the best "
+                f"trained one is kept, {self.describe(kept)}; the same command continues from here"
             )
             if kept == trials.configured:
                 return kept, configured
@@ -406,8 +406,9 @@ class Search:
         reporter().note("     candidates, by expected gain per second:")
         for one in ordered:
             gain = gain_words(one.step.share * (1 - best.figure), self.metric)
-            seconds = f"{one.cost.trial_s:,.0f} s + {one.cost.refit_s:,.0f} s more if it is the "
-            "best"
+            seconds = (
+                f"{one.cost.trial_s:,.0f} s + {one.cost.refit_s:,.0f} s more if it is the best"
+            )
             line = f"{self.describe(one.step.recipe)}: {gain}, {seconds}"
             reporter().note(f"       {line}")
 

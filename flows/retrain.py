@@ -75,8 +75,9 @@ def retrain(
         run: RunSummary | None = None
         decision: Literal["unchanged", "promoted", "kept"] = "unchanged"
         if last is not None and state == {"dataset": last.dataset, "config": last.config}:
-            reason = "images, labels and configuration are the same as in the last run: "
-            f"{last.decision}"
+            reason = (
+                f"images, labels and configuration are the same as in the last run: {last.decision}"
+            )
         else:
             check_classes(name, index)
             run = transfer.fn(config.training(), store, out)

@@ -37,7 +37,7 @@ def figures(name: str, p50_ms: float, accuracy: float | None, batched: float) ->
 def test_the_fastest_that_loses_no_accuracy_is_advised() -> None:
     measured = [figures("quick", 1.0, 0.90, 900), figures("right", 2.0, 0.95, 100)]
     told = advise([*measured, figures("batched", 3.0, 0.948, 500)])
-    assert told.startswith("deploy model.onnx by right: 2.0 ms an image, 2.0 MB, accuracy 0.9500")
+    assert told.startswith("deploy model.onnx by right: 2.0 ms per image, 2.0 MB, accuracy 0.9500")
     assert told.endswith("for batches of 32 model.onnx by batched, 500 images/s")
     unknown = advise([figures("quick", 1.0, None, 900), figures("right", 2.0, None, 100)])
     assert "by quick" in unknown

@@ -276,7 +276,7 @@ def test_what_does_not_fit_any_more_is_left_out_with_what_it_would_take() -> Non
         ("configured", "tried"), ("sweep", "tried"), ("solver", "left out"), ("mlp", "left out"),
     ]  # fmt: skip
     # Its trial, its training on all images, and what is kept for evaluation and export.
-    assert made.lines[2][1].reason == "20 s with all that follows, of 10 s left"
+    assert made.lines[2][1].reason == "20 s including all that follows, but there are 10 s left"
     assert made.train_best("the head") == (FIRST, "the head")  # a tie is no reason to change
 
 

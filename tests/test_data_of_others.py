@@ -86,10 +86,10 @@ def test_images_that_are_only_judged_are_asked_for_one_class_folder(tmp_path: Pa
 
 NOTED = [
     (("cat/", "dog/", "_unlabeled/"), "no label"),
-    (("cat/", "cat./", "dog/"), "are 2 classes"),
+    (("cat/", "cat./", "dog/"), "are 2 separate classes"),
     (("train/cat /", "train/dog/", "val/cat/", "val/dog/"), "are one class"),
-    (("train/a/", "train/b/", "val/a/", "valid/b/"), "taken for the val split, as val is"),
-    (("train/a/", "train/b/", "test/1.jpg"), "holds no class folder, so no test image"),
+    (("train/a/", "train/b/", "val/a/", "valid/b/"), "used as the val split, like val is"),
+    (("train/a/", "train/b/", "test/1.jpg"), "holds no class folder, so it adds no test image"),
     (("cat/", "dog/", "cat/.9.jpg.icloud"), "in iCloud"),
 ]
 
@@ -234,5 +234,5 @@ def test_the_thumbnail_of_a_raw_photo_gets_a_word() -> None:
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_12_bits_in_16_get_a_word(form: str) -> None:
     dark = np.full((4, 4), 4000, np.uint16)
-    assert "near black" in inspect_image(encoded(dark, form), 10**6).notes
+    assert "almost black" in inspect_image(encoded(dark, form), 10**6).notes
     assert not inspect_image(encoded(dark * 10, form), 10**6).notes

@@ -114,7 +114,7 @@ def test_the_fastest_engine_is_measured_once_and_remembered(
     assert choose(tensorflow, work).name == "openvino"
     assert opened == [*OTHERS, "openvino"]  # and nothing was measured
     few = work._replace(num_rows=1)
-    assert choose(tensorflow, few).words == "TensorFlow, the fastest for so many rows here"
+    assert choose(tensorflow, few).words == "TensorFlow, the fastest here for this many rows"
     monkeypatch.setattr(choosing, "cpu_features", lambda: ["another"])
     paces["onnxruntime"] = 0.5
     assert choose(tensorflow, work).name == "onnxruntime"
@@ -164,7 +164,7 @@ def test_small_work_and_gpus_stay_with_tensorflow(
 
     monkeypatch.setattr(choosing, "open_engine", fail)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert choose(frozen, work).words == "TensorFlow, which has the GPU"
+    assert choose(frozen, work).words == "TensorFlow, which uses the GPU"
     monkeypatch.setattr(tf.config, "list_physical_devices", no_gpu)
     monkeypatch.setattr(choosing, "MIN_FLOPS", 1e30)
     assert "too little work" in choose(frozen, work).words

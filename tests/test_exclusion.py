@@ -58,7 +58,7 @@ def test_lines_that_name_nothing_are_told_of(images: Path, tmp_path: Path) -> No
     index = build_index(DatasetConfig(images=images, exclude=listed(tmp_path, "path\ngone.png\n")))
     (problem,) = index.problems
     assert not problem.left_out
-    assert "1 of its lines name no image that is here, as gone.png" in problem.reason
+    assert "1 of its lines name no image of this data set, such as gone.png" in problem.reason
 
 
 def test_what_was_asked_for_is_no_reason_to_refuse(images: Path, tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_a_batch_too_large_for_the_memory_is_computed_in_parts(
     assert {int(value[0]) for value in contents(kept).values()} == set(range(NUM_ROWS))
     # Found out once, and kept to.
     assert [size for size in memory.sizes if size > 3] == [16, 8, 4]
-    assert "goes on with 2 images at a time" in told.getvalue()
+    assert "continues with 2 images at a time" in told.getvalue()
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)

@@ -129,7 +129,7 @@ def test_with_few_images_a_class_the_nearest_mean_is_proposed_with_its_figure(
     shown = io.StringIO()
     with use_reporter(Reporter(Console(file=shown, width=400))):
         finished.run("head.epochs=1", "head.learning_rate=1e-6", "dataset.val_fraction=0.3")
-    assert "take --set head.kind=nearest_mean: of" in shown.getvalue()
+    assert "use --set head.kind=nearest_mean: of" in shown.getvalue()
     many = io.StringIO()
     with use_reporter(Reporter(Console(file=many, width=400))):
         finished.run("head.kind=nearest_mean", "dataset.val_fraction=0.3")

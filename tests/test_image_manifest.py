@@ -253,8 +253,8 @@ def test_names_in_another_form_of_unicode_are_found(tmp_path):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("s3://bucket/0.png", "an address (s3://): download the images"),
-        ("https://example.org/0.png", "an address (https://)"),
+        ("s3://bucket/0.png", "a URL (s3://): download the images"),
+        ("https://example.org/0.png", "a URL (https://)"),
         (r"C:\photos\0.png", "a Windows path"),
         (r"images\99.png", "write forward slashes in place of backslashes"),
     ],

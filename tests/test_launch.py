@@ -278,7 +278,7 @@ def test_a_run_goes_on_plainly_where_the_server_does_not_answer(
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:9/api"  # the caller's, as it was
     told = [line for line in heard.getvalue().splitlines() if "Prefect" in line]
     assert told == [
-        "not recorded: no Prefect server (none answers at http://127.0.0.1:9/api); "
+        "not recorded: no Prefect server (no server responds at http://127.0.0.1:9/api); "
         "--record starts one"
     ]
 

@@ -227,7 +227,9 @@ def test_a_folder_with_a_blank_name_is_no_class(tmp_path: Path, name: str) -> No
 def test_classes_that_look_alike_get_a_word(tmp_path: Path, names: tuple[str, str]) -> None:
     index = index_of(photos(tmp_path, *names))
     assert len(index.class_names) == 2
-    (found,) = [p for p in index.problems if p.kind == "doubtful_name" and "2 classes" in p.reason]
+    (found,) = [
+        p for p in index.problems if p.kind == "doubtful_name" and "2 separate classes" in p.reason
+    ]
     assert all(repr(name) in found.reason for name in names)
 
 
@@ -261,7 +263,7 @@ def test_links_that_leave_the_folder_are_followed_where_the_user_says_so(tmp_pat
 
 
 def test_images_at_an_address_are_refused_with_what_to_do() -> None:
-    with pytest.raises(DatasetError, match="an address") as caught:
+    with pytest.raises(DatasetError, match="a URL") as caught:
         index_of(Path("s3://bucket/photos"))
     assert "download" in caught.value.next_step
 

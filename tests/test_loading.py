@@ -109,8 +109,8 @@ def test_an_empty_folder_of_images_is_refused_from_python_and_from_a_file(tmp_pa
 
 @pytest.mark.parametrize("value", ["true", "yes", "on", "off"])
 def test_a_switch_is_no_number(value: str) -> None:
-    assert "epochs is no switch" in wrong(f"head.epochs={value}")[0]
-    assert "learning_rate is no switch" in wrong(f"head.learning_rate={value}")[0]
+    assert "epochs is not a switch" in wrong(f"head.epochs={value}")[0]
+    assert "learning_rate is not a switch" in wrong(f"head.learning_rate={value}")[0]
 
 
 @pytest.mark.parametrize(

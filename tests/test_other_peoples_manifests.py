@@ -94,7 +94,7 @@ CASES = (
          ("path_column=Id", "target=number"), None, "dataset.target=number needs",
          "target_columns"),
     Case("uncertain", CHESTS, CHEST_FILES, CHEST, None, "the column Edema says neither 0 nor 1",
-         "'dataset.label_values=[[0, -1.0], 1]' takes it for no"),
+         "'dataset.label_values=[[0, -1.0], 1]' reads it as no"),
     Case("uncertain, folder of its own", CHESTS, CHEST_FILES,
          (*CHEST, 'label_values=[[0, -1, ""], 1]'), None, "none of the images",
          "--set dataset.strip_prefix=Small/ finds them"),
@@ -124,7 +124,7 @@ CASES = (
          ("path_column=StudyInstanceUID", "label_columns=[ETT - Normal]"), None,
          "none of the images", "dataset.root=ROOT/train --set dataset.path_suffix=.jpg"),
     Case("leaves", "image,labels\na.jpg,healthy\nb.jpg,scab complex\n", ("a.jpg", "b.jpg"),
-         ("path_column=image",), None, "no cell of the labels has the separator ';'",
+         ("path_column=image",), None, "no label cell contains the separator ';'",
          "'dataset.label_separator= '"),
     Case("proteins", "Id,Target\n00,16 0\n01,5\n", ("00.png", "01.png"),
          ("path_column=Id", "label_column=Target", "label_separator= ", "path_suffix=.png"),
@@ -214,9 +214,9 @@ CASES = (
          tuple(f"{n}.jpg" for n in range(24)), (), None,
          "the labels are numbers, a different one in each row", "dataset.target_columns=[label]"),
     Case("Parquet by another name", "PAR1 and more", (), (), None,
-         "the manifest is no CSV file, but a Parquet file", "end in .parquet"),
+         "the manifest is not a CSV file but a Parquet file", "end in .parquet"),
     Case("a workbook by another name", "PK\x03\x04 and more", (), (), None,
-         "the manifest is no CSV file, but an Excel workbook", "save the sheet as CSV"),
+         "the manifest is not a CSV file but an Excel workbook", "save the sheet as CSV"),
     Case("no header", "a.jpg,cat dog\nb.jpg,cat\n", ("a.jpg", "b.jpg"), (), None,
          "the manifest lacks a column", "add a header before"),
 )  # fmt: skip
@@ -286,7 +286,7 @@ def test_names_that_have_lost_their_zeros_are_told(tmp_path: Path, name: str) ->
     told = ("dataset.target_columns=[y]", "dataset.val_fraction=0", "dataset.test_fraction=0")
     index = build_index(load_config(tmp_path / "m.csv", settings=told).dataset)
     reasons = [problem.reason for problem in index.left_out]
-    assert sum("00008.jpg is there" in reason for reason in reasons) == 1
+    assert sum("00008.jpg exists" in reason for reason in reasons) == 1
     assert len(reasons) == 2
 
 

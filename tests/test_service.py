@@ -199,7 +199,7 @@ def test_what_outlived_a_killed_up_and_its_worker_is_ended_by_the_next(
     told: list[str] = []
     _end_leftovers(tmp_path, told.append)
     assert not run.is_alive()
-    assert told == ["ended 1 processes that a killed `headstart up` had left running"]
+    assert told == ["ended 1 processes left running by a killed `headstart up`"]
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

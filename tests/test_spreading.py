@@ -302,7 +302,7 @@ def test_a_scheduler_that_does_not_answer_is_named(
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}),
         use_spreading(SpreadConfig(runner=f"dask://127.0.0.1:{port}")),
-        pytest.raises(ServiceError, match=rf"no scheduler answers at dask://127\.0\.0\.1:{port}"),
+        pytest.raises(ServiceError, match=rf"no scheduler responds at dask://127\.0\.0\.1:{port}"),
     ):
         list(map_pieces(double, [1]))
 

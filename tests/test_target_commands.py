@@ -179,7 +179,7 @@ def index_with(kind: TargetKind, values: list[tuple[float, ...]]) -> DatasetInde
 
 def test_a_split_without_the_figure_is_refused_before_it_would_be_told_as_0() -> None:
     for kind, values in (("labels", [(), ()]), ("number", [(0.1,)] * 3)):
-        with pytest.raises(DatasetError, match="the test images cannot tell") as caught:
+        with pytest.raises(DatasetError, match="the test images cannot show") as caught:
             judged_split(index_with(cast(TargetKind, kind), cast(Any, values)))
         assert JUDGES[cast(TargetKind, kind)].ranked_name in caught.value.problem
     assert judged_split(index_with("labels", [(), (1,)])) == "test"

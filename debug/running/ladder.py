@@ -357,30 +357,14 @@ def _unit(sign: dict[str, Any]) -> StepUnit:
     return unit
 
 
-def _in_training(
-    found: Diagnosis, sign: dict[str, Any], first_step: int | None = None
-) -> Diagnosis:
-    """Add to a finding from a dump what the sign knows of the training loop.
-
-    Args:
-        found: The finding.
-        sign: The first sign, as a dictionary.
-        first_step: Training step with which the dump began; None where its graph executions
-            are not known to be training steps.
-    """
+def _in_training(found: Diagnosis, sign: dict[str, Any], first: int | None = None) -> Diagnosis:
+    """Add what the sign says of the loop; ``first`` is the training step a retake began with."""
     if found.step is None:
-        step, unit = sign.get("step"), _unit(sign)
-    elif first_step is None:
-        step, unit = found.step, found.step_unit
-    else:
-        step, unit = found.step + first_step, "training step"
-    return replace(
-        found,
-        step=step,
-        step_unit=unit,
-        batch=found.batch if found.batch is not None else sign.get("batch"),
-        evidence={**found.evidence, "first_sign": sign},
-    )
+        found = replace(found, step=sign.get("step"), step_unit=_unit(sign))
+    elif first is not None:
+        found = replace(found, step=found.step + first, step_unit="training step")
+    batch = found.batch if found.batch is not None else sign.get("batch")
+    return replace(found, batch=batch, evidence={**found.evidence, "first_sign": sign})
 
 
 def _of_bad_batch(cause: str, sign: dict[str, Any]) -> Diagnosis:

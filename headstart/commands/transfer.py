@@ -198,16 +198,19 @@ def config(
     from headstart.errors import ConfigError
 
     if command not in CONFIG_OF:
-        problem = "this command has no configuration; those that have one are "
-        f"{', '.join(CONFIG_OF)}"
+        problem = (
+            f"this command has no configuration; those that have one are {', '.join(CONFIG_OF)}"
+        )
         raise ConfigError(problem, repr(command), "for instance `headstart config scratch`")
     print(template(command), end="")
 
 
 def _tell_of_budget(config: Any) -> None:
     if config.budget.seconds is not None:
-        told = "this is the plan without the budget: `train` decides what to try once it has "
-        "measured its speed"
+        told = (
+            "this is the plan without the budget: `train` decides what to try once it has "
+            "measured its speed"
+        )
         plain_console().print(told)
 
 

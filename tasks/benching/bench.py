@@ -181,8 +181,9 @@ def advise(figures: Sequence[Figures]) -> str:
         limit = best.judged * (1 + MAX_MORE_ERROR) if is_error else best.judged - MAX_LOSS
         kept = [one for one in judged if (one.judged or 0.0) * _sign(one) >= limit * _sign(one)]
     first = kept[0]
-    told = f"deploy {_name(first)}: {first.p50_ms:.1f} ms per image, {first.size_bytes / 1e6:.1f} "
-    "MB"
+    told = (
+        f"deploy {_name(first)}: {first.p50_ms:.1f} ms per image, {first.size_bytes / 1e6:.1f} MB"
+    )
     if best is None:
         told += f"; {first.metric} not measured, because the images are missing"
     else:

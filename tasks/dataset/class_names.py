@@ -45,8 +45,10 @@ def doubtful_names(names: Sequence[str]) -> Iterator[Problem]:
     groups = [group for group in alike.values() if len(group) > 1]
     for group in groups[:_MAX_WARNINGS]:
         written = " and ".join(map(repr, group))
-        reason = f"{written} are {len(group)} separate classes; if they are meant as one, spell "
-        "them the same way"
+        reason = (
+            f"{written} are {len(group)} separate classes; if they are meant as one, spell "
+            "them the same way"
+        )
         yield Problem(", ".join(group), "doubtful_name", reason, left_out=False)
     if len(groups) > _MAX_WARNINGS:
         reason = f"{len(groups) - _MAX_WARNINGS:,} more groups of class names look alike"

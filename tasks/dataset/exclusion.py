@@ -52,8 +52,9 @@ class Exclusions:
             else:
                 kept.append(image)
         if unmet:
-            reason = f"{len(unmet):,} of its lines name no image of this data set, such as "
-            f"{min(unmet)}"
+            reason = (
+                f"{len(unmet):,} of its lines name no image of this data set, such as {min(unmet)}"
+            )
             problems.append(Problem(self.name, "excluded", reason, left_out=False))
         if not named:
             problems.append(Problem(self.name, "excluded", "it names no image", left_out=False))

@@ -166,8 +166,9 @@ class _Walk:
     def note_guesses(self, guessed: list[tuple[Place, Split]]) -> None:
         """Say which folders were taken for splits by names that are not beyond doubt."""
         for folder, split in guessed:
-            reason = f"used as the {split} split because of its name; dataset.split_names changes "
-            "that"
+            reason = (
+                f"used as the {split} split because of its name; dataset.split_names changes that"
+            )
             self._report(folder.path, "split_name", reason, left_out=False)
 
     def note_same(self, splits: list[tuple[Place, Split]], told: Collection[str]) -> None:

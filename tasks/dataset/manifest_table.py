@@ -146,8 +146,9 @@ def _read_csv(
                 continue
             number = reader.line_num + num_skipped
             if any(cell.strip() for cell in row[len(names) :]):
-                fault = f"it has {len(row)} cells, the header {len(names)}; put text that contains "
-                "a "
+                fault = (
+                    f"it has {len(row)} cells, the header {len(names)}; put text that contains a "
+                )
                 yield Line(number, "", "", "", f"{fault}{delimiter!r} between double quotes")
                 continue
             cells = row + [""] * (len(names) - len(row))

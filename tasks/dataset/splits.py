@@ -70,9 +70,10 @@ def split_images(
         for number, unit in enumerate(units):
             if unit == nearest and is_drawn(images[number], given):
                 splits[number] = "train"
-        reason = f"{images[kept[0]].listed.path} is kept in train: otherwise chance would have "
-        "held out all "
-        reason += "images of this class"
+        reason = (
+            f"{images[kept[0]].listed.path} is kept in train: otherwise chance would have "
+            "held out all images of this class"
+        )
         problems.append(Problem(label, "few_images", reason, left_out=False))
     return splits, problems
 

@@ -89,8 +89,10 @@ def headline(report: Report) -> str:
         coverage = f"{100 * one.interval_confidence:.4g} %"
         text += f" ({coverage} interval {judge.write(bounds[0])} to {judge.write(bounds[1])})"
     if report.kind == "number":
-        text += "; always predicting the mean of the training images gives "
-        f"{judge.write(one.constant_mae)}"
+        text += (
+            "; always predicting the mean of the training images gives "
+            f"{judge.write(one.constant_mae)}"
+        )
     return f"{text}, on {one.num_images:,} {split} images."
 
 
@@ -180,8 +182,10 @@ def _label_sections(folder: Path, split: str, report: Report) -> list[Section]:
         sections.append(
             Section("Precision and recall", pictures=[_svg(precision_recall_svg(shown), text)])
         )
-        text = "Where the line meets the dotted one, a probability of 80 % is right for 80 of 100 "
-        "images."
+        text = (
+            "Where the line meets the dotted one, a probability of 80 % is right for 80 of 100 "
+            "images."
+        )
         sections.append(Section("Reliability", pictures=[_svg(label_reliability_svg(shown), text)]))
     pairs = [
         {"Missed": pair.missed, "Said instead": pair.said, "Images": f"{pair.count:,}"}

@@ -80,8 +80,9 @@ def describe(config: ViewsConfig) -> str:
         "crop": "their middle cut out",
         "pad": "padded with black",
     }
-    plain = "The plain view, on which the model is evaluated, is the image "
-    f"{resized[config.resize]}"
+    plain = (
+        f"The plain view, on which the model is evaluated, is the image {resized[config.resize]}"
+    )
     if not config.num_augmented:
         return f"{plain}. There are no augmented views: --views asks for some."
     steps = ", then ".join(words(one) for one in config.augmentations)

@@ -73,7 +73,9 @@ def test_bundle_holds_the_steps_since_the_snapshot_and_no_paths(crashed):
 def test_replay_names_the_layer_and_line_and_is_exact(crashed):
     done = replay(crashed)
     assert done.is_exact
-    assert done.message == "The replay of steps 32 to 37 reproduced the failure to the bit."
+    assert (
+        done.message == "The replay of training steps 32 to 37 reproduced the failure, bit for bit."
+    )
     first = done.diagnoses[0]
     assert (first.symptom, first.op_type, first.line, first.step) == ("inf", "Log", 9, 37)
     assert first.layer.startswith("logarithm")

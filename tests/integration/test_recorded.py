@@ -187,7 +187,7 @@ def test_a_trial_that_the_time_ends_fails_its_task_and_not_the_run(
     assert state.name == "Completed"
     assert [one.outcome for one in state.result().tried] == ["chosen", "stopped"]
     assert task_states(state)["head"] == "Failed"  # the last of them
-    assert "stopped: the time was up" in artifacts(state)["transfer-budget"]
+    assert "stopped: the time budget is used up" in artifacts(state)["transfer-budget"]
 
 
 @pytest.mark.parametrize(
