@@ -93,8 +93,8 @@ def _finding(optimizer: Any, site: CallSite | None) -> Diagnosis:
         symptom="optimizer-made-anew",
         cause=f"A new {name} is made again and again, most likely in each epoch, while "
         "the weights are kept: its state is lost each time. Momentum and averages start from zero"
-        f"{stuck if has_schedule else ''}. (This may be intended, for a new task or a cyclic "
-        "schedule.)",
+        f"{stuck if has_schedule else ''}. (This may be intended, for a new task or cyclic "
+        "rates.)",
         phase="optimizer",
         severity="warning" if has_schedule else "advice",
         confidence=0.94,

@@ -121,7 +121,7 @@ def test_a_cause_comes_before_what_follows_from_it_and_folds_it_into_a_line():
     assert [one.symptom for one in found] == ["unscaled-input", "divergence", "overfitting"]
     assert found[1].caused_by == "unscaled-input"
     screen = render_screen(found)
-    assert "What follows from it: divergence" in screen
+    assert "Consequences: divergence" in screen
     assert "The loss grew." not in screen
     assert "also advice: overfitting" in screen
     assert not healthy_with(found)

@@ -50,7 +50,7 @@ def test_sources_outside_of_the_bundle_are_refused(bundle):
     facts = json.loads((bundle / "bundle.json").read_text())
     facts["sources"][0]["name"] = "../../elsewhere.py"
     (bundle / "bundle.json").write_text(json.dumps(facts))
-    with pytest.raises(RecordError, match="own folder"):
+    with pytest.raises(RecordError, match="outside its folder"):
         read_bundle(bundle)
 
 
@@ -85,7 +85,7 @@ def test_weights_over_the_bound_are_not_held(tmp_path):
 
 def test_a_bundle_is_read_within_bounds_before_it_is_trusted(bundle):
     np.savez_compressed(bundle / "state.npz", v0=np.zeros(2**25, np.float32))
-    with pytest.raises(RecordError, match="becomes 134,217"):
+    with pytest.raises(RecordError, match="unpacks to 134,217"):
         read_bundle(bundle)
     (bundle / "state.npz").unlink()
     os.mkfifo(bundle / "state.npz")
