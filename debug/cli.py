@@ -309,7 +309,7 @@ def _run(script: Path, arguments: list[str], quiet: bool) -> str:
     try:
         run_program(str(script.resolve()), own)
     except SystemExit as stop:  # tf.compat.v1.app.run ends so
-        return "" if stop.code in (None, 0) else f"The script exited with code {stop.code}."
+        return "" if stop.code in (None, 0) else f"The script ended with exit code {stop.code}."
     except Exception as error:
         return f"The script failed: {type(error).__name__}: {error}"
     finally:

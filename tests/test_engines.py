@@ -209,7 +209,7 @@ def test_a_run_by_another_engine_finds_the_rows_of_tensorflow_and_passes_the_gat
         json.loads(path.read_text())
         for path in Path(pipeline.store.root / "manifests" / "bottlenecks").glob("*.json")
     ]
-    assert "as asked for" in json.dumps(manifest)
+    assert "as requested" in json.dumps(manifest)
     # Another engine is no other key: its rows are these, up to noise that the gate bounds.
     again = pipeline.extract("bottlenecks.engine=tensorflow", "bottlenecks.dtype=float32")
     assert again.status == "hit"

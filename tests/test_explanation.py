@@ -233,7 +233,7 @@ def test_a_layer_is_found_by_an_end_of_its_path_that_is_unique() -> None:
     assert find_layer(names, "left/conv") == "left/conv"
     with pytest.raises(ConfigError, match=r"the name of 2 of them\n.*left/conv, right/conv"):
         find_layer(names, "conv")
-    with pytest.raises(ConfigError, match="there is none"):
+    with pytest.raises(ConfigError, match="there is no such layer"):
         find_layer(names, "pool")
 
 

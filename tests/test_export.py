@@ -313,5 +313,5 @@ def test_other_files_and_folders_are_refused_calmly(run: Path, tmp_path: Path) -
         load_network(run / "labels.txt")
     foreign = tmp_path / "foreign.keras"
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(foreign)
-    with pytest.raises(ExportError, match="not headstart's"):
+    with pytest.raises(ExportError, match="not written by headstart"):
         load_network(foreign)

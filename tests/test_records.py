@@ -229,7 +229,7 @@ def test_a_row_of_another_shape_or_type_is_refused(store: Store) -> None:
 def test_asking_for_a_row_that_is_not_there_is_an_error(store: Store) -> None:
     collection = make(store)
     fill(collection, row_ids(2))
-    with pytest.raises(RecordError, match="1 are not"):
+    with pytest.raises(RecordError, match="1 are missing"):
         collection.select(row_ids(3))
 
 

@@ -287,7 +287,7 @@ def test_a_bucket_with_another_layout_is_refused(url: str) -> None:
     open_store(url)
     files, prefix = fsspec.core.url_to_fs(url)
     files.pipe_file(f"{prefix}/store.json", b'{"layout": 99}')
-    with pytest.raises(RecordError, match="another layout"):
+    with pytest.raises(RecordError, match="a different layout"):
         open_store(url)
 
 

@@ -91,7 +91,7 @@ def test_it_learns_and_says_so(finished: tuple[Path, RunSummary]) -> None:
     ]
     assert summary.metrics["test"]["accuracy"] > 0.9
     assert set(summary.metrics) == {"test"}
-    assert Path(summary.report).read_text().count("baked in") >= 1
+    assert Path(summary.report).read_text().count("precomputed views per image") >= 1
     folder = Path(summary.run_dir)
     assert (folder / "config.yaml").exists()
     assert len(list((folder / "hard").rglob("*.png"))) == 2

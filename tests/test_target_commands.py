@@ -334,7 +334,7 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
     made = compare_runs(*(find_run(pipeline.store.root, one.run_dir) for one in (numbers, again)))
     assert made.nearer is not None
     assert 0 < sum(made.nearer) <= made.num_common
-    assert "nearer to the truth" in made.verdict
+    assert "closer to the true value" in made.verdict
     assert {"mae", "r2"} <= {figure for _, figure, *_ in made.figures}
 
     picture = manifest.parent / "00.png"
@@ -392,7 +392,7 @@ def test_what_is_better_is_promoted_by_the_figure_that_decides(
     assert (in_use.metric, in_use.accuracy) == (metric, None)
     assert in_use.value == pytest.approx(better.run.metrics["test"][metric], rel=1e-3)
     assert in_use.value_before is not None
-    with pytest.raises(ConfigError, match="no such figure") as caught:
+    with pytest.raises(ConfigError, match="no such metric") as caught:
         run("promotion.metric=accuracy")
     assert metric in (caught.value.next_step or "")
 

@@ -271,7 +271,7 @@ class _Session:
         if stop.code in (None, 0):
             return self._outcome_of_end()
         cause = stop.__context__  # of `except Exception: sys.exit(1)`
-        message = f"it exited with code {stop.code}"
+        message = f"it ended with exit code {stop.code}"
         if isinstance(cause, BaseException) and not isinstance(cause, SystemExit):
             outcome = self._outcome_of(cause)
             outcome.message = f"{message} after {type(cause).__name__}: {cause}"

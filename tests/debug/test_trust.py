@@ -89,5 +89,5 @@ def test_a_bundle_is_read_within_bounds_before_it_is_trusted(bundle):
         read_bundle(bundle)
     (bundle / "state.npz").unlink()
     os.mkfifo(bundle / "state.npz")
-    with pytest.raises(RecordError, match="no file"):
+    with pytest.raises(RecordError, match="not a regular file"):
         read_bundle(bundle)

@@ -379,7 +379,7 @@ def test_what_prefect_keeps_of_a_run_has_no_secret(
     place, quiet = Path(f"memory:/{bucket}/prefix"), Reporter(Console(quiet=True))
     run_flow("transfer", pipeline.config(), place, tmp_path / "run", False, quiet)
     fsspec.filesystem("memory").pipe(f"{bucket}/prefix/store.json", b'{"layout": 99}')
-    with pytest.raises(RecordError, match="another layout"):
+    with pytest.raises(RecordError, match="a different layout"):
         run_flow("transfer", pipeline.config(), place, tmp_path / "failed", False, quiet)
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)
