@@ -122,7 +122,7 @@ def _notes(
     return (
         f"Trained with {views.num_views} precomputed views per image: crop by up to "
         f"{views.recipe['padding']} pixels, flip {'on' if views.recipe['flip'] else 'off'}, "
-        f"cutout {views.recipe['cutout']}. ",
+        f"cutout {views.recipe['cutout']}.",
         f"Schedule: {schedule.reason}. {cycle}.",
     )
 
