@@ -163,8 +163,8 @@ def test_random_heads_come_from_within_the_ranges_and_from_the_seed() -> None:
 @pytest.mark.parametrize(
     ("grid", "told"),
     [
-        ({"head.rate": [1]}, "head.rate is no field of a head"),
-        ({"learning_rate": [1]}, "learning_rate is no field of a head"),
+        ({"head.rate": [1]}, "head.rate is not a field of a head"),
+        ({"learning_rate": [1]}, "learning_rate is not a field of a head"),
         ({"head.dropout": [0.1, 2.0]}, "invalid head settings head.dropout=2.0"),
         ({"head.dropout": "0.5..0.1"}, "a range such as"),
         ({"head.dropout": "0..many"}, "a range such as"),
