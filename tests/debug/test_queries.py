@@ -52,7 +52,7 @@ def test_a_node_shows_its_inputs_and_a_tensor_its_values(folder):
     assert "program.py:5" in text
     assert "input  mul:0" in text
     np.testing.assert_allclose(values_of(folder, "Log:0"), [np.log([2.0, 4.0])], rtol=1e-6)
-    with pytest.raises(ConfigError, match="such as Log"):
+    with pytest.raises(ConfigError, match="did you mean Log"):
         node_text(dump, "Lo")
     with pytest.raises(ConfigError, match="FULL_TENSOR"):
         values_of(folder, "Nowhere")
