@@ -8,6 +8,7 @@ from headstart.debug.callsites import CallSite, find_call
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import COMPILE_SITE, SITE
 from headstart.debug.preflight.objectives import optimizer_of, single_loss
+from headstart.debug.source.rates import line_that_sets_rate
 from headstart.debug.source.syntax import origin_of_argument
 
 OF_TARGETS = ("one-class-only", "text-labels", "labels-are-fractions", "labels-out-of-range")
@@ -30,7 +31,12 @@ def located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
         return found
     line, optimizer, at = site, optimizer_of(model), found.evidence.get("at")
     compiled = vars(model).get(COMPILE_SITE)
-    if at == "optimizer" or found.symptom in OF_RATE:
+    setter = None
+    if found.symptom == "learning-rate-decayed" and site is not None:
+        setter = line_that_sets_rate(site.file)
+    if setter is not None and site is not None:
+        line = CallSite(site.file, setter)
+    elif at == "optimizer" or found.symptom in OF_RATE:
         line = getattr(optimizer, "__dict__", {}).get(SITE) or compiled
         line = line or _call_above(site, type(optimizer).__name__, "compile")
     elif at == "last":  # of a layer that is not known

@@ -29,6 +29,8 @@ MAX_DECAY = 0.1
 TINY_CLIP = 1e-3
 DECAYED = 1e-3
 """Share of its first value below which a rate has died..."""
+DEAD = 1e-6
+"""... and from which on it is a mistake, whatever the training came to before."""
 EARLY = 0.5
 """... where it got there within this share of the training."""
 FEW_STEPS = 60
@@ -163,6 +165,7 @@ def _rate(model: Any, rates: list[float]) -> list[Diagnosis]:
                 0.94,
                 "raise decay_steps (it counts training steps, not epochs) or decay_rate",
                 "start with a constant learning rate",
+                is_far_off=early[-1] < DEAD * max(rates),
             )
         ]
     return _low_rate(optimizer, rate, name)

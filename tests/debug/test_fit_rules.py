@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.fit_data import Judged, judge_fit
 from headstart.debug.preflight.inputs import split_order, split_scale
 from headstart.debug.preflight.outputs import check_outputs
+from headstart.debug.preflight.placing import located
 from headstart.debug.preflight.precision import half_precision
 from headstart.debug.preflight.settings import odd_settings
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
@@ -470,3 +472,43 @@ def test_gradients_by_something_new_each_time_are_no_training():
             loss = image * image
         loops.on_gradient([image], tape.gradient(loss, [image]))
     assert loops.diagnoses() == []
+
+
+SETTERS = {
+    "assigned": (
+        "class Falling(keras.callbacks.Callback):\n"
+        "    def __init__(self, lr):\n"
+        "        self.lr = lr\n"
+        "    def on_epoch_begin(self, epoch, logs=None):\n"
+        "        lr = float(self.model.optimizer.learning_rate.numpy())\n"
+        "        self.model.optimizer.learning_rate.assign(lr / 10)\n",
+        6,
+    ),
+    "attribute": ("def fall(model):\n    model.optimizer.learning_rate = 0.0\n", 2),
+    "backend": ("K.set_value(model.optimizer.lr, 0.0)\n", 1),
+    "schedule": (
+        "def falling(epoch):\n    return 0.1 ** epoch\n"
+        "calls = [keras.callbacks.LearningRateScheduler(falling)]\n",
+        2,
+    ),
+    "lambda": ("calls = [LearningRateScheduler(lambda epoch, rate: rate / 10)]\n", 1),
+}
+
+
+@pytest.mark.parametrize("how", [*SETTERS, "nowhere"])
+def test_a_rate_that_dies_is_held_against_the_line_that_lowers_it(how, tmp_path):
+    text, line = SETTERS.get(how, ("self.lr = 0.1\n", 99))
+    file = tmp_path / f"{how}.py"
+    file.write_text(text + "model.fit(x, y)\n")
+    model = model_of(None)
+    facts = facts_of(model, X, X[:, 0])
+    rates = [1e-2, 1e-5, 1e-9, 1e-12, 1e-15, 1e-18]
+    (found,) = [one for one in odd_settings(facts, rates) if one.symptom == "learning-rate-decayed"]
+    assert found.evidence["is_far_off"]
+    site = CallSite(str(file), 99)
+    assert located(found, model, site).line == line
+    # A cosine is as low only at its end, and a rate that is cut to a hundredth once goes on.
+    for sound in ([1.0, 0.9, 0.5, 0.2, 0.01, 1e-9], [1.0, 1e-2, 1e-2, 1e-2]):
+        assert "learning-rate-decayed" not in [
+            one.symptom for one in odd_settings(facts, [1e-2 * rate for rate in sound])
+        ]
