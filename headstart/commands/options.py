@@ -150,7 +150,7 @@ def run_recorded_or_plain(
         # Let go of input pipelines while their threads can still end: one that is destroyed when
         # the interpreter shuts down may wait for ever for a thread that waits for the interpreter.
         traceback.clear_frames(interrupt.__traceback__)
-        told = "interrupted; the same command goes on from what is finished"
+        told = "interrupted; run the same command again to continue from what is finished"
         plain_console(stderr=True).print(told)
         raise typer.Exit(code=130) from None
 

@@ -90,7 +90,7 @@ class FinetuneConfig(TransferConfig):
     def _begin_with_a_trained_head(self) -> "FinetuneConfig":
         self.budget.refuse("finetune")
         if not self.head.is_trained:
-            raise ValueError(f"finetune goes on from a trained head, not from {self.head.kind}")
+            raise ValueError(f"finetune needs a trained head, not {self.head.kind}")
         return self
 
 

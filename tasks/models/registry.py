@@ -109,7 +109,7 @@ class Registry:
             fields = read_sealed(self._path)
             models: dict[str, Any] = fields.pop("models")
             if fields:  # a damaged checksum's name
-                raise ValueError(f"it has {', '.join(fields)} besides")
+                raise ValueError(f"it has unknown fields: {', '.join(fields)}")
             return {name: Entry.model_validate(entry) for name, entry in models.items()}
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise RecordError(

@@ -33,9 +33,9 @@ def explain_full_disk(path: Path) -> Iterator[None]:
         raise RecordError(
             "the disk is full",
             f"{path}: {_told(error)} ({_free_mb(path):,.1f} MB free)",
-            "make room there (`headstart cache du` says what takes how much, `headstart cache gc "
-            "--views` removes what is needed least), or choose another disk with --store; the same "
-            "command goes on from what is finished",
+            "make room there (`headstart cache du` says what uses how much space, `headstart cache "
+            "gc --views` removes what is least needed), or choose another disk with --store; the "
+            "same command continues from what is finished",
         ) from error
 
 
