@@ -40,9 +40,6 @@ _THIS_MACHINE = ("127.0.0.1", "localhost")
 def without_secrets(text: str) -> str:
     """Return an address, or a text with addresses in it, as it may be shown.
 
-    Args:
-        text: The address or the text.
-
     Returns:
         It without the users and the passwords in the addresses, and with stars for other secrets.
     """

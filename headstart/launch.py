@@ -171,9 +171,6 @@ def no_temporary_folder(error: FileNotFoundError) -> RecordError:
 def refuse_overwriting(out: Path | None) -> None:
     """Keep the model of an earlier run, unless somebody says that it may be replaced.
 
-    Args:
-        out: The folder asked for.
-
     Raises:
         ConfigError: It holds a finished run.
     """
@@ -204,9 +201,6 @@ def run_flow(
         out: Folder for the results; one under the store where None.
         record: Start a temporary server where none is reachable.
         reporter: Prints the stages and progress bars.
-
-    Returns:
-        What the flow returns: where the results are, and the figures.
 
     Raises:
         ServiceError: The Prefect server refuses to record, or is gone before the end.

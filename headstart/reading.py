@@ -36,9 +36,6 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         path: Symbolic links are followed.
         max_bytes: Larger files are refused.
 
-    Returns:
-        Its bytes.
-
     Raises:
         OSError: It cannot be read, is too large, or is no regular file.
     """
@@ -66,9 +63,6 @@ def growth_limit(size: int) -> int:
 
 def check_growth(path: Path) -> None:
     """Refuse an archive of arrays, which are written as they are, that grows when it is unpacked.
-
-    Args:
-        path: An .npz file.
 
     Raises:
         OSError: It cannot be read.

@@ -124,10 +124,6 @@ class Reporter:
     def track_to(self, title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         """Show the progress of a loop that learns its length as it goes.
 
-        Args:
-            title: What is being done.
-            unit: What the things are, in the plural.
-
         Yields:
             A function to call with the number of things done and their total.
         """

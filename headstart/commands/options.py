@@ -133,9 +133,6 @@ def run_recorded_or_plain(
         as_json: Keep stdout for the JSON object.
         overwrite: Replace a finished run in `out`.
 
-    Returns:
-        What the flow returns.
-
     Raises:
         ConfigError: `out` holds a finished run, which nobody said may be replaced.
         typer.Exit: With code 130 on Ctrl-C.
@@ -198,9 +195,6 @@ def in_store(store: Path | None, work: Callable[[], Any], *, computes: bool = Tr
         store: Folder of the store; the default one where None.
         work: Called without arguments while the store is open.
         computes: Whether it needs TensorFlow whatever it finds.
-
-    Returns:
-        What the work returns.
     """
     from headstart.tasks.progress import Reporter, use_reporter
     from headstart.tasks.running.tensorflow import import_tensorflow

@@ -164,14 +164,7 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
 
 
 def shown_names(backbones: Sequence[str]) -> dict[str, str]:
-    """Shorten backbones to the names of their files, but for those that share one.
-
-    Args:
-        backbones: Names and paths, each any number of times.
-
-    Returns:
-        What to show for each.
-    """
+    """Shorten backbones to the names of their files, but for those that share one."""
     distinct = dict.fromkeys(backbones)
     count = Counter(Path(name).name for name in distinct)
     return {name: Path(name).name if count[Path(name).name] == 1 else name for name in distinct}

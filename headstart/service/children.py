@@ -127,9 +127,6 @@ def choose_port(wanted: int | None, default: int, what: str, stack: ExitStack) -
         stack: At whose end the port is given back; until then no other `headstart up` of this
             user takes it, even before anything listens there.
 
-    Returns:
-        A port that was free a moment ago.
-
     Raises:
         ServiceError: The user's choice is taken, or no port is free.
     """

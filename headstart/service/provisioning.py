@@ -51,11 +51,7 @@ def deployment_names() -> list[str]:
 
 
 def provision(pool: str) -> None:
-    """Give the server of PREFECT_API_URL a work pool, the limit and the automation.
-
-    Args:
-        pool: Name of the process work pool.
-    """
+    """Give the server of PREFECT_API_URL a work pool, the limit and the automation."""
     with get_client(sync_client=True) as client:
         template = ProcessWorker.get_default_base_job_template()
         client.create_work_pool(
@@ -154,9 +150,6 @@ def write_project(
         working_dir: Folder that relative paths in the forms start at.
         edited: From `edited_parameters`: what these deployments have been given stays, and so do
             their schedules.
-
-    Returns:
-        The file.
     """
     edited = edited or {}
     project = definition()

@@ -53,9 +53,6 @@ def find_pairs(
         mirrored_hashes: uint8 [n, 64], the same of the mirrored images.
         config: Thresholds of similarity and distance.
         splits: [n], a number for each split; all one where not given.
-
-    Returns:
-        The pairs, the most similar first.
     """
     unit = np.asarray(features, np.float32)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)

@@ -66,9 +66,6 @@ class Finding(BaseModel):
 class Images:
     """The distinct images of a data set, in the order of its digests.
 
-    Args:
-        index: Index of the data set.
-
     Attributes:
         rows: The first row of each distinct image.
         class_names: Names of the data set's classes.

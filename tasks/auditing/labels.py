@@ -40,9 +40,6 @@ def judge_labels(probabilities: npt.NDArray[np.float64], labels: Labels) -> Labe
         probabilities: float64 [n, K], out of sample.
         labels: Integers [n], 0 to K - 1.
 
-    Returns:
-        Margins, suggestions and errors.
-
     Source:
         Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR
         2021, https://arxiv.org/abs/1911.00068, equations 1 and 2 (the confident joint), with the

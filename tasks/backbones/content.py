@@ -10,9 +10,6 @@ from headstart.tasks.store.fingerprint import file_digest
 def content_digest(path: Path) -> str | None:
     """Digest a file, or the names and bytes of the files that make up a SavedModel.
 
-    Args:
-        path: Where one may be.
-
     Returns:
         64 hexadecimal characters; None where there is none.
     """

@@ -46,11 +46,7 @@ class Cut:
     flops_backward_after: int
 
     def bytes_per_image(self, dtype: Literal["float16", "float32"] = "float16") -> int:
-        """Return the bytes that one image's activation takes in the cache.
-
-        Args:
-            dtype: Type in which activations are stored.
-        """
+        """Return the bytes that one image's activation takes in the cache."""
         return math.prod(self.activation_shape) * np.dtype(dtype).itemsize
 
     @property

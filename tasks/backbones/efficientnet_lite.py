@@ -154,9 +154,6 @@ def load_imagenet_weights(model: Any, variant: str) -> None:
 def find_weights_file(variant: str) -> Path:
     """Find the installed file of a variant's ImageNet weights and check its digest.
 
-    Args:
-        variant: lite0 to lite4.
-
     Returns:
         The path of a PyTorch file whose SHA-256 is the pinned one.
 

@@ -51,9 +51,6 @@ def open_engine(name: str, model: bytes, precision: Precision = "float32") -> Ex
         model: ONNX file's bytes, from `headstart.tasks.backbones.converting.to_onnx`.
         precision: Type of the arithmetic; sums are float32 in either.
 
-    Returns:
-        The network as a function.
-
     Raises:
         BackboneError: The engine is not installed, cannot read the network, or does not compute
             in this precision on this processor.

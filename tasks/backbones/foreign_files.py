@@ -108,9 +108,6 @@ def within_bounds(path: Path) -> Iterator[None]:
     The weights are made from the configuration, before the file's own are read: a line of text can
     ask for more of them than there is memory.
 
-    Args:
-        path: The file, which is loaded in the with block.
-
     Raises:
         ValueError: It makes more.
     """

@@ -82,11 +82,7 @@ class LayerGraph:
 
 
 def read_layer_graph(model: Any) -> LayerGraph:
-    """Read the graph of a functional model with one input and one output.
-
-    Returns:
-        The calls that the output depends on.
-    """
+    """Read the graph of a functional model with one input and one output."""
     config = model.get_config()
     entries = {entry["name"]: entry for entry in config["layers"]}
     operations = {operation.name: operation for operation in model.operations}

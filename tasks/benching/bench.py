@@ -117,9 +117,6 @@ def bench(folder: Path, max_images: int = 200, seconds: float = 2.0) -> Bench:
         max_images: Held-out images that it is judged by, at the most.
         seconds: Time that each batch size is called for.
 
-    Returns:
-        The figures.
-
     Raises:
         ExportError: There is no exported file, or none could be run.
     """

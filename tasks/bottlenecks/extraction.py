@@ -149,9 +149,6 @@ def run_pass(
         sources: Readers of views, each with the targets that want its rows.
         batch_size: Views a forward pass.
 
-    Returns:
-        The number of views that went through the backbone.
-
     Raises:
         BackboneError: An activation is NaN or infinite, or too large for the storage type; or
             there is too little memory for one image.

@@ -29,12 +29,6 @@ class Halving:
     def __call__(self, batches: Sequence[Pixels]) -> Sequence[Sequence[Any]]:
         """Compute batches.
 
-        Args:
-            batches: Not empty, none of them.
-
-        Returns:
-            The outputs of each.
-
         Raises:
             BackboneError: There is too little memory for one image.
         """

@@ -52,9 +52,6 @@ def make_bottlenecks(
         config: Cuts and storage type.
         pooled: Whether averages over the activations' positions are wanted instead of them.
 
-    Returns:
-        What was made.
-
     Raises:
         BackboneError: A stored row is not what the backbone computes.
     """

@@ -35,12 +35,7 @@ TINY = np.finfo(np.float32).tiny
 
 
 def tolerance_of(dtype: str, precision: Precision) -> float:
-    """Return the largest difference allowed, as a share of a row's largest activation.
-
-    Args:
-        dtype: Storage type of the activations.
-        precision: Type of the arithmetic that computed them.
-    """
+    """Return the largest difference allowed, as a share of a row's largest activation."""
     return TOLERANCE[dtype] if precision == "float32" else BFLOAT16_TOLERANCE
 
 

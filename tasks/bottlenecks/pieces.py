@@ -157,9 +157,6 @@ def cut_into_pieces(
 def extract_piece(piece: BottlenecksPiece) -> int:
     """Send a piece's views through the backbone, unless its shards are there, and write them.
 
-    Returns:
-        The number of views.
-
     Raises:
         BackboneError: An activation is NaN or infinite, or too large for the storage type.
         ConfigError: This worker would make other bottlenecks than those asked for.

@@ -271,15 +271,6 @@ def labelled_rows(
 ) -> Mapping[Split, LabelledRows]:
     """Open the bottlenecks of a data set for training and evaluation.
 
-    Args:
-        cut: Collections of one cut.
-        index: Images, labels and splits.
-        num_augmented: Augmented views an image.
-        splits: Which splits to open.
-
-    Returns:
-        The splits that have images, in the order given.
-
     Raises:
         DamagedShardError: A shard is damaged; it has been set aside.
     """

@@ -110,9 +110,6 @@ def read_class_names(folder: Path, layout: CifarLayout) -> tuple[str, ...]:
         folder: As `find_cifar` gives it.
         layout: Names of the files and folders of the data set.
 
-    Returns:
-        The names.
-
     Raises:
         DatasetError: The file cannot be read.
     """

@@ -18,9 +18,6 @@ _MAX_WARNINGS = 20
 def class_name(text: str) -> str:
     """Give a label its one spelling.
 
-    Args:
-        text: A folder name or a manifest's label.
-
     Returns:
         The text without outer white space, in Unicode's composed form: macOS may write the same
         folder name decomposed, which would make two classes of one. Empty where nothing is left
@@ -32,9 +29,6 @@ def class_name(text: str) -> str:
 
 def doubtful_names(names: Sequence[str]) -> Iterator[Problem]:
     """Warn of classes that look like one another, or like a missing value.
-
-    Args:
-        names: Names of all classes.
 
     Yields:
         Warnings; nothing is left out.

@@ -149,13 +149,6 @@ def read_image(stream: BinaryIO, max_pixels: int) -> bytes:
 
     So no more memory is taken than a usable image needs.
 
-    Args:
-        stream: A regular file, at its start.
-        max_pixels: Images with more pixels are refused.
-
-    Returns:
-        The bytes to decode.
-
     Raises:
         UndecodableImage: It is empty, no image, or too large.
         OSError: It cannot be read.
@@ -212,14 +205,6 @@ def use_pixels(data: bytes, max_pixels: int, use: Callable[[Pixels], Result]) ->
 
     So threads that make something small of large images do not hold many of them at once.
 
-    Args:
-        data: The bytes of the file.
-        max_pixels: Images with more pixels are refused.
-        use: What to do with the pixels.
-
-    Returns:
-        What `use` returns.
-
     Raises:
         UndecodableImage: The bytes are no image that `decode_image` reads, or have too many pixels.
     """
@@ -229,13 +214,6 @@ def use_pixels(data: bytes, max_pixels: int, use: Callable[[Pixels], Result]) ->
 
 def inspect_image(data: bytes, max_pixels: int) -> ImageFacts:
     """Decode an image in full, as `decode_image` does, and keep only its size and format.
-
-    Args:
-        data: The bytes of the file.
-        max_pixels: Images with more pixels are refused.
-
-    Returns:
-        Size in pixels, format, and what the decoder complained of.
 
     Raises:
         UndecodableImage: The bytes are no image that `decode_image` reads, or have too many pixels.

@@ -34,9 +34,6 @@ class Exclusions:
     def apply(self, images: Iterable[InspectedImage]) -> tuple[list[InspectedImage], list[Problem]]:
         """Leave images out.
 
-        Args:
-            images: All usable images.
-
         Returns:
             Those that stay, a problem for each of the others, and a warning where lines name no
             image that is there.
@@ -67,9 +64,6 @@ def read_exclusions(path: Path) -> Exclusions:
     Args:
         path: CSV, delimited as manifests may be, with the column digest or path (where a line has
             both, the digest counts), or plain text with one digest or path a line.
-
-    Returns:
-        What it names.
 
     Raises:
         DatasetError: The file cannot be read.

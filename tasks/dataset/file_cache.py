@@ -128,10 +128,6 @@ class FileCache:
     def verdict_of(self, digest: str, max_pixels: int) -> Verdict | None:
         """Look up what decoding some bytes gave.
 
-        Args:
-            digest: SHA-256 of the bytes in hexadecimal.
-            max_pixels: The pixel limit they are to be decoded under.
-
         Returns:
             The verdict, or None where there is none. A refusal by another version of Pillow or
             of the decoder does not count: this one may know more formats.

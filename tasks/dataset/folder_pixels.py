@@ -47,9 +47,6 @@ def folder_source(
         folder: Where ``train.npy`` and ``test.npy`` are written, image by image, so that the set
             need not fit into memory.
 
-    Returns:
-        A source that reads those files.
-
     Raises:
         DatasetError: The folder has no usable images, a split has none, or a file is gone or not
             the one that was indexed.

@@ -95,9 +95,6 @@ class DatasetIndex:
     def only(self, digests: Collection[str]) -> "DatasetIndex":
         """Narrow the index to some images.
 
-        Args:
-            digests: SHA-256 of each image to keep.
-
         Returns:
             An index of their rows alone.
         """
@@ -129,9 +126,6 @@ class DatasetIndex:
 
         These are the class names in their order, and digest, label and split of every row; a row
         that occurs twice counts twice. Paths and their order do not matter.
-
-        Args:
-            splits: Rows of other splits do not count.
 
         Returns:
             SHA-256, in hexadecimal.
@@ -205,9 +199,6 @@ class DatasetIndex:
     @classmethod
     def from_json(cls, text: str) -> "DatasetIndex":
         """Read an index back.
-
-        Returns:
-            An index equal to the one written.
 
         Raises:
             DatasetError: If the text is not such an index, or of another schema version.

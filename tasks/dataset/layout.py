@@ -128,9 +128,6 @@ def decide_layout(root: Path, folders: Sequence[Place], config: DatasetConfig) -
         folders: Those in it that are not junk.
         config: What the user says of them.
 
-    Returns:
-        Splits or classes.
-
     Raises:
         DatasetError: They may be read in two ways, or the user names one that is not there.
     """

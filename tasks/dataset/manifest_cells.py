@@ -66,11 +66,6 @@ def number_reader(
 ) -> Callable[[Sequence[Any], str], Said]:
     """Make what reads a row's numbers.
 
-    Args:
-        file: Path of the manifest, for errors.
-        names: Names of the columns of numbers.
-        config: Says how numbers are written.
-
     Returns:
         A function of the cells and of the row's place in words.
     """
@@ -141,11 +136,6 @@ def list_reader(
 ) -> Callable[[Sequence[Any], str], Said]:
     """Make what reads a cell that holds all labels of an image.
 
-    Args:
-        file: Path of the manifest, for errors.
-        name: Name of the column of labels.
-        config: Says how labels are written.
-
     Returns:
         A function of the cells, of which the first counts, and of the row's place in words.
     """
@@ -199,11 +189,6 @@ def flag_reader(
     file: Path, names: Sequence[str], config: DatasetConfig
 ) -> Callable[[Sequence[Any], str], Said]:
     """Make what reads a column a label, each of which says yes or no.
-
-    Args:
-        file: Path of the manifest, for errors.
-        names: Names of the columns, one a label.
-        config: Says what stands for yes and no.
 
     Returns:
         A function of the cells and of the row's place in words.

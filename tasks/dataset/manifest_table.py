@@ -97,9 +97,6 @@ def read_table(file: Path, config: DatasetConfig) -> Table:
             semicolons, tabs or bars between the cells) or a Parquet file.
         config: May name the columns.
 
-    Returns:
-        Its rows.
-
     Raises:
         DatasetError: It cannot be read as a table, a column is not there or there twice, or the
             labels are of a type that names no classes.

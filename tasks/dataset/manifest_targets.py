@@ -48,11 +48,6 @@ class TargetColumns(NamedTuple):
 def choose_columns(file: Path, names: Sequence[str], config: DatasetConfig) -> TargetColumns:
     """Say which kind of target a manifest has, by its columns and the settings alone.
 
-    Args:
-        file: Path of the manifest, for errors.
-        names: Names of all its columns.
-        config: May say which columns hold targets.
-
     Returns:
         The columns; of a class and of a list of labels one, which may not be there.
 
@@ -167,12 +162,6 @@ def check_separator(
 ) -> None:
     """Refuse a column of labels in which the separator never stands.
 
-    Args:
-        file: Path of the manifest, for errors.
-        column: Name of the column.
-        rows: Number and cell of each row.
-        config: Says what separates labels.
-
     Raises:
         DatasetError: No cell has the separator, and nobody said that each image has one label at
             most.
@@ -218,11 +207,6 @@ def _refuse_mixed(
 
 def check_classes(file: Path, column: str, rows: Sequence[tuple[int, str]]) -> None:
     """Refuse a column of classes that holds numbers of all sizes, or several labels in a cell.
-
-    Args:
-        file: Path of the manifest, for errors.
-        column: Name of the column.
-        rows: Number and cell of each row.
 
     Raises:
         DatasetError: The column holds such numbers, or such cells.

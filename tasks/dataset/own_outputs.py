@@ -21,10 +21,6 @@ _MAX_CONFIG_BYTES = 2**20
 def own_output(folder: str, names: set[str]) -> str:
     """Say what headstart wrote into a folder.
 
-    Args:
-        folder: Path of the folder on this machine.
-        names: Names of the files and folders in it.
-
     Returns:
         What it is, in words; empty where it is not headstart's.
     """

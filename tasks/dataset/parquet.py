@@ -13,10 +13,6 @@ _CELL_BYTES = 8
 def read_columns(file: Path, names: list[str]) -> Any:
     """Read some columns whole.
 
-    Args:
-        file: A Parquet file.
-        names: Of the columns.
-
     Returns:
         A table of pyarrow's with these columns.
 

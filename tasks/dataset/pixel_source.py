@@ -63,9 +63,6 @@ def has_image_files(config: ScratchDatasetConfig) -> bool:
 def open_source(config: ScratchDatasetConfig) -> PixelSource:
     """Find the files of a named data set, or of a folder in one of their formats.
 
-    Returns:
-        Where and how to read it.
-
     Raises:
         DatasetError: There is no such name or folder, or the files are not all there.
     """
@@ -110,12 +107,6 @@ def _cifar_source(name: str, folder: Path) -> PixelSource:
 
 def folder_config(config: ScratchDatasetConfig) -> DatasetConfig:
     """Return how image files are indexed: all that is not test is trained on.
-
-    Args:
-        config: Which folder or manifest.
-
-    Returns:
-        The configuration of its index.
 
     Raises:
         DatasetError: A folder with a named data set's files is given besides.

@@ -11,9 +11,6 @@ def printable(text: str) -> str:
     Args:
         text: A class name or path, maybe with undecodable bytes (lone surrogates, as
             `os.fsdecode` leaves them), control characters or bidirectional overrides.
-
-    Returns:
-        The same text with those characters as backslash escapes.
     """
     if text.isprintable():  # none of those is, and an embedded picture is long
         return text

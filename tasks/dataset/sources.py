@@ -137,9 +137,6 @@ def locate(source: NamedSource, data: Path | None = None) -> Path:
         source: Name, files and addresses of the data set.
         data: The only folder to look in, where the user has named one.
 
-    Returns:
-        The folder that holds the files.
-
     Raises:
         DatasetError: The named folder lacks files, or a download failed or was not the right
             file.

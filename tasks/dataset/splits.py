@@ -44,10 +44,6 @@ def split_images(
     early stopping and tuning look at val; taken from test, they would spoil the test. Where chance
     would hold out all images of a class, one content of it stays in train.
 
-    Args:
-        images: All usable images.
-        config: Fractions of val and test, and the seed.
-
     Returns:
         The split of each, and a warning for each class that chance would have emptied.
     """
@@ -81,9 +77,6 @@ def split_images(
 def units_of(images: Sequence[InspectedImage]) -> list[str]:
     """Say of each image what it stays in one split with.
 
-    Args:
-        images: All usable images.
-
     Returns:
         A name each: the image's digest, or that of its group. Groups that share an image are one.
     """
@@ -107,12 +100,7 @@ def units_of(images: Sequence[InspectedImage]) -> list[str]:
 
 
 def divided_groups(images: Sequence[InspectedImage], splits: Sequence[Split]) -> Iterator[Problem]:
-    """Warn of groups that given splits have divided; nothing is left out.
-
-    Args:
-        images: All usable images.
-        splits: The split of each.
-    """
+    """Warn of groups that given splits have divided; nothing is left out."""
     found: defaultdict[str, set[Split]] = defaultdict(set)
     for image, split in zip(images, splits, strict=True):
         if image.listed.group:

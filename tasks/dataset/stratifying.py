@@ -38,9 +38,6 @@ def stratify_images(
         config: Fractions of val and test, and the seed.
         kind: "labels" or "number": what is spread evenly.
 
-    Returns:
-        The split of each.
-
     Source:
         Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", 2011,
         algorithm 1.

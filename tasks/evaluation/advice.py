@@ -17,11 +17,7 @@ NOTABLE_ECE = 0.05
 
 
 def caveats(report: Report) -> list[str]:
-    """Say what keeps the figures from being taken at face value.
-
-    Returns:
-        One sentence or two each.
-    """
+    """Say what keeps the figures from being taken at face value."""
     found = []
     headline, chooser = headline_split(report), report.selected_on
     if chooser and chooser == headline:

@@ -97,34 +97,19 @@ def curves_png(history: Sequence[EpochFigures], best_epoch: int | None = None) -
     Args:
         history: The epochs; values that are None or not finite leave a gap.
         best_epoch: Marked by a line.
-
-    Returns:
-        A PNG file's bytes.
     """
     with _matplotlib_defaults():
         return _png(_curves(history, best_epoch))
 
 
 def curves_svg(history: Sequence[EpochFigures], best_epoch: int | None = None) -> bytes:
-    """Draw `curves_png` as SVG for the report's page.
-
-    Args:
-        history: Figures of each epoch, in order.
-        best_epoch: Marked by a line.
-
-    Returns:
-        An SVG file's bytes, UTF-8.
-    """
+    """Draw `curves_png` as SVG for the report's page."""
     with _matplotlib_defaults():
         return _svg(_curves(history, best_epoch))
 
 
 def reliability_svg(metrics: SplitMetrics) -> bytes:
-    """Draw accuracy against confidence, one bar for each bin that holds images.
-
-    Returns:
-        An SVG file's bytes, UTF-8.
-    """
+    """Draw accuracy against confidence, one bar for each bin that holds images."""
     with _matplotlib_defaults():
         return _svg(_reliability(metrics))
 
@@ -134,20 +119,13 @@ def draw_svg(draw: Callable[[], "Figure"]) -> bytes:
 
     Args:
         draw: Makes the figure; called with Matplotlib's own defaults in effect.
-
-    Returns:
-        An SVG file's bytes, UTF-8.
     """
     with _matplotlib_defaults():
         return _svg(draw())
 
 
 def confusion_png(metrics: SplitMetrics) -> bytes:
-    """Draw the confusion matrix, rows true and columns predicted.
-
-    Returns:
-        A PNG file's bytes.
-    """
+    """Draw the confusion matrix, rows true and columns predicted."""
     with _matplotlib_defaults():
         return _png(_confusion(metrics))
 

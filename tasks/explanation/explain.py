@@ -84,9 +84,6 @@ def explain_images(
         method: Formula by which the channels are weighed, see `heatmaps`.
         on_bad: Called with the path of a file that cannot be used and the reason.
 
-    Returns:
-        What was seen, in the order of the images.
-
     Raises:
         DatasetError: Not one image could be used.
         ConfigError: There is no such layer or class, an image lies where the pictures go, or

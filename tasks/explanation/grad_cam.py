@@ -56,10 +56,6 @@ class _Recording:
 def map_layers(model: keras.Model, images: NDArray[Any]) -> list[str]:
     """Name the layers that heatmaps can be made at.
 
-    Args:
-        model: A classifier or regressor of images.
-        images: One batch as the model takes it.
-
     Returns:
         Paths of the layers whose output has a height and a width above 1, in the order in which
         they compute.
@@ -83,9 +79,6 @@ def choose_layer(model: keras.Model, images: NDArray[Any], layer: str | None = N
         model: A classifier or regressor of images.
         images: One batch as the model takes it.
         layer: Path or unique name of the layer; the last one that has a map where None.
-
-    Returns:
-        Its path.
 
     Raises:
         ConfigError: There is no such layer, or no layer has a map.
@@ -129,9 +122,6 @@ def heatmaps(
         method: Formula of the weights: "grad-cam" or "grad-cam++".
         tells_numbers: Whether the outputs are numbers: the maps then show what raises one, by
             default the first, and "probabilities" are the numbers themselves.
-
-    Returns:
-        The maps.
 
     Raises:
         ConfigError: There is no such class.

@@ -44,9 +44,6 @@ def find_layer(names: Iterable[str], wanted: str) -> str:
         names: Paths of all layers.
         wanted: A path, or an end of it that no other layer has: "conv5" for "resnet/conv5".
 
-    Returns:
-        The path.
-
     Raises:
         ConfigError: There is none, or there are several.
     """
@@ -68,12 +65,7 @@ def find_layer(names: Iterable[str], wanted: str) -> str:
 
 @contextlib.contextmanager
 def watch(layers: dict[str, keras.layers.Layer], seen: Seen) -> Iterator[None]:
-    """Be told what layers compute inside this with block.
-
-    Args:
-        layers: Layers to listen to, by path.
-        seen: Told of each call.
-    """
+    """Be told what layers compute inside this with block."""
     for path, layer in layers.items():
         layer.call = _told(layer.call, path, seen)  # on the instance; the class keeps its own
     try:

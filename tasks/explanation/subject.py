@@ -78,9 +78,6 @@ class Subject:
         Args:
             name: As in class_names, or a number from 0.
 
-        Returns:
-            Its number.
-
         Raises:
             ConfigError: There is no such class.
         """
@@ -101,9 +98,6 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
     Args:
         path: A .keras file, or the folder of a run.
         image_size: Side of a view in pixels, for a model that takes any size.
-
-    Returns:
-        The model.
 
     Raises:
         ExportError: There is none, or it cannot be explained.

@@ -36,9 +36,6 @@ def main_model(folder: Path) -> Path:
 def kind_of(path: Path) -> Format | None:
     """Tell the format of a model by its content.
 
-    Args:
-        path: A file, or a folder that is a SavedModel.
-
     Returns:
         The format (litert for all of LiteRT's); None for anything else.
 

@@ -61,9 +61,6 @@ def read_image_file(path: str | os.PathLike[str], max_pixels: int) -> bytes:
         path: Anything but a regular file is refused.
         max_pixels: Images with more pixels are refused.
 
-    Returns:
-        The bytes to decode.
-
     Raises:
         DatasetError: It cannot be read, is no image or too large; ``received`` is the reason in
             words that follow a path and a colon.

@@ -128,12 +128,6 @@ def write_card(path: Path, card: ModelCard) -> None:
 def read_card(path: Path) -> ModelCard:
     """Read the card of an exported file or folder.
 
-    Args:
-        path: A file of one of the formats, or a SavedModel folder.
-
-    Returns:
-        The card.
-
     Raises:
         ExportError: There is none: the model is damaged, or was not exported by headstart.
     """
@@ -189,9 +183,6 @@ def check_content(path: Path, card: ModelCard) -> None:
 def check_safe(path: Path) -> None:
     """Refuse a model that would do more than compute, or fill the memory.
 
-    Args:
-        path: A file of one of the formats, or a SavedModel folder.
-
     Raises:
         ExportError: The model does more than compute, is too large, or is damaged.
     """
@@ -222,12 +213,6 @@ def read_keras(path: Path) -> "keras.Model":
 
 def read_whole_keras(path: Path) -> "keras.Model":
     """Read a .keras file of headstart's as `read_keras` does, once it is known to be whole.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The model, not compiled.
 
     Raises:
         ExportError: It is damaged, or not written by headstart.

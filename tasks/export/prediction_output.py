@@ -40,9 +40,6 @@ def predict_to(
         output_format: Form of the lines.
         top_k: Number of classes named for each image.
 
-    Returns:
-        Number of images predicted and number of files that could not be used.
-
     Raises:
         ConfigError: There is no such format, or ``top_k`` is not positive.
         DatasetError: Not one image could be predicted.

@@ -82,9 +82,6 @@ def prove(
             bottlenecks (plain views).
         max_pixels: Images with more pixels are refused.
 
-    Returns:
-        What each format gave.
-
     Raises:
         ExportError: A format differs by more than its tolerance.
     """
@@ -122,13 +119,6 @@ def exact_rows(
     extractor: Any, encoded: Sequence[bytes], image_size: int, resize: Resize, max_pixels: int
 ) -> NDArray[np.float32]:
     """Compute bottlenecks of image files by the Keras model, whatever made those of the store.
-
-    Args:
-        extractor: From RGB pixels to bottlenecks.
-        encoded: The bytes of a few image files.
-        image_size: Side of a view in pixels.
-        resize: How an image becomes a view.
-        max_pixels: Images with more pixels are refused.
 
     Returns:
         float32 [len(encoded), *shape].

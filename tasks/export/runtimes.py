@@ -78,9 +78,6 @@ def locate(path: Path) -> tuple[Path, Format]:
     Args:
         path: An exported file, a SavedModel folder, or a run's folder.
 
-    Returns:
-        The file or SavedModel folder, and its format.
-
     Raises:
         ExportError: There is no such model.
     """
@@ -233,10 +230,6 @@ def engines_of(kind: Format) -> list[str]:
 @contextlib.contextmanager
 def needs_package(name: str, install: str) -> Iterator[None]:
     """Say what to install, where importing a package fails.
-
-    Args:
-        name: What the package does, for the message.
-        install: What pip is told.
 
     Raises:
         ExportError: The package is not installed.

@@ -67,9 +67,6 @@ def export_model(
         card: What goes with the model; its class names give the labels.
         calibration: Views for litert_int8, see `headstart.tasks.export.litert.write_litert`.
 
-    Returns:
-        The files and folders written.
-
     Raises:
         ExportError: A format cannot hold this model, or the class names do not fit it.
     """

@@ -45,9 +45,6 @@ def curves(histories: Mapping[str, Sequence[Sequence[EpochFigures]]]) -> bytes:
     Args:
         histories: By name, the epochs of each training of that name; several of one name are
             drawn alike. Training is dotted, validation is solid.
-
-    Returns:
-        An SVG file's bytes.
     """
 
     def draw() -> "Figure":
@@ -86,9 +83,6 @@ def pareto(points: Sequence[Point], metric: str = "accuracy") -> bytes:
     Args:
         points: x in seconds, y the figure.
         metric: What it is called; of errors (MAE) less is better.
-
-    Returns:
-        An SVG file's bytes.
     """
 
     def draw() -> "Figure":
@@ -135,9 +129,6 @@ def transfer_curve(
         names: Names of the cuts, from the input to the top.
         series: By name of a line, its points; x is the cut's position in `names`.
         metric: Name of the quantity on the y axis.
-
-    Returns:
-        An SVG file's bytes.
     """
 
     def draw() -> "Figure":

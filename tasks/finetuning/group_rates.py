@@ -52,14 +52,6 @@ def warm_up_then_cosine(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Return a schedule that rises from 0 in a straight line and falls to 0 by half a cosine.
 
-    Args:
-        peak: Learning rate at the end of the warm-up.
-        num_steps: Steps of the whole training.
-        warm_up_share: Share of the steps in which it rises.
-
-    Returns:
-        A Keras schedule.
-
     Source:
         Warm-up: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2,
         https://arxiv.org/abs/1706.02677; cosine: Loshchilov and Hutter, "SGDR", 2017, equation 5.
@@ -92,9 +84,6 @@ def make_group_optimizer(
         weight_decay: Decoupled, on kernels alone, scaled as the variable's rate is.
         momentum: Momentum of SGD; AdamW does not read it.
         clip_norm: Largest norm of the gradient of all variables together; None for no limit.
-
-    Returns:
-        A Keras optimizer, built for the variables.
 
     Source:
         Rates that fall from layer to layer: Howard and Ruder, "Universal Language Model

@@ -72,10 +72,6 @@ class Rung(BaseModel):
 def plan_cuts(network: Backbone, config: FinetuneConfig) -> tuple[str, ...]:
     """Say where the cached rungs of a ladder begin.
 
-    Args:
-        network: The backbone that is unfrozen.
-        config: Names the cuts, or says how many there shall be.
-
     Returns:
         Names of cuts, from the top down.
 
@@ -117,10 +113,6 @@ def first_rung(head: HeadManifest, head_cut: str, kind: str) -> Rung:
 def judge_rung(trained: RungManifest, kept: HeadManifest) -> Rung:
     """Compare a rung with what was kept before it, and say what it bought.
 
-    Args:
-        trained: Manifest of the rung.
-        kept: Manifest of the rung or head that it went on from.
-
     Returns:
         Its line; kept where more validation images are right, or as many at a lower loss.
     """
@@ -157,9 +149,6 @@ def untried_end(network: Backbone, num_train: int, rungs: Sequence[Rung], reason
         num_train: Number of training images.
         rungs: Those that were trained; the deepest gives the speed.
         reason: Why it was left out, in words.
-
-    Returns:
-        Its line.
     """
     seconds = estimate_epoch_s(network, num_train, rungs)
     price = (

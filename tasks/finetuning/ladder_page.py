@@ -18,9 +18,6 @@ def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float)
         rungs: From the head down.
         num_val: Number of validation images behind each accuracy.
         seconds: Duration of the run so far.
-
-    Returns:
-        The page.
     """
     trained = [rung for rung in rungs if rung.history]
     kept = [rung for rung in trained if rung.status == "kept"]

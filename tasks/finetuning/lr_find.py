@@ -23,19 +23,7 @@ def tuning_range_test(
     head_config: HeadConfig,
     num_steps: int,
 ) -> RangeTest:
-    """Train everything from a cut on with a rising rate.
-
-    Args:
-        features: Bottlenecks of the head and of that cut, all of them cached.
-        head: The trained head that fine-tuning goes on from.
-        start: Name of the cut.
-        tuning: Configuration of the rungs.
-        head_config: Configuration of the head.
-        num_steps: Steps from the lowest to the highest rate.
-
-    Returns:
-        The curve and a suggestion.
-    """
+    """Train everything from a cut on with a rising rate."""
     rows = features.at(start).open(("train",))["train"]
     model, backbone = open_head(head), features.network
     groups = group_layers(model, backbone)

@@ -94,9 +94,6 @@ def extend(
         start: Where the new network begins: a cut, or `PIXELS`.
         end: Where `below` begins: a cut behind `start`.
         fresh_seed: Draw new weights from this seed, rather than take the pretrained ones.
-
-    Returns:
-        A network of one group more, all of it trainable.
     """
     segment = copy_segment(backbone, start, end)
     if fresh_seed is not None:
@@ -150,10 +147,6 @@ def _redraw(model: Any, seed: int) -> Any:
 
 def group_layers(model: Any, backbone: Backbone) -> tuple[tuple[str, ...], ...]:
     """Divide the layers of a trained head into its own and, behind a cut, the backbone's.
-
-    Args:
-        model: A head of any kind.
-        backbone: Behind whose cut it was trained.
 
     Returns:
         Names of the layers with weights: the head's, then the tail's if there is one.

@@ -77,9 +77,6 @@ def write_study_page(path: Path, page: Page, stages: Sequence[Outcome] = ()) -> 
         page: What it says. Text is escaped, and may come from data sets.
         stages: How the run's stages went, where no other page of the run tells.
 
-    Returns:
-        The path.
-
     Raises:
         RecordError: The file cannot be written.
     """

@@ -79,9 +79,6 @@ def check_cuts(backbone: Backbone, names: Sequence[str], above: str) -> list[str
         names: Cuts from the top down.
         above: The cut that the first of them must lie below.
 
-    Returns:
-        The cuts' own names.
-
     Raises:
         ConfigError: One does not lie below the one before it.
         BackboneError: There is no such cut.

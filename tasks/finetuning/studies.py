@@ -104,10 +104,6 @@ def block_cut(network: Backbone, config: CompareConfig) -> str:
 def compare_trials(network: Backbone, config: CompareConfig) -> list[tuple[Trial, TuningConfig]]:
     """List what a comparison trains, each with its tuning.
 
-    Args:
-        network: The backbone that the strategies train.
-        config: Configuration of the comparison.
-
     Returns:
         One trial a strategy or, in a sweep, one a rate of the inner layers.
     """
@@ -184,9 +180,6 @@ def summarise(
         once_s: By name, seconds of making what they train on.
         once_flops: By name, FLOPs of that.
         confidence: Coverage of the intervals.
-
-    Returns:
-        A line for each name.
     """
     first = next(iter(done.values()))[0]
     split = "test" if "test" in first.metrics else "val"
@@ -264,9 +257,6 @@ def is_clear(better: Line, worse: Line) -> bool:
     Args:
         better: The line with the better mean.
         worse: The line with the worse mean: of an error, the higher one.
-
-    Returns:
-        Whether it is.
     """
     if better.interval is None or worse.interval is None:
         return False
@@ -278,9 +268,6 @@ def is_clear(better: Line, worse: Line) -> bool:
 
 def order_sentence(lines: Mapping[str, Line]) -> str:
     """Say whether the order that lectures lead one to expect holds: full > scratch > last layer.
-
-    Args:
-        lines: Line of the study, by name of the strategy.
 
     Returns:
         A sentence; "" where one of the three was not trained.

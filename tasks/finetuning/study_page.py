@@ -31,9 +31,6 @@ def compare_page(
         trials: By strategy, one a seed.
         kernels: By strategy, of its first seed.
         notes: What to know before believing it.
-
-    Returns:
-        The page.
     """
     points = [
         Point(line.name, line.train_s + line.once_s, line.figure, *(line.interval or (None,) * 2))
@@ -87,9 +84,6 @@ def transferability_page(
         names: The cuts, from the input to the top.
         lines: As `headstart.tasks.finetuning.studies.transferability_trials` names them.
         notes: What to know before believing it.
-
-    Returns:
-        The page.
     """
     by_name = {line.name: line for line in lines}
     series = {

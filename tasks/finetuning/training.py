@@ -123,9 +123,6 @@ def train_network(
 def require_validation(splits: Mapping[Any, Any]) -> None:
     """Refuse a data set whose rungs could not be judged.
 
-    Args:
-        splits: What there is, by split.
-
     Raises:
         TrainingError: There are no validation images.
     """
@@ -157,9 +154,6 @@ def compile_network(
         fit: What is known of the targets.
         tuning: Optimizer, clipping, batch normalisation.
         head: Names the loss, and gives the seed.
-
-    Returns:
-        The copy.
     """
     copy = hold_statistics if tuning.batch_norm == "inference" else stock_layers
     model = copy(network.model)

@@ -194,11 +194,6 @@ def build_network(backbone: Backbone, trial: Trial, head: HeadConfig, num_classe
 def step_flops(backbone: Backbone, trial: Trial, num_classes: int) -> int:
     """Count the FLOPs of one training step for one image, 1 multiply-add as 2.
 
-    Args:
-        backbone: Network whose layers are counted.
-        trial: Which of its layers train.
-        num_classes: Width of the logits.
-
     Returns:
         Forward and backward. Backward counts the gradient of each trained layer's weights and
         that of its input as one forward pass each; the first trained layer has no input gradient,

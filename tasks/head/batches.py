@@ -29,10 +29,6 @@ MAX_EVALUATION_BYTES = 64 * 2**20
 def epoch_view(epoch_index: int, num_augmented: int) -> int:
     """Return the view that an epoch trains on.
 
-    Args:
-        epoch_index: 0 for the first epoch.
-        num_augmented: Augmented views an image has.
-
     Returns:
         1 + epoch_index mod num_augmented; the plain view 0 where there are no augmented ones.
     """
@@ -129,11 +125,6 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
 def evaluation_batches(rows: LabelledRows, num_classes: int, fit: Fit = NO_FIT) -> tf.data.Dataset:
     """Return the plain views in order, once, with targets that are not smoothed.
 
-    Args:
-        rows: The rows to evaluate.
-        num_classes: Number of classes, labels or numbers.
-        fit: What is known of the targets.
-
     Returns:
         A dataset of (bottlenecks float32 [b, *shape], targets float32 [b, num_classes]).
     """
@@ -142,13 +133,7 @@ def evaluation_batches(rows: LabelledRows, num_classes: int, fit: Fit = NO_FIT) 
 
 
 def finish_judged(rows: LabelledRows, num_classes: int, fit: Fit) -> Finish:
-    """Return what makes of rows and their labels what an evaluation step takes.
-
-    Args:
-        rows: The rows to evaluate.
-        num_classes: Number of classes, labels or numbers.
-        fit: What is known of the targets.
-    """
+    """Return what makes of rows and their labels what an evaluation step takes."""
     target = rows.target
     return lambda bottlenecks, labels: (
         bottlenecks,
@@ -157,14 +142,7 @@ def finish_judged(rows: LabelledRows, num_classes: int, fit: Fit) -> Finish:
 
 
 def evaluation_batch_size(rows: Rows) -> int:
-    """Return how many rows are evaluated at once; bounds memory, changes no result.
-
-    Args:
-        rows: The rows to evaluate.
-
-    Returns:
-        1 to `MAX_EVALUATION_ROWS`.
-    """
+    """Return how many rows are evaluated at once; bounds memory, changes no result."""
     shape = rows.shape
     if rows.dtype == np.uint8:  # pixels: what counts are the first maps that are made of them
         shape = (*shape[:-1], MAP_CHANNELS)

@@ -53,9 +53,6 @@ def fit_in_memory(
         guard: One of the callbacks, told where a loss is no number.
         callbacks: Called as each epoch begins and ends, and for no batch.
         watchers: Callbacks that see the first epochs, which are then trained by `head.fit`.
-
-    Returns:
-        How many epochs the watchers saw.
     """
     steps = -(-len(batches.rows) // batches.batch_size)
     calls = keras.callbacks.CallbackList(

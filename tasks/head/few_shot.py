@@ -51,9 +51,6 @@ def fit_head(
         num_classes: Width of the logits.
         log_dir: Folder for TensorBoard's event files, of which there are none.
 
-    Returns:
-        The head, with one line of history.
-
     Raises:
         TrainingError: The labels cannot be trained on, or a knn head would be too large.
     """
@@ -154,13 +151,7 @@ def _means_of(directions: npt.NDArray[np.float32], known: _Known) -> npt.NDArray
 
 
 def nearest_mean_accuracy(train: LabelledRows, judged: LabelledRows, num_classes: int) -> float:
-    """Return the share of some images whose class has the nearest mean.
-
-    Args:
-        train: Rows of every class.
-        judged: Rows of other images.
-        num_classes: Number of classes in `train`.
-    """
+    """Return the share of some images whose class has the nearest mean."""
     config = HeadConfig(kind="nearest_mean")
     known = _Known(*_gather(train, config), train.shape, num_classes)
     return judge_head(build(config, known, DEFAULT_SHARPNESS), judged)[1]

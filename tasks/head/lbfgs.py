@@ -60,9 +60,6 @@ def solve_head(
         num_classes: Width of the logits.
         log_dir: Folder for TensorBoard's event files: the cross-validated loss of each penalty.
 
-    Returns:
-        The head, with a history of one line.
-
     Raises:
         TrainingError: The labels cannot be trained on, or the features do not fit into memory.
     """

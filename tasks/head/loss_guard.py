@@ -83,9 +83,6 @@ def explain_broken_loss(
         config: Gives the learning rate, of which the message suggests a tenth.
         train: Searched for NaN and infinity.
         val: Searched likewise; None without validation images.
-
-    Returns:
-        The error to raise.
     """
     for rows in (train, val):
         if rows is not None and (image := _first_broken_image(rows)) is not None:

@@ -23,9 +23,6 @@ def head_range_test(features: Features, config: HeadConfig, num_steps: int) -> R
         config: Configuration of the head; the rate of its schedule's peak is looked for.
         num_steps: Steps from the lowest to the highest rate.
 
-    Returns:
-        The curve and a suggestion.
-
     Raises:
         ConfigError: Such a head is not trained by steps.
     """

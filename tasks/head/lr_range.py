@@ -86,9 +86,6 @@ def range_test(
         rates_between: Lowest and highest rate.
         fallen: Share of the loss's fall beyond whose rate none is suggested.
 
-    Returns:
-        The curve and a suggestion.
-
     Raises:
         TrainingError: The loss was not a finite number at the first steps already.
     """

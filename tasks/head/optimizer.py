@@ -80,9 +80,6 @@ def learning_rate_schedule(
         peak: Highest learning rate, or an array of such.
         num_steps: Steps of the whole training, at least 1.
 
-    Returns:
-        The rate itself, or a schedule of it.
-
     Source:
         cosine: Loshchilov and Hutter, "SGDR", 2017, equation 5 without restarts,
         https://arxiv.org/abs/1608.03983
@@ -105,9 +102,6 @@ def make_optimizer(
         num_steps: Steps of the whole training.
         variables: The variables that will be trained; those that are not kernels (biases,
             BatchNorm's scales and offsets) are exempt from the decay.
-
-    Returns:
-        A Keras optimizer.
 
     Source:
         Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019,

@@ -135,9 +135,6 @@ def keep_training(
         has_val: Whether validation images chose the epoch that is kept.
         saves_network: Whether the network is kept too, for later stages.
         **fields: Further fields of the manifest.
-
-    Returns:
-        What the stage made.
     """
     if saves_network:
         trained.model.save(folder / "head.keras")

@@ -143,9 +143,6 @@ def train_head(
             rows in memory they see the first `WATCHED_STEPS`, and all of them where the loss
             breaks later.
 
-    Returns:
-        The trained head.
-
     Raises:
         TrainingError: The labels cannot be trained on, the tail does not fit, or a loss came
             out as NaN or infinity.
@@ -199,12 +196,6 @@ def train_head(
 
 def decide(model: keras.Model, val: LabelledRows | None, fit: Fit, config: HeadConfig) -> Fit:
     """Find what a trained network's outputs on the validation images tell of its targets.
-
-    Args:
-        model: The trained network.
-        val: The validation rows, if there are any.
-        fit: What was known before the training.
-        config: Configuration of the head.
 
     Returns:
         The same, and thresholds or intervals where such targets have some.

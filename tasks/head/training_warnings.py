@@ -22,9 +22,6 @@ MAX_NAMES = 5
 def check_classes(index: DatasetIndex) -> None:
     """Refuse a data set of which a classifier cannot learn every class, or nothing at all.
 
-    Args:
-        index: The indexed data set.
-
     Raises:
         TrainingError: A class has no training image, or there is nothing to learn of the targets.
     """
@@ -50,11 +47,6 @@ def check_classes(index: DatasetIndex) -> None:
 def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[str]:
     """Say what makes a trained head doubtful.
 
-    Args:
-        head: Manifest with the history of its training.
-        index: The data set that it was trained on.
-        config: How it was trained.
-
     Returns:
         Sentences; none where the head is better than guessing. A loss above that of equal odds
         with an accuracy that one answer to everything would reach is a training that diverged.
@@ -78,11 +70,6 @@ def doubts(head: HeadManifest, index: DatasetIndex, config: HeadConfig) -> list[
 
 def propose_few_shot(features: Features, head: HeadManifest, config: HeadConfig) -> str:
     """Hold a trained head against the nearest mean, where a class has one to five images.
-
-    Args:
-        features: What it was trained on.
-        head: Manifest of the trained head.
-        config: How it was trained.
 
     Returns:
         A sentence with both figures; empty where there are more images, or none to judge by.
@@ -108,11 +95,7 @@ def propose_few_shot(features: Features, head: HeadManifest, config: HeadConfig)
 
 
 def few_images(counts: Sequence[int]) -> bool:
-    """Say whether the typical class has so few images that training may do no better than none.
-
-    Args:
-        counts: Training images of each class.
-    """
+    """Say whether the typical class has so few images that training may do no better than none."""
     return bool(counts) and median(counts) <= FEW_IMAGES
 
 

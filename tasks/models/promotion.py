@@ -109,9 +109,6 @@ def compare_with_model_in_use(
         index: The data set as it is now.
         gain: By what, and how much, the new model must be better.
 
-    Returns:
-        Both figures.
-
     Raises:
         ConfigError: No images are held out, or the model in use is one of other classes.
     """

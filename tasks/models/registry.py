@@ -142,9 +142,6 @@ class Registry:
             value_before: How good the version in use so far is, on the same images.
             forced: Whether it was promoted without being better.
             metric: The figure that these are of.
-
-        Returns:
-            The new version.
         """
         check_name(name)
         check_run(run)

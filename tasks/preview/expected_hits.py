@@ -65,9 +65,6 @@ class Outlook:
 def look_ahead(config: TransferConfig) -> Outlook:
     """Read the data set, and look up what is there of its views and bottlenecks.
 
-    Returns:
-        What there is, and what is missing.
-
     Raises:
         BackboneError: There is no such backbone or cut.
     """

@@ -77,11 +77,7 @@ class Plan:
 
 
 def plan(config: TransferConfig) -> Plan:
-    """Work out what `headstart train` would do with a configuration.
-
-    Returns:
-        The plan.
-    """
+    """Work out what `headstart train` would do with a configuration."""
     outlook = look_ahead(config)
     extracted, row_side = outlook.extracted, outlook.network.image_size
     speeds = _measure(config, outlook) if extracted else None

@@ -56,9 +56,6 @@ def judged_split(index: DatasetIndex, figure: str | None = None) -> Split:
         index: The indexed data set.
         figure: What they are measured by; where not given, the figure that rankings compare.
 
-    Returns:
-        Its name.
-
     Raises:
         DatasetError: Neither has an image, or the figure is not defined for those of the split.
     """
@@ -97,9 +94,6 @@ def parse_cuts(config: CandidatesConfig, backbones: tuple[str, ...]) -> tuple[Cu
     Args:
         config: Lists the cuts as the user wrote them.
         backbones: Names of those that are compared.
-
-    Returns:
-        One request a name.
 
     Raises:
         ConfigError: A cut names a backbone that is not compared.

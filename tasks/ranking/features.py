@@ -16,9 +16,6 @@ def all_features(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Read all images of several splits, split after split.
 
-    Args:
-        rows: Bottlenecks and classes, by split.
-
     Returns:
         float32 [n, C] and labels int32 [n].
     """
@@ -28,11 +25,6 @@ def all_features(
 
 def draw_images(num_images: int, max_images: int, seed: int) -> npt.NDArray[np.int64]:
     """Choose which images to look at: all, or so many at random.
-
-    Args:
-        num_images: Number of images there are.
-        max_images: Maximum number of images to choose.
-        seed: Seed of the random choice.
 
     Returns:
         int64 [min(num_images, max_images)], ascending.

@@ -52,9 +52,6 @@ def compare_sources(
         sources: Those in the store's registry.
         target: float64 [C], the target's mean features.
         candidates: Measured ones; those at the top of a source's model are looked for.
-
-    Returns:
-        One line a source.
     """
     measured = {_model_digest(one.backbone): one.figure for one in candidates if one.cut == TOP}
     lines = []

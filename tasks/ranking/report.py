@@ -60,9 +60,6 @@ def write_ranking(
         title: Heading that names the data.
         verdict: What the page says.
         outcomes: How the stages went.
-
-    Returns:
-        The paths of ranking.html and ranking.csv.
     """
     columns = (*COLUMNS[:2], *_measured_columns(verdict), *COLUMNS[2:])
     rows = [_row(one, verdict) for one in verdict.candidates]

@@ -114,9 +114,6 @@ def imagenet_mean_features(reference: Backbone) -> npt.NDArray[np.float64]:
     them to its own beta and gamma^2. Taking the channel for normal, what pooling averages is
     ReLU6 of N(beta, gamma^2). No image of ImageNet is needed.
 
-    Args:
-        reference: An EfficientNet-Lite with its ImageNet weights.
-
     Returns:
         float64 [C], at least 0.
     """

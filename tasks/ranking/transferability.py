@@ -94,9 +94,6 @@ def _log_evidence(
         residual: Squared length of the targets outside their span.
         num_rows: Number of images, n.
         width: Number of features, d.
-
-    Returns:
-        Nats of all rows.
     """
     alpha = beta = 1.0
     tiny = np.finfo(np.float64).tiny

@@ -354,9 +354,6 @@ def mending_damage(work: Callable[[], R]) -> R:
     Args:
         work: Called without arguments; what it has finished, it finds.
 
-    Returns:
-        What it returns.
-
     Raises:
         DamagedShardError: The same damage twice, or more than `MAX_MENDED` times.
     """
@@ -373,12 +370,6 @@ def mending_damage(work: Callable[[], R]) -> R:
 
 def explain_miss(store: Store, name: str, key: str, fields: dict[str, Any]) -> str:
     """Say in a few words why a stage has no artefact under a key.
-
-    Args:
-        store: Where to look for earlier artefacts.
-        name: Name of the stage.
-        key: The key that missed.
-        fields: What the key was made of.
 
     Returns:
         The fields that differ from the nearest earlier artefact, "old -> new"; "" where there
@@ -398,11 +389,6 @@ def nearest_changes(
     store: Store, name: str, fields: dict[str, Any]
 ) -> list[tuple[str, Any, Any]] | None:
     """Compare key fields with those of the nearest earlier artefact of a stage.
-
-    Args:
-        store: Where to look for earlier artefacts.
-        name: Name of the stage.
-        fields: What the missing key was made of.
 
     Returns:
         (dotted name, old, new) of each field that differs; None where there is no earlier one.

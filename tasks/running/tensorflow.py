@@ -29,9 +29,6 @@ def quiet_tensorflow(*, begun: bool = False) -> Iterator[None]:
     TensorFlow writes to file descriptor 2 before its log level is read, so the descriptor is
     turned aside for the length of the import, and what is not known noise is written after it.
     On a machine with a GPU nothing is held back: there the lines say whether it was found.
-
-    Args:
-        begun: The import has begun already, and is what is to be quiet.
     """
     # 3: oneDNN calls it an error when it leaves float16 to another implementation.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if CUDA_DEVICE.exists() else "3")

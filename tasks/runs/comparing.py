@@ -118,11 +118,7 @@ _SIDES = ("first", "second")
 
 
 def compare_runs(first: RunLine, second: RunLine) -> RunComparison:
-    """Compare two finished runs.
-
-    Returns:
-        What differs.
-    """
+    """Compare two finished runs."""
     one, other = (read_judged(Path(run.folder)) for run in (first, second))
     common = sorted(one.keys() & other.keys())
     if common and _is_of_numbers(first):

@@ -32,9 +32,6 @@ def write_config(folder: Path, config: Config) -> None:
 def read_config(folder: Path) -> Any:
     """Read what is written in a run's configuration, unchecked.
 
-    Args:
-        folder: Of the run.
-
     Raises:
         OSError: It cannot be read.
         ValueError: It is no text.
@@ -59,12 +56,7 @@ def dataset_of(folder: Path) -> DatasetConfig:
 
 
 def is_run_of(model: type[Config], folder: Path) -> bool:
-    """Say whether a run was begun in a folder; many a project has a config.yaml of its own.
-
-    Args:
-        model: Class of the run's configuration.
-        folder: Where one may have been.
-    """
+    """Say whether a run was begun in a folder; many a project has a config.yaml of its own."""
     try:
         build_config(model, file=folder / CONFIG_FILE)
     except ConfigError:

@@ -22,9 +22,6 @@ def write_page(path: Path, template: Path, **context: Any) -> Path:
         template: A ``.html.j2`` file that extends ``page.html.j2``.
         **context: What the template reads.
 
-    Returns:
-        The path.
-
     Raises:
         RecordError: The file cannot be written.
     """
@@ -41,9 +38,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
         path: CSV file to write.
         rows: One mapping a line; what is None is left empty.
         columns: Names and order of the columns.
-
-    Returns:
-        The path.
 
     Raises:
         RecordError: The file cannot be written.

@@ -35,11 +35,6 @@ def write_projector(log_dir: Path, features: Features, num_images: int) -> None:
     """Write the plain bottlenecks of some images, spread over the splits.
 
     A bottleneck with positions is averaged over them, as a linear head does.
-
-    Args:
-        log_dir: Folder that TensorBoard is started on.
-        features: Bottlenecks and targets of the run, by split.
-        num_images: How many to write at the most.
     """
     index = index_of(features.dataset)
     rows = {split: index.rows_of(split) for split in SPLITS}

@@ -108,9 +108,6 @@ def open_run_folder(
         out: A folder of the user's choice; an earlier run in it is replaced.
         written_besides: Names of files and folders that this flow may write and others do not.
 
-    Returns:
-        The folder, which exists.
-
     Raises:
         ConfigError: The chosen folder holds something else than a run.
     """
@@ -152,9 +149,6 @@ def in_run_folder(
         out: A folder of the user's choice; an earlier run in it is replaced.
         work: Called with the folder; again while it finds new damage in the store.
         written_besides: Names that the work writes in the folder besides those of every run.
-
-    Returns:
-        What the work returns.
     """
     was_there = out is not None and out.expanduser().is_dir()
     folder = open_run_folder(store, title, config, out, written_besides)
@@ -206,9 +200,6 @@ def make_result_folder(
         out: A folder of the user's choice.
         is_earlier: Says of a folder that is not empty whether it is that of an earlier run, whose
             results may be replaced.
-
-    Returns:
-        The folder, which exists.
 
     Raises:
         ConfigError: The chosen folder holds something else.
@@ -273,9 +264,6 @@ def finish_run(
         outcomes: How each stage went.
         started_s: Monotonic time at which the run began, in seconds.
         diagnoses: What the debugger saw in its training, as JSON values.
-
-    Returns:
-        The summary.
     """
     from headstart.tasks.evaluation.report import write_report
     from headstart.tasks.runs.target_page import write_target_page
@@ -335,9 +323,6 @@ def seconds_since(started_s: float) -> float:
 
 def cold_seconds(outcomes: Sequence[Outcome]) -> float:
     """Estimate what stages take where nothing is in the store.
-
-    Args:
-        outcomes: How the stages of this run went.
 
     Returns:
         Seconds: of each stage what making it took, scaled up to all rows where some were in the

@@ -30,9 +30,6 @@ def precision_recall_svg(labels: Sequence[LabelMetrics]) -> bytes:
 
     Args:
         labels: Those to draw; they have some images.
-
-    Returns:
-        An SVG file's bytes.
     """
 
     def draw(axes: "Axes", one: LabelMetrics) -> None:

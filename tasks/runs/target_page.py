@@ -60,9 +60,6 @@ def write_target_page(folder: Path, report: Report) -> Path:
     Args:
         folder: The run's folder; its predictions.npz is read.
         report: What the page says.
-
-    Returns:
-        The path of the page.
     """
     return write_page(
         folder / REPORT_NAME,

@@ -70,9 +70,6 @@ def choose(
         evaluation_batches: Images judged in the end, in batches as large as a step's.
         time_steps: Trains some steps of a width and returns the seconds of one.
 
-    Returns:
-        The choice.
-
     Raises:
         ConfigError: Measuring and judging leave nothing of the budget.
     """

@@ -26,11 +26,7 @@ class Clock(Protocol):
 
 
 class StepClock:
-    """Counts steps: the same training on any machine.
-
-    Args:
-        num_steps: Number of steps of the whole training.
-    """
+    """Counts steps: the same training on any machine."""
 
     def __init__(self, num_steps: int) -> None:
         self._num_steps = num_steps

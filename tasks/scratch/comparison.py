@@ -42,9 +42,6 @@ def against_plain_views(
         pixels: Manifest of the data set, whose test images are drawn.
         augmented: The network trained on augmented views, and its figures.
         plain: The one trained on plain views.
-
-    Returns:
-        The pictures and a sentence, for the report.
     """
     images, labels = open_images(pixels, "test"), open_labels(pixels, "test")
     target, judge = TARGETS[pixels.kind], JUDGES[pixels.kind]

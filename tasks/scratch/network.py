@@ -71,9 +71,6 @@ def choose_policy(wanted: bool | Literal["auto"]) -> str:
 
     Args:
         wanted: auto takes 16 bits where a GPU has tensor cores; True takes them in any case.
-
-    Returns:
-        Name of a Keras dtype policy.
     """
     capabilities = [
         tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))

@@ -30,9 +30,6 @@ def cycle_point(share: float, config: ScratchTrainingConfig) -> CyclePoint:
         share: Share of the training that is done, clipped to [0, 1].
         config: Peak, warm-up and momenta.
 
-    Returns:
-        The point.
-
     Source: Page, cifar10-fast (0 to the peak at a fifth of the epochs, and to 0 at the end).
     """
     share = min(max(share, 0.0), 1.0)

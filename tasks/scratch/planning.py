@@ -53,11 +53,7 @@ class ScratchPlan(NamedTuple):
 
 
 def plan_scratch(config: ScratchConfig) -> ScratchPlan:
-    """Plan a run; the images are read and, with a budget, the machine is timed.
-
-    Returns:
-        The plan.
-    """
+    """Plan a run; the images are read and, with a budget, the machine is timed."""
     source = config.dataset
     pixels = make_pixels(source, index_images(source))
     check_image_shape(config.network.name, pixels.image_shape)

@@ -62,9 +62,6 @@ def make_scratch_report(
         outcomes: How each stage went.
         tensorboard: The command that shows the training.
         pictures: Shown on the page.
-
-    Returns:
-        The report.
     """
     shown = _write_hard(folder, pixels, evaluation)
     hard = [_hard_image(path, loss) for path, loss in shown] if pixels.kind == "class" else []

@@ -31,9 +31,6 @@ def draw_views(
         pixels: Manifest of the data set.
         config: Augmentations of the views.
         num_views: Number of views of each image, of which the first few are drawn.
-
-    Returns:
-        The sheet and a sentence, for the report.
     """
     images, labels = open_images(pixels, "train"), open_labels(pixels, "train")
     shown = np.linspace(0, len(images) - 1, min(NUM_IMAGES, len(images)), dtype=int)

@@ -121,9 +121,6 @@ def train_network(
         target: Kind of target, which gives the loss and the metrics.
         fit: What is known of the targets.
 
-    Returns:
-        How it went.
-
     Raises:
         TrainingError: The loss came out as NaN or infinity.
     """

@@ -36,12 +36,6 @@ def write_sheet(
 ) -> None:
     """Draw each query and what is like it in a row, the most similar first.
 
-    Args:
-        path: A .jpg or .png file.
-        queries: The files that were asked with.
-        found: Hits of each query, in the queries' order.
-        max_pixels: Images with more pixels are refused.
-
     Raises:
         DatasetError: The sheet cannot be written.
     """

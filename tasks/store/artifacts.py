@@ -146,9 +146,6 @@ class Store:
 
     A store that cannot be written serves whatever is in it.
 
-    Args:
-        root: Where the store is or shall be.
-
     Raises:
         RecordError: The folder cannot be written, or holds another layout.
     """

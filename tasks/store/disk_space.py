@@ -17,9 +17,6 @@ _WORDS = ("No space left on device", "Disk quota exceeded", f"errno = {errno.ENO
 def explain_full_disk(path: Path) -> Iterator[None]:
     """Turn the failures of a full disk inside a with block into an error that says what to do.
 
-    Args:
-        path: A file or folder on the disk that is written to.
-
     Raises:
         RecordError: The disk is full, or its quota used up.
     """

@@ -20,9 +20,6 @@ def write_text(path: Path, text: str) -> Path:
         path: Of the file; an earlier one is replaced, and folders that are missing are made.
         text: What it will hold, as UTF-8.
 
-    Returns:
-        The path.
-
     Raises:
         RecordError: The file cannot be written.
     """

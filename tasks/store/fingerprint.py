@@ -79,9 +79,6 @@ def changed_fields(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any,
 def gather(changes: Sequence[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
     """Sum up changes for people: a mapping that is on one side alone takes one line, and the last.
 
-    Args:
-        changes: From `changed_fields`.
-
     Returns:
         (dotted name, old, new), where the value of a mapping is how many fields it has.
     """

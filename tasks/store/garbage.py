@@ -77,9 +77,6 @@ def merge_small_shards(store: Store) -> list[Compaction]:
     Manifests that vouch for a shard which was merged vouch for the merged ones afterwards, so
     that nothing becomes a miss.
 
-    Returns:
-        What was merged, for each collection where something was.
-
     Raises:
         RecordError: A run is using the store.
     """

@@ -169,9 +169,6 @@ class RowCollection:
             shard_names: Where they are, if that is known (`Shard.name`): spares looking into
                 every index of a large collection.
 
-        Returns:
-            A reader.
-
         Raises:
             DamagedShardError: A shard or its index is not what was written, or is gone. It has
                 been set aside, so that another extraction computes its rows, and only those.

@@ -170,10 +170,6 @@ def locate(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Find rows in shards.
 
-    Args:
-        shards: Shards to look in, in order.
-        row_ids: Addresses of n rows.
-
     Returns:
         int64 [n]: the shard that holds each row, -1 where none does; and int64 [n]: where in
         that shard's file its tensor begins, in bytes.

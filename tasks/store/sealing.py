@@ -31,9 +31,6 @@ def unseal(fields: dict[str, Any]) -> dict[str, Any]:
         fields: What `seal` gave, after a while on a disk. Data without a checksum, as earlier
             versions wrote it, is taken as it is.
 
-    Returns:
-        The data without the checksum.
-
     Raises:
         ValueError: It is not what was written.
     """

@@ -43,11 +43,7 @@ def owned_folder(parent: Path) -> Iterator[Path]:
 
 
 def remove_if_abandoned(folder: Path) -> None:
-    """Remove a folder of `owned_folder` whose process was killed; the system knows that.
-
-    Args:
-        folder: One that may be in use.
-    """
+    """Remove a folder of `owned_folder` whose process was killed; the system knows that."""
     with contextlib.suppress(OSError):  # another one removes it, or it is somebody else's
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

@@ -48,10 +48,6 @@ def write_tfrecord(
 def scan_tfrecord(path: Path, row_bytes: int) -> tuple[list[RowId], npt.NDArray[np.int64]]:
     """Read which rows a file of `write_tfrecord` holds, each checked by its own checksum.
 
-    Args:
-        path: File to read.
-        row_bytes: Size of each row's tensor.
-
     Returns:
         Addresses of n rows; and int64 [n]: where in the file each tensor's bytes begin.
 

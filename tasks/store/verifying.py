@@ -66,9 +66,6 @@ def verify(
         store: Store whose shards and artefacts are hashed.
         older_than_days: Leave out shards that were hashed by this function more recently.
         promoted: SHA-256 of the files of promoted models, which no run makes again, by path.
-
-    Returns:
-        What was found.
     """
     check = StoreCheck()
     with _Notes(store, older_than_days) as notes:

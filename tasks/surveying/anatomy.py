@@ -68,14 +68,7 @@ class Anatomy(BaseModel):
 
 
 def dissect(name: str) -> Anatomy:
-    """Describe a backbone of the table. Call it in a process that ends afterwards.
-
-    Args:
-        name: Its name in the table.
-
-    Returns:
-        Its anatomy at its own image size.
-    """
+    """Describe a backbone of the table. Call it in a process that ends afterwards."""
     entry = BACKBONES[name]
     with keras.StatelessScope(initialize_variables=False):
         published = build_published(entry)
@@ -106,9 +99,6 @@ def dissect(name: str) -> Anatomy:
 
 def build_published(entry: BackboneEntry) -> Any:
     """Build a network of the table as it was published, with its classifier.
-
-    Args:
-        entry: Its row in the table.
 
     Returns:
         A functional Keras model.
@@ -148,9 +138,6 @@ def count_live(graph: LayerGraph, output_shape: Shape) -> int:
     Args:
         graph: Layers of the network, in the order in which they compute.
         output_shape: Shape of its result, with the batch dimension.
-
-    Returns:
-        Values of one image.
     """
     sizes = _sizes(graph, output_shape)
     owner = _owners(graph)

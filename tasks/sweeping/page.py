@@ -19,15 +19,7 @@ MAX_TICKS = 8
 
 
 def sweep_page(title: str, sweep: SweepManifest) -> Page:
-    """Compose the page of a sweep.
-
-    Args:
-        title: Names the data set and the backbone.
-        sweep: What it came to.
-
-    Returns:
-        The page.
-    """
+    """Compose the page of a sweep."""
     best = sweep.swept[sweep.chosen - 1]
     diverged = sum(line.loss is None for line in sweep.swept)
     notes = [
@@ -69,15 +61,7 @@ def setting_text(line: SweptHead) -> str:
 
 
 def parallel_coordinates(swept: Sequence[SweptHead], chosen: int) -> bytes:
-    """Draw a line a head through an axis a setting, and the loss at the end.
-
-    Args:
-        swept: Each with its settings and loss.
-        chosen: Number of the one that is drawn strong.
-
-    Returns:
-        An SVG file's bytes.
-    """
+    """Draw a line a head through an axis a setting, and the loss at the end."""
     lines = [line for line in swept if line.loss is not None]
     names = list(swept[0].settings)
     columns = [[line.settings[name] for line in lines] for name in names]

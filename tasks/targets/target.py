@@ -62,9 +62,6 @@ class Target(ABC):
         Args:
             rows: `headstart.tasks.dataset.index.ImageRow`, or what has its label and values.
             num_outputs: Classes, labels or numbers.
-
-        Returns:
-            One row an image.
         """
 
     @abstractmethod

@@ -33,9 +33,6 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], columns_wide: int = 1) -> Imag
     Args:
         rows: Pictures that belong together stand side by side.
         columns_wide: Rows that stand beside each other.
-
-    Returns:
-        The sheet.
     """
     per_row = max(len(row) for row in rows)
     cell_width, cell_height = TILE_SIDE + GAP, TILE_SIDE + CAPTION_HEIGHT + GAP

@@ -43,10 +43,6 @@ class EpochViewsManifest(Manifest):
 def recipe_of(pixels: PixelsManifest, config: EpochViewsConfig) -> EpochRecipe:
     """Say what is done to a data set's images.
 
-    Args:
-        pixels: Manifest of the data set.
-        config: What is asked for.
-
     Returns:
         The recipe, with the defaults that depend on the data set filled in.
 
@@ -115,10 +111,6 @@ def missing_views(pixels: PixelsManifest, config: EpochViewsConfig, num_views: i
 
 def check_disk(pixels: PixelsManifest, num_missing: int) -> int:
     """Refuse views that the disk has no room for.
-
-    Args:
-        pixels: Manifest of the data set.
-        num_missing: Views to be written.
 
     Returns:
         Bytes they take.

@@ -21,10 +21,6 @@ resized before the padding. Resizing is separable: the last bit of a float may d
 def plain_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
     """Return everything that decides the pixels of a plain view, besides the image.
 
-    Args:
-        config: How images become pixels.
-        image_size: Side of a view in pixels.
-
     Returns:
         Data that has a canonical JSON.
     """
@@ -40,10 +36,6 @@ def plain_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
 
 def augmented_recipe(config: ViewsConfig, image_size: int) -> dict[str, Any]:
     """Return everything that decides the pixels of an augmented view, besides image and number.
-
-    Args:
-        config: How images become pixels.
-        image_size: Side of a view in pixels.
 
     Returns:
         Data that has a canonical JSON.

@@ -55,9 +55,6 @@ def draw_sheet(
         max_pixels: Images with more pixels are refused.
         num_images: How many to show.
 
-    Returns:
-        A JPEG file.
-
     Raises:
         DatasetError: An image is gone, changed or cannot be decoded.
     """

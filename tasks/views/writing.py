@@ -153,9 +153,6 @@ def write_views(
 def write_piece(piece: ViewsPiece) -> int:
     """Make the views of a piece's images, unless its shards are there, and write them.
 
-    Returns:
-        The number of images.
-
     Raises:
         ConfigError: This worker would make other views than those asked for.
         DatasetError: A file is gone, or is not the one that was indexed.
@@ -183,11 +180,6 @@ class ViewMaker:
 
     It computes on the CPU also where there is a GPU: the last bit of a pixel may differ between
     them, and views in the store serve both.
-
-    Args:
-        config: How images become pixels.
-        image_size: Side of a view in pixels.
-        max_pixels: Images with more pixels are refused.
     """
 
     def __init__(self, config: ViewsConfig, image_size: int, max_pixels: int) -> None:
@@ -211,9 +203,6 @@ class ViewMaker:
 
     def __call__(self, job: ImageJob) -> list[Pixels]:
         """Read an image and make its views.
-
-        Args:
-            job: The image, and the numbers of the views.
 
         Returns:
             A view each, uint8 ``[image_size, image_size, 3]``, in the order of ``job.views``.
