@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+import linecache
 import os
 import sys
 import sysconfig
@@ -62,6 +63,15 @@ def calling_site() -> CallSite | None:
     return None
 
 
+@functools.lru_cache(maxsize=8)
+def tree_of(file: str) -> ast.Module | None:
+    """Return the syntax tree of a file; None where it cannot be read or parsed."""
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return None
+
+
 def find_call(site: CallSite, *names: str) -> CallSite | None:
     """Find where a file calls one of some functions, last before a line.
 
@@ -74,20 +84,20 @@ def find_call(site: CallSite, *names: str) -> CallSite | None:
         The call nearest above the line (or on it) of the first name that is called at all;
         None where none is, or the file cannot be parsed.
     """
-    try:
-        tree = ast.parse(Path(site.file).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+    tree = tree_of(site.file)
+    if tree is None:
         return None
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     for name in names:
-        lines = [node.lineno for node in calls if _callee(node) == name]
+        lines = [node.lineno for node in calls if callee(node) == name]
         above = [line for line in lines if line <= site.line]
         if above:
             return CallSite(site.file, max(above))
     return None
 
 
-def _callee(call: ast.Call) -> str:
+def callee(call: ast.Call) -> str:
+    """Return the last part of the name of what a call calls; empty where it has none."""
     function = call.func
     if isinstance(function, ast.Attribute):
         return function.attr
@@ -103,9 +113,8 @@ def find_escape(site: CallSite) -> CallSite | None:
     Returns:
         The first such line from there on in the same function; None where there is none.
     """
-    try:
-        tree = ast.parse(Path(site.file).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+    tree = tree_of(site.file)
+    if tree is None:
         return None
     around = [
         node
@@ -131,7 +140,7 @@ def find_escape(site: CallSite) -> CallSite | None:
 
 def _lets_go(node: ast.stmt, shared: set[str]) -> bool:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return _callee(node.value) in ("append", "extend", "add", "insert", "update", "put")
+        return callee(node.value) in ("append", "extend", "add", "insert", "update", "put")
     targets = node.targets if isinstance(node, ast.Assign) else []
     return any(
         isinstance(target, ast.Attribute | ast.Subscript)

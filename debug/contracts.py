@@ -16,11 +16,12 @@ from typing import Any, TypeVar, cast
 import keras
 import tensorflow as tf
 
-from headstart.debug.preflight.objectives import ROW_SUM_TOLERANCE
-
 Dimension = str | int | None
 Shape = str | tuple[Dimension, ...]
 Decorated = TypeVar("Decorated")
+
+ROW_SUM_TOLERANCE = 1e-3
+"""How far the sum of a row of probabilities may be from 1, float16 included."""
 
 
 def check_shape(

@@ -64,12 +64,11 @@ class Root:
     reaches: bool
 
 
-def diagnose_dump(dump: Dump, max_roots: int = MAX_ROOTS) -> list[Diagnosis]:
+def diagnose_dump(dump: Dump) -> list[Diagnosis]:
     """Name the ops that first made NaN or Inf, most likely cause first.
 
     Args:
         dump: A dump in a mode that tells NaN and Inf: CURT_HEALTH or fuller.
-        max_roots: How many diagnoses to make at the most.
 
     Returns:
         The diagnoses; empty where no NaN or Inf reaches anything that training keeps.
@@ -91,7 +90,7 @@ def diagnose_dump(dump: Dump, max_roots: int = MAX_ROOTS) -> list[Diagnosis]:
         found = _diagnosis(dump, finder, root, confidence)
         if not any((found.file, found.line) == (other.file, other.line) for other in diagnoses):
             diagnoses.append(found)
-        if len(diagnoses) == max_roots:
+        if len(diagnoses) == MAX_ROOTS:
             break
     return ranked(diagnoses)
 

@@ -35,8 +35,6 @@ REGRESSIONS = ("mse", "mae", "mape", "huber", "log_cosh")
 """Losses that compare numbers, whatever their range."""
 OWN_LOSS, OWN_OPTIMIZER = "_headstart_loss", "_headstart_optimizer"
 """Where a model keeps those of a loop that is not Keras's own."""
-ROW_SUM_TOLERANCE = 1e-3
-"""How far the sum of a row of probabilities may be from 1, float16 included."""
 
 
 @dataclass(frozen=True)
@@ -169,19 +167,3 @@ def loss_family(loss: Any) -> str:
     if not home.startswith("keras."):
         return ""
     return _FAMILIES.get(name.lower().replace("_", ""), "")
-
-
-def are_probabilities(y_pred: npt.NDArray[Any]) -> bool:
-    """Tell whether every row is a probability distribution.
-
-    Args:
-        y_pred: Predictions, ``[N, ..., C]`` with C > 1.
-
-    Returns:
-        True where all values are in [0, 1] and each row sums to 1.
-    """
-    values = y_pred.astype(np.float64)
-    if values.ndim < 2 or values.shape[-1] < 2 or not np.isfinite(values).all():
-        return False
-    in_range = values.min() >= 0.0 and values.max() <= 1.0 + ROW_SUM_TOLERANCE
-    return bool(in_range and np.abs(values.sum(axis=-1) - 1.0).max() <= ROW_SUM_TOLERANCE)

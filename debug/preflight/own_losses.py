@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.callsites import CallSite, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array, Facts
 from headstart.debug.preflight.objectives import single_loss
-from headstart.debug.source.syntax import return_of, tree_of
+from headstart.debug.source.syntax import return_of
 from headstart.debug.symptoms.trace import TrainingTrace
 
 NEARER = 0.5

@@ -1,10 +1,9 @@
 """The user's line that can mend what was found of a model, its data or its settings."""
 
 import ast
-from pathlib import Path
 from typing import Any
 
-from headstart.debug.callsites import CallSite, find_call
+from headstart.debug.callsites import CallSite, find_call, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import COMPILE_SITE, SITE
 from headstart.debug.preflight.objectives import optimizer_of, single_loss
@@ -78,9 +77,8 @@ def _call_above(site: CallSite | None, *names: str) -> CallSite | None:
 
 def _assignment_above(site: CallSite, attribute: str) -> CallSite | None:
     """Return where a file last assigns to an attribute above a line."""
-    try:
-        tree = ast.parse(Path(site.file).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+    tree = tree_of(site.file)
+    if tree is None:
         return None
     lines = [
         target.lineno

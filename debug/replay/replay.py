@@ -88,29 +88,24 @@ def replay(folder: Path, keep_dump: Path | None = None, *, trusts: bool = False)
     return Replay(bundle.folder, shown, result["is_exact"], _message(bundle, result), dump)
 
 
-def explain_failure(folder: Path, keep_dump: Path | None = None) -> str:
+def explain_failure(folder: Path) -> str:
     """Replay the newest bundle of a run and report it as Markdown, for a failure hook.
 
     Never raises for want of a bundle or of a replay: the report then says why.
 
     Args:
         folder: The run's folder, with the bundles that its flight recorder wrote.
-        keep_dump: Where to keep the dump for TensorBoard; None keeps none.
 
     Returns:
-        Markdown: diagnoses, whether the replay was exact, and the commands to go on with.
+        Markdown: diagnoses, whether the replay was exact, and the command to go on with.
     """
     try:
-        done = replay(folder, keep_dump, trusts=True)  # the run that failed has just written it
+        done = replay(folder, trusts=True)  # the run that failed has just written it
     except RecordError as error:
         return f"# Diagnosis\n\nThe failing training step could not be replayed.\n\n{error}\n"
-    commands = [f"headstart debug replay {done.bundle}"]
-    if done.dump_folder is not None:
-        commands.append(f"headstart debug tensorboard {done.dump_folder}")
-    listing = "\n".join(commands)
     return (
         f"{render_markdown(done.diagnoses)}\n\n{done.message}\n\n"
-        f"To reproduce and to look closer:\n\n```sh\n{listing}\n```\n"
+        f"To reproduce and to look closer:\n\n```sh\nheadstart debug replay {done.bundle}\n```\n"
     )
 
 

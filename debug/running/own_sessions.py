@@ -195,8 +195,7 @@ class OwnSessions:
         endless = falls_without_end(trace)
         if endless:
             site = user_line(self._loss.op)
-            return [replace(one, file=site.file, line=site.line).with_source() if site else one
-                    for one in endless]  # fmt: skip
+            return [one.at(site) for one in endless]
         restarts = [
             *self._restarts.diagnoses(),
             *self._untrained(),

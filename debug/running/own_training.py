@@ -215,12 +215,12 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
     goes_badly = judged.level in ("nothing", "little") or bool(curve)
     severity: Severity = "error" if goes_badly else "advice"
     judged.found.extend(
-        _at(seen.applied_at, replace(one, severity=severity))
+        replace(one, severity=severity).at(seen.applied_at)
         for one in loss_without_scale(seen.model)
     )
     told = _left_out(seen, goes_badly) + by_outcome(seen.batches.diagnoses(), judged.level)
     placed = [
-        _at(seen.batches.site, one) if one.evidence.get("at") == "weights" else one
+        one.at(seen.batches.site) if one.evidence.get("at") == "weights" else one
         for one in judged.found
     ]
     return told + [
@@ -228,12 +228,6 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
         for one in (at_layer(found, seen.model) for found in placed)
         if not (is_broken and one.symptom == "divergence")  # the watch tells it itself
     ]
-
-
-def _at(site: CallSite | None, found: Diagnosis) -> Diagnosis:
-    if site is None:
-        return found
-    return replace(found, file=site.file, line=site.line).with_source()
 
 
 def _left_out(seen: Seen, goes_badly: bool) -> list[Diagnosis]:

@@ -231,10 +231,7 @@ class Watch:
         if watched.fits or watched.session_runs or self._loops.num_optimizers > 1:
             return []
         site, trace = self._loops.loss_site, TrainingTrace(losses=losses_of(self.losses))
-        endless = [
-            replace(one, file=site.file, line=site.line).with_source() if site else one
-            for one in falls_without_end(trace)
-        ]
+        endless = [one.at(site) for one in falls_without_end(trace)]
         if not endless and self.sign is None and not self._own.sites:
             endless = self._loops.grown(trace)
         return endless

@@ -3,8 +3,8 @@
 import ast
 import itertools
 
-from headstart.debug.callsites import CallSite
-from headstart.debug.source.syntax import shuffle_of, tree_of
+from headstart.debug.callsites import CallSite, tree_of
+from headstart.debug.source.syntax import shuffle_of
 
 _RESEEDS = ("seed", "set_state", "RandomState", "default_rng", "setstate", "Random")
 """Calls between two shuffles that may make them alike."""

@@ -5,12 +5,10 @@ change. Every function returns None, or nothing, where the text cannot be read.
 """
 
 import ast
-import functools
-import linecache
 from collections.abc import Iterator
 from typing import Any
 
-from headstart.debug.callsites import CallSite
+from headstart.debug.callsites import CallSite, callee, tree_of
 
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -18,15 +16,6 @@ _ONCE_ONLY = ("zip", "map", "filter", "iter", "as_numpy_iterator")
 """Callables whose results can be gone through once."""
 _PASSING_ON = ("enumerate", "tqdm", "iter", "zip", "map", "trange")
 """Callables that go through what they are given."""
-
-
-@functools.lru_cache(maxsize=8)
-def tree_of(file: str) -> ast.Module | None:
-    """Return the syntax tree of a file; None where it cannot be read or parsed."""
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return None
 
 
 def origin_of_argument(
@@ -82,14 +71,6 @@ def return_of(tree: ast.Module, function: str) -> int | None:
             lines = [one.lineno for one in ast.walk(node) if isinstance(one, ast.Return)]
             return max(lines, default=None)
     return None
-
-
-def callee(call: ast.Call) -> str:
-    """Return the last part of the name of what a call calls; empty where it has none."""
-    function = call.func
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
 
 
 def targets_of(node: Any) -> list[ast.expr]:

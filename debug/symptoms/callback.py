@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -305,8 +304,7 @@ class SymptomRules(keras.callbacks.Callback):  # type: ignore[misc]
         if found.symptom in _OPTIMIZER_SYMPTOMS:
             optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
             wanted = [type(optimizer).__name__, "compile", "fit"]
-        site = find_call(self._site, *wanted) or self._site
-        return replace(found, file=site.file, line=site.line).with_source()
+        return found.at(find_call(self._site, *wanted) or self._site)
 
 
 def _is_power_of_two(number: int) -> bool:

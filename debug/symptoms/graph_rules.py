@@ -153,12 +153,10 @@ def _logits(op: Any) -> list[Diagnosis]:
             cause=cause,
             op=source.name,
             op_type=source.type,
-            file=site.file,
-            line=site.line,
             phase="loss",
             confidence=0.93,
             suggestions=("give the loss the last layer's output without activation (the logits)",),
-        ).with_source()
+        ).at(site)
     ]
 
 
@@ -203,12 +201,10 @@ def _softmax(op: Any) -> list[Diagnosis]:
             "nothing can be learnt.",
             op=op.name,
             op_type=op.type,
-            file=site.file,
-            line=site.line,
             phase="model",
             confidence=0.96,
             suggestions=("yes or no: sigmoid on one unit", "otherwise: one unit for each class"),
-        ).with_source()
+        ).at(site)
     ]
 
 
@@ -236,12 +232,10 @@ def _over_rows(op: Any, site: CallSite) -> Diagnosis:
         f"each column sums to 1, and not the {classes} scores of a row.",
         op=op.name,
         op_type=op.type,
-        file=site.file,
-        line=site.line,
         phase="model",
         confidence=0.93,
         suggestions=("take it over the last axis, which is the default: tf.nn.softmax(scores)",),
-    ).with_source()
+    ).at(site)
 
 
 def _argmax(op: Any) -> list[Diagnosis]:

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from headstart.debug.callsites import CallSite, calling_site, is_users
@@ -52,12 +52,7 @@ class RetraceCounter:
         private("trace_listeners").append(self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Stop counting; the traces stay."""
         if self._note in private("trace_listeners"):  # it may never have been started
             private("trace_listeners").remove(self._note)

@@ -87,11 +87,6 @@ class TrainedVariables:
         """Whether an optimizer is given variables of which gradients are taken."""
         return not self._first.keys().isdisjoint(self._applied)
 
-    def first_value(self, variable: Any) -> np.ndarray[Any, Any] | None:
-        """Return what a variable held when its first gradient was taken; None if not known."""
-        known = self._first.get(id(storage_of(variable)))
-        return None if known is None else known[1]
-
     def diagnoses(self, site: CallSite | None) -> list[Diagnosis]:
         """Return what was found, once the program has ended.
 

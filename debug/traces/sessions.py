@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -136,14 +135,9 @@ class DebugSession:
             raise AttributeError(name)
         return getattr(self._session, name)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Leave the wrapped session; it can still be asked about its last run."""
-        self._session.__exit__(kind, error, traceback)
+        self._session.__exit__(*exception)
 
     def run(
         self,
