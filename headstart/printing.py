@@ -37,7 +37,7 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
 
     console.print()
     for split, metrics in summary.metrics.items():
-        console.print(f"  {_accuracy_line(split, metrics)}", highlight=False)
+        console.print(f"  {_accuracy_line(split, metrics)}")
     rows = (
         ("model", summary.model),
         ("report", summary.report),
@@ -45,10 +45,10 @@ def print_summary(console: Console, summary: "RunSummary") -> None:
         ("predict", f"headstart predict {shlex.quote(summary.run_dir)} IMAGE|DIR"),
     )
     for name, text in rows:
-        console.print(f"  {name:<9} {text}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {name:<9} {text}", soft_wrap=True)
     # What the user waited for: imports and a server's start too, which the flow does not see.
     seconds = max(summary.seconds, process_seconds())
-    console.print(f"  {seconds:,.1f} s in all", highlight=False)
+    console.print(f"  {seconds:,.1f} s in all")
 
 
 def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
@@ -67,7 +67,7 @@ def _accuracy_line(split: str, metrics: Mapping[str, Any]) -> str:
 
 def print_plan(console: Console, plan: "Plan") -> None:
     """Print what a run would do."""
-    console.print(plan.dataset, highlight=False, markup=False, soft_wrap=True)
+    console.print(plan.dataset, soft_wrap=True)
     rows = [
         (
             line.name,
@@ -84,20 +84,18 @@ def print_plan(console: Console, plan: "Plan") -> None:
     for line in plan.stages:
         if line.reason:
             text = f"{line.name} would miss: {line.reason}"
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            console.print(text, soft_wrap=True)
     if plan.images_per_s is not None and plan.uncached_epoch_s is not None:
         console.print(
             f"the frozen backbone makes {plan.images_per_s:,.0f} images/s here; an epoch without "
             f"the cache would take {plan.uncached_epoch_s:,.1f} s, with it about "
             f"{plan.cached_epoch_s:,.2f} s: it pays for itself after epoch "
             f"{plan.break_even_epoch}",
-            highlight=False,
             soft_wrap=True,
         )
     room = "fits" if plan.fits else "DOES NOT FIT"
     console.print(
         f"{plan.bytes_needed / 1e6:,.1f} MB to write, {plan.bytes_free / 1e6:,.1f} MB free: {room}",
-        highlight=False,
     )
 
 
@@ -113,7 +111,7 @@ def print_reasons(console: Console, reasons: "Iterable[StageReason]") -> None:
         console.print(without_controls(reason.text), soft_wrap=True)
         for field, old, new in gather(reason.changes):
             line = f"       {field}: {short(old)} -> {short(new)}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
 
 
 def print_backbones(console: Console) -> None:
@@ -177,7 +175,6 @@ def print_cuts(console: Console, backbone: "Backbone") -> None:
         f"{backbone.name} at {backbone.image_size}x{backbone.image_size}. kB: size of one "
         "bottleneck as float16. MFLOPs: before the cut and after it (1 multiply-add is 2). limit: "
         "largest possible speed-up of training the layers behind the cut. *: worth trying first.",
-        highlight=False,
         soft_wrap=True,
     )
     console.print("recommended: top, the default, with a linear or mlp head", soft_wrap=True)
@@ -197,7 +194,7 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
     metrics = judged.metrics
     for name, group in judged.groups.items():
         told = "trained on" if name == "train" else f"{name} images"
-        console.print(_accuracy_line(told, group.model_dump()), highlight=False)
+        console.print(_accuracy_line(told, group.model_dump()))
     if not isinstance(metrics, SplitMetrics):
         _print_parts(console, metrics)
         return
@@ -215,8 +212,6 @@ def print_judgement(console: Console, judged: "Judgement") -> None:
     for pair in metrics.most_confused[:5]:
         console.print(
             f"  {pair.count:,} x {_short(pair.true)} predicted as {_short(pair.predicted)}",
-            highlight=False,
-            markup=False,
             soft_wrap=True,
         )
 
@@ -264,9 +259,9 @@ def print_holdings(console: Console, holdings: "Sequence[Holding]") -> None:
 def print_usage(console: Console, location: str, totals: Mapping[str, int]) -> None:
     """Print the bytes that each kind of artefact takes."""
     for kind, num_bytes in totals.items():
-        console.print(f"{num_bytes / 1e6:>12,.1f} MB  {kind}", highlight=False)
+        console.print(f"{num_bytes / 1e6:>12,.1f} MB  {kind}")
     total = sum(totals.values()) / 1e6
-    console.print(f"{total:>12,.1f} MB  in {location}", highlight=False, soft_wrap=True)
+    console.print(f"{total:>12,.1f} MB  in {location}", soft_wrap=True)
 
 
 def print_removed(
@@ -274,12 +269,12 @@ def print_removed(
 ) -> None:
     """Print what was removed, or would be, and by how many shards fewer there are."""
     for path, num_bytes in removed:
-        console.print(f"  {num_bytes / 1e6:>10,.1f} MB  {path}", highlight=False, soft_wrap=True)
+        console.print(f"  {num_bytes / 1e6:>10,.1f} MB  {path}", soft_wrap=True)
     verb = "would be removed" if dry_run else "removed"
     total_mb = sum(num_bytes for _, num_bytes in removed) / 1e6
-    console.print(f"{total_mb:,.1f} MB {verb}", highlight=False)
+    console.print(f"{total_mb:,.1f} MB {verb}")
     if num_fewer:
-        console.print(f"merged small shards: {num_fewer:,} fewer files", highlight=False)
+        console.print(f"merged small shards: {num_fewer:,} fewer files")
 
 
 def _short(name: str) -> str:
@@ -322,4 +317,4 @@ def print_bench(console: Console, made: "Bench") -> None:
     if made.missing:
         lines.append(f"  not exported: {', '.join(made.missing)} (--set export.formats=[...])")
     for line in ("", *lines, f"  plot  {made.plot}", f"  {made.advice}"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

@@ -64,4 +64,4 @@ def print_audit(console: Console, summary: "AuditSummary") -> None:
         f"  {summary.seconds:,.1f} s in all",
     )
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

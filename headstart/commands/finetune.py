@@ -95,8 +95,8 @@ def _print_rungs(console: Console, summary: Any) -> None:
     console.print()
     for rung in summary.rungs:
         line = f"  {rung.name:<22} {rung.figure:>8}  {rung.verdict}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  {'rungs':<9} {summary.ladder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
+    console.print(f"  {'rungs':<9} {summary.ladder}", soft_wrap=True)
 
 
 Seeds = Annotated[
@@ -184,8 +184,8 @@ def _print_study(console: Console, summary: Any) -> None:
             f"  {line.name:<24} {line.split} {line.told}{interval}, "
             f"{line.train_s:,.1f} s training, {line.once_s:,.1f} s preparation"
         )
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
     for note in summary.notes:
-        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  report    {summary.report}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  {summary.seconds:,.1f} s in all", highlight=False)
+        console.print(f"  {note}", soft_wrap=True)
+    console.print(f"  report    {summary.report}", soft_wrap=True)
+    console.print(f"  {summary.seconds:,.1f} s in all")

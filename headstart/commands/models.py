@@ -103,7 +103,7 @@ def predict(
     output: OutputFormat = "json" if as_json else "csv" if as_csv else "text"
     _, num_bad = predict_to(sys.stdout, Predictor.load(found), images, output, top_k)
     if num_bad:
-        plain_console(stderr=True).print(f"{num_bad:,} files could not be read", highlight=False)
+        plain_console(stderr=True).print(f"{num_bad:,} files could not be read")
 
 
 @app.command()

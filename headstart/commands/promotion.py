@@ -52,7 +52,7 @@ def retrain(
     def show(console: Console, summary: Any) -> None:
         if summary.in_use:
             told = f"in use: {summary.name}@current, {summary.in_use}"
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
+            console.print(told, soft_wrap=True)
 
     run_and_show("retrain", chosen, show, store, out, record, as_json, overwrite)
 

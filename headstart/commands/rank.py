@@ -109,7 +109,7 @@ def sources_add(
 
     def show(console: Console, summary: Any) -> None:
         told = f"registered {config.name}: {summary.metrics['num_images']:,} training images"
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        console.print(told, soft_wrap=True)
 
     run_and_show("sources", config, show, store, None, record, as_json)
 
@@ -160,7 +160,7 @@ def print_ranking(console: Console, summary: "RankSummary") -> None:
     titles = ("backbone", "cut", *figures)
     print_table(console, titles, rows, figures, num_keys=2, bold_rows=(len(rows) - 1,))
     for line in ranking_lines(summary):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def shown_names(backbones: Sequence[str]) -> dict[str, str]:

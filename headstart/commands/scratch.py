@@ -130,12 +130,12 @@ def lr_find(
         return
     console = plain_console()
     suggested = f"--set {found['setting']}={found['suggested']:g}"
-    console.print(f"suggested: {found['suggested']:g}   {suggested}", highlight=False)
+    console.print(f"suggested: {found['suggested']:g}   {suggested}")
     if not found["broke_away"]:
-        console.print("the loss never diverged: a higher rate may work as well", highlight=False)
+        console.print("the loss never diverged: a higher rate may work as well")
     for name in ("picture", "run_dir"):
         text = f"{name:<9} {found[name]}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
 
 def _load_transfer(
@@ -220,6 +220,6 @@ def _plan(config: Any, store: Path | None, as_json: bool) -> None:
         print_json(made._asdict())
     else:
         for line in made.lines():
-            plain_console().print(line, markup=False, highlight=False, soft_wrap=True)
+            plain_console().print(line, soft_wrap=True)
     if not made.fits:
         raise typer.Exit(code=4)

@@ -62,7 +62,7 @@ def search(
 
     def on_bad(path: str, reason: str) -> None:
         bad.append({"path": printable(path), "error": reason})
-        errors.print(f"skipped {printable(path)}: {reason}", highlight=False, markup=False)
+        errors.print(f"skipped {printable(path)}: {reason}")
 
     with use_reporter(make_reporter(as_json)):
         found = run(config, queries, k, store, on_bad)

@@ -71,7 +71,7 @@ def up(
     console = plain_console(stderr=True)
 
     def tell(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
     wishes = Wishes(
         root, opened.location, port, tensorboard_port, runs_port, images, pool, num_runs

@@ -80,7 +80,7 @@ def print_survey(console: Console, summary: "SurveySummary") -> None:
         f"  {summary.seconds:,.1f} s in all",
     )
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _row(one: dict[str, Any]) -> list[str]:

@@ -121,6 +121,6 @@ def print_heads(console: Console, summary: Any) -> None:
     print_table(console, ("head", *fields, *titles), rows, titles)
     more = len(summary.heads) - NUM_SHOWN
     if more > 0:
-        console.print(f"  and {more} more", highlight=False)
+        console.print(f"  and {more} more")
     for name, path in (("sweep", summary.sweep), ("config", summary.best_config)):
-        console.print(f"  {name:<9} {path}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {name:<9} {path}", soft_wrap=True)
