@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import CompareConfig, StudyConfig, TuningConfig
 from headstart.flows.body import run_in_folder
@@ -44,10 +44,8 @@ from headstart.tasks.views.stage import stage as views_stage
 REPORT = "report.html"
 
 
-class StudySummary(BaseModel):
+class StudySummary(BaseModel, frozen=True):
     """What a study came to; the object that ``--json`` prints."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_dir: str
     report: str

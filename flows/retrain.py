@@ -12,7 +12,7 @@ from typing import Any, Literal
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import RetrainConfig
 from headstart.flows.body import on_store
@@ -29,10 +29,8 @@ from headstart.tasks.runs.run_folder import RunSummary
 from headstart.tasks.store.fingerprint import digest
 
 
-class RetrainSummary(BaseModel):
+class RetrainSummary(BaseModel, frozen=True):
     """What a retraining came to."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     """Of the model."""

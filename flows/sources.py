@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import SourceConfig
 from headstart.flows.artifacts import run_name
@@ -27,10 +27,8 @@ from headstart.tasks.store.fingerprint import file_digest
 from headstart.tasks.targets.support import refuse_unsupported
 
 
-class SourceSummary(BaseModel):
+class SourceSummary(BaseModel, frozen=True):
     """What was registered; the object that ``--json`` prints."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_dir: str
     """The folder of the registry."""

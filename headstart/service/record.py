@@ -7,7 +7,7 @@ report the address it can be opened at. Nothing here imports Prefect.
 import uuid
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from headstart.reading import MAX_CONFIG_BYTES, read_regular
 
@@ -19,10 +19,8 @@ HEARTBEAT_S = 30
 long for the automation that ends silent runs."""
 
 
-class Started(BaseModel):
+class Started(BaseModel, frozen=True):
     """A process, told apart from a later one that got the same number."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     pid: int
@@ -39,10 +37,8 @@ class Started(BaseModel):
         return birth_of(self.pid) == self.birth
 
 
-class ServiceRecord(BaseModel):
+class ServiceRecord(BaseModel, frozen=True):
     """A running `headstart up`."""
-
-    model_config = ConfigDict(frozen=True)
 
     up: Started
     children: tuple[Started, ...] = ()

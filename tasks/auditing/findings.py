@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import ChecksConfig
 from headstart.tasks.auditing.duplicates import MAX_PAIRS, Pair, group_pairs
@@ -42,10 +42,8 @@ _NOUNS: dict[str, str] = {
 _HELD_OUT_FIRST = ("test", "val", "train")
 
 
-class Finding(BaseModel):
+class Finding(BaseModel, frozen=True):
     """One thing that may be wrong."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: Kind
     path: str

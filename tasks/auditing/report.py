@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.tasks.auditing.findings import KINDS, TITLES, Finding
 from headstart.tasks.evaluation.report import small_picture
@@ -14,10 +14,8 @@ from headstart.tasks.running.stage import Outcome
 from headstart.tasks.runs.pages import write_page
 
 
-class AuditSummary(BaseModel):
+class AuditSummary(BaseModel, frozen=True):
     """What `headstart audit` came to; the object that ``--json`` prints."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_dir: str
     report: str

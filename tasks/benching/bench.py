@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import DatasetConfig, EvaluationConfig
 from headstart.errors import ConfigError, DatasetError, ExportError
@@ -41,10 +41,8 @@ ERROR = JUDGES["number"].main_name
 _MAX_ERROR_LINES = 3
 
 
-class Figures(BaseModel):
+class Figures(BaseModel, frozen=True):
     """One file in one engine."""
-
-    model_config = ConfigDict(frozen=True)
 
     format: Format
     engine: str
@@ -79,10 +77,8 @@ class Figures(BaseModel):
         return f"{self.judged:.4g}" if self.metric == ERROR else f"{self.judged:.4f}"
 
 
-class Bench(BaseModel):
+class Bench(BaseModel, frozen=True):
     """All files and engines, the fastest first, and what follows."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_dir: str
     split: str | None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.tasks.evaluation.report_content import UNDEFINED, Table, percent
 
@@ -11,10 +11,8 @@ OF_VARIANCE = "R²"
 """Of numbers: a gain of it is told as it is, where that of a share is told in points."""
 
 
-class Tried(BaseModel):
+class Tried(BaseModel, frozen=True):
     """A line of the table."""
-
-    model_config = ConfigDict(frozen=True)
 
     what: str
     attempt: str

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from headstart.config import EvaluationConfig
+from headstart.tasks.evaluation.metrics import Figures, ratio
 from headstart.tasks.evaluation.resampling import Counts, bootstrap
 from headstart.tasks.targets.labels import DEFAULT_THRESHOLD
 
@@ -23,11 +23,7 @@ NUM_CURVE_POINTS = 60
 """Of a precision-recall curve in metrics.json."""
 
 
-class _Figures(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class LabelMetrics(_Figures):
+class LabelMetrics(Figures):
     """One label of a split."""
 
     name: str
@@ -48,7 +44,7 @@ class LabelMetrics(_Figures):
     """Recall and precision over all thresholds, from the highest."""
 
 
-class ErrorPair(_Figures):
+class ErrorPair(Figures):
     """Two labels, the first of which was missed where the second was said wrongly."""
 
     missed: str
@@ -56,7 +52,7 @@ class ErrorPair(_Figures):
     count: int
 
 
-class LabelFigures(_Figures):
+class LabelFigures(Figures):
     """All figures of one split."""
 
     num_images: int
@@ -106,7 +102,7 @@ def evaluate_labels(
     num_images = len(truth)
     x = logits.astype(np.float64)
     loss = np.logaddexp(0.0, x) - truth * x
-    f1 = [_ratio(2 * h, s + t) for h, s, t in
+    f1 = [ratio(2 * h, s + t) for h, s, t in
           zip(hits.sum(axis=0), said.sum(axis=0), truth.sum(axis=0), strict=True)]  # fmt: skip
 
     def mean(values: Any) -> float | None:
@@ -120,7 +116,7 @@ def evaluate_labels(
         num_images=num_images,
         mean_average_precision=mean(precisions),
         mean_average_precision_interval=interval("mean_average_precision"),
-        f1_micro=_ratio(2 * hits.sum(), said.sum() + truth.sum()),
+        f1_micro=ratio(2 * hits.sum(), said.sum() + truth.sum()),
         f1_micro_interval=interval("f1_micro"),
         f1_macro=mean(f1),
         f1_macro_interval=interval("f1_macro"),
@@ -235,9 +231,9 @@ def _label(
         threshold=threshold,
         average_precision=precision,
         average_precision_interval=interval,
-        precision=_ratio(hits, said.sum()),
-        recall=_ratio(hits, truth.sum()),
-        f1=_ratio(2 * hits, said.sum() + truth.sum()),
+        precision=ratio(hits, said.sum()),
+        recall=ratio(hits, truth.sum()),
+        f1=ratio(2 * hits, said.sum() + truth.sum()),
         ece=gaps / len(truth) if len(truth) else None,
         calibration=bins,
         curve=_curve(probabilities, truth),
@@ -272,7 +268,3 @@ def _pairs(missed: Array, added: Array, names: Sequence[str]) -> tuple[ErrorPair
         for first, second in zip(rows, columns, strict=True)
         if together[first, second]
     )
-
-
-def _ratio(part: Any, whole: Any) -> float | None:
-    return float(part / whole) if whole else None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import EvaluationConfig
 from headstart.errors import DatasetError, TrainingError
@@ -24,13 +24,11 @@ CHUNK_ROWS = 4096
 """Rows turned into probabilities at a time: 33 MB of float64 at 1,000 classes."""
 
 
-class _Figures(BaseModel):
+class Figures(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Frozen, closed, JSON-able: it travels in manifests and lands in metrics.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-
-class TopK(_Figures):
+class TopK(Figures):
     """How often the label is among the k classes with the highest logits."""
 
     k: int
@@ -38,7 +36,7 @@ class TopK(_Figures):
     accuracy: float | None
 
 
-class ClassMetrics(_Figures):
+class ClassMetrics(Figures):
     """One class of a split."""
 
     name: str
@@ -52,7 +50,7 @@ class ClassMetrics(_Figures):
     """Harmonic mean of both; None where the class has no images and was never predicted."""
 
 
-class CalibrationBin(_Figures):
+class CalibrationBin(Figures):
     """The predictions whose confidence lies in one interval (low, high]."""
 
     low: float
@@ -64,7 +62,7 @@ class CalibrationBin(_Figures):
     """Share that is right; None for an empty bin."""
 
 
-class ConfusedPair(_Figures):
+class ConfusedPair(Figures):
     """Images of one class that were taken for another."""
 
     true: str
@@ -74,7 +72,7 @@ class ConfusedPair(_Figures):
     """Of the images of the true class."""
 
 
-class SplitMetrics(_Figures):
+class SplitMetrics(Figures):
     """All figures of one split."""
 
     num_images: int
@@ -100,7 +98,7 @@ class SplitMetrics(_Figures):
     """Most frequent first, at most `NUM_CONFUSED_PAIRS`; empty where all is right."""
 
 
-class TopLoss(_Figures):
+class TopLoss(Figures):
     """An image with a high loss: mislabelled, ambiguous, or truly hard."""
 
     position: int
@@ -311,15 +309,16 @@ def _class_metrics(
         ClassMetrics(
             name=name,
             support=int(support[index]),
-            precision=_ratio(hits[index], taken[index]),
-            recall=_ratio(hits[index], support[index]),
-            f1=_ratio(2 * hits[index], support[index] + taken[index]),
+            precision=ratio(hits[index], taken[index]),
+            recall=ratio(hits[index], support[index]),
+            f1=ratio(2 * hits[index], support[index] + taken[index]),
         )
         for index, name in enumerate(class_names)
     )
 
 
-def _ratio(part: np.int64, whole: np.int64) -> float | None:
+def ratio(part: Any, whole: Any) -> float | None:
+    """Divide counts; None where there is nothing to divide by."""
     return float(part / whole) if whole else None
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from headstart.config import EvaluationConfig
+from headstart.tasks.evaluation.metrics import Figures
 from headstart.tasks.evaluation.resampling import Counts, bootstrap
 from headstart.tasks.targets.target import COVERAGE, Fit
 
@@ -21,9 +21,7 @@ Array = npt.NDArray[Any]
 Interval = tuple[float, float]
 
 
-class _Figures(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
+class _Errors(Figures):
     mae: float | None
     mae_interval: Interval | None
     rmse: float | None
@@ -37,7 +35,7 @@ class _Figures(BaseModel):
     """Of the mean of the training images, said each time."""
 
 
-class NumberMetrics(_Figures):
+class NumberMetrics(_Errors):
     """One number of a split."""
 
     name: str
@@ -48,7 +46,7 @@ class NumberMetrics(_Figures):
     """Share of the images whose number lies in it."""
 
 
-class NumberFigures(_Figures):
+class NumberFigures(_Errors):
     """All figures of one split; of several numbers their means."""
 
     num_images: int

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.errors import ConfigError, DatasetError
 from headstart.tasks.dataset.printable import printable
@@ -30,7 +30,7 @@ MAX_STEM_BYTES = 200
 SHEET_FILE = "contact_sheet.png"
 
 
-class Explanation(BaseModel):
+class Explanation(BaseModel, frozen=True):
     """What was seen in one image.
 
     Attributes:
@@ -44,8 +44,6 @@ class Explanation(BaseModel):
         overlay: The file with the heatmap over the view.
         value: The number that the model tells; None of a class.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     label: str

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 import headstart
 from headstart.config import DatasetConfig, TargetKind
@@ -51,7 +51,7 @@ _CARD_ENTRY = "headstart"
 """Name of the card among the metadata of ONNX and OpenVINO."""
 
 
-class ModelCard(BaseModel):
+class ModelCard(BaseModel, frozen=True, extra="ignore"):
     """What a user of an exported model has to know besides its weights.
 
     Attributes:
@@ -74,8 +74,6 @@ class ModelCard(BaseModel):
         digests: SHA-256 of each part of the file that it lies in, by name; empty in a file of an
             earlier version.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     class_names: tuple[str, ...] = Field(min_length=1)
     image_size: int = Field(gt=0, le=MAX_IMAGE_SIZE)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import EvaluationConfig
 from headstart.tasks.evaluation.judges import JUDGES
@@ -36,10 +36,8 @@ class HeldOut(NamedTuple):
     labels: NDArray[Any]
 
 
-class Loss(BaseModel):
+class Loss(BaseModel, frozen=True):
     """How good a quantised file is, and what it is to be compared with."""
-
-    model_config = ConfigDict(frozen=True)
 
     split: str
     metric: str = "accuracy"

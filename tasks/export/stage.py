@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import ExportConfig, Split
 from headstart.tasks.backbones.cuts import PIXELS
@@ -25,10 +25,8 @@ from headstart.tasks.views.addresses import plain_rows
 from headstart.tasks.views.recipes import plain_collection
 
 
-class FormatProof(BaseModel):
+class FormatProof(BaseModel, frozen=True):
     """What an exported file gave for the proof images, in its own runtime."""
-
-    model_config = ConfigDict(frozen=True)
 
     largest_difference: float
     """Of a probability."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import FinetuneConfig
 from headstart.errors import ConfigError
@@ -20,10 +20,8 @@ SIGNIFICANT_P = 0.05
 """Above this a difference between two rungs is called noise."""
 
 
-class Rung(BaseModel):
+class Rung(BaseModel, frozen=True):
     """One line of the ladder."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     start: str

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import CompareConfig, StudyConfig, TransferabilityConfig, TuningConfig
 from headstart.errors import ConfigError
@@ -21,10 +21,8 @@ from headstart.tasks.finetuning.trial import Trial, TrialManifest, intervals_of_
 FROZEN, FINETUNED = "frozen", "fine-tuned"
 
 
-class Line(BaseModel):
+class Line(BaseModel, frozen=True):
     """One way of training, over all seeds."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     split: str

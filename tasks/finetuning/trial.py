@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import EvaluationConfig, HeadConfig, Split, TuningConfig
 from headstart.tasks.backbones.backbone import Backbone
@@ -28,10 +28,8 @@ from headstart.tasks.store.artifacts import artefact
 from headstart.tasks.store.versions import arithmetic_versions
 
 
-class Trial(BaseModel):
+class Trial(BaseModel, frozen=True, extra="forbid"):
     """How one network of a study is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Names its line; trials of several seeds share it. Not in the key."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from headstart.config import Split
 from headstart.errors import ConfigError, RecordError
@@ -33,10 +33,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REFERENCE = re.compile(rf"({_NAME.pattern})@({CURRENT}|[0-9]+)")
 
 
-class Version(BaseModel):
+class Version(BaseModel, frozen=True, extra="forbid"):
     """One promoted model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int
     folder: str
@@ -60,10 +58,8 @@ class Version(BaseModel):
     value_before: float | None = None
 
 
-class Attempt(BaseModel):
+class Attempt(BaseModel, frozen=True, extra="forbid"):
     """What the last retraining started from: the same again would give the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
     """Digest of images, labels and splits."""
@@ -73,10 +69,8 @@ class Attempt(BaseModel):
     decision: str
 
 
-class Entry(BaseModel):
+class Entry(BaseModel, frozen=True, extra="forbid"):
     """A name and its versions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     current: int | None = None
     """Number of the version in use."""

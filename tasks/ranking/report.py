@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.tasks.ranking.stage import SCORES
 from headstart.tasks.ranking.verdict import Candidate, Verdict
@@ -35,10 +35,8 @@ COLUMNS = (
 )
 
 
-class RankSummary(BaseModel):
+class RankSummary(BaseModel, frozen=True):
     """What `headstart rank` came to; the object that ``--json`` prints."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_dir: str
     report: str

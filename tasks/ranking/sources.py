@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import BackboneConfig
 from headstart.errors import ConfigError
@@ -31,10 +31,8 @@ MAX_ACTIVATION = 6.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-class Source(BaseModel):
+class Source(BaseModel, frozen=True, extra="forbid"):
     """A data set that a model was trained on, and how the reference model sees it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     num_images: int

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.tasks.evaluation.judges import JUDGES, Judge
 from headstart.tasks.evaluation.report_content import percent
@@ -13,10 +13,8 @@ from headstart.tasks.running.stage import Outcome
 from headstart.tasks.runs.run_folder import cold_seconds
 
 
-class Candidate(BaseModel):
+class Candidate(BaseModel, frozen=True):
     """One backbone cut at one place: what its scores promise, and what its head achieved."""
-
-    model_config = ConfigDict(frozen=True)
 
     backbone: str
     cut: str
@@ -53,10 +51,8 @@ class Candidate(BaseModel):
         return {**fields, **own}
 
 
-class SourceLine(BaseModel):
+class SourceLine(BaseModel, frozen=True):
     """One registered source beside the target."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     num_images: int
@@ -67,10 +63,8 @@ class SourceLine(BaseModel):
     """Measured at the top of the source's model, where that is a candidate."""
 
 
-class Verdict(BaseModel):
+class Verdict(BaseModel, frozen=True):
     """What a ranking came to."""
-
-    model_config = ConfigDict(frozen=True)
 
     judged: str
     """The split that the figures are of."""

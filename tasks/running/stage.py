@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.errors import DamagedShardError
 from headstart.tasks.progress import reporter
@@ -56,10 +56,8 @@ class Made:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-class Outcome(BaseModel):
+class Outcome(BaseModel, frozen=True):
     """How one stage of a run went."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     status: Literal["hit", "miss"]

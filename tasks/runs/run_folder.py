@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import Config, TransferConfig
 from headstart.errors import ConfigError, DatasetError, HeadstartError, RecordError
@@ -74,10 +74,8 @@ MAX_TITLE_BYTES = 150
 VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
 
 
-class RunSummary(BaseModel):
+class RunSummary(BaseModel, frozen=True):
     """What a run came to; the object that ``--json`` prints."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_dir: str
     model: str

@@ -26,7 +26,6 @@ from typing import Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -47,10 +46,8 @@ IN_USE = "in-use.lock"
 M = TypeVar("M", bound="Manifest")
 
 
-class FileEntry(BaseModel):
+class FileEntry(BaseModel, frozen=True, extra="forbid"):
     """One file of the store as it was when it was published."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     """Relative to the store's root, with forward slashes."""
@@ -95,14 +92,12 @@ class FileEntry(BaseModel):
         return True
 
 
-class Manifest(BaseModel):
+class Manifest(BaseModel, frozen=True, extra="forbid"):
     """What a finished stage made. Reading one back checks the disk.
 
     A manifest whose files are gone, short or changed does not validate, so that neither the
     store nor Prefect's result cache can replay it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: str
     key: str

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import BackboneConfig
 from headstart.tasks.backbones.backbone import load_backbone
@@ -31,10 +31,8 @@ _PUBLISHED_SHAPES: dict[str, tuple[tuple[int, int, int], int]] = {
 }
 
 
-class CutSize(BaseModel):
+class CutSize(BaseModel, frozen=True):
     """What a bottleneck at a natural cut takes."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     activation_shape: tuple[int, ...]
@@ -43,10 +41,8 @@ class CutSize(BaseModel):
     flops_before: int
 
 
-class Anatomy(BaseModel):
+class Anatomy(BaseModel, frozen=True):
     """What a network is made of."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     family: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import BackboneConfig
 from headstart.tasks.backbones.backbone import load_backbone
@@ -17,10 +17,8 @@ from headstart.tasks.bottlenecks.extraction import freeze
 _STATUS = Path("/proc/self/status")
 
 
-class Measurement(BaseModel):
+class Measurement(BaseModel, frozen=True):
     """One batch size on this machine."""
-
-    model_config = ConfigDict(frozen=True)
 
     batch_size: int
     images_per_s: float

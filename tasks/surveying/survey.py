@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.running.stage import Outcome
@@ -13,10 +13,8 @@ from headstart.tasks.surveying.anatomy import Anatomy
 from headstart.tasks.surveying.measuring import Measurement
 
 
-class Surveyed(BaseModel):
+class Surveyed(BaseModel, frozen=True):
     """One backbone: what it is made of, how it runs here, and how well it serves."""
-
-    model_config = ConfigDict(frozen=True)
 
     anatomy: Anatomy
     measurements: tuple[Measurement, ...]
@@ -40,10 +38,8 @@ class Surveyed(BaseModel):
         return max((one.images_per_s for one in self.measurements), default=None)
 
 
-class SurveySummary(BaseModel):
+class SurveySummary(BaseModel, frozen=True):
     """What `headstart survey` came to; the object that ``--json`` prints."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_dir: str
     report: str

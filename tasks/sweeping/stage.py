@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import HeadConfig, Split
 from headstart.errors import TrainingError
@@ -27,10 +27,8 @@ REFIT_FOLDER = "best"
 """Of the best head's training on all images, beside those of the sweep, for TensorBoard."""
 
 
-class SweptHead(BaseModel):
+class SweptHead(BaseModel, frozen=True):
     """A line of the sweep's table."""
-
-    model_config = ConfigDict(frozen=True)
 
     number: int
     """1 for the first of the grid."""

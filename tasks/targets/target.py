@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from headstart.config import HeadConfig, TargetKind
 
@@ -23,10 +23,8 @@ COVERAGE = 0.95
 """Share of new images whose number is to lie in the interval that is given with it."""
 
 
-class Fit(BaseModel):
+class Fit(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """What a training found out about its targets; it travels in manifests and model cards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     offset: tuple[float, ...] = ()
     """Mean of each number over the training images; what an output of 0 stands for."""
