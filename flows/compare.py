@@ -33,11 +33,7 @@ from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.candidates import judged_split
 from headstart.tasks.running.stage import Outcome, collect_outcomes
-from headstart.tasks.runs.run_folder import (
-    RUN_FILE,
-    cold_seconds,
-    seconds_since,
-)
+from headstart.tasks.runs.run_folder import RUN_FILE, cold_seconds, seconds_since
 from headstart.tasks.store.files import write_json
 from headstart.tasks.views.stage import stage as views_stage
 

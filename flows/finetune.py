@@ -29,13 +29,7 @@ from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.seen_images import write_seen
 from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
-from headstart.tasks.finetuning.ladder import (
-    Rung,
-    first_rung,
-    judge_rung,
-    plan_cuts,
-    untried_end,
-)
+from headstart.tasks.finetuning.ladder import Rung, first_rung, judge_rung, plan_cuts, untried_end
 from headstart.tasks.finetuning.ladder_page import ladder_page
 from headstart.tasks.finetuning.page import markdown_page, write_study_page
 from headstart.tasks.finetuning.stage import rung as train_rung

@@ -14,13 +14,7 @@ from typer.testing import CliRunner
 
 import headstart
 from headstart.cli import app
-from headstart.config import (
-    FinetuneConfig,
-    HeadConfig,
-    SweepConfig,
-    TransferConfig,
-    build_config,
-)
+from headstart.config import FinetuneConfig, HeadConfig, SweepConfig, TransferConfig, build_config
 from headstart.errors import ConfigError, OutOfTimeError, TrainingError
 from headstart.flows import budget
 from headstart.flows.trials import Trials

@@ -12,13 +12,7 @@ from headstart.tasks.dataset.pixels import PixelsManifest, open_images
 from headstart.tasks.dataset.pixels import stage as make_pixels
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.views import epoch_shards, epoch_stage
-from headstart.tasks.views.epoch_augment import (
-    EpochRecipe,
-    cutout,
-    epoch_views,
-    flip,
-    pad_and_crop,
-)
+from headstart.tasks.views.epoch_augment import EpochRecipe, cutout, epoch_views, flip, pad_and_crop
 from headstart.tasks.views.epoch_draws import (
     as_uint64,
     block_order,

@@ -16,12 +16,7 @@ from PIL import Image
 from headstart.errors import ExportError
 from headstart.tasks.export.file_names import FILE_NAMES
 from headstart.tasks.export.joining import join
-from headstart.tasks.export.model_files import (
-    ModelCard,
-    read_card,
-    read_keras,
-    write_card,
-)
+from headstart.tasks.export.model_files import ModelCard, read_card, read_keras, write_card
 from headstart.tasks.export.proof import prove
 from headstart.tasks.export.runtimes import load_network, without_info_lines
 from headstart.tasks.export.writing import export_model

@@ -17,13 +17,7 @@ from headstart.errors import BackboneError
 from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.preprocessing import Preprocessing
 from headstart.tasks.bottlenecks import making
-from headstart.tasks.bottlenecks.extraction import (
-    BATCHES_AHEAD,
-    Target,
-    Waiting,
-    freeze,
-    run_pass,
-)
+from headstart.tasks.bottlenecks.extraction import BATCHES_AHEAD, Target, Waiting, freeze, run_pass
 from headstart.tasks.progress import Advance, Reporter, use_reporter
 from headstart.tasks.running.tensorflow import full_float32
 from headstart.tasks.store.artifacts import Store

@@ -18,11 +18,7 @@ from headstart.config import BackboneConfig
 from headstart.errors import BackboneError, ExportError
 from headstart.tasks.backbones.backbone import load_backbone
 from headstart.tasks.backbones.content import content_digest
-from headstart.tasks.backbones.foreign_files import (
-    _FORBIDDEN,
-    keras_problem,
-    saved_model_problem,
-)
+from headstart.tasks.backbones.foreign_files import _FORBIDDEN, keras_problem, saved_model_problem
 from headstart.tasks.explanation.subject import load_subject
 from headstart.tasks.export.embedding import Embedder
 from headstart.tasks.export.file_names import FILE_NAMES

@@ -13,11 +13,7 @@ from rich.console import Console
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.rows import LabelledRows
-from headstart.tasks.head.batches import (
-    TrainingBatches,
-    epoch_order,
-    evaluation_batches,
-)
+from headstart.tasks.head.batches import TrainingBatches, epoch_order, evaluation_batches
 from headstart.tasks.head.optimizer import make_optimizer
 from headstart.tasks.head.training import TrainedHead, build_head, predict_logits, train_head
 from headstart.tasks.progress import Reporter, use_reporter

@@ -16,12 +16,7 @@ from headstart.addresses import past_the_proxy, without_secrets
 from headstart.cli import main
 from headstart.config import Config
 from headstart.errors import ServiceError
-from headstart.launch import (
-    _prefect_at,
-    is_reachable,
-    prefect_url,
-    run_flow,
-)
+from headstart.launch import _prefect_at, is_reachable, prefect_url, run_flow
 from headstart.service.record import ServiceRecord, Started
 from headstart.tasks.progress import Reporter
 from headstart.tasks.running.tensorflow import NOISE, absent

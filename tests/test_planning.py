@@ -13,11 +13,7 @@ from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.preview import measuring
 from headstart.tasks.preview import plan as planning
 from headstart.tasks.preview.measuring import Speeds, bottleneck_cuts
-from headstart.tasks.preview.plan import (
-    RECORD_OVERHEAD_BYTES,
-    Plan,
-    plan,
-)
+from headstart.tasks.preview.plan import RECORD_OVERHEAD_BYTES, Plan, plan
 from headstart.tasks.preview.why import StageReason, explain_misses
 from headstart.tasks.store.artifacts import use_store
 from headstart.tasks.store.garbage import Criteria, collect_garbage

@@ -6,13 +6,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from headstart.tasks.ranking.transferability import (
-    h_score,
-    leep,
-    logme,
-    nce,
-    regularised_h_score,
-)
+from headstart.tasks.ranking.transferability import h_score, leep, logme, nce, regularised_h_score
 
 Array = npt.NDArray[np.float64]
 

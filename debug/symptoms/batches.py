@@ -18,12 +18,7 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import origin_of_argument, spent_iterators
 from headstart.debug.symptoms.apart import Pairs, has_equal_rows
-from headstart.debug.symptoms.overlaps import (
-    Overlaps,
-    line_of_batches,
-    line_of_slice,
-    rows_held,
-)
+from headstart.debug.symptoms.overlaps import Overlaps, line_of_batches, line_of_slice, rows_held
 
 MAX_STEPS = 500
 """Steps whose batches are looked at."""

@@ -3,12 +3,7 @@
 from pydantic import Field
 
 from headstart.config.base import Config, Seed
-from headstart.config.transfer import (
-    BackboneConfig,
-    BottleneckConfig,
-    DatasetConfig,
-    ViewsConfig,
-)
+from headstart.config.transfer import BackboneConfig, BottleneckConfig, DatasetConfig, ViewsConfig
 
 
 class ChecksConfig(Config):

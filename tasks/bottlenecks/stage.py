@@ -3,12 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from headstart.config import (
-    BackboneConfig,
-    BottleneckConfig,
-    DatasetConfig,
-    ViewsConfig,
-)
+from headstart.config import BackboneConfig, BottleneckConfig, DatasetConfig, ViewsConfig
 from headstart.tasks.bottlenecks.rows import (
     bottleneck_collections,
     known_backbone,

@@ -12,12 +12,7 @@ from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.codecs import codecs_digest
 from headstart.tasks.dataset.decode import DECODER_VERSION, UndecodableImage, decode_image
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
-from headstart.tasks.dataset.pixel_source import (
-    Images,
-    Labels,
-    PixelSource,
-    folder_config,
-)
+from headstart.tasks.dataset.pixel_source import Images, Labels, PixelSource, folder_config
 from headstart.tasks.dataset.splits import split_position
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
 from headstart.tasks.progress import reporter

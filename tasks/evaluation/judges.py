@@ -11,11 +11,7 @@ from pydantic import BaseModel
 from headstart.config import EvaluationConfig, TargetKind
 from headstart.tasks.evaluation.label_metrics import LabelFigures, evaluate_labels, worst_labels
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
-from headstart.tasks.evaluation.number_metrics import (
-    NumberFigures,
-    evaluate_numbers,
-    worst_numbers,
-)
+from headstart.tasks.evaluation.number_metrics import NumberFigures, evaluate_numbers, worst_numbers
 from headstart.tasks.evaluation.report_content import UNDEFINED, percent
 from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.targets.target import Fit

@@ -16,12 +16,7 @@ from headstart.errors import ExportError
 from headstart.tasks.export.file_names import FILE_NAMES, Format
 from headstart.tasks.export.joining import LOGITS, VIEW
 from headstart.tasks.export.litert import write_litert
-from headstart.tasks.export.model_files import (
-    ModelCard,
-    freeze,
-    read_keras,
-    write_card,
-)
+from headstart.tasks.export.model_files import ModelCard, freeze, read_keras, write_card
 from headstart.tasks.export.portable import write_onnx, write_openvino
 from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.views.augment import plain_view

@@ -5,13 +5,7 @@ from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.finetuning.network import extend, falling, group_layers
 from headstart.tasks.finetuning.training import compile_network
 from headstart.tasks.head.batches import TrainingBatches
-from headstart.tasks.head.lr_range import (
-    ADAM_RATES,
-    RATES,
-    RangeTest,
-    range_test,
-    trainer,
-)
+from headstart.tasks.head.lr_range import ADAM_RATES, RATES, RangeTest, range_test, trainer
 from headstart.tasks.head.stage import HeadManifest, open_head
 
 

@@ -4,14 +4,7 @@ from headstart.config import HeadConfig
 from headstart.errors import ConfigError
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.head.batches import TrainingBatches
-from headstart.tasks.head.lr_range import (
-    ADAM_RATES,
-    MOST,
-    RATES,
-    RangeTest,
-    range_test,
-    trainer,
-)
+from headstart.tasks.head.lr_range import ADAM_RATES, MOST, RATES, RangeTest, range_test, trainer
 from headstart.tasks.head.training import build_head, compile_head
 
 

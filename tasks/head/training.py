@@ -14,11 +14,7 @@ import tensorflow as tf
 from headstart.config import HeadConfig
 from headstart.errors import TrainingError
 from headstart.tasks.bottlenecks.rows import LabelledRows, Rows
-from headstart.tasks.head.batches import (
-    TrainingBatches,
-    evaluation_batch_size,
-    evaluation_batches,
-)
+from headstart.tasks.head.batches import TrainingBatches, evaluation_batch_size, evaluation_batches
 from headstart.tasks.head.compiled_epochs import fit_in_memory, is_in_memory
 from headstart.tasks.head.epochs import EpochFigures, written
 from headstart.tasks.head.loss_guard import LossGuard, explain_broken_loss

@@ -25,13 +25,7 @@ from headstart.tasks.ranking.probes import (
     probe_labels,
     probe_numbers,
 )
-from headstart.tasks.ranking.transferability import (
-    h_score,
-    leep,
-    logme,
-    nce,
-    regularised_h_score,
-)
+from headstart.tasks.ranking.transferability import h_score, leep, logme, nce, regularised_h_score
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
 from headstart.tasks.store.versions import arithmetic_versions

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.config import (
-    DatasetConfig,
-    ViewsConfig,
-)
+from headstart.config import DatasetConfig, ViewsConfig
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import DatasetManifest, index_of
