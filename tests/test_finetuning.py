@@ -39,12 +39,13 @@ from headstart.tasks.finetuning.network import (
     hold_statistics,
     stock_layers,
 )
-from headstart.tasks.finetuning.page import Page, Section, markdown_page, write_study_page
+from headstart.tasks.finetuning.page import Page, markdown_page, write_study_page
 from headstart.tasks.finetuning.rungs import plan_rungs, spread_cuts
 from headstart.tasks.finetuning.studies import Line, block_cut, headline, order_sentence
 from headstart.tasks.finetuning.training import BestEpoch, require_validation, train_network
 from headstart.tasks.finetuning.trial import Trial, build_network, intervals_of_means, step_flops
 from headstart.tasks.head.training import build_head
+from headstart.tasks.runs.pages import Section
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.records import RowCollection, RowId
 

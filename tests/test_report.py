@@ -31,8 +31,8 @@ from headstart.tasks.evaluation.report_content import (
     HardImage,
     LeftOut,
     Report,
-    StageLine,
 )
+from headstart.tasks.running.stage import Outcome
 
 NAMES = ("cat", "<script>alert(1)</script>", "蒲公英 | *owl*")
 LOGITS = np.array([[4, 0, 0], [4, 0, 0], [0, 4, 0], [0, 0, 4], [0, 0, 4], [0, 3, 4]], np.float32)
@@ -102,8 +102,8 @@ def report(pictures: list[Path]) -> Report:
             for one in top_losses(LOGITS, LABELS, config)
         ],
         stages=(
-            StageLine("bottlenecks", "hit", 0.02, 3119, 0, 28.0),
-            StageLine("head", "miss", 3.25, 2499, 2499),
+            Outcome(name="bottlenecks", status="hit", seconds=0.02, rows=3119, seconds_saved=28.0),
+            Outcome(name="head", status="miss", seconds=3.25, rows=2499, rows_computed=2499),
         ),
         commands=(Command("Follow training", "tensorboard --logdir 'a b'"),),
         config=TransferConfig(dataset=DatasetConfig(images=Path("pictures"))).model_dump(

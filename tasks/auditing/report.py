@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from headstart.tasks.auditing.findings import KINDS, TITLES, Finding
-from headstart.tasks.evaluation.report import small_picture
+from headstart.tasks.evaluation.report import SmallPicture, small_picture
+from headstart.tasks.evaluation.report_content import markdown_table
 from headstart.tasks.running.stage import Outcome
 from headstart.tasks.runs.pages import write_page
 
@@ -31,18 +32,11 @@ class AuditSummary(BaseModel, frozen=True):
     seconds: float
 
 
-class Picture(NamedTuple):
-    """A thumbnail as an address, or why there is none."""
-
-    uri: str
-    reason: str
-
-
 class Shown(NamedTuple):
     """A finding and its pictures, its own first."""
 
     finding: Finding
-    pictures: tuple[Picture, ...]
+    pictures: tuple[SmallPicture, ...]
 
 
 def write_audit(
@@ -76,7 +70,7 @@ def write_audit(
         if one.kind == "thin_class":
             return Shown(one, ())
         names = [one.path, *([one.other] if one.other else [])]
-        pictures = [Picture(*small_picture(root / name, max_pixels)) for name in names]
+        pictures = [small_picture(root / name, max_pixels) for name in names]
         return Shown(one, tuple(pictures))
 
     # Pillow lets go of the interpreter lock while it decodes and encodes.
@@ -99,7 +93,8 @@ def write_audit(
 
 def markdown(counts: dict[str, int], num_images: int, num_excluded: int) -> str:
     """Summarise an audit in Markdown, for the Prefect UI."""
-    lines = [f"{num_images:,} images, {num_excluded:,} suggested for exclusion.", ""]
-    lines += ["| finding | images |", "|---|---|"]
-    lines += [f"| {TITLES[kind]} | {counts[kind]:,} |" for kind in KINDS]
-    return "\n".join(lines)
+    table = markdown_table(
+        ("finding", "images"), ((TITLES[kind], f"{counts[kind]:,}") for kind in KINDS)
+    )
+    told = f"{num_images:,} images, {num_excluded:,} suggested for exclusion."
+    return "\n".join([told, "", *table])

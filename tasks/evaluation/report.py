@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from markupsafe import Markup
@@ -28,7 +28,9 @@ from headstart.tasks.evaluation.report_content import (
     UNDEFINED,
     HardImage,
     Report,
+    escaped,
     headline_split,
+    markdown_table,
     percent,
     weakest_first,
 )
@@ -54,7 +56,12 @@ MAX_MARKDOWN_PICTURES = 8
 _DRAWN_BY = file_digest(Path(figures.__file__))
 """The code that draws decides a figure, too."""
 
-_MARKDOWN_SPECIAL = frozenset("\\`*_[]<>#|~$&")
+
+class SmallPicture(NamedTuple):
+    """A thumbnail as an address, or why there is none."""
+
+    uri: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def markdown_summary(report: Report) -> str:
         Headline, figures of each split, caveats, next steps and commands. Names from the data
         set are escaped.
     """
-    lines = [f"# {_markdown(report.title)}", ""]
+    lines = [f"# {escaped(report.title)}", ""]
     split = headline_split(report)
     if split:
         one = report.metrics[split]
@@ -120,16 +127,15 @@ def markdown_summary(report: Report) -> str:
         lines += [f"(interval {_interval(one)}).", ""]
     rows = [_split_row(name, one) for name, one in report.metrics.items()]
     if rows:
-        lines += ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-        lines += ["| " + " | ".join(map(_markdown, row.values())) + " |" for row in rows] + [""]
-    lines += [f"> {_markdown(caveat)}\n" for caveat in caveats(report)]
+        lines += [*markdown_table(rows[0], (map(escaped, row.values()) for row in rows)), ""]
+    lines += [f"> {escaped(caveat)}\n" for caveat in caveats(report)]
     if steps := next_steps(report):
-        lines += ["## What to do next", "", *(f"1. {_markdown(step)}" for step in steps), ""]
+        lines += ["## What to do next", "", *(f"1. {escaped(step)}" for step in steps), ""]
     if report.commands:
         lines += ["## Commands", ""]
         # Indented code cannot be ended by a fence of backticks inside a path.
         for command in report.commands:
-            lines += [f"{_markdown(command.purpose)}:", "", f"    {printable(command.line)}", ""]
+            lines += [f"{escaped(command.purpose)}:", "", f"    {printable(command.line)}", ""]
     return "\n".join(lines)
 
 
@@ -148,9 +154,9 @@ def markdown_top_losses(report: Report) -> str:
     lines = ["| | Label | Predicted | Loss | File |", "|---|---|---|---|---|"]
     for one in _thumbnails(shown, report.max_pixels):
         loss, names = one.hard_image.top_loss, report.class_names
-        picture = f"![]({one.uri})" if one.uri else _markdown(one.reason)
-        predicted = f"{_markdown(names[loss.predicted])} ({percent(loss.predicted_probability)})"
-        label, name = _markdown(names[loss.label]), _markdown(one.name)
+        picture = f"![]({one.uri})" if one.uri else escaped(one.reason)
+        predicted = f"{escaped(names[loss.predicted])} ({percent(loss.predicted_probability)})"
+        label, name = escaped(names[loss.label]), escaped(one.name)
         cells = (picture, label, predicted, f"{loss.loss:.3f}", name)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -193,10 +199,6 @@ def _interval(metrics: SplitMetrics) -> str:
         return UNDEFINED
     low, high = metrics.accuracy_interval
     return f"{percent(low)} to {percent(high)} ({100 * metrics.interval_confidence:.4g} %)"
-
-
-def _markdown(text: str) -> str:
-    return "".join("\\" + c if c in _MARKDOWN_SPECIAL else c for c in printable(text))
 
 
 def _render(report: Report) -> str:
@@ -282,7 +284,7 @@ def _thumbnails(images: Sequence[HardImage], max_pixels: int) -> list[Thumbnail]
         return list(pool.map(thumbnail, images))
 
 
-def small_picture(path: Path, max_pixels: int) -> tuple[str, str]:
+def small_picture(path: Path, max_pixels: int) -> SmallPicture:
     """Make a thumbnail of an image file, at most `THUMBNAIL_SIDE` pixels a side.
 
     Args:
@@ -294,13 +296,13 @@ def small_picture(path: Path, max_pixels: int) -> tuple[str, str]:
     """
     try:
         if not path.is_file():  # opening a pipe or a device could wait for ever
-            return "", "the file is gone"
+            return SmallPicture("", "the file is gone")
         picture = Image.fromarray(decode_image(path.read_bytes(), max_pixels))
     except OSError as error:
-        return "", error.strerror or "the file cannot be read"
+        return SmallPicture("", error.strerror or "the file cannot be read")
     except DatasetError as error:
-        return "", error.received
+        return SmallPicture("", error.received)
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
     file = io.BytesIO()
     picture.save(file, format="JPEG", quality=THUMBNAIL_QUALITY)
-    return data_uri(file.getvalue(), "image/jpeg"), ""
+    return SmallPicture(data_uri(file.getvalue(), "image/jpeg"), "")

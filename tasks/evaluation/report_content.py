@@ -4,16 +4,20 @@ No rendering and nothing heavy here: ``advice.py`` says what follows from it, ``
 draws it and ``report.py`` writes it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from headstart.config import TargetKind
+from headstart.tasks.dataset.printable import printable
 from headstart.tasks.evaluation.metrics import ClassMetrics, SplitMetrics, TopLoss
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.targets.target import NO_FIT, Fit
+
+if TYPE_CHECKING:
+    from headstart.tasks.running.stage import Outcome
 
 UNDEFINED = "–"  # noqa: RUF001 - a dash, as tables write it
 """Stands for a figure that cannot be computed."""
@@ -35,19 +39,6 @@ class PictureFile:
     path: Path
     title: str
     text: str
-
-
-@dataclass(frozen=True)
-class StageLine:
-    """One stage of the run in the ledger."""
-
-    name: str
-    status: Literal["hit", "miss"]
-    seconds: float
-    rows: int
-    rows_computed: int
-    seconds_saved: float = 0.0
-    """What it took to compute what was replayed."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +129,7 @@ class Report:
     pictures: Sequence[PictureFile] = ()
     max_pixels: int = 89_478_485
     """Pictures with more pixels are not decoded for the page (dataset.max_pixels)."""
-    stages: Sequence[StageLine] = ()
+    stages: "Sequence[Outcome]" = ()
     formats: Sequence[FormatLine] = ()
     """Exported files, where one of them is for another engine than TensorFlow."""
     commands: Sequence[Command] = ()
@@ -159,6 +150,7 @@ class Report:
     """In place of ``hard_images`` where targets are no classes; each with its "file"."""
 
 
+_MARKDOWN_SPECIAL = frozenset("\\`*_[]<>#|~$&")
 _ACRONYMS = {"mae": "MAE", "rmse": "RMSE", "r2": "R²", "f1": "F1"}
 
 
@@ -166,6 +158,18 @@ def title_of(name: str) -> str:
     """Write the name of a figure as a heading: f1_micro becomes "F1 micro"."""
     text = " ".join(_ACRONYMS.get(word, word) for word in name.split("_"))
     return text[:1].upper() + text[1:]
+
+
+def escaped(text: str) -> str:
+    """Escape what Markdown would take for markup."""
+    return "".join("\\" + c if c in _MARKDOWN_SPECIAL else c for c in printable(text))
+
+
+def markdown_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Write a table as lines of Markdown; its cells stand as they are given."""
+    titles = list(titles)
+    lines = [f"| {' | '.join(cells)} |" for cells in (titles, *rows)]
+    return [lines[0], "|---" * len(titles) + "|", *lines[1:]]
 
 
 def percent(share: float | None) -> str:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from headstart.tasks.evaluation.report_content import UNDEFINED, percent
 from headstart.tasks.finetuning.charts import Point, curves, pareto
 from headstart.tasks.finetuning.ladder import SIGNIFICANT_P, Rung
-from headstart.tasks.finetuning.page import Page, Picture, Section
-
-SVG = "image/svg+xml"
+from headstart.tasks.finetuning.page import Page
+from headstart.tasks.runs.pages import Section, svg_picture
 
 
 def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float) -> Page:
@@ -36,7 +35,7 @@ def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float)
                 [
                     Section(
                         "Accuracy gained over time",
-                        pictures=[Picture(pareto(points), SVG, _caption(seconds))],
+                        pictures=[svg_picture(pareto(points), _caption(seconds))],
                     )
                 ]
                 if trained[0].is_of_classes
@@ -45,9 +44,8 @@ def ladder_page(title: str, rungs: Sequence[Rung], num_val: int, seconds: float)
             Section(
                 "Training",
                 pictures=[
-                    Picture(
+                    svg_picture(
                         curves({rung.name: [rung.history] for rung in trained}),
-                        SVG,
                         "Loss and accuracy of every rung over its own epochs",
                     )
                 ],

@@ -1,53 +1,14 @@
 """One self-contained HTML page of tables and pictures, for ladders, comparisons and curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from headstart.tasks.dataset.printable import printable
-from headstart.tasks.evaluation.report import data_uri
+from headstart.tasks.evaluation.report_content import escaped, markdown_table
 from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.pages import Section
 from headstart.tasks.runs.pages import write_page as render_page
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture and what it shows.
-
-    Attributes:
-        data: Bytes of an SVG or PNG file.
-        media_type: MIME type, such as "image/svg+xml".
-        caption: Under the picture, and in its place where it cannot be seen.
-        is_pixels: Whether each pixel counts, so that none is smoothed away.
-    """
-
-    data: bytes
-    media_type: str
-    caption: str
-    is_pixels: bool = False
-
-    @property
-    def uri(self) -> str:
-        """The picture as an address that holds it."""
-        return data_uri(self.data, self.media_type)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, a paragraph, a table, pictures; each may be missing but the heading.
-
-    Attributes:
-        title: Text of the heading.
-        text: Paragraph under the heading.
-        rows: A table: each row maps the columns' names to text.
-        pictures: Shown one below the other.
-    """
-
-    title: str
-    text: str = ""
-    rows: Sequence[Mapping[str, str]] = ()
-    pictures: Sequence[Picture] = ()
 
 
 @dataclass(frozen=True)
@@ -86,20 +47,15 @@ def write_study_page(path: Path, page: Page, stages: Sequence[Outcome] = ()) -> 
 
 def markdown_page(page: Page) -> str:
     """Write a page as Markdown, pictures included, for the Prefect UI."""
-    lines = [f"# {_cell(page.title)}", "", f"**{_cell(page.headline)}**", ""]
-    lines += [f"> {_cell(note)}\n" for note in page.notes]
+    lines = [f"# {escaped(page.title)}", "", f"**{escaped(page.headline)}**", ""]
+    lines += [f"> {escaped(note)}\n" for note in page.notes]
     for section in page.sections:
-        lines += [f"## {_cell(section.title)}", ""]
+        lines += [f"## {escaped(section.title)}", ""]
         if section.text:
-            lines += [_cell(section.text), ""]
+            lines += [escaped(section.text), ""]
         if section.rows:
-            names = list(section.rows[0])
-            lines += [f"| {' | '.join(map(_cell, names))} |", "|---" * len(names) + "|"]
-            lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in section.rows] + [""]
+            cells = (map(escaped, row.values()) for row in section.rows)
+            lines += [*markdown_table(map(escaped, section.rows[0]), cells), ""]
         for one in section.pictures:
-            lines += [f"![{_cell(one.caption)}]({one.uri})", ""]
+            lines += [f"![{escaped(one.caption)}]({one.uri})", ""]
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return "".join("\\" + c if c in "\\`*_[]<>#|~$&" else c for c in printable(text))

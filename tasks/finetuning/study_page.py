@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.evaluation.report_content import UNDEFINED
 from headstart.tasks.finetuning.charts import Point, curves, pareto, transfer_curve
 from headstart.tasks.finetuning.kernels import KernelChange, kernels_png
-from headstart.tasks.finetuning.page import Page, Picture, Section
+from headstart.tasks.finetuning.page import Page
 from headstart.tasks.finetuning.studies import FINETUNED, FROZEN, Line, headline, order_sentence
 from headstart.tasks.finetuning.trial import TrialManifest
-
-SVG, PNG = "image/svg+xml", "image/png"
-
+from headstart.tasks.runs.pages import Picture, Section, svg_picture
 
 _TRAINED_BY = {"accuracy": "accuracy", "mAP": "F1", "MAE": "MAE"}
 """By what is compared, what an epoch is known by."""
@@ -49,14 +48,13 @@ def compare_page(
                 title_of_chart,
                 "Time for views and bottlenecks (once for all seeds) plus one training. Strategies "
                 "on the grey line are not beaten in both accuracy and time by any other.",
-                pictures=[Picture(pareto(points, metric), SVG, title_of_chart)],
+                pictures=[svg_picture(pareto(points, metric), title_of_chart)],
             ),
             Section(
                 "Training",
                 pictures=[
-                    Picture(
+                    svg_picture(
                         curves({name: [one.history for one in of] for name, of in trials.items()}),
-                        SVG,
                         f"Loss and {_TRAINED_BY[metric]} of every training, epoch by epoch",
                     )
                 ],
@@ -65,7 +63,7 @@ def compare_page(
                 "Kernels of the first two convolutions",
                 "Before training, after it, and the difference, which is zero for a frozen layer.",
                 pictures=[
-                    Picture(kernels_png(changes), PNG, f"{name}, first seed", is_pixels=True)
+                    _kernels(changes, f"{name}, first seed")
                     for name, changes in kernels.items()
                     if changes
                 ],
@@ -107,11 +105,15 @@ def transferability_page(
                 "The backbone's layers up to the cut, averaged over positions, and a dense layer: "
                 "frozen or, if requested, fine-tuned. After Yosinski et al., How transferable are "
                 "features in deep neural networks?, 2014.",
-                pictures=[Picture(transfer_curve(names, series, metric), SVG, chart)],
+                pictures=[svg_picture(transfer_curve(names, series, metric), chart)],
             ),
             Section("Figures", rows=[_row(line) for line in lines]),
         ],
     )
+
+
+def _kernels(changes: list[KernelChange], caption: str) -> Picture:
+    return Picture(data_uri(kernels_png(changes), "image/png"), caption, is_pixels=True)
 
 
 def _capital(metric: str) -> str:

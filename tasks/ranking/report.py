@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from headstart.tasks.evaluation.report_content import markdown_table
 from headstart.tasks.ranking.stage import SCORES
 from headstart.tasks.ranking.verdict import Candidate, Verdict
 from headstart.tasks.running.stage import Outcome
@@ -83,15 +84,14 @@ def markdown(verdict: Verdict) -> str:
         f"uncached would take about {verdict.uncached_s:,.0f} s.",
         "",
         *(f"> {warning}\n" for warning in verdict.warnings),
-        f"| candidate | {verdict.metric} | " + " | ".join(TITLES[name] for name in SCORES) + " |",
-        "|---|---" + "|---" * len(SCORES) + "|",
     ]
-    for one in verdict.candidates:
-        scores = " | ".join(_figure(one.scores[name]) for name in SCORES)
-        lines.append(f"| {one.name} | {one.figure:.4f} | {scores} |")
-    taus = " | ".join(_figure(verdict.agreement[name]) for name in SCORES)
-    lines.append(f"| weighted Kendall τ | 1 | {taus} |")
-    return "\n".join(lines)
+    rows = [(one.name, f"{one.figure:.4f}", one.scores) for one in verdict.candidates]
+    rows.append(("weighted Kendall τ", "1", verdict.agreement))
+    table = markdown_table(
+        ("candidate", verdict.metric, *(TITLES[name] for name in SCORES)),
+        ((name, figure, *(_figure(of[score]) for score in SCORES)) for name, figure, of in rows),
+    )
+    return "\n".join([*lines, *table])
 
 
 def _measured(verdict: Verdict) -> str:

@@ -6,12 +6,53 @@ nothing is fetched, and it is legible in light and in dark.
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart.tasks.evaluation.report import data_uri
 from headstart.tasks.evaluation.report_content import UNDEFINED
 from headstart.tasks.evaluation.templates import make_environment
 from headstart.tasks.store.files import write_text
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with what is to be seen on it.
+
+    Attributes:
+        uri: Address that holds it.
+        caption: Under the picture, and in its place where it cannot be seen.
+        is_pixels: Whether each pixel counts, so that none is smoothed away.
+    """
+
+    uri: str
+    caption: str
+    is_pixels: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: a heading, and what there is of a paragraph, a table and pictures.
+
+    Attributes:
+        title: Text of the heading.
+        text: Paragraph under the heading.
+        rows: A table: each row maps the columns' names to text.
+        pictures: Shown one below the other.
+        gallery: Small pictures, shown side by side.
+    """
+
+    title: str
+    text: str = ""
+    rows: Sequence[Mapping[str, str]] = ()
+    pictures: Sequence[Picture] = ()
+    gallery: Sequence[Picture] = ()
+
+
+def svg_picture(drawn: bytes, caption: str) -> Picture:
+    """Make a picture of an SVG file's bytes."""
+    return Picture(data_uri(drawn, "image/svg+xml"), caption)
 
 
 def write_page(path: Path, template: Path, **context: Any) -> Path:

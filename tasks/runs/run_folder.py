@@ -35,7 +35,6 @@ from headstart.tasks.evaluation.report_content import (
     LeftOut,
     PictureFile,
     Report,
-    StageLine,
 )
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.export.file_names import WRITTEN_NAMES, main_model
@@ -353,11 +352,13 @@ def make_report(
         best_epoch=head.best_epoch,
         selected_on="val" if head.has_val else None,
         hard_images=[
-            _hard_image(root, loss) for loss in evaluation.top_losses if index.kind == "class"
+            hard_image(root / loss["path"], loss)
+            for loss in evaluation.top_losses
+            if index.kind == "class"
         ],
         pictures=_view_sheet(folder, root, config, index),
         max_pixels=config.dataset.max_pixels,
-        stages=[_stage_line(outcome) for outcome in outcomes],
+        stages=outcomes,
         commands=(
             Command("Follow the training in TensorBoard", tensorboard_command(folder)),
             Command("Classify more images", f"headstart predict {shlex.quote(str(folder))} IMAGES"),
@@ -396,9 +397,10 @@ def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: metrics[name] for name in judge_of(metrics).shown}
 
 
-def _hard_image(root: Path, loss: dict[str, Any]) -> HardImage:
+def hard_image(path: Path, loss: dict[str, Any]) -> HardImage:
+    """Lay out an image with a high loss for the page."""
     figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
-    return HardImage(root / loss["path"], loss["split"], TopLoss(**figures))
+    return HardImage(path, loss["split"], TopLoss(**figures))
 
 
 def _format_lines(export: ExportManifest) -> tuple[FormatLine, ...]:
@@ -418,17 +420,6 @@ def _format_lines(export: ExportManifest) -> tuple[FormatLine, ...]:
         told = (proof.largest_difference, proof.num_same_labels, proof.num_images)
         lines.append(FormatLine(name, *told, judged, lost))
     return tuple(lines)
-
-
-def _stage_line(outcome: Outcome) -> StageLine:
-    return StageLine(
-        outcome.name,
-        outcome.status,
-        outcome.seconds,
-        outcome.rows,
-        outcome.rows_computed,
-        outcome.seconds_saved,
-    )
 
 
 def _summarise(config: TransferConfig, index: DatasetIndex) -> DatasetSummary:

@@ -1,7 +1,6 @@
 """The page of a run on labels or numbers: how good it is, where it errs, what was left out."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,16 @@ from headstart.tasks.evaluation.figures import curves_svg
 from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.label_metrics import LabelFigures
 from headstart.tasks.evaluation.number_metrics import NumberFigures
-from headstart.tasks.evaluation.report import REPORT_NAME, data_uri, small_picture
+from headstart.tasks.evaluation.report import REPORT_NAME, picture_uri, small_picture
 from headstart.tasks.evaluation.report_content import (
     UNDEFINED,
     Report,
     headline_split,
+    markdown_table,
     percent,
     title_of,
 )
-from headstart.tasks.runs.pages import figure, write_page
+from headstart.tasks.runs.pages import Picture, Section, figure, svg_picture, write_page
 from headstart.tasks.runs.target_figures import (
     label_reliability_svg,
     precision_recall_svg,
@@ -33,25 +33,6 @@ MAX_FILES_SHOWN = 200
 """Files left out that stand on the page; the others are counted."""
 
 Row = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with what is to be seen on it."""
-
-    uri: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page."""
-
-    title: str
-    text: str = ""
-    rows: Sequence[Row] = ()
-    pictures: Sequence[Picture] = ()
-    gallery: Sequence[Picture] = field(default=())
 
 
 def write_target_page(folder: Path, report: Report) -> Path:
@@ -98,8 +79,7 @@ def markdown(report: Report) -> str:
     lines = [f"# {report.title}", "", headline(report), ""]
     rows = _split_rows(report)
     if rows:
-        lines += ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-        lines += ["| " + " | ".join(row.values()) + " |" for row in rows]
+        lines += markdown_table(rows[0], (row.values() for row in rows))
     return "\n".join(lines) + "\n"
 
 
@@ -124,14 +104,13 @@ def _sections(folder: Path, report: Report) -> list[Section]:
     if report.history:
         drawn = curves_svg(tuple(report.history), report.best_epoch)
         text = f"The weights of epoch {report.best_epoch} of {len(report.history)} were kept."
-        sections.append(Section("Training", pictures=[_svg(drawn, text)]))
+        sections.append(Section("Training", pictures=[svg_picture(drawn, text)]))
     sections += [
         Section(one.title, one.text, [dict(row) for row in one.rows]) for one in report.tables
     ]
     for shown in report.pictures:
-        kind = "image/png" if shown.path.suffix == ".png" else "image/jpeg"
-        uri = data_uri(shown.path.read_bytes(), kind)
-        sections.append(Section(shown.title, pictures=[Picture(uri, shown.text)]))
+        picture = Picture(picture_uri(shown.path), shown.text)
+        sections.append(Section(shown.title, pictures=[picture]))
     return [*sections, *_files(report), *_data(report)]
 
 
@@ -177,13 +156,17 @@ def _label_sections(folder: Path, split: str, report: Report) -> list[Section]:
     if shown := weakest_labels(one.per_label):
         text = "Precision against recall; the dot marks the label's threshold."
         sections.append(
-            Section("Precision and recall", pictures=[_svg(precision_recall_svg(shown), text)])
+            Section(
+                "Precision and recall", pictures=[svg_picture(precision_recall_svg(shown), text)]
+            )
         )
         text = (
             "Where the line meets the dotted one, a probability of 80 % is right for 80 of 100 "
             "images."
         )
-        sections.append(Section("Reliability", pictures=[_svg(label_reliability_svg(shown), text)]))
+        sections.append(
+            Section("Reliability", pictures=[svg_picture(label_reliability_svg(shown), text)])
+        )
     pairs = [
         {"Missed": pair.missed, "Said instead": pair.said, "Images": f"{pair.count:,}"}
         for pair in one.error_pairs
@@ -221,7 +204,7 @@ def _number_sections(folder: Path, split: str, report: Report) -> list[Section]:
         Section(
             "Predicted and true",
             pictures=[
-                _svg(
+                svg_picture(
                     drawn,
                     "Left: predicted against true, exact on the dotted line. Right: the errors.",
                 )
@@ -302,7 +285,3 @@ def _data(report: Report) -> list[Section]:
         ]
         sections.append(Section(f"Left out: {len(data.left_out):,}", rows=shown))
     return sections
-
-
-def _svg(drawn: bytes, caption: str) -> Picture:
-    return Picture(data_uri(drawn, "image/svg+xml"), caption)

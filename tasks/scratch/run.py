@@ -13,18 +13,16 @@ from headstart.config import ScratchConfig
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images
 from headstart.tasks.evaluation.judges import JUDGES
-from headstart.tasks.evaluation.metrics import TopLoss
 from headstart.tasks.evaluation.report_content import (
     Command,
     DatasetSummary,
-    HardImage,
     LeftOut,
     PictureFile,
     Report,
-    StageLine,
 )
 from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.running.stage import Outcome
+from headstart.tasks.runs.run_folder import VERSIONED, hard_image
 from headstart.tasks.scratch.schedule import ScheduleManifest
 from headstart.tasks.scratch.stage import TrainingManifest
 from headstart.tasks.scratch.subject import as_png
@@ -32,7 +30,6 @@ from headstart.tasks.views.epoch_stage import EpochViewsManifest
 
 HARD_FOLDER = "hard"
 """Pictures of the hardest test images, in the run's folder."""
-VERSIONED = ("headstart", "tensorflow", "keras", "numpy", "prefect")
 
 
 def make_scratch_report(
@@ -64,7 +61,7 @@ def make_scratch_report(
         pictures: Shown on the page.
     """
     shown = _write_hard(folder, pixels, evaluation)
-    hard = [_hard_image(path, loss) for path, loss in shown] if pixels.kind == "class" else []
+    hard = [hard_image(path, loss) for path, loss in shown] if pixels.kind == "class" else []
     return Report(
         title=f"{pixels.name} · {config.network.name} from scratch",
         created=datetime.now().astimezone(),
@@ -86,17 +83,7 @@ def make_scratch_report(
         history=training.history,
         best_epoch=training.best_epoch,
         hard_images=hard,
-        stages=[
-            StageLine(
-                outcome.name,
-                outcome.status,
-                outcome.seconds,
-                outcome.rows,
-                outcome.rows_computed,
-                outcome.seconds_saved,
-            )
-            for outcome in outcomes
-        ],
+        stages=outcomes,
         commands=(
             Command("Follow the training in TensorBoard", tensorboard),
             Command("Classify more images", f"headstart predict {shlex.quote(str(folder))} IMAGES"),
@@ -145,8 +132,3 @@ def _write_hard(
         path.write_bytes(as_png(np.asarray(images[loss["position"]])))
         written.append((path, loss))
     return written
-
-
-def _hard_image(path: Path, loss: dict[str, Any]) -> HardImage:
-    figures = {name: value for name, value in loss.items() if name not in ("path", "split")}
-    return HardImage(path, loss["split"], TopLoss(**figures))

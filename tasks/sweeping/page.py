@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.tasks.evaluation.figures import FAINT_INK, INK, draw_svg
 from headstart.tasks.evaluation.report_content import UNDEFINED, percent, untouched
-from headstart.tasks.finetuning.page import Page, Picture, Section
+from headstart.tasks.finetuning.page import Page
+from headstart.tasks.runs.pages import Section, svg_picture
 from headstart.tasks.sweeping.stage import SweepManifest, SweptHead
 
 if TYPE_CHECKING:
@@ -37,9 +38,8 @@ def sweep_page(title: str, sweep: SweepManifest) -> Page:
             Section(
                 "Loss by setting",
                 pictures=[
-                    Picture(
+                    svg_picture(
                         parallel_coordinates(sweep.swept, sweep.chosen),
-                        "image/svg+xml",
                         "One line per head, through its settings to its loss on the held-out "
                         "images; the best is drawn bold",
                     )
