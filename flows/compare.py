@@ -6,7 +6,7 @@ killed goes on where it was, and one more seed costs that seed's trainings alone
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from prefect import flow
@@ -17,6 +17,7 @@ from headstart.flows.body import run_in_folder
 from headstart.flows.dataset_to_bottlenecks import make_bottlenecks, publish_page
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
+from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import PIXELS
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
@@ -38,6 +39,8 @@ from headstart.tasks.store.files import write_json
 from headstart.tasks.views.stage import stage as views_stage
 
 REPORT = "report.html"
+Done = Mapping[str, Sequence[TrialManifest]]
+"""By name of what was trained, a trial a seed."""
 
 
 class StudySummary(BaseModel, frozen=True):
@@ -66,52 +69,78 @@ def compare(
     Returns:
         Where the page is, and the figures.
     """
-    return run_in_folder("compare", config, store, out, lambda folder: _run(config, folder))
+
+    def page_of(title: str, lines: Sequence[Line], done: Done, notes: Sequence[str]) -> Page:
+        kernels = {name: open_kernels(trials[0]) for name, trials in done.items()}
+        return compare_page(f"Comparison · {title}", lines, done, kernels, notes)
+
+    def trials_of(network: Backbone) -> list[tuple[Trial, TuningConfig]]:
+        return compare_trials(network, config)
+
+    def work(folder: Path) -> StudySummary:
+        return run_study("compare", config, folder, trials_of, page_of)
+
+    return run_in_folder("compare", config, store, out, work)
 
 
-def _run(config: CompareConfig, folder: Path) -> StudySummary:
+def run_study(
+    name: str,
+    config: StudyConfig,
+    folder: Path,
+    trials_of: Callable[[Backbone], Sequence[tuple[Trial, TuningConfig]]],
+    page_of: Callable[[str, Sequence[Line], Done, Sequence[str]], Page],
+    pooled: bool = False,
+) -> StudySummary:
+    """Train what a study compares, and write its page.
+
+    Args:
+        name: Of the flow.
+        config: The study's configuration.
+        folder: Folder of the run.
+        trials_of: Lists what is trained of a backbone, each with its tuning.
+        page_of: Composes the page from data set and backbone in words, a line for each name, its
+            trials, and what to know before believing it.
+        pooled: Whether averages of the bottlenecks are enough.
+    """
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         judged_split(index_of(dataset), JUDGES[dataset.kind].main)
-        network = open_backbone(config.backbone, config.views.image_size)
-        wanted = compare_trials(network, config)
-        once_s = prepare(config, dataset, [trial for trial, _ in wanted], outcomes)
-        done = train_all(config, dataset, wanted, folder)
+        wanted = trials_of(open_backbone(config.backbone, config.views.image_size))
+        once_s = _prepare(config, dataset, [trial for trial, _ in wanted], outcomes, pooled)
+        done = _train_all(config, dataset, wanted, folder)
     lines = summarise(
         done,
-        {trial.name: once_s[start_of(trial)] for trial, _ in wanted},
-        {trial.name: once_flops(config, dataset, trial) for trial, _ in wanted},
+        {trial.name: once_s[_start_of(trial)] for trial, _ in wanted},
+        {trial.name: _once_flops(config, dataset, trial) for trial, _ in wanted},
         config.evaluation.confidence,
     )
-    notes = caveats(lines, len(config.seeds))
-    page = compare_page(
-        f"Comparison · {config.dataset.images.resolve().name} · {Path(config.backbone.name).name}",
-        lines,
-        done,
-        {name: open_kernels(trials[0]) for name, trials in done.items()},
-        notes,
+    title = f"{config.dataset.images.resolve().name} · {Path(config.backbone.name).name}"
+    page = page_of(title, lines, done, _caveats(lines, len(config.seeds)))
+    path = write_study_page(folder / REPORT, page, outcomes)
+    summary = StudySummary(
+        run_dir=str(folder),
+        report=str(path),
+        stages=tuple(outcomes),
+        metrics={line.name: line for line in lines},
+        notes=tuple(page.notes),
+        seconds=seconds_since(started_s),
     )
-    return finish_study("compare", folder, page, lines, outcomes, started_s)
+    write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
+    publish_page(name, page.title, markdown_page(page), str(path), outcomes)
+    return summary
 
 
-def prepare(
+def _prepare(
     config: StudyConfig,
     dataset: DatasetManifest,
     trials: Sequence[Trial],
     outcomes: list[Outcome],
-    pooled: bool = False,
+    pooled: bool,
 ) -> dict[str, float]:
     """Make the bottlenecks and the views that trials train on.
-
-    Args:
-        config: The study's configuration.
-        dataset: The indexed data set.
-        trials: What will be trained.
-        outcomes: Of the stages so far; those of this are added.
-        pooled: Whether averages of the bottlenecks are enough.
 
     Returns:
         By where rows are taken, the seconds that making them takes where nothing is there.
@@ -122,14 +151,14 @@ def prepare(
         wanted = config.bottlenecks.model_copy(update={"cut": cuts[0], "extra_cuts": cuts[1:]})
         make_bottlenecks(dataset, config.dataset, config.views, config.backbone, wanted, pooled)
     seconds = dict.fromkeys(cuts, cold_seconds(outcomes[start:]))
-    if any(start_of(trial) == PIXELS for trial in trials):
+    if any(_start_of(trial) == PIXELS for trial in trials):
         start = len(outcomes)
         views_stage(dataset, config.dataset, config.views, network.image_size)
         seconds[PIXELS] = cold_seconds(outcomes[start:])
     return seconds
 
 
-def train_all(
+def _train_all(
     config: StudyConfig,
     dataset: DatasetManifest,
     wanted: Sequence[tuple[Trial, TuningConfig]],
@@ -151,9 +180,9 @@ def train_all(
     return done
 
 
-def once_flops(config: StudyConfig, dataset: DatasetManifest, trial: Trial) -> int:
+def _once_flops(config: StudyConfig, dataset: DatasetManifest, trial: Trial) -> int:
     """Count the FLOPs of the frozen layers over all views, which a trial is spared."""
-    start = start_of(trial)
+    start = _start_of(trial)
     if start == PIXELS:
         return 0
     network = open_backbone(config.backbone, config.views.image_size)
@@ -161,7 +190,7 @@ def once_flops(config: StudyConfig, dataset: DatasetManifest, trial: Trial) -> i
     return num_views * network.resolve_cut(start).flops_before
 
 
-def caveats(lines: Sequence[Line], num_seeds: int) -> list[str]:
+def _caveats(lines: Sequence[Line], num_seeds: int) -> list[str]:
     """Say what a reader should know before believing a study's figures."""
     notes = []
     if num_seeds == 1:
@@ -182,29 +211,6 @@ def caveats(lines: Sequence[Line], num_seeds: int) -> list[str]:
     return notes
 
 
-def finish_study(
-    name: str,
-    folder: Path,
-    page: Page,
-    lines: Sequence[Line],
-    outcomes: Sequence[Outcome],
-    started_s: float,
-) -> StudySummary:
-    """Write a study's page and summary, and leave both in the Prefect UI."""
-    path = write_study_page(folder / REPORT, page, outcomes)
-    summary = StudySummary(
-        run_dir=str(folder),
-        report=str(path),
-        stages=tuple(outcomes),
-        metrics={line.name: line for line in lines},
-        notes=tuple(page.notes),
-        seconds=seconds_since(started_s),
-    )
-    write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
-    publish_page(name, page.title, markdown_page(page), str(path), outcomes)
-    return summary
-
-
-def start_of(trial: Trial) -> str:
+def _start_of(trial: Trial) -> str:
     """Say where a trial takes its rows: at a cut, or pixels."""
     return trial.starts[-1] if trial.starts else trial.end
