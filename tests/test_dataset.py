@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from headstart.config import SPLITS, DatasetConfig
 from headstart.errors import DatasetError
@@ -24,26 +22,11 @@ from headstart.tasks.dataset.inspection import InspectedImage
 from headstart.tasks.dataset.listing import ListedImage
 from headstart.tasks.dataset.splits import resolve_duplicates, split_images
 from headstart.tasks.running.task_options import is_worth_retrying
-
-
-def png(seed, size=(6, 5)):
-    """The bytes of a tiny image; another seed gives other bytes."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+from tests.tiny_images import index_of, png, problem, split_by_path, write
 
 
 def digest_of(data):
     return hashlib.sha256(data).hexdigest()
-
-
-def write(root, files):
-    for name, data in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return root
 
 
 def two_classes(root, number=6):
@@ -51,20 +34,6 @@ def two_classes(root, number=6):
     files = {f"cat/{i}.png": png(i) for i in range(number)}
     files |= {f"dog/{i}.png": png(1000 + i) for i in range(number)}
     return write(root, files)
-
-
-def index_of(images, **options):
-    return build_index(DatasetConfig(images=images, **options))
-
-
-def split_by_path(index):
-    return {row.path: row.split for row in index.rows}
-
-
-def problem(index, path):
-    found = [problem for problem in index.problems if problem.path == path]
-    assert len(found) == 1, index.problems
-    return found[0]
 
 
 # Layouts

@@ -16,6 +16,7 @@ from headstart.debug.callsites import CallSite, find_escape, is_users
 from headstart.debug.diagnosis import Diagnosis, Phase
 from headstart.debug.dump.origins import COMPILE_SITE, SITE
 from headstart.debug.errors.kinds import ExceptionPattern
+from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.errors.patterns import PATTERNS
 from headstart.debug.source.syntax import statement_at
 
@@ -250,7 +251,7 @@ def _place_by_op(text: str, graphs: Sequence[Any]) -> _Place | None:
                 continue  # the failing op is inside
             forward = _forward_of(graph, op)
             return _Place(
-                line=_construction_of_stock_layer(forward or op) or _user_line(forward or op),
+                line=_construction_of_stock_layer(forward or op) or user_line(forward or op),
                 layer=_layer_of_scope((forward or op).name),
                 op=op.name,
                 op_type=op.type,
@@ -292,13 +293,6 @@ def _forward_of(graph: Any, op: Any) -> Any:
         if taken & {tensor.ref() for tensor in (*other.inputs, *other.outputs)}:
             return other
     return peers[0] if peers else None
-
-
-def _user_line(op: Any) -> CallSite | None:
-    for frame in reversed(op.traceback):
-        if is_users(frame.filename):
-            return CallSite(frame.filename, frame.lineno)
-    return None
 
 
 def _construction_of_stock_layer(op: Any) -> CallSite | None:

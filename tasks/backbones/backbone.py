@@ -165,7 +165,7 @@ class Backbone:
                 copy_weights(layer, self.model.get_layer(layer.name))
         _set_trainable(tail, True)
         if not batch_norm_training:
-            _freeze_batch_normalisation(tail)
+            freeze_batch_normalisation(tail)
         return tail
 
     def fingerprint(self, cut_name: str) -> dict[str, Any]:
@@ -297,9 +297,10 @@ def _set_trainable(model: Any, trainable: bool) -> None:
     model.trainable = trainable
 
 
-def _freeze_batch_normalisation(layer: Any) -> None:
+def freeze_batch_normalisation(layer: Any) -> None:
+    """Have a layer, and all within it, normalise by the statistics that it has."""
     # Not training=False in the call: Model.fit overrides it (Keras 3.15, Functional.call).
     if isinstance(layer, keras.layers.BatchNormalization):
         layer.trainable = False
     for inner in getattr(layer, "layers", ()):
-        _freeze_batch_normalisation(inner)
+        freeze_batch_normalisation(inner)

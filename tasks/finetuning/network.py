@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.tasks.backbones.backbone import Backbone
+from headstart.tasks.backbones.backbone import Backbone, freeze_batch_normalisation
 from headstart.tasks.backbones.builders import seeded_initializers
 from headstart.tasks.backbones.chaining import apply, with_free_names
 from headstart.tasks.backbones.copying import copy_weights
@@ -201,12 +201,5 @@ def _all_trainable(model: Any) -> Any:
     model.trainable = True
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            _freeze_batch_normalisation(layer)
+            freeze_batch_normalisation(layer)
     return model
-
-
-def _freeze_batch_normalisation(layer: Any) -> None:
-    if isinstance(layer, keras.layers.BatchNormalization):
-        layer.trainable = False
-    for inner in getattr(layer, "layers", ()):
-        _freeze_batch_normalisation(inner)
