@@ -77,7 +77,6 @@ class Trials:
         whole: The training images alone.
         folds: Each part held out once, as its test split.
         scratch: A folder for the trainings' event files, which are kept with what was trained.
-        configured: The recipe of what was configured.
         image_s: Seconds to extract a view, by the configured backbone.
         head_s: Seconds of the configured head on all training images.
     """

@@ -15,7 +15,6 @@ class Finding:
 
     Attributes:
         what: What was looked at, in a few words for the terminal.
-        is_well: Whether it is as it should be.
         detail: Where it is, or what is wrong.
     """
 

@@ -61,9 +61,7 @@ class Wishes:
         location: The store as flow runs shall open it: the folder, or a URL.
         port: Port of the Prefect server; None for the default or the next free one, as below.
         tensorboard_port: Port of TensorBoard.
-        runs_port: Port of the page of all runs.
         images: What the forms propose as the data set; None for the definition's own.
-        pool: Name of the work pool.
         num_runs: Flow runs at a time.
     """
 
@@ -83,7 +81,6 @@ class Service:
 
     Attributes:
         store_root: Folder of the store on this machine.
-        record: Who they are and where they answer.
         children: The processes, in the order they were started.
     """
 

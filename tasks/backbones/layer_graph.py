@@ -25,9 +25,6 @@ class LayerCall:
     """One call of a layer (or of a bare Keras operation).
 
     Attributes:
-        name: Name of the layer.
-        operation: The layer or operation itself.
-        is_input: It is the model's input layer.
         is_shared: The model calls this layer more than once.
         parents: Positions in the graph of the calls whose results it takes, in argument order.
         input_shapes: Shapes of those results, with None for the batch.

@@ -40,8 +40,6 @@ class Pass(NamedTuple):
     """What is to be computed.
 
     Attributes:
-        network: The backbone that is run.
-        cuts: Names of the cuts.
         pooled: Whether activations are averaged over their positions.
         num_rows: How many views go through it.
         sample: Reads a batch of them, uint8 [n, size, size, 3].

@@ -37,8 +37,6 @@ class Target:
 
     Attributes:
         output: Which output of the backbone, counted from 0.
-        collection: Where they are kept.
-        rows: The rows that are missing there.
         num_wanted: How many the data set needs there, missing or not, which decides the size of
             a shard.
     """

@@ -62,8 +62,6 @@ class Features:
     """The rows of a data set at one place of a frozen network.
 
     Attributes:
-        dataset: The indexed data set.
-        source: Where its files are.
         views: How images become pixels.
         backbone: Name or file of what computes the bottlenecks.
         start: A cut, or `PIXELS`: what a network behind it takes.

@@ -79,7 +79,6 @@ class Sample:
     """Rows to compute again.
 
     Attributes:
-        row_ids: Addresses of the rows.
         pixels: uint8 [n, image_size, image_size, 3]: their views, made anew from the files.
     """
 

@@ -45,7 +45,6 @@ class BottlenecksPiece(NamedTuple):
     """Views that one worker sends through the backbone.
 
     Attributes:
-        store: Where views are and bottlenecks go.
         expected: The bottlenecks to be made, by the collections that they go into, one a cut.
         views: How images became pixels.
         backbone: Name or file of the network.

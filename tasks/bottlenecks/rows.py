@@ -39,7 +39,6 @@ class CutCollections:
     """The row collections of one cut.
 
     Attributes:
-        cut: Name of the cut.
         plain: Bottlenecks of view 0.
         augmented: Bottlenecks of the augmented views; None where the run has none.
     """

@@ -27,7 +27,6 @@ class Clock:
     """Counts a budget down from when the run began, or else from when it is made.
 
     Attributes:
-        seconds: Length of the budget.
         now: Clock to read, in seconds from any beginning.
     """
 

@@ -22,7 +22,6 @@ class CifarLayout(NamedTuple):
     """How one of the two data sets is laid out.
 
     Attributes:
-        folder: Name of the folder in its archive.
         files: Names of each split's files.
         names_file: Class names, one a line.
         num_label_bytes: Bytes of labels before the pixels; the last one is the label used.

@@ -66,7 +66,6 @@ class DatasetIndex:
         num_ignored: Hidden and junk files and folders passed over.
         num_hashed: Files read when the index was built; the others were known unchanged.
         num_decoded: Files decoded when the index was built.
-        kind: What is learned of an image.
     """
 
     class_names: tuple[str, ...]

@@ -78,7 +78,6 @@ class Layout(NamedTuple):
 
     Attributes:
         splits: Split folders, and the split of each; none where the root holds the classes.
-        classes: Class folders in the root.
         ignored: Folders that are passed over, as the user said.
         guessed: Split folders whose names are not those beyond doubt.
     """

@@ -40,7 +40,6 @@ class ListedImage(NamedTuple):
     Attributes:
         path: Path relative to the root, POSIX style.
         file: Path to open, as text.
-        label: Name of its class.
         split: The split the data gives it, if any.
         values: Names of its labels, or its numbers; empty where it has a class.
         group: Group of images that stay in one split; empty where it stands for itself.

@@ -81,7 +81,6 @@ class Table(NamedTuple):
     Attributes:
         lines: Its rows, in order.
         notes: What was read otherwise than it stands, or not at all.
-        targets: What is learned, and from which columns.
     """
 
     lines: list[Line]

@@ -30,7 +30,6 @@ class PixelSource:
     """A data set's files, found.
 
     Attributes:
-        name: Name of the data set.
         files: All its files, in a fixed order.
         read: Reads one split: images uint8 [n, h, w, c] and `Labels`.
         class_names: In the order of the labels, or names of labels or numbers; empty where it has

@@ -82,7 +82,6 @@ class Problem(NamedTuple):
     Attributes:
         path: Path relative to the root in POSIX style, a place such as "labels.csv line 7", or a
             class name.
-        kind: What sort of problem it is.
         reason: The problem in words that follow the path and a colon.
         left_out: True where something is not in the data set because of it; False for a warning.
     """

@@ -80,7 +80,6 @@ class FormatLine:
         name: Name of the format, such as "onnx".
         difference: Largest difference of a probability from the pipeline's, over the proof images.
         num_same_labels: Proof images whose likeliest class is the pipeline's too.
-        num_images: Number of proof images.
         judged: Split and accuracy of a quantised file; "" of others.
         lost: Accuracy that quantising cost; None of other files.
     """
@@ -98,7 +97,6 @@ class Table:
     """A table of a run's own, with a heading and a paragraph.
 
     Attributes:
-        title: Heading above the table.
         text: Paragraph that says what the table shows.
         rows: Each maps the columns' names to text.
     """

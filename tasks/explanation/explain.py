@@ -34,11 +34,9 @@ class Explanation(BaseModel, frozen=True):
     """What was seen in one image.
 
     Attributes:
-        path: Path of the image file.
         label: Its likeliest class; of a model that tells numbers, the one that is explained.
         probability: Probability of that class; None of a number.
         explained: The class that the heatmap shows the evidence for.
-        layer: Where the heatmap was made.
         peak: Row and column of the strongest place, as shares of the view's height and width;
             None where there is no evidence for the class.
         overlay: The file with the heatmap over the view.

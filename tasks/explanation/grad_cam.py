@@ -28,7 +28,6 @@ class Heatmaps:
         likeliest: int64 [N]: the class that the model finds likeliest.
         probabilities: float32 [N, num_classes]: what the model says; what it makes of its logits
             where it ends in them.
-        layer: Path of the layer.
     """
 
     maps: NDArray[np.float32]

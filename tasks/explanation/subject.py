@@ -28,7 +28,6 @@ class Subject:
     """A classifier that can be explained.
 
     Attributes:
-        model: The loaded Keras model.
         class_names: Name of each output.
         image_size: Side of a view in pixels.
         resize: How an image becomes a view.

@@ -49,7 +49,6 @@ class Proof(NamedTuple):
     Attributes:
         largest_difference: Largest difference of a probability from the pipeline's.
         num_same_labels: Images whose likeliest class is the pipeline's too.
-        num_images: Number of proof images.
     """
 
     largest_difference: float

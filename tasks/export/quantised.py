@@ -24,7 +24,6 @@ class HeldOut(NamedTuple):
     """Images that a network did not train on.
 
     Attributes:
-        split: Name of their split.
         views: uint8 [n, image_size, image_size, 3].
         rows: What the network takes for them, [n, *shape].
         labels: int [n]; of other kinds of targets what `Target.to_array` says.

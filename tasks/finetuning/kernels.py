@@ -27,7 +27,6 @@ class KernelChange(NamedTuple):
     """One convolution's kernels.
 
     Attributes:
-        layer: Name of the layer.
         start: float32 [height, width, channels in, channels out] before the training.
         end: The same kernels after it.
     """

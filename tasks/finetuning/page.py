@@ -20,7 +20,6 @@ class Page:
         headline: The result in one sentence.
         notes: What to know before believing it.
         sections: Shown in this order.
-        created: Time at which it was made.
     """
 
     title: str

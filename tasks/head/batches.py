@@ -69,8 +69,6 @@ class TrainingBatches(keras.callbacks.Callback):  # type: ignore[misc]
             balanced class weights, weights float32 [b], or [b, num_classes] of labels: one epoch,
             whose last batch is the smaller one that is left over.
         rows: Bottlenecks and targets to train on.
-        batch_size: Rows of a batch but the last.
-        fit: What is known of the targets.
         order: int64 [num_images], the order in which this epoch sees the images.
         view: The view that it sees.
     """

@@ -85,7 +85,6 @@ class _Known(NamedTuple):
         vectors: float32 [n, C]; of spatial bottlenecks their means over the positions.
         labels: int32 [n], every class among them; 0 and 1 [n, num_classes] of labels, standardised
             numbers [n, num_classes].
-        shape: Shape of one bottleneck.
         num_classes: Number of classes, labels or numbers.
         kind: What the targets are: classes, labels or numbers.
     """

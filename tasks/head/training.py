@@ -36,7 +36,6 @@ class TrainedHead:
     Attributes:
         model: float32 [n, *activation shape] -> logits float32 [n, num_classes]; the weights are
             those of `best_epoch`.
-        history: The figures of each epoch that was trained.
         best_epoch: The epoch with the lowest validation loss, 1 for the first; the last epoch
             where there are no validation images.
         stopped_early: Whether fewer epochs were trained than the configuration allows.

@@ -43,15 +43,11 @@ class Comparison:
     """A new model against the one in use, on the same images.
 
     Attributes:
-        split: The split that both were judged on.
-        num_images: Number of images in that split.
-        value: Figure of the new model.
         value_in_use: Figure of the model in use; None where there is none.
         min_gain: By how much the new one must be better; of an error, the share of it that must
             go.
         doubt: Why the model in use may have been trained on some of the images, as a clause;
             empty where its configuration does not say so.
-        metric: What both were judged by.
     """
 
     split: Split

@@ -22,9 +22,6 @@ class StageReason:
     """Whether one stage would be a hit, and if not, what changed.
 
     Attributes:
-        name: Name of the stage.
-        status: "hit" or "miss".
-        text: What there is, or how much is missing.
         changes: (field of the key, old, new) against the nearest earlier artefact.
     """
 

@@ -27,10 +27,7 @@ class RunLine:
     """A run in a line.
 
     Attributes:
-        name: Name of its folder.
-        folder: Path of its folder.
         command: The command that makes such runs: train, finetune, rank, …
-        data: Name of the data set.
         backbone: Name of the backbone or the network; empty where there are several or none.
         cut: Where it was cut; empty where it was not.
         head: linear, mlp or tail; the command where that trains something else.

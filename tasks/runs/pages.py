@@ -36,8 +36,6 @@ class Section:
     """A part of a page: a heading, and what there is of a paragraph, a table and pictures.
 
     Attributes:
-        title: Text of the heading.
-        text: Paragraph under the heading.
         rows: A table: each row maps the columns' names to text.
         pictures: Shown one below the other.
         gallery: Small pictures, shown side by side.

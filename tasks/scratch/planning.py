@@ -18,10 +18,7 @@ class ScratchPlan(NamedTuple):
     Attributes:
         dataset: The data set in a few words.
         schedule: Width and epochs, and why.
-        num_views: Number of views of each image.
         num_missing: Views of them that are not in the store yet.
-        view_bytes: Bytes of one view of all images.
-        missing_bytes: Bytes that would be written.
         free_bytes: Bytes free on the store's disk.
         fits: Whether they fit, with some room left.
     """

@@ -21,7 +21,6 @@ class Hit:
     """An image that is like a query.
 
     Attributes:
-        path: Path of the image file.
         similarity: Cosine of the two bottlenecks, 1 for the same image.
         label: Its folder or label in the collection; "" where it has none.
     """

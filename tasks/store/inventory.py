@@ -22,7 +22,6 @@ class Holding:
     Attributes:
         kind: views, bottlenecks, or the stage's name.
         name: Folder name: the digest of the recipe, or the key.
-        path: Folder that holds it.
         what: A few words on what it holds.
         num_rows: Number of rows in it; 0 of an artefact.
         num_bytes: Bytes that it takes on disk.

@@ -30,7 +30,6 @@ class StoreCheck:
     """What a check of the whole store found.
 
     Attributes:
-        num_files: Files that were hashed.
         damaged: Set aside, as paths relative to the store; the next run that needs them makes
             them again. Of promoted models: left where they are, for they cannot be made again.
         unreadable: What this user may not read; left alone.

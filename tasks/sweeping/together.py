@@ -37,7 +37,6 @@ class HeadCurve:
     """What a head's training came to, epoch by epoch.
 
     Attributes:
-        config: Configuration of the head.
         train_losses: Mean over the images learned from of what is minimised.
         losses: Of the images that were held out: cross-entropy, or the squared error of numbers.
         accuracies: Share of these that are right; of labels the micro F1, of numbers the mean

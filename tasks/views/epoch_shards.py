@@ -44,7 +44,6 @@ class Layout(NamedTuple):
     """How a view is divided.
 
     Attributes:
-        num_rows: Number of images in a view.
         image_shape: Height, width and channels, in pixels.
     """
 

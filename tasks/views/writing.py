@@ -60,7 +60,6 @@ class ImageJob(NamedTuple):
     """One image and the views of it that are missing.
 
     Attributes:
-        file: Path of the image file.
         digest: SHA-256 of its bytes when the data set was indexed.
         views: Numbers of the views to make, ascending.
     """
@@ -74,13 +73,10 @@ class ViewsPiece(NamedTuple):
     """Images whose views a worker makes: as many as fill a shard of plain ones.
 
     Attributes:
-        store: Where the views are kept.
         expected: The views to be made, by the collections that they are written into.
         config: How images become pixels.
         image_size: Side of a view in pixels.
-        max_pixels: Images with more pixels are refused.
         num_images: Distinct images of the data set, which decides the size of a shard.
-        jobs: The images, by digest.
     """
 
     store: str
