@@ -43,7 +43,6 @@ _COLUMNS = (
 _CARD_NAME = "headstart.json"
 _CARD_FOLDER = "assets.extra"  # Source: TensorFlow's SavedModel README
 _FLATBUFFER = "flatbuffer"
-_CHUNK_BYTES = 2**20
 MAX_CARD_BYTES = 64 * 2**20
 MAX_IMAGE_SIZE = 4096
 """Side of a view that a model may ask for; headstart's own have up to 2,048 pixels."""
@@ -300,11 +299,8 @@ def _digests(path: Path) -> dict[str, str]:
 
 
 def _member_digest(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
-    digest = hashlib.sha256()
     with archive.open(member) as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def first_line(error: Exception) -> str:

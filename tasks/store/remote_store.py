@@ -46,7 +46,6 @@ IN_USE_S = 60.0
 """A shard read this recently is not evicted: someone may be about to open it."""
 LISTING_S = 10.0
 """A listing of the bucket is believed for so long."""
-CHUNK_BYTES = 2**20
 
 
 def open_store(location: Path | str | None = None) -> Store:
@@ -322,11 +321,8 @@ class RemoteStore(Store):
         tag = str(info.get("ETag", "")).strip('"')
         if tag and tag == hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest():
             return True
-        digest = hashlib.sha256()
         with self._files.open(key, "rb") as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                digest.update(chunk)
-        return digest.hexdigest() == file_digest(path)
+            return hashlib.file_digest(stream, "sha256").hexdigest() == file_digest(path)
 
     def _fetch(self, name: str, path: Path) -> None:
         """Download an object aside and rename it; nothing happens where there is none."""
