@@ -11,12 +11,15 @@ from rich.console import Console
 
 from headstart.tasks.progress import plain_console
 
+_IMAGES = (
+    "A folder with one sub-folder per class (train/, val/, test/ are respected), or a CSV or "
+    "Parquet manifest with the columns path, label and, if wanted, split"
+)
 Images = Annotated[
     Path,
     typer.Argument(
         metavar="IMAGES",
-        help="A folder with one sub-folder per class (train/, val/, test/ are respected), or a CSV "
-        "or Parquet manifest with the columns path, label and, if wanted, split.",
+        help=f"{_IMAGES}.",
         show_default=False,
     ),
 ]
@@ -24,9 +27,7 @@ ImagesOrConfigs = Annotated[
     Path | None,
     typer.Argument(
         metavar="[IMAGES]",
-        help="A folder with one sub-folder per class (train/, val/, test/ are respected), or a CSV "
-        "or Parquet manifest with the columns path, label and, if wanted, split; by default "
-        "what the --config file names.",
+        help=f"{_IMAGES}; by default what the --config file names.",
         show_default=False,
     ),
 ]
@@ -124,14 +125,7 @@ def run_recorded_or_plain(
 ) -> Any:
     """Run a flow as its command does: recorded where there is a server, told how to go on if not.
 
-    Args:
-        name: Looked up as the function ``headstart.flows.<name>.<name>``.
-        config: Of the type that this flow takes.
-        store: Folder of the store; the default one where None.
-        out: Folder for the results; one under the store where None.
-        record: Start a temporary server where none is reachable.
-        as_json: Keep stdout for the JSON object.
-        overwrite: Replace a finished run in `out`.
+    The arguments are those of `run_and_show`.
 
     Raises:
         ConfigError: `out` holds a finished run, which nobody said may be replaced.

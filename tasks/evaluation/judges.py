@@ -17,6 +17,7 @@ from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.targets.target import Fit
 
 Array = npt.NDArray[Any]
+Names = Sequence[str]
 
 
 class Judge(ABC):
@@ -40,12 +41,7 @@ class Judge(ABC):
 
     @abstractmethod
     def evaluate(
-        self,
-        outputs: Array,
-        targets: Array,
-        names: Sequence[str],
-        fit: Fit,
-        config: EvaluationConfig,
+        self, outputs: Array, targets: Array, names: Names, fit: Fit, config: EvaluationConfig
     ) -> Any:
         """Compute all figures of a split; an instance of `model`."""
 
@@ -81,12 +77,7 @@ class _ClassJudge(Judge):
     ranked = ranked_name = "accuracy"
 
     def evaluate(
-        self,
-        outputs: Array,
-        targets: Array,
-        names: Sequence[str],
-        fit: Fit,
-        config: EvaluationConfig,
+        self, outputs: Array, targets: Array, names: Names, fit: Fit, config: EvaluationConfig
     ) -> Any:
         return evaluate(outputs, targets, names, config)
 
@@ -115,12 +106,7 @@ class _LabelJudge(Judge):
     ranked, ranked_name = "mean_average_precision", "mAP"
 
     def evaluate(
-        self,
-        outputs: Array,
-        targets: Array,
-        names: Sequence[str],
-        fit: Fit,
-        config: EvaluationConfig,
+        self, outputs: Array, targets: Array, names: Names, fit: Fit, config: EvaluationConfig
     ) -> Any:
         probabilities = TARGETS["labels"].answers(outputs, fit)
         return evaluate_labels(outputs, targets, probabilities, names, fit.thresholds, config)
@@ -145,12 +131,7 @@ class _NumberJudge(Judge):
     ranked, ranked_name = "r2", "R²"
 
     def evaluate(
-        self,
-        outputs: Array,
-        targets: Array,
-        names: Sequence[str],
-        fit: Fit,
-        config: EvaluationConfig,
+        self, outputs: Array, targets: Array, names: Names, fit: Fit, config: EvaluationConfig
     ) -> Any:
         return evaluate_numbers(
             TARGETS["number"].answers(outputs, fit), targets, names, fit, config
