@@ -25,20 +25,16 @@ from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.preflight.augmentation import watch_flips
-from headstart.debug.preflight.fit_data import Judged, judge_fit
-from headstart.debug.preflight.placing import at_layer
-from headstart.debug.running.fits import is_clean, number_of, of_fits
+from headstart.debug.running.fits import Fits, number_of
 from headstart.debug.running.loads import Loads, watch_checkpoints, watch_loads
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
 from headstart.debug.running.retake import HELD_BYTES
 from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_callback
 from headstart.debug.running.watched import watched
-from headstart.debug.symptoms.batches import fed_to_fit, spent_input, watch_iterators
+from headstart.debug.symptoms.batches import spent_input, watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
-from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.eager_argmax import watch_argmax
-from headstart.debug.symptoms.earlier import EarlierRows
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.loss import falls_without_end, own_divergence
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
@@ -69,7 +65,6 @@ class Watch:
         retake: Callable[..., None] | None = None,
     ) -> None:
         self.with_rules = with_rules
-        self.log_dir = log_dir
         self._retake = retake
         self._is_retaking = False
         self.sign: Sign | None = None
@@ -84,9 +79,8 @@ class Watch:
         self._sessions = OwnSessions()
         self._metrics = MetricResets()
         self._loads = Loads()
-        self._earlier = EarlierRows()
         self._takes_gradients = False
-        self._fits: dict[int, Judged] = {}
+        self._fits = Fits(log_dir)
         self._is_search_sign = False
         self._counts: Counter[str] = Counter()
         self._argmax: Callable[[], list[Diagnosis]] = list
@@ -154,7 +148,7 @@ class Watch:
 
     def finish(self) -> None:
         """Look at the variables; call it once the program has ended without an exception."""
-        if self._is_search_sign and any(is_clean(fit) for fit in self._fits.values()):
+        if self._is_search_sign and self._fits.has_clean:
             self.sign = None  # one of several trainings was tried and left, NaN weights and all
         elif self.sign is None:
             name = next(bad_variables(), None)
@@ -186,13 +180,13 @@ class Watch:
             found = [*self._found]
             with harmless("the rules about own loops"):
                 found += self._loops.diagnoses()
-            found += of_fits(list(self._fits.values()))
+            found += self._fits.diagnoses()
             is_broken = self.sign is not None
-            found += self._own.diagnoses(self.losses, set(self._fits), is_broken)
+            found += self._own.diagnoses(self.losses, set(self._fits.judged), is_broken)
             with harmless("the rules about the losses of own loops"):
                 found += self._endless()
             found += [*self._metrics.diagnoses(), *self._loads.diagnoses()]
-            found += [*self._earlier.found, *self._argmax()]
+            found += [*self._fits.earlier.found, *self._argmax()]
             with harmless("the rules about spent iterators"):
                 found += self._spent()
             with harmless("the rules about sessions"):
@@ -220,7 +214,7 @@ class Watch:
         if self.sign is None:
             site = calling_site()
             self.sign = replace(sign, file=site.file, line=site.line) if site else sign
-        if self.with_rules and model is not None and self._fits.keys() - {number_of(model)}:
+        if self.with_rules and model is not None and self._fits.judged.keys() - {number_of(model)}:
             self._is_search_sign = True
             model.stop_training = True
             return
@@ -377,7 +371,7 @@ class Watch:
             watched.note("fits" if name == "fit" else "evaluations")
             if not self._in_keras and self.with_rules:
                 with harmless("the rules about earlier rows"):
-                    self._earlier.on_call(name, model, call.arguments.get("x"))
+                    self._fits.earlier.on_call(name, model, call.arguments.get("x"))
             self._in_keras += 1
             is_broken, has_sign = True, False
             try:
@@ -390,7 +384,7 @@ class Watch:
             finally:
                 if name == "fit" and self.with_rules:
                     with harmless("the checks of a finished training"):
-                        self._judge(model, call.arguments, rules, is_broken)
+                        self._fits.judge(model, call.arguments, rules, is_broken)
                 if has_sign and held is not None:
                     with harmless("taking the failing steps again"):
                         self._take_again(model, held, call.arguments)
@@ -421,30 +415,6 @@ class Watch:
             self._retraces.__exit__(None, None, None)
         is_pipeline = isinstance(given.get("x"), tf.data.Dataset)
         self._retake(model, held, is_pipeline=is_pipeline)
-
-    def _judge(self, model: Any, given: dict[str, Any], rules: Any, is_broken: bool) -> None:
-        """Judge a ``fit`` that has ended, and forget what it was judged by."""
-        from headstart.debug.symptoms.callback import worth_telling
-
-        symptoms = worth_telling(rules.diagnoses) if rules is not None else []
-        if rules is not None:
-            with harmless("the rules about batches"):
-                symptoms += fed_to_fit(rules.fed, given)
-        trace = rules.trace if rules is not None else None
-        batches = rules.batches if rules is not None else []
-        if self.log_dir is not None and trace is not None:
-            with harmless("the curves"):
-                write_curves(trace, self.log_dir / f"fit-{watched.fits}")
-        rows = rules.fed.overlaps.rows if rules is not None else set()
-        with harmless("the rules about earlier rows"):
-            self._earlier.on_fit(model, given, rows, calling_site())
-        judged = judge_fit(model, given, trace, batches, symptoms, is_broken, rows)
-        placed = [at_layer(one, model) for one in judged.found]
-        number = number_of(model)
-        # A model that is fitted again is judged by its last training, but for what is certain.
-        known = self._fits.get(number, Judged([], "unknown")).found
-        placed += [one for one in known if one.evidence.get("is_certain")]
-        self._fits[number] = Judged(placed, judged.level)
 
     def _callbacks_for(self, model: Any, name: str) -> list[Any]:
         callbacks: list[Any] = [sign_callback(self)]

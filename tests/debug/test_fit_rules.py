@@ -264,14 +264,14 @@ def test_a_nan_in_one_training_of_a_search_ends_that_training_and_is_forgotten()
     with pytest.raises(FaultSeen):  # the only model
         watch.note(sign, model)
     search = Watch(with_rules=True)
-    search._fits[-1] = Judged([], "well")
+    search._fits.judged[-1] = Judged([], "well")
     left_behind = tf.Variable([float("nan")])
     search.note(sign, model)
     assert model.stop_training
     search.finish()
     assert search.sign is None
     failed = Watch(with_rules=True)
-    failed._fits[-1] = Judged([], "nothing")
+    failed._fits.judged[-1] = Judged([], "nothing")
     failed.note(sign, model)
     failed.finish()
     assert failed.sign.name == "loss", left_behind
