@@ -300,7 +300,7 @@ def _digests(path: Path) -> dict[str, str]:
 
 def _member_digest(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
     with archive.open(member) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def first_line(error: Exception) -> str:
