@@ -3,7 +3,8 @@
 import ast
 from collections.abc import Iterator
 
-from headstart.debug.source.syntax import callee, targets_of, tree_of
+from headstart.debug.callsites import callee, tree_of
+from headstart.debug.source.syntax import targets_of
 
 _NAMES = ("learning_rate", "lr")
 _SETTERS = ("set_value", "update")
