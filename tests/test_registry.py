@@ -347,10 +347,10 @@ def test_the_commands_promote_list_and_predict(finished: Pipeline) -> None:
     (run,) = (finished.store.root / "runs").iterdir()
     code, text = invoke("promote", str(run), *store)
     assert code == 0
-    assert text.startswith("images@1: promoted as the first: 100.00 % on")
+    assert text.startswith("images@1: promoted as the first model: 100.00 % on")
     code, text = invoke("promote", str(run), *store)
     assert code == 1
-    assert "not promoted: 100.00 % against 100.00 % of the model in use" in text
+    assert "not promoted: 100.00 % against 100.00 % for the model in use" in text
     code, text = invoke("promote", str(run), "--force", *store)
     assert (code, text) == (0, "images@2: promoted without comparing\n")
 
@@ -373,7 +373,7 @@ def test_what_was_fine_tuned_is_promoted_under_its_data_sets_name(finished: Pipe
     run = finetune.fn(config, finished.store.root).run_dir
     code, text = invoke("promote", run, "--store", str(finished.store.root))
     assert code == 0
-    assert text.startswith("images@1: promoted as the first: 100.00 % on")
+    assert text.startswith("images@1: promoted as the first model: 100.00 % on")
 
 
 def test_a_store_that_cannot_be_written_is_named_and_its_sources_are_listed(
