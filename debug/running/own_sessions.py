@@ -11,6 +11,7 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
 from headstart.debug.source.shuffles import shuffled_apart
+from headstart.debug.symptoms.batches import Batches
 from headstart.debug.symptoms.loss import divergence, falls_without_end, is_stuck
 from headstart.debug.symptoms.restarts import Restarts, resolved
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -49,6 +50,7 @@ class OwnSessions:
         self._optimizers: set[int] = set()
         self._yes = [0.0, 0.0]
         self._updated: set[Any] = set()
+        self._batches = Batches()
 
     def on_minimize(self, optimizer: Any, loss: Any) -> None:
         """Note what an optimizer of TF1's is to minimise."""
@@ -63,6 +65,9 @@ class OwnSessions:
         trains = self._loss is not None and self._look_for_training(graph, fetches)
         if trains and isinstance(feed, dict):
             self._count_yes(feed)
+            tables = [one for one in map(np.asarray, feed.values()) if one.ndim > 1]
+            if tables:
+                self._batches.on_step(max(tables, key=np.size), None, calling_site())
         if not isinstance(feed, dict) or self._fed is not None or not self.loss_name:
             return
         for tensor, value in feed.items():
@@ -200,6 +205,7 @@ class OwnSessions:
             *self._restarts.diagnoses(),
             *self._untrained(),
             *self._without_updates(),
+            *self._batches.same_batch(),
         ]
         at_chance = self._at_chance(trace.losses)
         goes_badly = is_broken or divergence(trace) or is_stuck(trace) or at_chance

@@ -338,6 +338,22 @@ def sliding_slices(file: str, first: int, last: int) -> list[int]:
     )
 
 
+def yields(file: str, first: int, last: int) -> list[int]:
+    """Return the lines, from one to another, on which a generator gives something.
+
+    Args:
+        file: Path of the program's source.
+        first: The line from which on to look.
+        last: The line up to which to look.
+    """
+    tree = tree_of(file)
+    return sorted(
+        node.lineno
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Yield) and first <= node.lineno <= last
+    )
+
+
 def _slides(node: ast.Slice) -> bool:
     if not isinstance(node.lower, ast.Name) or not isinstance(node.upper, ast.BinOp):
         return False

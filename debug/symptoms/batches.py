@@ -48,6 +48,7 @@ class Batches:
         self.site: CallSite | None = None
         self.num_steps = 0
         self.rows_at_hand = 0
+        self.row_shape: tuple[int, ...] = ()
         self._rows_fed: dict[bytes, int] = {}
         self._last: Any = None
         self._num_new_objects = 0
@@ -84,6 +85,7 @@ class Batches:
         if x is not self._last:
             self._num_new_objects += 1
         self._last = x
+        self.row_shape = tuple(x.shape[1:])
         self._note_rows(x)
         self._note_labels(x if has_one_input else None, y)
         self.overlaps.on_batch(x)
@@ -100,7 +102,7 @@ class Batches:
     def diagnoses(self) -> list[Diagnosis]:
         """Return what was found; call it when the training has ended."""
         overlap = self.overlaps.diagnoses(line_of_slice(self.site))
-        return [*self._same_batch(), *overlap, *self._one_class_each()]
+        return [*self.same_batch(), *overlap, *self._one_class_each()]
 
     def _note_rows(self, x: Any) -> None:
         base = getattr(x, "base", None)
@@ -137,7 +139,7 @@ class Batches:
         self._num_changes += is_pure and self._last_class != int(labels[0])
         self._last_class = int(labels[0]) if is_pure else None
 
-    def _same_batch(self) -> list[Diagnosis]:
+    def same_batch(self) -> list[Diagnosis]:
         """Find steps that were all fed the same few rows, with more at hand."""
         if self.num_steps < MIN_STEPS or self._are_rows_alike or not self._rows_fed:
             return []
@@ -235,8 +237,12 @@ def fed_to_fit(fed: Batches, given: Mapping[str, Any]) -> list[Diagnosis]:
     if hasattr(x, "__getitem__") and hasattr(x, "num_batches"):  # a PyDataset says how many
         fed.note_rows_at_hand(len(x) * fed.rows_fed)
     places = {"not-shuffled": origin_of_argument(fed.site, "fit"),
-              "overlapping-batches": line_of_batches(x) or fed.site}  # fmt: skip
-    fed.overlaps.note_rows_at_hand(rows_held(x, fed.overlaps.row_shape))
+              "overlapping-batches": line_of_batches(x) or fed.site,
+              "same-batch": line_of_batches(x)}  # fmt: skip
+    held = rows_held(x, fed.row_shape)
+    fed.overlaps.note_rows_at_hand(max(held, default=0))
+    if fed.row_shape and fed.rows_fed not in held:  # else the batch is all of an array, on purpose
+        fed.note_rows_at_hand(max(held, default=0))
     apart = [] if has_equal_rows(x) else fed.pairs.diagnoses(fed.site)
     return [
         replace(one, file=place.file, line=place.line, source_context=()).with_source()

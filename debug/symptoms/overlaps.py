@@ -5,13 +5,14 @@ another order, or a whole epoch later, are no overlap.
 """
 
 from collections.abc import Mapping
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.source.syntax import sliding_slices
+from headstart.debug.source.syntax import sliding_slices, yields
 
 MAX_BYTES = 1024
 """Looked at of each row."""
@@ -27,6 +28,8 @@ FEW_MORE = 0.1
 """How far the number of distinct rows may be from what a shift by one row a batch gives."""
 MIN_MORE = 2.0
 """Rows at hand over rows fed from which on most of the data are left out."""
+MAX_PARTS = 8
+"""Arrays of a list or a dictionary that are looked at."""
 
 
 class Overlaps:
@@ -35,7 +38,6 @@ class Overlaps:
     def __init__(self) -> None:
         self.num_steps = 0
         self.rows_at_hand = 0
-        self.row_shape: tuple[int, ...] = ()
         self.rows: set[int] = set()
         self._num_shifted = 0
         self._num_rows = 0
@@ -62,7 +64,6 @@ class Overlaps:
         if len(set(keys)) < DISTINCT * len(x):
             return
         self.num_steps += 1
-        self.row_shape = tuple(x.shape[1:])
         self._num_rows = max(self._num_rows, len(keys))
         self._num_shifted += self._is_shifted(keys)
         self._batches[keys] = None
@@ -116,21 +117,47 @@ class Overlaps:
         ]  # fmt: skip
 
 
-def rows_held(source: Any, row_shape: tuple[int, ...]) -> int:
-    """Return how many rows what a ``fit`` is fed from has at hand, as far as it shows them.
+def rows_held(source: Any, row_shape: tuple[int, ...]) -> list[int]:
+    """Return how many rows the arrays have that a ``fit`` is fed from, as far as that shows them.
 
     Args:
-        source: A ``PyDataset`` or a generator.
+        source: A ``PyDataset`` or a generator; the globals that it reads count too.
         row_shape: Shape of a row.
+
+    Returns:
+        The rows of each array of such rows.
     """
+    code, held = _code_of(source), [_held(source)]
+    if code is not None:
+        frame = getattr(source, "gi_frame", None)
+        known = getattr(type(source), "__getitem__", None) if frame is None else frame
+        names = getattr(known, "f_globals", None) or getattr(known, "__globals__", {})
+        held.append({name: names[name] for name in code.co_names if name in names})
+    values = [value for one in held for value in one.values()]
+    values += [part for value in values for part in _parts(value)]
+    shapes = [value.shape for value in values if isinstance(value, np.ndarray)]
+    return [shape[0] for shape in shapes if shape and shape[1:] == row_shape]
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return list(value[:MAX_PARTS]) if isinstance(value, list | tuple) else []
+
+
+def _held(source: Any) -> Mapping[str, Any]:
     frame = getattr(source, "gi_frame", None)
-    held: Mapping[str, Any] = frame.f_locals if frame is not None else _attributes(source)
-    shapes = [np.shape(value) for value in held.values() if isinstance(value, np.ndarray)]
-    return max((shape[0] for shape in shapes if shape[1:] == row_shape and shape), default=0)
-
-
-def _attributes(source: Any) -> Mapping[str, Any]:
+    if frame is not None:
+        return dict(frame.f_locals)
     return getattr(source, "__dict__", {}) if hasattr(source, "__getitem__") else {}
+
+
+def _code_of(source: Any) -> CodeType | None:
+    """Return the code of the user's that makes the batches."""
+    code = getattr(source, "gi_code", None)
+    if code is None:
+        code = getattr(getattr(type(source), "__getitem__", None), "__code__", None)
+    return code if code is not None and is_users(code.co_filename) else None
 
 
 def line_of_batches(source: Any) -> CallSite | None:
@@ -139,13 +166,12 @@ def line_of_batches(source: Any) -> CallSite | None:
     Args:
         source: What a ``fit`` was given.
     """
-    code = getattr(source, "gi_code", None)
+    code = _code_of(source)
     if code is None:
-        code = getattr(getattr(type(source), "__getitem__", None), "__code__", None)
-    if code is None or not is_users(code.co_filename):
         return None
     last = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
     lines = sliding_slices(code.co_filename, code.co_firstlineno, last)
+    lines = lines or yields(code.co_filename, code.co_firstlineno, last)
     return CallSite(code.co_filename, (lines or [code.co_firstlineno])[0])
 
 

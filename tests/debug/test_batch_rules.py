@@ -52,6 +52,37 @@ def test_a_data_set_that_gives_the_same_batch_for_every_index_is_found():
     assert [found.symptom for found in fed_to_fit(seen, {"x": Rows()})] == ["same-batch"]
 
 
+def stuck(x, y, size):
+    data = {"train": (x, y)}
+    while True:
+        i = 0
+        yield data["train"][0][i : i + size], data["train"][1][i : i + size]
+
+
+def stuck_on_global(size):
+    while True:
+        yield X[:size], CLASSES[:size]
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "is_left_out"),
+    [
+        (stuck(X, CLASSES, 32), 4, True),
+        (stuck_on_global(32), 2, True),
+        (stuck(X[:32], CLASSES[:32], 32), 4, False),  # all that it has, on purpose
+        (stuck(X[:40], CLASSES[:40], 32), 4, False),
+    ],
+)
+def test_a_generator_that_begins_again_at_each_step_is_found(source, line, is_left_out):
+    seen = Batches()
+    for _ in range(40):
+        x, y = next(source)
+        seen.on_step(tf.constant(x), tf.constant(y))
+    found = [(one.symptom, one.line) for one in fed_to_fit(seen, {"x": source})]
+    wanted = source.gi_code.co_firstlineno + line
+    assert found == [("same-batch", wanted)] * is_left_out
+
+
 def in_batches(labels, size=16):
     return [(X[i : i + size] + i, labels[i : i + size]) for i in range(0, 200 - size, size)] * 2
 

@@ -107,6 +107,22 @@ def session_of(initial, optimizer, fed):
     return sessions, {sessions.loss_name: [1.0] * 60}
 
 
+@pytest.mark.parametrize("is_stuck", [True, False])
+def test_a_session_that_is_fed_the_same_slice_at_each_step_is_told(is_stuck):
+    sessions, v1, many = OwnSessions(), tf.compat.v1, np.repeat(X, 4, axis=0) + np.arange(4)
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.float32, [None, 4])
+        loss = tf.reduce_mean((tf.matmul(x, v1.get_variable("w", [4, 1])) - 1.0) ** 2)
+        optimizer = v1.train.GradientDescentOptimizer(0.01)
+        step = optimizer.minimize(loss)
+        sessions.on_minimize(optimizer, loss)
+        for turn in range(40):
+            start = 0 if is_stuck else turn % 4 * ROWS
+            sessions.on_run(graph, step, {x: many[start : start + ROWS]})
+    found = [one.symptom for one in sessions.diagnoses({}, is_broken=False)]
+    assert found == ["same-batch"] * is_stuck
+
+
 @pytest.mark.parametrize(
     ("initial", "rate", "fed", "expected"),
     [
