@@ -82,6 +82,8 @@ class Facts:
         is_complete: Whether ``targets`` are all that the training is given.
         is_weighted: Whether rows or classes have weights.
         output: What the model gave, as the layers gave it; None where it is not one tensor.
+        every_output: What the model gave, of several outputs too.
+        every_y: The targets of these rows, of several outputs too.
     """
 
     model: Any
@@ -96,6 +98,8 @@ class Facts:
     is_complete: bool = False
     is_weighted: bool = False
     output: Any = None
+    every_output: Any = None
+    every_y: Any = None
 
     @property
     def inputs(self) -> list[Array]:
@@ -199,6 +203,8 @@ def facts_of(
         is_complete=is_complete and every is not None,
         is_weighted=is_weighted,
         output=None if isinstance(output, dict | list | tuple) else output,
+        every_output=output,
+        every_y=y,
     )
 
 

@@ -1,6 +1,7 @@
 """A loss of the user's own, held against the targets that it is given: which way does it pull?"""
 
 import math
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -96,10 +97,20 @@ def site_of(loss: Any) -> CallSite | None:
     Args:
         loss: A function, or an object with a ``call``.
     """
-    function = loss if hasattr(loss, "__code__") else getattr(type(loss), "call", None)
-    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
-    if code is None or not is_users(code.co_filename):
+    code = code_of(loss)
+    if code is None:
         return None
     tree = tree_of(code.co_filename)
     line = return_of(tree, code.co_name) if tree is not None else None
     return CallSite(code.co_filename, line or code.co_firstlineno)
+
+
+def code_of(loss: Any) -> CodeType | None:
+    """Return the code of a loss of the user's own; None for another's.
+
+    Args:
+        loss: A function, or an object with a ``call``.
+    """
+    function = loss if hasattr(loss, "__code__") else getattr(type(loss), "call", None)
+    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
+    return code if code is not None and is_users(code.co_filename) else None

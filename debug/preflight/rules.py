@@ -31,6 +31,7 @@ from headstart.debug.preflight.objectives import optimizer_of
 from headstart.debug.preflight.outputs import check_outputs, one_class_seen
 from headstart.debug.preflight.own_losses import wrong_sign
 from headstart.debug.preflight.precision import half_precision
+from headstart.debug.preflight.row_losses import few_rows
 from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.verdict import Verdict
 from headstart.debug.preflight.weighting import concentrated_weights, weights_with_counts
@@ -184,6 +185,7 @@ RULES: tuple[Rule, ...] = (
     Rule(layers.softmax_of_one, "facts"),
     Rule(layers.inverted_mask, "facts"),
     Rule(layers.shuffled_states, "model given"),
+    Rule(few_rows, "facts"),
     Rule(wrong_sign, "facts trace", only="run", because="it looks where the loss went"),
     Rule(leaking_column, "facts"),
     Rule(weights_with_counts, "facts given label_counts batches"),
