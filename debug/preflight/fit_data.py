@@ -28,6 +28,8 @@ from headstart.debug.symptoms.trace import TrainingTrace
 SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-for-classes",
           "text-labels", "label-out-of-range")  # fmt: skip
 """Findings that explain an exception of the step."""
+NOTHING_TRAINED = ("nothing-trainable", "variables-not-tracked")
+"""Findings that say all there is to say of a model without a variable to train."""
 IN_SPITE = ("retrace-storm", "retraces", "input-bound", "memory-growth", "overfitting",
             "missing-gradient", "same-batch")  # fmt: skip
 """What the symptom rules may say of a training that came to something."""
@@ -116,8 +118,9 @@ def _judged(
         verdict = verdict_of(facts, trace.last_loss, trace.label_counts)
     case = Case(model, given, facts, trace, batches, rows, is_broken, verdict)
     found = apply_rules(case, _RULES["always"])
-    if any(one.symptom == "nothing-trainable" for one in found):
-        return found[:1], "nothing"
+    nothing = [one for one in found if one.symptom in NOTHING_TRAINED]
+    if nothing and not model.trainable_variables:
+        return nothing[:1], "nothing"
     if facts is None:
         return [*found, *symptoms], "unknown"
     if any(one.symptom == "float16-overflow" for one in found):  # the symptom says less of it

@@ -33,6 +33,7 @@ from headstart.debug.preflight.own_losses import wrong_sign
 from headstart.debug.preflight.precision import half_precision
 from headstart.debug.preflight.row_losses import few_rows
 from headstart.debug.preflight.samples import Batch, Sample
+from headstart.debug.preflight.untracked import partly_tracked
 from headstart.debug.preflight.verdict import Verdict
 from headstart.debug.preflight.weighting import concentrated_weights, weights_with_counts
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -186,6 +187,7 @@ RULES: tuple[Rule, ...] = (
     Rule(layers.inverted_mask, "facts"),
     Rule(layers.shuffled_states, "model given"),
     Rule(few_rows, "facts"),
+    Rule(partly_tracked, "facts"),
     Rule(wrong_sign, "facts trace", only="run", because="it looks where the loss went"),
     Rule(leaking_column, "facts"),
     Rule(weights_with_counts, "facts given label_counts batches"),

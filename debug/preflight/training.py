@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.samples import Sample
+from headstart.debug.preflight.untracked import nothing_tracked
 from headstart.debug.symptoms.activity_probe import leaf_layers
 
 OVERFIT_STEPS = 60
@@ -42,9 +43,11 @@ _NEVER_TRAINING = (
 
 
 def nothing_to_train(model: Any) -> list[Diagnosis]:
-    """Find a model of which every layer is frozen."""
-    if not model.built or not model.count_params() or model.trainable_variables:
+    """Find a model of which every layer is frozen, or unknown to Keras."""
+    if not model.built or model.trainable_variables:
         return []
+    if not model.count_params():
+        return nothing_tracked(model)
     return [
         Diagnosis(
             symptom="nothing-trainable",

@@ -10,6 +10,7 @@ from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
+from headstart.debug.running.session_kernels import SessionKernels
 from headstart.debug.source.shuffles import shuffled_apart
 from headstart.debug.symptoms.batches import Batches
 from headstart.debug.symptoms.loss import divergence, falls_without_end, is_stuck
@@ -51,6 +52,7 @@ class OwnSessions:
         self._yes = [0.0, 0.0]
         self._updated: set[Any] = set()
         self._batches = Batches()
+        self._kernels = SessionKernels()
 
     def on_minimize(self, optimizer: Any, loss: Any) -> None:
         """Note what an optimizer of TF1's is to minimise."""
@@ -59,10 +61,19 @@ class OwnSessions:
         self._loss = loss
         self.loss_name, self._graph = str(getattr(loss, "name", "")), getattr(loss, "graph", None)
 
-    def on_run(self, graph: Any, fetches: Any, feed: Any) -> None:
-        """Note what a session ran, and what it was fed, as long as nothing large was."""
+    def on_run(self, graph: Any, fetches: Any, feed: Any, read: Any = None) -> None:
+        """Note what a session ran, and what it was fed, as long as nothing large was.
+
+        Args:
+            graph: The session's graph.
+            fetches: What it ran.
+            feed: What it was fed.
+            read: Returns the values of variables, unseen; None leaves them.
+        """
         self._restarts.on_run(graph, fetches, feed)
         trains = self._loss is not None and self._look_for_training(graph, fetches)
+        if trains and read is not None and graph is self._graph:
+            self._kernels.on_training_run(self._loss, self._num_trained, read)
         if trains and isinstance(feed, dict):
             self._count_yes(feed)
             tables = [one for one in map(np.asarray, feed.values()) if one.ndim > 1]
@@ -96,6 +107,7 @@ class OwnSessions:
                 behind = _behind(op, graph)
                 self._trains[op] = any(other.type.startswith(_CHANGES) for other in behind)
                 self._updated |= behind & _updates(graph)
+                self._kernels.on_behind(behind)
             trains = trains or self._trains[op]
             if one is self._loss:
                 self._idle_runs += 1
@@ -206,6 +218,7 @@ class OwnSessions:
             *self._untrained(),
             *self._without_updates(),
             *self._batches.same_batch(),
+            *self._kernels.diagnoses(trace.losses),
         ]
         at_chance = self._at_chance(trace.losses)
         goes_badly = is_broken or divergence(trace) or is_stuck(trace) or at_chance

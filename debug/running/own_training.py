@@ -21,6 +21,7 @@ from headstart.debug.preflight.objectives import OWN_LOSS, OWN_OPTIMIZER
 from headstart.debug.preflight.placing import at_layer, located
 from headstart.debug.preflight.precision import loss_without_scale
 from headstart.debug.preflight.training import nothing_to_train
+from headstart.debug.preflight.untracked import nothing_tracked
 from headstart.debug.running.fits import number_of
 from headstart.debug.symptoms.batches import Batches, by_outcome
 from headstart.debug.symptoms.loss import divergence, loss_not_falling
@@ -165,6 +166,15 @@ class OwnTraining:
         if seen.x is x:
             seen.weights = weights
         seen.batches.on_step(x, y, calling_site())
+
+    def nothing_tracked(self) -> list[Diagnosis]:
+        """Say of the models that were called last why they have no variable to train."""
+        return [
+            found
+            for model in {id(model): model for model, _, _ in self._calls}.values()
+            if not model.trainable_variables
+            for found in nothing_tracked(model)
+        ]
 
     @property
     def sites(self) -> list[CallSite]:

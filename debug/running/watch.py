@@ -36,6 +36,7 @@ from headstart.debug.symptoms.batches import spent_input, watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.eager_argmax import watch_argmax
 from headstart.debug.symptoms.graph_rules import check_graph
+from headstart.debug.symptoms.kernels import faint_signal
 from headstart.debug.symptoms.loss import falls_without_end, own_divergence
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
 from headstart.debug.symptoms.own_loops import OwnLoops, tracing_site, watch_optimizers
@@ -184,7 +185,7 @@ class Watch:
             is_broken = self.sign is not None
             found += self._own.diagnoses(self.losses, set(self._fits.judged), is_broken)
             with harmless("the rules about the losses of own loops"):
-                found += self._endless()
+                found += self._endless() + self._faint()
             found += [*self._metrics.diagnoses(), *self._loads.diagnoses()]
             found += [*self._fits.earlier.found, *self._argmax()]
             with harmless("the rules about spent iterators"):
@@ -229,6 +230,12 @@ class Watch:
         if not endless and self.sign is None and not self._own.sites:
             endless = self._loops.grown(trace)
         return endless
+
+    def _faint(self) -> list[Diagnosis]:
+        """Find weights that are far too small in an own loop whose loss does not fall."""
+        if watched.fits or watched.session_runs:
+            return []
+        return faint_signal(self._loops.kernels, losses_of(self.losses))
 
     def _spent(self) -> list[Diagnosis]:
         """Find iterators that have nothing to give after the first epoch of an own loop."""
@@ -299,8 +306,7 @@ class Watch:
             if watch._is_retaking:
                 return gradients
             with harmless("the watch over gradients"):
-                if all(gradient is None for gradient in tf.nest.flatten(gradients)):
-                    watch._found.append(diagnose_no_gradient(target, calling_site(), sources))
+                watch._look_for_none(target, sources, tf.nest.flatten(gradients))
                 if watch._in_keras:
                     watch._loops.note_pairs(sources, gradients)
                 else:
@@ -313,6 +319,15 @@ class Watch:
 
         tf.GradientTape.gradient = differentiate_and_check
 
+    def _look_for_none(self, target: Any, sources: Any, gradients: list[Any]) -> None:
+        """Say why no variable has a gradient; of a ``fit`` of none the rules say it."""
+        if any(gradient is not None for gradient in gradients):
+            return
+        if gradients or not self._in_keras:
+            self._found += (not gradients and self._own.nothing_tracked()) or [
+                diagnose_no_gradient(target, calling_site(), sources)
+            ]
+
     def _watch_sessions(self) -> None:
         watch, session_class = self, private("BaseSession")  # of every kind of session
         run = session_class.run
@@ -323,7 +338,8 @@ class Watch:
             with harmless("the watch over sessions"):
                 watch._loops.on_session_run(session)
                 feed = args[0] if args else kwargs.get("feed_dict")
-                watch._sessions.on_run(session.graph, fetches, feed)
+                read = functools.partial(run, session)
+                watch._sessions.on_run(session.graph, fetches, feed, read)
                 watch._check_fetched(fetches, result)
             return result
 

@@ -20,8 +20,10 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import find_call_below, origin_of_argument
+from headstart.debug.symptoms import kernels
 from headstart.debug.symptoms.captured import Captured
 from headstart.debug.symptoms.graph_rules import one_sided
+from headstart.debug.symptoms.kernels import Kernel, alike_units
 from headstart.debug.symptoms.loss import divergence
 from headstart.debug.symptoms.successors import Successors
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -182,6 +184,12 @@ class OwnLoops:
         return origin_of_argument(self._gradient_site, "gradient") or self._gradient_site
 
     @property
+    def kernels(self) -> list[Kernel]:
+        """The matrices that were trained, once that has gone on for a while."""
+        site = self._gradient_site
+        return self.variables.kernels(site) if self.num_steps >= kernels.MIN_STEPS else []
+
+    @property
     def sum_in_words(self) -> str:
         """What a loss that is added up over the batch does to the updates; empty for others."""
         site = self.loss_site
@@ -245,7 +253,8 @@ class OwnLoops:
         if not self._training and self.variables.most_taken < MIN_STEPS:
             return []  # a gradient by something new each time is no training
         if self.variables.have_moved:
-            return self.variables.diagnoses(self._gradient_site)
+            found = self.variables.diagnoses(self._gradient_site)
+            return found or alike_units(self.kernels)
         site = self._gradient_site
         if self._num_applied and self._are_gradients_zero():
             return [self._zero_gradients()]

@@ -5,6 +5,7 @@ which variables it meant to train and did not.
 """
 
 import ast
+import itertools
 import sys
 from collections import Counter
 from types import FrameType
@@ -16,6 +17,7 @@ from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import harmless
 from headstart.debug.source.syntax import cuts_under_tape, made_outside_tape
+from headstart.debug.symptoms.kernels import Kernel, names_in_frames
 
 MIN_STEPS = 10
 """Gradients taken before weights that never moved mean something."""
@@ -32,6 +34,7 @@ class TrainedVariables:
         self._without: dict[int, Any] = {}
         self._applied: dict[int, Any] = {}
         self._order: list[int] = []
+        self._names: dict[int, frozenset[str]] = {}
         self._outside: CallSite | None = None
         self._applied_at: CallSite | None = None
 
@@ -95,6 +98,25 @@ class TrainedVariables:
         """
         return [*self._partly_cut(site), *self._partly_applied(site)]
 
+    def kernels(self, site: CallSite | None) -> list[Kernel]:
+        """Return the matrices of a chain of layers, in the order in which gradients are taken.
+
+        Args:
+            site: The user's line that takes the gradients.
+        """
+        known = [self._first[key][0] for key in self._order if self._taken[key]]
+        matrices = [one for one in known if len(one.shape) == 2]
+        pairs = list(itertools.pairwise(tuple(one.shape) for one in matrices))
+        is_chain = all(one[1] == other[0] for one, other in pairs)
+        if not is_chain and not all(one[0] == other[1] for one, other in pairs):
+            return []  # who can tell which of their axes are units
+        return [
+            Kernel(name_of(one), value if is_chain else value.T, site, one, self._names[key])
+            for one, key, value in (
+                (one, id(storage_of(one)), np.asarray(one.numpy())) for one in matrices
+            )
+        ]
+
     def _remember(self, variable: Any, key: int) -> None:
         import tensorflow as tf
 
@@ -103,6 +125,7 @@ class TrainedVariables:
                 if int(np.prod(variable.shape)) <= MAX_ELEMENTS:
                     self._first[key] = (variable, np.array(variable.numpy()))
                     self._order.append(key)
+                    self._names[key] = frozenset(names_in_frames(variable))
         except Exception:  # made in a graph that is being traced: it has no value yet
             return
 

@@ -26,6 +26,7 @@ ELSEWHERE = {
     "split_scale": "is scale_of_splits, of arrays",
     "order": "run judges every batch that a step is fed (symptoms/batches.py)",
     "order_of": "is order, of labels",
+    "nothing_tracked": "is what nothing_to_train says of a model that has no variables",
     "overfit_one_batch": "takes seconds: run experiments only where a training came to nothing",
     "one_batch": "is what run makes of overfit_one_batch",
     "too_strong": "is one of odd_settings",

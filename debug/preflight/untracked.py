@@ -1,0 +1,195 @@
+"""Variables that Keras does not know of, and so never trains: a tf.Variable as an attribute.
+
+Keras 3 tracks what ``add_weight`` makes, ``keras.Variable`` and layers; a ``tf.Variable``, or a
+``tf.Module`` with some, it does not. Keras 2 (``tf_keras``) tracked both.
+"""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.facts import Facts, pick_rows
+from headstart.debug.source.syntax import targets_of, tree_of
+from headstart.debug.symptoms.activity_probe import unchanged
+from headstart.debug.symptoms.variables import storage_of
+
+MIN_RANK = 2
+"""Dimensions from which on a variable is a layer's weights, and no setting of the program's."""
+MAX_PARTS = 64
+"""Parts of a list or a dictionary that are looked at."""
+_HOW = (
+    "in build or __init__: self.w = self.add_weight(shape=(…), initializer=…, name='w')",
+    "or self.w = keras.Variable(…), or a Keras layer in its place",
+)
+
+
+def untracked(model: Any) -> list[tuple[Any, str, Any]]:
+    """Return the trainable variables of TensorFlow's that a model holds and does not know.
+
+    Args:
+        model: A Keras model.
+
+    Returns:
+        Each with what holds it and the name of the attribute.
+    """
+    known = {id(storage_of(one)) for one in model.variables}
+    return [
+        (owner, name, variable)
+        for layer in model._flatten_layers()
+        for owner, name, variable in _held(layer)
+        if id(variable) not in known and variable.trainable and variable.dtype.is_floating
+    ]
+
+
+def _held(owner: Any) -> Iterator[tuple[Any, str, Any]]:
+    import tensorflow as tf
+
+    for name, value in list(vars(owner).items()):
+        if name.startswith("_self_"):  # what Keras and TensorFlow keep for themselves
+            continue
+        for part in _parts(value):
+            if isinstance(part, tf.Variable):
+                yield owner, name, part
+            elif isinstance(part, tf.Module) and not hasattr(part, "add_weight"):
+                yield from _held(part)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return list(value)[:MAX_PARTS] if isinstance(value, list | tuple) else [value]
+
+
+def nothing_tracked(model: Any) -> list[Diagnosis]:
+    """Find a model that trains nothing, because Keras does not know its variables.
+
+    Args:
+        model: A Keras model without a variable to train.
+    """
+    held = untracked(model)
+    if not held:
+        return []
+    owner, name, _ = held[0]
+    return [
+        Diagnosis(
+            symptom="variables-not-tracked",
+            cause=f"Nothing is trained: Keras does not track {_shown(held)}, so that "
+            "trainable_variables is empty and the weights never change. Keras 3 knows what "
+            "add_weight makes, keras.Variable and layers; a tf.Variable it does not (Keras 2 did).",
+            phase="model",
+            confidence=0.98,
+            suggestions=_HOW,
+            evidence={"is_certain": True, "variables": [name for _, name, _ in held[:20]]},
+        ).at(line_of(owner, name))
+    ]
+
+
+def partly_tracked(facts: Facts) -> list[Diagnosis]:
+    """Find weights that the answers depend on and that are never trained, beside others that are.
+
+    Args:
+        facts: What is known of the training.
+    """
+    import keras
+
+    model = facts.model
+    if type(model).train_step is not keras.Model.train_step or not model.trainable_variables:
+        return []  # an own step may well train them
+    held = [one for one in untracked(model) if _looks_like_weights(one[2])]
+    held = [one for one in held if not _is_assigned(*one[:2])]
+    held = [one for one, counts in zip(held, _count(facts, held), strict=True) if counts]
+    if not held:
+        return []
+    owner, name, _ = held[0]
+    return [
+        Diagnosis(
+            symptom="variables-not-tracked",
+            cause=f"Keras does not track {_shown(held)}, on which the answers depend: they keep "
+            "their random initial values, and only the other weights are trained. Keras 3 knows "
+            "what add_weight makes, keras.Variable and layers; a tf.Variable it does not (Keras 2 "
+            "did).",
+            phase="model",
+            confidence=0.96,
+            suggestions=(*_HOW, "where it is meant to stay: tf.Variable(…, trainable=False)"),
+            evidence={"is_certain": True, "variables": [name for _, name, _ in held[:20]]},
+        ).at(line_of(owner, name))
+    ]
+
+
+def _looks_like_weights(variable: Any) -> bool:
+    if variable.shape.rank is None or variable.shape.rank < MIN_RANK:
+        return False
+    values = variable.numpy()
+    return bool(np.ptp(values) > 0 and (values != np.rint(values)).any())
+
+
+def _count(facts: Facts, held: list[tuple[Any, str, Any]]) -> list[bool]:
+    """Tell of each variable whether the answers depend on it."""
+    import tensorflow as tf
+
+    variables = [variable for _, _, variable in held]
+    if not variables:
+        return []
+    with unchanged(facts.model), tf.GradientTape() as tape:
+        outputs = tf.nest.flatten(facts.model(pick_rows(facts.x, 16), training=False))
+        total = sum(tf.reduce_sum(tf.cast(one, tf.float32) ** 2) for one in outputs)
+    gradients = tape.gradient(total, variables)
+    return [one is not None and bool(np.any(tf.convert_to_tensor(one))) for one in gradients]
+
+
+def _shown(held: list[tuple[Any, str, Any]]) -> str:
+    owner, name, _ = held[0]
+    more = f" and {len(held) - 1} more" if len(held) > 1 else ""
+    return f"the tf.Variable {type(owner).__name__}.{name}{more}"
+
+
+def line_of(owner: Any, name: str) -> CallSite | None:
+    """Return the line on which a class gives an attribute its value; None where it is another's.
+
+    Args:
+        owner: An object of the class.
+        name: Name of the attribute.
+    """
+    kind = _class_of(owner)
+    if kind is None:
+        return None
+    lines = [
+        node.lineno
+        for node in ast.walk(kind[1])
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and any(isinstance(one, ast.Attribute) and one.attr == name for one in targets_of(node))
+    ]
+    return CallSite(kind[0], min(lines, default=kind[1].lineno))
+
+
+def _is_assigned(owner: Any, name: str) -> bool:
+    """Tell whether a program gives a variable other values itself: moving averages, a codebook."""
+    kind = _class_of(owner)
+    if kind is None:
+        return True  # a library's: it knows what it does
+    tree = tree_of(kind[0])
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr.startswith("assign")
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == name
+        for node in (ast.walk(tree) if tree is not None else ())
+    )
+
+
+def _class_of(owner: Any) -> tuple[str, ast.ClassDef] | None:
+    for kind in type(owner).__mro__:
+        try:
+            file = inspect.getsourcefile(kind) or ""
+        except TypeError:  # a built-in
+            continue
+        tree = tree_of(file) if is_users(file) else None
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
+                return file, node
+    return None

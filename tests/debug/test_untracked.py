@@ -1,0 +1,127 @@
+"""A tf.Variable that is an attribute of a Keras model is known to TensorFlow, and not to Keras."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from headstart.debug.preflight.facts import facts_of
+from headstart.debug.preflight.fit_data import judge_fit
+from headstart.debug.preflight.training import nothing_to_train
+from headstart.debug.preflight.untracked import partly_tracked
+from headstart.debug.running.own_training import OwnTraining
+from headstart.debug.running.watch import Watch
+
+X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+LINES = Path(__file__).read_text().splitlines()
+
+
+class Line(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.w = tf.Variable(5.0)  # of Line
+
+    def call(self, x):
+        return self.w * x
+
+
+class InAList(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.parts = [tf.Variable(tf.random.normal((4, 4)))]  # of InAList
+
+    def call(self, x):
+        return x @ self.parts[0]
+
+
+class Module(tf.Module):
+    def __init__(self):
+        self.kernel = tf.Variable(tf.random.normal((4, 4)))  # of Module
+
+
+class WithModule(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = Module()
+
+    def call(self, x):
+        return x @ self.inner.kernel
+
+
+class Mine(keras.layers.Layer):
+    def build(self, shape):
+        self.kernel = tf.Variable(tf.random.normal((shape[-1], 4)))  # of Mine
+
+    def call(self, x):
+        return x @ self.kernel
+
+
+class Averaged(Mine):
+    def build(self, shape):
+        self.book = tf.Variable(tf.random.normal((shape[-1], 4)))
+
+    def call(self, x):
+        self.book.assign(0.9 * self.book)
+        return x @ self.book
+
+
+class Fixed(Mine):
+    def build(self, shape):
+        self.features = tf.Variable(tf.random.normal((shape[-1], 4)), trainable=False)
+        self.scale = tf.Variable(2.0)
+        self.unused = tf.Variable(tf.random.normal((4, 4)))
+        self.counts = tf.Variable([[1.0, 2.0]])
+        self.own = self.add_weight(shape=(4, 4))
+
+    def call(self, x):
+        return self.scale * x @ self.features @ self.own * tf.reduce_sum(self.counts)
+
+
+def line_of(name):
+    return next(n for n, line in enumerate(LINES, start=1) if line.endswith(f"# of {name}"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Line, "Line"), (InAList, "InAList"), (WithModule, "Module")]
+)
+def test_a_model_that_keras_knows_no_variable_of_is_told_at_the_variable(kind, name):
+    model = kind()
+    model.compile(loss="mse", optimizer="sgd")
+    model(X)
+    (found,) = judge_fit(model, {"x": X, "y": X}).found
+    assert (found.symptom, found.line) == ("variables-not-tracked", line_of(name))
+    own = OwnTraining()
+    own.on_call(model, X, None)
+    assert [one.line for one in own.nothing_tracked()] == [line_of(name)]
+
+
+def model_with(layer):
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
+    model.compile(loss="mse", optimizer="sgd")
+    return model
+
+
+def test_weights_that_are_left_out_beside_others_are_told():
+    (found,) = partly_tracked(facts_of(model_with(Mine()), X, X[:, :1]))
+    assert (found.symptom, found.line) == ("variables-not-tracked", line_of("Mine"))
+    assert "random initial values" in found.cause
+
+
+@pytest.mark.parametrize("layer", [Averaged(), Fixed(), keras.layers.Dense(4)])
+def test_variables_that_the_program_sets_or_that_are_no_weights_are_passed_over(layer):
+    model = model_with(layer)
+    assert partly_tracked(facts_of(model, X, X[:, :1])) == []
+    assert nothing_to_train(model) == []
+
+
+def test_a_loop_over_no_variables_is_told_why():
+    watch, model = Watch(with_rules=True), Line()
+    output = model(X)
+    watch._own.on_call(model, X, output)
+    watch._look_for_none(output, model.trainable_variables, [])
+    assert [one.symptom for one in watch._found] == ["variables-not-tracked"]
+    plain = Watch(with_rules=True)
+    plain._look_for_none(output, [], [None])
+    assert [one.symptom for one in plain._found] == ["no-gradient"]
