@@ -41,14 +41,17 @@ def untracked(model: Any) -> list[tuple[Any, str, Any]]:
     return [
         (owner, name, variable)
         for layer in model._flatten_layers()
-        for owner, name, variable in _held(layer)
+        for owner, name, variable in _held(layer, set())
         if id(variable) not in known and variable.trainable and variable.dtype.is_floating
     ]
 
 
-def _held(owner: Any) -> Iterator[tuple[Any, str, Any]]:
+def _held(owner: Any, seen: set[int]) -> Iterator[tuple[Any, str, Any]]:
     import tensorflow as tf
 
+    if id(owner) in seen:  # modules may hold each other
+        return
+    seen.add(id(owner))
     for name, value in list(vars(owner).items()):
         if name.startswith("_self_"):  # what Keras and TensorFlow keep for themselves
             continue
@@ -56,7 +59,7 @@ def _held(owner: Any) -> Iterator[tuple[Any, str, Any]]:
             if isinstance(part, tf.Variable):
                 yield owner, name, part
             elif isinstance(part, tf.Module) and not hasattr(part, "add_weight"):
-                yield from _held(part)
+                yield from _held(part, seen)
 
 
 def _parts(value: Any) -> list[Any]:

@@ -65,7 +65,7 @@ class SessionKernels:
 def _used(loss: Any) -> list[tuple[Any, bool]]:
     """Return the matrices behind a loss in their order, and whether their units are the rows."""
     variables = {one.op: one for one in loss.graph.get_collection("trainable_variables")
-                 if len(one.shape) == 2}  # fmt: skip
+                 if one.shape.rank == 2 and one.shape.is_fully_defined()}  # fmt: skip
     behind = _inputs_of(loss.op)
     found: dict[Any, tuple[Any, bool]] = {}
     for op in loss.graph.get_operations():

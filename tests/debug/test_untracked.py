@@ -39,6 +39,7 @@ class InAList(keras.Model):
 class Module(tf.Module):
     def __init__(self):
         self.kernel = tf.Variable(tf.random.normal((4, 4)))  # of Module
+        self.parent = self
 
 
 class WithModule(keras.Model):
