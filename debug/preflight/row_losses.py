@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite
+from headstart.debug.callsites import CallSite, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array, Facts
 from headstart.debug.preflight.own_losses import code_of, site_of
-from headstart.debug.source.syntax import tree_of
 
 MIN_ROWS, MAX_ROWS = 8, 32
 NUM_ORDERS = 4

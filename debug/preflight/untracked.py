@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.callsites import CallSite, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Facts, pick_rows
-from headstart.debug.source.syntax import targets_of, tree_of
+from headstart.debug.source.syntax import targets_of
 from headstart.debug.symptoms.activity_probe import unchanged
 from headstart.debug.symptoms.variables import storage_of
 

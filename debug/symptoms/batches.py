@@ -165,8 +165,8 @@ class Batches:
                 suggestions=(
                     "use one iterator over the data: for x, y in dataset: ...",
                     "or make it once, before the loop: it = iter(dataset.repeat()); next(it)",
-                    "check the index: its range (len(x) // batch_size), and that a generator sets it "
-                    "to 0 before its endless loop, not inside",
+                    "check the index: its range (len(x) // batch_size), and that a generator sets "
+                    "it to 0 before its endless loop, not inside",
                 ),
                 evidence={"rows_fed": self.rows_fed, "rows_at_hand": self.rows_at_hand},
             ).at(site)

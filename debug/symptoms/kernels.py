@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.callsites import CallSite, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.source.syntax import targets_of, tree_of
+from headstart.debug.source.syntax import targets_of
 
 MIN_STEPS = 30
 """Steps after which units that are to part have parted."""
