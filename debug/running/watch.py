@@ -34,7 +34,7 @@ from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_c
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.batches import spent_input, watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
-from headstart.debug.symptoms.eager_argmax import watch_argmax
+from headstart.debug.symptoms.eager_axes import watch_argmax, watch_softmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.kernels import faint_signal
 from headstart.debug.symptoms.loss import falls_without_end, own_divergence
@@ -97,6 +97,7 @@ class Watch:
             self._retraces.__enter__()
             watch_eager_broadcasts(self._found.append)
             self._argmax = watch_argmax()
+            watch_softmax(self._found.append)
             watch_minimizers(self._sessions)
             watch_checkpoints(self._loads)
             watch_flips(tracing_site)

@@ -191,7 +191,7 @@ def _log1p(op: Any) -> list[Diagnosis]:
 def _softmax(op: Any) -> list[Diagnosis]:
     shape, site = op.inputs[0].shape, _own_line(op)
     if site is not None and _is_over_rows(op):
-        return [_over_rows(op, site)]
+        return [over_rows_finding(op.inputs[0].op.inputs[0].shape[-1], site, op)]
     if site is None or not shape.rank or shape[-1] != 1:
         return []
     return [
@@ -224,14 +224,20 @@ def _is_over_rows(op: Any) -> bool:
     return classes is not None and classes > 1 and rows != classes
 
 
-def _over_rows(op: Any, site: CallSite) -> Diagnosis:
-    classes = op.inputs[0].op.inputs[0].shape[-1]
+def over_rows_finding(num_classes: int, site: CallSite, op: Any = None) -> Diagnosis:
+    """Return the finding of a softmax down the rows of a batch.
+
+    Args:
+        num_classes: Scores of a row.
+        site: The user's line.
+        op: The op; None where it was computed eagerly.
+    """
     return Diagnosis(
         symptom="softmax-over-rows",
         cause="Softmax is taken over the wrong axis: over the rows of the batch (axis=0), so that "
-        f"each column sums to 1, and not the {classes} scores of a row.",
-        op=op.name,
-        op_type=op.type,
+        f"each column sums to 1, and not the {num_classes} scores of a row.",
+        op=None if op is None else op.name,
+        op_type=None if op is None else op.type,
         phase="model",
         confidence=0.93,
         suggestions=("take it over the last axis, which is the default: tf.nn.softmax(scores)",),

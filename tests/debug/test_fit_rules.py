@@ -18,6 +18,7 @@ from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
 from headstart.debug.running.fits import of_fits
 from headstart.debug.running.signs import FaultSeen, Sign
 from headstart.debug.running.watch import Watch
+from headstart.debug.symptoms.eager_axes import watch_softmax
 from headstart.debug.symptoms.graph_rules import check_graph, is_row_against_column
 from headstart.debug.symptoms.own_loops import OwnLoops
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -386,6 +387,26 @@ def test_a_softmax_over_rows_is_told_in_a_graph_from_one_of_rows_against_rows(
 
     graph = answers.get_concrete_function(tf.TensorSpec([8, 4])).graph
     assert [one.symptom for one in check_graph(graph)] == ["softmax-over-rows"] * is_wrong
+
+
+@pytest.mark.parametrize("module", [tf.nn, keras.ops], ids=["tf.nn", "keras.ops"])
+@pytest.mark.parametrize(
+    ("shape", "axis", "is_wrong"),
+    [((8, 3), 0, True), ((8, 3), -1, False), ((8, 8), 0, False), ((8, 1), 0, False)],
+)
+def test_a_softmax_over_rows_is_told_where_no_graph_shows_it(
+    monkeypatch, module, shape, axis, is_wrong
+):
+    monkeypatch.setattr(tf.nn, "softmax", tf.nn.softmax)  # put back afterwards
+    monkeypatch.setattr(keras.ops, "softmax", keras.ops.softmax)
+    found = []
+    watch_softmax(found.append)
+    scores = tf.random.normal(shape)
+    for _ in range(2):
+        shares = module.softmax(scores, axis=axis)
+    np.testing.assert_allclose(tf.reduce_sum(shares, axis), 1.0, rtol=1e-5)
+    assert [one.symptom for one in found] == ["softmax-over-rows"] * is_wrong
+    assert all(one.file == __file__ for one in found)
 
 
 def test_scores_of_an_attention_are_no_narrow_layer():

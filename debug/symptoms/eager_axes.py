@@ -1,4 +1,4 @@
-"""argmax over the single column of what a model predicts, where no graph shows it."""
+"""argmax and softmax over the wrong axis, where no graph shows it."""
 
 import functools
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import harmless
-from headstart.debug.symptoms.graph_rules import argmax_finding
+from headstart.debug.symptoms.graph_rules import argmax_finding, over_rows_finding
 
 
 def watch_argmax() -> Callable[[], list[Diagnosis]]:
@@ -45,3 +45,36 @@ def watch_argmax() -> Callable[[], list[Diagnosis]]:
     return lambda: [
         argmax_finding(site) for site, is_one in has_one.items() if is_one and is_users(site.file)
     ]
+
+
+def watch_softmax(tell: Callable[[Diagnosis], None]) -> None:
+    """Look at every eager softmax that the program asks for.
+
+    Args:
+        tell: Is given the first finding of each line: one down the rows of a batch.
+    """
+    import keras
+    import tensorflow as tf
+
+    told: set[CallSite] = set()
+
+    def watched(softmax: Any) -> Any:
+        @functools.wraps(softmax)
+        def softmax_and_tell(*args: Any, **kwargs: Any) -> Any:
+            with harmless("the rule about softmax"):
+                caller = sys._getframe(1)
+                site = CallSite(caller.f_code.co_filename, caller.f_lineno)
+                scores = args[0] if args else kwargs.get("logits", kwargs.get("x"))
+                axis = args[1] if len(args) > 1 else kwargs.get("axis")
+                shape = tuple(getattr(scores, "shape", ()))
+                # Rows against rows (a contrastive loss) are as many one way as the other.
+                is_down = len(shape) == 2 and axis in (0, -2) and shape[1] not in (1, shape[0])
+                if is_down and tf.executing_eagerly() and site not in told and is_users(site.file):
+                    told.add(site)
+                    tell(over_rows_finding(shape[1], site))
+            return softmax(*args, **kwargs)
+
+        return softmax_and_tell
+
+    tf.nn.softmax = watched(tf.nn.softmax)
+    keras.ops.softmax = watched(keras.ops.softmax)
