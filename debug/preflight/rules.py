@@ -36,6 +36,7 @@ from headstart.debug.preflight.samples import Batch, Sample
 from headstart.debug.preflight.untracked import partly_tracked
 from headstart.debug.preflight.verdict import Verdict
 from headstart.debug.preflight.weighting import concentrated_weights, weights_with_counts
+from headstart.debug.preflight.wrapping import wrapped_integers
 from headstart.debug.symptoms.trace import TrainingTrace
 
 FEW = 32
@@ -199,6 +200,7 @@ RULES: tuple[Rule, ...] = (
     Rule(layers.lagging_normalization, "facts trace verdict", only="run",
          because="it compares training with inference"),
     Rule(settings.odd_settings, "facts rates", "settings"),
+    Rule(wrapped_integers, "", "badly"),
     Rule(data.bad_values, "sample", "badly"),
     Rule(data.constant_rows, "sample", "badly"),
     Rule(data.backbone_range, "sample", "badly"),
