@@ -254,7 +254,8 @@ class Ladder:
 
 
 CAUSES = {
-    "divergence": ("unscaled-input", "unscaled-targets", "learning-rate-too-high"),
+    "divergence": ("batchnorm-mode", "unscaled-input", "unscaled-targets",
+                   "learning-rate-too-high"),
     "exploding-gradient": ("unscaled-input", "unscaled-targets", "learning-rate-too-high"),
     "learning-rate-too-high": ("unscaled-input", "unscaled-targets", "regularisation-too-strong"),
     "vanishing-gradient": ("unscaled-input", "saturating-activations"),
@@ -275,7 +276,7 @@ CAUSES = {
     "not-shuffled": ("overlapping-batches",),
     "dtype-mismatch": ("text-labels",),
     "shape-mismatch": ("missing-flatten", "label-format", "one-unit-for-classes"),
-}
+}  # fmt: skip
 """Symptom -> what it follows from where both are found, the likeliest first."""
 
 

@@ -34,6 +34,7 @@ from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_c
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.batches import spent_input, watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
+from headstart.debug.symptoms.dropouts import watch_dropout
 from headstart.debug.symptoms.eager_axes import watch_argmax, watch_softmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.kernels import faint_signal
@@ -98,6 +99,7 @@ class Watch:
             watch_eager_broadcasts(self._found.append)
             self._argmax = watch_argmax()
             watch_softmax(self._found.append)
+            watch_dropout(self._found.append)
             watch_minimizers(self._sessions)
             watch_checkpoints(self._loads)
             watch_flips(tracing_site)
@@ -181,7 +183,7 @@ class Watch:
                 self._look_through(graph)
             found = [*self._found]
             with harmless("the rules about own loops"):
-                found += self._loops.diagnoses()
+                found += self._loops.diagnoses(is_broken=self.sign is not None)
             found += self._fits.diagnoses()
             is_broken = self.sign is not None
             found += self._own.diagnoses(self.losses, set(self._fits.judged), is_broken)

@@ -305,6 +305,23 @@ def cuts_under_tape(site: CallSite) -> list[int]:
     )
 
 
+def called_in_inference(gradient_site: CallSite | None) -> CallSite | None:
+    """Return the call under a tape that is told ``training=False``.
+
+    Args:
+        gradient_site: Where the tape is asked for gradients.
+    """
+    tree = None if gradient_site is None else tree_of(gradient_site.file)
+    block = None if gradient_site is None or tree is None else _tape_above(tree, gradient_site.line)
+    if gradient_site is None or block is None:
+        return None
+    for node in ast.walk(block):
+        for given in node.keywords if isinstance(node, ast.Call) else ():
+            if given.arg == "training" and ast.unparse(given.value) == "False":
+                return CallSite(gradient_site.file, node.lineno)
+    return None
+
+
 def _tape_above(tree: ast.Module, line: int) -> ast.With | None:
     blocks = [
         node

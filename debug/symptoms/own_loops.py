@@ -19,7 +19,7 @@ from headstart.debug.callsites import CallSite, calling_site, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
-from headstart.debug.source.syntax import find_call_below, origin_of_argument
+from headstart.debug.source.syntax import called_in_inference, find_call_below, origin_of_argument
 from headstart.debug.symptoms import kernels
 from headstart.debug.symptoms.captured import Captured
 from headstart.debug.symptoms.graph_rules import one_sided
@@ -205,14 +205,18 @@ class OwnLoops:
         """The graphs that sessions ran."""
         return [graph for graph, _, _ in self._versions.values()]
 
-    def diagnoses(self) -> list[Diagnosis]:
-        """Return what was found; call it when the program has ended."""
+    def diagnoses(self, is_broken: bool = False) -> list[Diagnosis]:
+        """Return what was found; call it when the program has ended.
+
+        Args:
+            is_broken: Whether it ended in NaN or Inf, however few its steps.
+        """
         found = [*self._found.values(), *self._captured.found.values()]
         found += self._successors.found
         if self.num_steps >= MIN_STEPS:
             found += self._variables()
-            if not found:
-                found += _untouched_normalization()
+        if not found and (self.num_steps >= MIN_STEPS or (is_broken and self.num_steps)):
+            found += _untouched_normalization(self._gradient_site)
         return found
 
     def grown(self, trace: TrainingTrace) -> list[Diagnosis]:
@@ -384,8 +388,12 @@ def _growing_graph(size: int, site: CallSite | None) -> Diagnosis:
     ).at(site)
 
 
-def _untouched_normalization() -> list[Diagnosis]:
-    """Find BatchNormalization that was trained without ever seeing ``training=True``."""
+def _untouched_normalization(gradient_site: CallSite | None) -> list[Diagnosis]:
+    """Find BatchNormalization that was trained without ever seeing ``training=True``.
+
+    Args:
+        gradient_site: Where the loop asks for gradients.
+    """
     keras = sys.modules.get("keras")
     if keras is None:
         return []
@@ -397,7 +405,7 @@ def _untouched_normalization() -> list[Diagnosis]:
         is_trained = any((values != start).any() for values, start in zip(scales, (1, 0)))  # noqa: B905
         if not is_trained or not (layer.moving_variance.numpy() == 1.0).all():
             continue
-        site = vars(layer).get(SITE)
+        site = called_in_inference(gradient_site) or vars(layer).get(SITE)
         return [
             Diagnosis(
                 symptom="batchnorm-mode",

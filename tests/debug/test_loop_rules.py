@@ -1,5 +1,9 @@
 """What loops of one's own make of losses, gradients and variables."""
 
+import functools
+import gc
+import linecache
+
 import keras
 import numpy as np
 import pytest
@@ -94,6 +98,35 @@ def looped(loss_of, given_to_optimizer, num_steps=12):
 )
 def test_variables_that_a_loop_leaves_out_are_found(loss_of, given, expected):
     assert looped(loss_of, given) == expected
+
+
+def normalised_loop(is_training, num_steps=3):
+    """Take few steps with batch normalisation, and return what is said where they end in NaN."""
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    )
+    loops, weights = OwnLoops(), model.trainable_variables
+    for _ in range(num_steps):
+        with tf.GradientTape() as tape:
+            infer = functools.partial(model, X)
+            output = infer(training=True) if is_training else model(X, training=False)  # the line
+            loss = tf.reduce_mean(output**2)
+        gradients = tape.gradient(loss, weights)
+        loops.on_gradient(weights, gradients)
+        loops.on_apply("optimizer", gradients, weights)
+        for gradient, variable in zip(gradients, weights, strict=True):
+            variable.assign_sub(0.1 * gradient)
+    return loops.diagnoses(is_broken=True), loops.diagnoses(is_broken=False)
+
+
+def test_a_loop_that_breaks_soon_is_asked_for_the_mode_of_its_normalisation():
+    (found,), unbroken = normalised_loop(is_training=False)
+    assert found.symptom == "batchnorm-mode"
+    assert found.line is not None
+    assert "# the line" in linecache.getline(__file__, found.line)
+    assert unbroken == []  # three steps say nothing where all went well
+    gc.collect()
+    assert normalised_loop(is_training=True)[0] == []
 
 
 class Trainer:

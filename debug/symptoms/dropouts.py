@@ -1,0 +1,68 @@
+"""Dropout that a program asks TensorFlow for itself: too high, or a share to keep taken for a rate.
+
+What Keras's layers drop is judged with the other settings of a model.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.guard import harmless
+from headstart.debug.preflight.settings import MAX_DROPOUT
+
+SURE = 0.9
+"""Rate from which on nothing can be learnt; from `MAX_DROPOUT` on it is a warning."""
+
+
+def watch_dropout(tell: Callable[[Diagnosis], None]) -> None:
+    """Look at every dropout that the program asks for by a number.
+
+    Args:
+        tell: Is given the first finding of each line.
+    """
+    import tensorflow as tf
+
+    told: set[CallSite] = set()
+
+    def watched(dropout: Any, has_kept_share: bool) -> Any:
+        @functools.wraps(dropout)
+        def dropout_and_tell(*args: Any, **kwargs: Any) -> Any:
+            with harmless("the rule about dropout"):
+                caller = sys._getframe(1)
+                site = CallSite(caller.f_code.co_filename, caller.f_lineno)
+                second = args[1] if len(args) > 1 else None
+                kept = kwargs.get("keep_prob", second) if has_kept_share else None
+                rate = kwargs.get("rate", None if has_kept_share else second)
+                if isinstance(kept, float | int):
+                    rate = 1.0 - kept
+                is_high = isinstance(rate, float | int) and MAX_DROPOUT <= rate < 1.0
+                if is_high and site not in told and is_users(site.file):
+                    told.add(site)
+                    tell(_finding(float(rate), isinstance(kept, float | int)).at(site))
+            return dropout(*args, **kwargs)
+
+        return dropout_and_tell
+
+    tf.compat.v1.nn.dropout = watched(tf.compat.v1.nn.dropout, has_kept_share=True)
+    tf.nn.dropout = watched(tf.nn.dropout, has_kept_share=False)
+
+
+def _finding(rate: float, is_kept_share: bool) -> Diagnosis:
+    said = f"keep_prob={1.0 - rate:g} keeps" if is_kept_share else f"rate={rate:g} keeps"
+    other = (
+        "keep_prob is the share that is kept, rate the share that is dropped"
+        if is_kept_share
+        else f"rate is the share that is dropped: to keep {rate:.0%}, rate={1.0 - rate:g}"
+    )
+    return Diagnosis(
+        symptom="dropout-too-high",
+        cause=f"Dropout with {said} only {1.0 - rate:.0%} of the units: too little is left to "
+        "learn from.",
+        phase="model",
+        severity="error" if rate >= SURE else "warning",
+        confidence=0.93 if rate >= SURE else 0.7,
+        suggestions=(other, "0.1 to 0.5 is usual"),
+    )

@@ -1,0 +1,32 @@
+"""Dropout that a program asks TensorFlow for itself."""
+
+import pytest
+import tensorflow as tf
+
+from headstart.debug.symptoms.dropouts import watch_dropout
+
+ONES = tf.ones([8, 4])
+
+
+@pytest.mark.parametrize(
+    ("version", "arguments", "severity"),
+    [
+        (2, {"rate": 0.95}, "error"),
+        (2, {"rate": 0.8}, "warning"),
+        (2, {"rate": 0.5}, None),
+        (2, {"rate": tf.constant(0.95)}, None),  # nobody's number: it may be fed, or change
+        (1, {"keep_prob": 0.05}, "error"),
+        (1, {"keep_prob": 0.95}, None),
+        (1, {"rate": 0.95}, "error"),
+    ],
+)
+def test_a_dropout_that_leaves_too_little_is_told_once(monkeypatch, version, arguments, severity):
+    monkeypatch.setattr(tf.nn, "dropout", tf.nn.dropout)  # put back afterwards
+    monkeypatch.setattr(tf.compat.v1.nn, "dropout", tf.compat.v1.nn.dropout)
+    found = []
+    watch_dropout(found.append)
+    nn = tf.nn if version == 2 else tf.compat.v1.nn
+    for _ in range(2):
+        assert nn.dropout(ONES, **arguments).shape == ONES.shape
+    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert all(one.file == __file__ for one in found)
