@@ -1,12 +1,13 @@
 """A loss of the user's own, held against the targets that it is given: which way does it pull?"""
 
+import ast
 import math
 from types import CodeType
 from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite, is_users, tree_of
+from headstart.debug.callsites import CallSite, callee, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array, Facts
 from headstart.debug.preflight.objectives import single_loss
@@ -17,6 +18,12 @@ NEARER = 0.5
 """Part of the way to the targets that the answers are moved, before the loss is asked again."""
 MIN_DIFFERENCE = 1e-3
 """Relative difference of the loss that counts as an answer."""
+_ADVICE = {
+    False: "To maximise a likelihood or a score, minimise its negative.",
+    True: "Keras's cosine_similarity is a loss already: -1 where the angle is 0. Taken from 1, or "
+    "negated, it turns the answers away from the targets.",
+}
+"""By whether a similarity of Keras's is negated."""
 WORSE = 1.2
 """Mean squared error over the variance of the targets from which on a model answers worse than
 their mean: that is what a loss with the wrong sign teaches."""
@@ -33,7 +40,11 @@ def wrong_sign(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
         A finding, or none.
     """
     loss = single_loss(facts.model)
-    if facts.family or not callable(loss) or not trace.last_loss < min(0.0, trace.first_loss):
+    if facts.family or not callable(loss) or not trace.last_loss < trace.first_loss:
+        return []
+    turns_similarity = _turns_similarity(loss)
+    # A positive loss may mean something else by its targets: 1 for pairs to be brought together.
+    if trace.last_loss >= 0.0 and not turns_similarity:
         return []
     targets = _targets(facts)
     if targets is None or facts.y_pred is None or facts.y is None:
@@ -52,17 +63,39 @@ def wrong_sign(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
             symptom="loss-with-wrong-sign",
             cause=f"The loss has the wrong sign: it grows (from {before:.4g} to {after:.4g}) when "
             "predictions are moved nearer to the targets, and training drives it to "
-            f"{trace.last_loss:.4g}. To maximise a likelihood or a score, minimise its "
-            "negative.",
+            f"{trace.last_loss:.4g}. {_ADVICE[turns_similarity]}",
             phase="loss",
             confidence=0.97,
             suggestions=(
-                "return the negative: -tf.reduce_mean(...)",
-                "or use one of Keras's losses, such as binary_crossentropy",
+                ("return keras.losses.cosine_similarity(y_true, y_pred) as it is",)
+                if turns_similarity
+                else (
+                    "return the negative: -tf.reduce_mean(...)",
+                    "or use one of Keras's losses, such as binary_crossentropy",
+                )
             ),
             evidence={"before": before, "nearer": after, "is_certain": True},
         ).at(site)
     ]
+
+
+def _turns_similarity(loss: Any) -> bool:
+    """Say whether a loss of the user's own subtracts, or negates, Keras's cosine similarity."""
+    code = code_of(loss)
+    tree = None if code is None else tree_of(code.co_filename)
+    if code is None or tree is None:
+        return False
+    lines = {line for _, _, line in code.co_lines() if line}
+    for node in ast.walk(tree):
+        taken = node.right if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else None
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            taken = node.operand
+        if taken is None or taken.lineno not in lines:
+            continue
+        called = (callee(one) for one in ast.walk(taken) if isinstance(one, ast.Call))
+        if any(name.lower().replace("_", "") == "cosinesimilarity" for name in called):
+            return True
+    return False
 
 
 def _targets(facts: Facts) -> Array | None:

@@ -71,6 +71,31 @@ def test_a_loss_that_grows_nearer_to_the_targets_has_the_wrong_sign(loss, target
     assert wrong_sign(facts_of(model, X, targets), TrainingTrace(losses=[0.7, 0.5, 0.3])) == []
 
 
+def turned_similarity(y_true, y_pred):
+    return 1 - keras.losses.cosine_similarity(y_true, y_pred)
+
+
+def drawn_together(y_true, distance):  # 1 for pairs that belong together: a sound loss
+    return y_true * distance**2 + (1 - y_true) * tf.maximum(1 - distance, 0) ** 2
+
+
+def test_a_similarity_that_is_negated_twice_turns_the_answers_away():
+    targets = X[:, :2] / np.linalg.norm(X[:, :2], axis=1, keepdims=True)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, use_bias=False)])
+    model.compile(loss=turned_similarity)
+    model.layers[0].set_weights([-np.eye(4, 2, dtype="float32")])
+    falling = TrainingTrace(losses=[1.0, 0.5, 0.1])
+    (found,) = wrong_sign(facts_of(model, X, targets), falling)
+    assert "cosine_similarity is a loss already" in found.cause
+    assert "cosine_similarity(y_true, y_pred)" in linecache.getline(__file__, found.line or 0)
+    model.compile(loss=keras.losses.cosine_similarity)
+    assert wrong_sign(facts_of(model, X, targets), falling) == []
+    pairs = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="sigmoid")])
+    pairs.compile(loss=drawn_together)
+    pairs.layers[0].set_weights([np.float32([[-9], [0], [0], [0]]), np.float32([0])])
+    assert wrong_sign(facts_of(pairs, X, BITS), falling) == []
+
+
 def looped(loss_of, given_to_optimizer, num_steps=12):
     """Tell of a loop over two variables as the watch does."""
     loops, weights = OwnLoops(), [tf.Variable([1.0], name="a"), tf.Variable([2.0], name="b")]
