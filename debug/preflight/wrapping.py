@@ -50,7 +50,7 @@ def wrapped_integers() -> list[Diagnosis]:
                 continue
             target = statement.targets[0]
             held = names.get(target.id) if isinstance(target, ast.Name) else None
-            if not _is_small(held):
+            if not isinstance(held, np.ndarray) or not _is_small(held):
                 continue
             share = _share_wrapped(statement.value, held, names)
             if share >= MIN_SHARE:
@@ -69,14 +69,9 @@ def _users_frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _is_small(value: Any) -> bool:
-    return (
-        isinstance(value, np.ndarray)
-        and value.dtype.kind in "iu"
-        and value.dtype.itemsize <= 2
-        and value.size > 0
-        and value.ndim > 0
-    )
+def _is_small(values: np.ndarray[Any, Any]) -> bool:
+    is_narrow = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
+    return is_narrow and values.size > 0 and values.ndim > 0
 
 
 def _share_wrapped(node: ast.expr, held: Any, names: Mapping[str, Any]) -> float:

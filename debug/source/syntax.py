@@ -315,10 +315,10 @@ def called_in_inference(gradient_site: CallSite | None) -> CallSite | None:
     block = None if gradient_site is None or tree is None else _tape_above(tree, gradient_site.line)
     if gradient_site is None or block is None:
         return None
-    for node in ast.walk(block):
-        for given in node.keywords if isinstance(node, ast.Call) else ():
+    for call in (node for node in ast.walk(block) if isinstance(node, ast.Call)):
+        for given in call.keywords:
             if given.arg == "training" and ast.unparse(given.value) == "False":
-                return CallSite(gradient_site.file, node.lineno)
+                return CallSite(gradient_site.file, call.lineno)
     return None
 
 

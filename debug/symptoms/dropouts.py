@@ -38,16 +38,22 @@ def watch_dropout(tell: Callable[[Diagnosis], None]) -> None:
                 rate = kwargs.get("rate", None if has_kept_share else second)
                 if isinstance(kept, float | int):
                     rate = 1.0 - kept
-                is_high = isinstance(rate, float | int) and MAX_DROPOUT <= rate < 1.0
-                if is_high and site not in told and is_users(site.file):
+                high = _high(rate)
+                if high is not None and site not in told and is_users(site.file):
                     told.add(site)
-                    tell(_finding(float(rate), isinstance(kept, float | int)).at(site))
+                    tell(_finding(high, isinstance(kept, float | int)).at(site))
             return dropout(*args, **kwargs)
 
         return dropout_and_tell
 
     tf.compat.v1.nn.dropout = watched(tf.compat.v1.nn.dropout, has_kept_share=True)
     tf.nn.dropout = watched(tf.nn.dropout, has_kept_share=False)
+
+
+def _high(rate: Any) -> float | None:
+    """Return a rate that is a plain number, and too high."""
+    is_high = isinstance(rate, float | int) and MAX_DROPOUT <= rate < 1.0
+    return float(rate) if is_high else None
 
 
 def _finding(rate: float, is_kept_share: bool) -> Diagnosis:
