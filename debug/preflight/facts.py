@@ -218,8 +218,11 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def numbers(values: Any) -> Array | None:
-    """Return values as one array of numbers; None where they are not that."""
-    if values is None or isinstance(values, dict):
+    """Return values as one array of numbers; None where they are not that.
+
+    A stream of batches is left alone: reading it may never end, or take rows from the program.
+    """
+    if not isinstance(values, list | tuple) and not hasattr(values, "__array__"):
         return None
     if isinstance(values, list | tuple) and values and np.ndim(values[0]) > 1:
         return None  # several outputs

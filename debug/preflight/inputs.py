@@ -1,15 +1,19 @@
 """Rules about the data of a training as a whole: scale of inputs and targets, order, splits."""
 
+import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
+from headstart.debug.callsites import calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.data import is_made_for
 from headstart.debug.preflight.facts import Array, Facts, numbers, pick_rows
+from headstart.debug.source.syntax import origin_of_argument
 from headstart.debug.symptoms.trace import TrainingTrace
 
 LARGE = 100.0
@@ -25,6 +29,11 @@ LARGE_TARGETS = 100.0
 SPLIT_FACTOR = 20.0
 """Range of the validation inputs over that of the training inputs, or the other way round, from
 which on they were not prepared alike."""
+BELOW = 0.25
+"""Share of their size by which a twentieth of some pictures' pixels go below 0, from which on
+pictures that never do were prepared otherwise."""
+VALIDATION_PLACE = 7
+"""Of ``validation_data`` among the arguments of ``fit``."""
 MISSING_SHARE = 0.5
 """Share of the held-out rows of classes that training never sees, from which on the split is at
 fault."""
@@ -322,30 +331,45 @@ def split_scale(x: Any, x_val: Any) -> list[Diagnosis]:
     if train is None or held_out is None:
         return []
     sizes = [float(np.percentile(np.abs(part), 99)) for part in (train, held_out)]
-    if min(sizes) <= 0.0 or max(sizes) / min(sizes) < SPLIT_FACTOR:
+    if min(sizes) <= 0.0:
+        return []
+    is_shifted = np.ndim(x) == 4 and (_is_signed(train, held_out) or _is_signed(held_out, train))
+    if max(sizes) / min(sizes) < SPLIT_FACTOR and not is_shifted:
         return []
     return [
         Diagnosis(
             symptom="split-scale",
             cause=f"Training and validation inputs are not scaled alike: training goes from "
             f"{train.min():.4g} to {train.max():.4g}, validation from {held_out.min():.4g} to "
-            f"{held_out.max():.4g}. One of them was divided or normalised, the other was not.",
+            f"{held_out.max():.4g}. "
+            + (
+                "They go through two different preprocessings."
+                if is_shifted
+                else "One of them was divided or normalised, the other was not."
+            ),
             phase="data",
             confidence=0.93,
             suggestions=(
-                "prepare both by one function, or put the scaling into the model "
-                "(keras.layers.Rescaling, Normalization)",
+                "prepare both by one function (the same preprocess_input, the same rescale), or "
+                "put the scaling into the model (keras.layers.Rescaling, Normalization)",
             ),
             evidence={"train": sizes[0], "validation": sizes[1], "at": "fit"},
-        )
+        ).at(origin_of_argument(calling_site(), "fit", VALIDATION_PLACE, "validation_data"))
     ]
 
 
-def scale_of_splits(given: Mapping[str, Any]) -> list[Diagnosis]:
+def _is_signed(one: Array, other: Array) -> bool:
+    """Tell whether pixels go well below 0 on one side, and never on the other."""
+    low, high = np.percentile(one, (5, 99))
+    return bool(low < -BELOW * max(abs(high), abs(low)) and other.min() >= 0.0)
+
+
+def scale_of_splits(given: Mapping[str, Any], batches: Sequence[Any] = ()) -> list[Diagnosis]:
     """Find validation data that were not prepared as the training data were.
 
     Args:
         given: What ``fit`` was given, by name; of data sets a batch of each is compared.
+        batches: The last batches it trained on.
 
     Returns:
         A finding, or none.
@@ -354,9 +378,26 @@ def scale_of_splits(given: Mapping[str, Any]) -> list[Diagnosis]:
     held_out: Any = given.get("validation_data")
     if isinstance(held_out, tuple | list) and held_out and given.get("y") is not None:
         return split_scale(x, held_out[0])
+    if isinstance(held_out, keras.utils.PyDataset) and batches:
+        shown = _first_batch(held_out)
+        return [] if shown is None else split_scale(batches[-1][0], shown[0])
     if not all(isinstance(getattr(one, "element_spec", None), tuple) for one in (x, held_out)):
         return []
     return split_scale(*(next(iter(one.take(1)))[0].numpy() for one in (x, held_out)))
+
+
+def _first_batch(stream: Any) -> Any:
+    """Return the first batch of one of Keras's own picture streams; None of another kind.
+
+    It is asked as a copy, with numpy's generator put back: the program must not notice.
+    """
+    if not type(stream).__module__.startswith("keras."):
+        return None
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        return copy.copy(stream)[0]
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def _flat(values: Any) -> Array | None:

@@ -176,7 +176,7 @@ RULES: tuple[Rule, ...] = (
     Rule(held_out.shared_rows, "given"),
     Rule(held_out.shared_with_stream, "rows batches given"),
     Rule(inputs.split_order, "targets validation_split"),
-    Rule(inputs.scale_of_splits, "given"),
+    Rule(inputs.scale_of_splits, "given batches"),
     Rule(wrong_modes, "model callbacks facts", only="run",
          because="a callback knows what it compares only once the training has begun"),
     Rule(check_outputs, "facts"),
