@@ -17,6 +17,7 @@ from headstart.debug.preflight.targets import (
     accuracy_on_logits,
     classes_as_numbers,
     classes_in,
+    no_distribution,
     number_loss_for_classes,
     values_of,
 )
@@ -450,6 +451,11 @@ TABLE: tuple[Row, ...] = (
     Row("labels-out-of-range", _binary_labels_outside, (
         "turn labels of -1 and 1 into 0 and 1, or use hinge with tanh",
         "scale continuous targets to 0..1, or use a linear unit with mse"), "data", 0.96),
+    Row("targets-no-distribution", no_distribution, (
+        "values to be met one by one (a heat map): a linear or sigmoid unit each, and mse or "
+        "binary_crossentropy",
+        "distributions: divide each row of the targets by its sum, and end in softmax"),
+        "compile", 0.96),
     Row("softmax-on-independent-labels", _softmax_for_several, (
         "use sigmoid in the last layer and binary_crossentropy: one yes or no for each label",),
         confidence=0.96),

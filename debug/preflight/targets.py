@@ -5,6 +5,10 @@ import numpy as np
 from headstart.debug.preflight.facts import Array, Facts
 from headstart.debug.preflight.objectives import REGRESSIONS
 
+SUM_TOLERANCE = 0.02
+"""How far the sum of a distribution may be from 1."""
+MIN_OFF = 0.5
+"""Share of the rows that are further off from which on they are not meant as distributions."""
 MAX_CLASSES = 50
 """Integer targets of more values than this are counts or measurements, not classes."""
 
@@ -22,6 +26,25 @@ def number_loss_for_classes(facts: Facts) -> str:
         f"{facts.family} is a loss for numbers, but the targets are classes (0 and 1) and the "
         f"last layer is a {name}: where it is wrong and sure, hardly any gradient is left. A "
         "classification wants a cross-entropy."
+    )
+
+
+def no_distribution(facts: Facts) -> str:
+    """Say that a divergence is taken of what is no distribution; empty where it is one."""
+    y = facts.y
+    if facts.family != "kl_divergence" or y is None or y.ndim < 2 or not np.isfinite(y).all():
+        return ""
+    sums = y.reshape(-1, y.shape[-1]).astype(np.float64).sum(axis=-1)
+    sums = sums[sums != 0.0]  # rows of padding
+    off = float((np.abs(sums - 1.0) > SUM_TOLERANCE).mean()) if sums.size else 0.0
+    if off < MIN_OFF:
+        return ""
+    ends = f" (and the last layer ends in {facts.activation}, not in softmax)" if (
+        facts.activation not in ("", "softmax")) else ""  # fmt: skip
+    return (
+        "The KL divergence (kl_divergence) compares probability distributions, but the targets are "
+        f"none: their rows sum to {sums.min():.4g} to {sums.max():.4g} and not to 1{ends}. Such a "
+        "loss goes below 0 and drives the outputs up."
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.symptoms.loss_parts import finding, unbalanced
+from headstart.debug.symptoms.swapped import swapped
 
 _PASSING = ("Identity", "Reshape", "Cast", "Sub", "Squeeze", "StopGradient")
 _CROSS_ENTROPY = ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
@@ -130,6 +131,9 @@ def _broadcast(op: Any, is_product: bool = False) -> list[Diagnosis]:
 
 
 def _logits(op: Any) -> list[Diagnosis]:
+    exchanged = swapped(op) if op.type == "SoftmaxCrossEntropyWithLogits" else []
+    if exchanged or _num_logits(op.inputs[0]) == 1:
+        return exchanged or _one_logit(op)
     source = _source(op.inputs[0])
     if source.type not in ("Relu", "Relu6", "Softmax", "Sigmoid"):
         return []
@@ -160,8 +164,39 @@ def _logits(op: Any) -> list[Diagnosis]:
     ]
 
 
+def _num_logits(tensor: Any) -> int | None:
+    """Return how many logits a row has, also where TensorFlow's own flattening hides it."""
+    while tensor.shape.rank and tensor.shape[-1] is None and tensor.op.type in ("Reshape", "Cast"):
+        tensor = tensor.op.inputs[0]
+    return tensor.shape[-1] if tensor.shape.rank else None  # type: ignore[no-any-return]
+
+
+def _one_logit(op: Any) -> list[Diagnosis]:
+    site = _own_line(op)
+    if site is None:
+        return []
+    return [
+        Diagnosis(
+            symptom="softmax-on-one-unit",
+            cause="softmax_cross_entropy_with_logits over a single logit (one column) is always 0, "
+            "whatever the input: the softmax of one value is 1. Nothing can be learnt.",
+            op=op.name,
+            op_type=op.type,
+            phase="loss",
+            confidence=0.97,
+            suggestions=(
+                "yes or no: tf.nn.sigmoid_cross_entropy_with_logits",
+                "otherwise: one logit for each class",
+            ),
+        ).at(site)
+    ]
+
+
 def _log1p(op: Any) -> list[Diagnosis]:
     """Find a sigmoid below sigmoid_cross_entropy_with_logits, which is made of smaller ops."""
+    exchanged = swapped(op)
+    if exchanged:
+        return exchanged
     power = op.inputs[0].op
     chosen = power.inputs[0].op if power.type == "Exp" else power
     if chosen.type not in ("SelectV2", "Select"):
@@ -331,6 +366,7 @@ _RULES: dict[str, Callable[[Any], list[Diagnosis]]] = {
     **dict.fromkeys(_CROSS_ENTROPY, _logits),
     **dict.fromkeys(("AddV2", "AddN"), _parts),
     "Mul": _product,
+    "Log": swapped,
     "Log1p": _log1p,
     "Softmax": _softmax,
     "ArgMax": _argmax,

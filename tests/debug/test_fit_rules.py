@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.preflight.facts import facts_of
+from headstart.debug.preflight.facts import facts_of, numbers
 from headstart.debug.preflight.fit_data import Judged, judge_fit
-from headstart.debug.preflight.inputs import split_order, split_scale
+from headstart.debug.preflight.inputs import exchanged, scale_of_splits, split_order, split_scale
 from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.placing import located
 from headstart.debug.preflight.precision import half_precision
@@ -330,6 +330,45 @@ def test_splits_that_were_scaled_differently_are_a_finding():
     assert split_scale(X, X * 2) == []
 
 
+def test_pictures_that_go_through_two_preprocessings_are_found_in_keras_own_streams():
+    pictures = np.random.default_rng(1).uniform(0, 255, (32, 4, 4, 3)).astype("float32")
+    labels = np.zeros((32, 2), "float32")
+    streams = tf.keras.preprocessing.image.ImageDataGenerator
+    trained, held_out = (
+        streams(preprocessing_function=prepare).flow(pictures, labels, batch_size=16, seed=1)
+        for prepare in (lambda one: one / 127.5 - 1.0, lambda one: one / 255.0)
+    )
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    batch = (tf.constant(pictures / 127.5 - 1.0), labels)
+    found = scale_of_splits({"x": trained, "validation_data": held_out}, [batch])
+    assert [one.symptom for one in found] == ["split-scale"]
+    assert "two different preprocessings" in found[0].cause
+    assert scale_of_splits({"x": trained, "validation_data": trained}, [batch]) == []
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    assert held_out.total_batches_seen == 0
+
+
+def test_pictures_with_some_noise_are_prepared_alike():
+    pictures = np.random.default_rng(1).uniform(0, 1, (32, 4, 4, 3))
+    noisy = pictures + np.random.default_rng(2).normal(0, 0.1, pictures.shape)
+    assert split_scale(noisy, pictures) == []
+
+
+def test_a_stream_of_batches_is_not_read_for_its_numbers():
+    class Endless(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, place):
+            raise AssertionError("read")
+
+        def __iter__(self):
+            raise AssertionError("read")
+
+    assert numbers(Endless()) is None
+    assert exchanged({"x": Endless(), "batch_size": 64}, TrainingTrace(has_finished=True)) == []
+
+
 def test_a_verdict_compares_with_the_best_constant():
     class Answers(keras.Model):
         def call(self, x):
@@ -407,6 +446,74 @@ def test_a_softmax_over_rows_is_told_where_no_graph_shows_it(
     np.testing.assert_allclose(tf.reduce_sum(shares, axis), 1.0, rtol=1e-5)
     assert [one.symptom for one in found] == ["softmax-over-rows"] * is_wrong
     assert all(one.file == __file__ for one in found)
+
+
+CROSS_ENTROPIES = {
+    "probabilities": lambda y, p: keras.losses.categorical_crossentropy(y, tf.nn.softmax(p)),
+    "yes or no": lambda y, p: keras.losses.binary_crossentropy(y, tf.sigmoid(p)),
+    "logits": lambda y, p: keras.losses.categorical_crossentropy(y, p, from_logits=True),
+    "object": lambda y, p: keras.losses.BinaryCrossentropy(from_logits=True)(y, p),
+    "softmax": tf.nn.softmax_cross_entropy_with_logits,
+    "sigmoid": tf.nn.sigmoid_cross_entropy_with_logits,
+}
+
+
+@pytest.mark.parametrize("kind", CROSS_ENTROPIES)
+def test_labels_in_the_place_of_predictions_are_found_in_a_graph(kind):
+    weights, cross_entropy = tf.Variable(tf.ones((4, 3))), CROSS_ENTROPIES[kind]
+
+    def found(loss):
+        traced = tf.function(loss, autograph=False)
+        spec = tf.TensorSpec([None, 4]), tf.TensorSpec([None, 3])
+        graph = traced.get_concrete_function(*spec).graph
+        return [one.symptom for one in check_graph(graph)]
+
+    def swapped(x, y):
+        if kind in ("probabilities", "yes or no"):  # the function squashes its second argument
+            return cross_entropy(tf.nn.softmax(x @ weights), y)
+        return cross_entropy(x @ weights, y)
+
+    assert found(swapped) == ["labels-and-predictions-swapped"]
+    assert found(lambda x, y: cross_entropy(y, x @ weights)) == []
+
+
+def test_a_student_that_learns_from_a_teacher_has_its_arguments_in_order():
+    teacher, student = tf.Variable(tf.ones((4, 3))), tf.Variable(tf.ones((4, 3)))
+
+    @tf.function
+    def loss(x):
+        return tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(x @ teacher), x @ student)
+
+    assert check_graph(loss.get_concrete_function(tf.TensorSpec([None, 4])).graph) == []
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x: tf.nn.softmax_cross_entropy_with_logits(x[:, :1], x @ tf.ones((4, 1))),
+        lambda x: tf.nn.sparse_softmax_cross_entropy_with_logits(
+            tf.cast(x[:, 0], tf.int32), x @ tf.ones((4, 1))
+        ),
+    ],
+)
+def test_a_softmax_cross_entropy_over_one_logit_is_found_in_a_graph(loss):
+    traced = tf.function(loss, autograph=False)
+    graph = traced.get_concrete_function(tf.TensorSpec([None, 4])).graph
+    assert [one.symptom for one in check_graph(graph)] == ["softmax-on-one-unit"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        (np.random.default_rng(1).uniform(0, 1, (ROWS, 5)), True),
+        (np.random.default_rng(1).dirichlet(np.ones(5), ROWS), False),
+        (np.eye(5)[np.arange(ROWS) % 5] * (np.arange(ROWS) % 3 > 0)[:, None], False),
+    ],
+)
+def test_a_divergence_of_what_is_no_distribution_is_found(targets, expected):
+    facts = facts_of(model_of("relu", 5, "kld"), X, targets.astype("float32"))
+    found = [one.symptom for one in check_outputs(facts)]
+    assert ("targets-no-distribution" in found) is expected
 
 
 def test_scores_of_an_attention_are_no_narrow_layer():
