@@ -33,6 +33,11 @@ class Watched:
         """Whether any training or evaluation was seen."""
         return self.beats > 0
 
+    @property
+    def is_training(self) -> bool:
+        """Whether any training was seen, or what may be one."""
+        return bool(self.fits or self.own_steps or self.session_runs)
+
     def note(self, what: str, number: int = 1) -> None:
         """Count something.
 

@@ -1,5 +1,7 @@
 """What the text of a program tells: where values come from, what can be gone through once."""
 
+import ast
+import sys
 from textwrap import dedent
 
 import pytest
@@ -14,6 +16,12 @@ from headstart.debug.source.syntax import (
     origin_of_argument,
     spent_iterators,
     statement_at,
+)
+from headstart.debug.symptoms.as_written import (
+    as_written,
+    files_of_program,
+    scrambling_reshapes,
+    thrown_away,
 )
 
 LOOP = """\
@@ -121,3 +129,81 @@ def test_a_call_below_a_line_is_found_within_its_function_and_a_statement_whole(
     assert find_call_below(CallSite(file, 2), "add") == CallSite(file, 3)
     assert find_call_below(CallSite(file, 2), "sub") is None
     assert statement_at(CallSite(file, 4)) == "w.add(1)"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tf.clip_by_value(self.pred, 1e-15, 1.0)",
+        "tf.nn.softmax(logits)",
+        "np.random.permutation(rows)",
+        "ds.shuffle(100)",
+        "ds.map(scaled).batch(32)",
+        "self.x.astype('float32')",
+        "frame.dropna()",
+        "keras.utils.to_categorical(labels, 10)",
+    ],
+)
+def test_a_result_that_nothing_takes_is_found(line):
+    made = "ds = tf.data.Dataset.from_tensor_slices(rows)\n"
+    assert [call.lineno for call in thrown_away(ast.parse(made + line))] == [2]
+    assert not [*thrown_away(ast.parse(f"{made}kept = {line}"))]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "np.random.shuffle(rows)",
+        "rng.shuffle(rows)",
+        "np.clip(rows, 0, 1, out=rows)",
+        "frame.dropna(inplace=True)",
+        "tf.reshape(scores, [-1], name='scores')",
+        "tf.print(loss)",
+        "tf.debugging.assert_all_finite(loss, 'loss')",
+        "queue.batch(32)",
+        "weights.assign(tf.clip_by_value(weights, 0, 1))",
+    ],
+)
+def test_what_changes_something_is_no_result_thrown_away(line):
+    assert not [*thrown_away(ast.parse(line))]
+
+
+def test_a_data_set_is_known_by_what_replaces_it():
+    text = "data = load()\ndata = data.map(scaled).cache()\ndata.shuffle(100)\nother.shuffle(9)"
+    assert [call.lineno for call in thrown_away(ast.parse(text))] == [3]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        ("x.reshape(x.shape[1] * x.shape[2] * x.shape[3], x.shape[0])", True),
+        ("np.reshape(x, (x.shape[1] * x.shape[2], x.shape[0]))", True),
+        ("tf.reshape(x, [x.shape[1], len(x)])", True),
+        ("x.reshape(x.shape[0], x.shape[1] * x.shape[2]).T", False),
+        ("x.reshape(x.shape[0], -1)", False),
+        ("y.reshape(1, y.shape[0])", False),
+        ("x.reshape(x.shape[1], -1, order='F')", False),
+        ("x.reshape(-1, x.shape[-1])", False),
+    ],
+)
+def test_a_reshape_that_puts_the_rows_last_is_found(line, is_found):
+    assert bool([*scrambling_reshapes(ast.parse(f"a = {line}"))]) is is_found
+
+
+def test_what_the_text_shows_is_told_at_its_line_and_as_advice_where_all_went_well(tmp_path):
+    file = written(tmp_path, "tf.clip_by_value(p, 0, 1)\nx = x.reshape(x.shape[1], x.shape[0])\n")
+    found = {one.symptom: one for one in as_written(frozenset([file]), [], is_good=False)}
+    assert (found["result-thrown-away"].line, found["reshape-for-transpose"].line) == (1, 2)
+    assert "p = tf.clip_by_value(p, 0, 1)" in found["result-thrown-away"].suggestions[0]
+    assert "x.reshape(x.shape[0], -1).T" in found["reshape-for-transpose"].suggestions[0]
+    assert {one.severity for one in found.values()} == {"error"}
+    well = as_written(frozenset([file]), [], is_good=True)
+    assert sorted(one.severity for one in well) == ["advice", "error"]
+
+
+def test_the_script_and_the_modules_it_loads_are_the_program(tmp_path, monkeypatch):
+    file = written(tmp_path, "tf.clip_by_value(p, 0, 1)\n")
+    monkeypatch.setattr(sys, "argv", [file])
+    files = files_of_program(CallSite("elsewhere.py", 3))
+    assert {file, "elsewhere.py", __file__} <= files
+    assert ast.__file__ not in files
