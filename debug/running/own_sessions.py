@@ -1,6 +1,7 @@
 """Rules about training in TF1 sessions: what was minimised, by which optimizer, fed with what."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
 from headstart.debug.running.session_kernels import SessionKernels
+from headstart.debug.running.session_rates import SessionRates
 from headstart.debug.source.shuffles import shuffled_apart
 from headstart.debug.symptoms.batches import Batches
 from headstart.debug.symptoms.loss import divergence, falls_without_end, is_stuck
@@ -44,6 +46,7 @@ class OwnSessions:
         self._fed: tuple[str, float, float] | None = None
         self._fed_at: CallSite | None = None
         self._restarts = Restarts()
+        self._rates = SessionRates()
         self._trains: dict[Any, bool] = {}
         self._idle_runs = 0
         self._idle_at: CallSite | None = None
@@ -61,19 +64,25 @@ class OwnSessions:
         self._loss = loss
         self.loss_name, self._graph = str(getattr(loss, "name", "")), getattr(loss, "graph", None)
 
-    def on_run(self, graph: Any, fetches: Any, feed: Any, read: Any = None) -> None:
+    def on_run(
+        self, graph: Any, fetches: Any, feed: Any, read: Callable[..., Any] | None = None
+    ) -> None:
         """Note what a session ran, and what it was fed, as long as nothing large was.
 
         Args:
             graph: The session's graph.
             fetches: What it ran.
             feed: What it was fed.
-            read: Returns the values of variables, unseen; None leaves them.
+            read: Runs tensors in the same session, unseen; None leaves them.
         """
         self._restarts.on_run(graph, fetches, feed)
         trains = self._loss is not None and self._look_for_training(graph, fetches)
         if trains and read is not None and graph is self._graph:
             self._kernels.on_training_run(self._loss, self._num_trained, read)
+        is_known = graph is self._graph and len(self._optimizers) == 1
+        if read is not None and is_known and isinstance(feed, dict | None):
+            with harmless("the look at the learning rate"):
+                self._rates.on_run(self._optimizer, feed, read if trains else None)
         if trains and isinstance(feed, dict):
             self._count_yes(feed)
             tables = [one for one in map(np.asarray, feed.values()) if one.ndim > 1]
@@ -221,11 +230,15 @@ class OwnSessions:
             *self._kernels.diagnoses(trace.losses),
         ]
         at_chance = self._at_chance(trace.losses)
-        goes_badly = is_broken or divergence(trace) or is_stuck(trace) or at_chance
+        rising = self._rates.diagnoses(trace.losses, self.optimizer_site)
+        still = self._still(trace.losses)
+        goes_badly = is_broken or divergence(trace) or is_stuck(trace) or at_chance or still
+        if rising:
+            return [*restarts, *rising]
         if restarts or not self.loss_name or not goes_badly:
             return restarts
         known = [*self._unscaled(), *self._rate(), *self._alike()]
-        return known or self._still(trace.losses) or at_chance
+        return known or still or at_chance
 
     def _unscaled(self) -> list[Diagnosis]:
         if self._fed is None:

@@ -32,6 +32,7 @@ from headstart.debug.running.own_training import OwnTraining, losses_of, watch_m
 from headstart.debug.running.retake import HELD_BYTES
 from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_callback
 from headstart.debug.running.watched import watched
+from headstart.debug.symptoms.as_written import as_written, files_of_program
 from headstart.debug.symptoms.batches import spent_input, watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
 from headstart.debug.symptoms.dropouts import watch_dropout
@@ -195,6 +196,10 @@ class Watch:
                 found += self._spent()
             with harmless("the rules about sessions"):
                 found += self._sessions.diagnoses(self.losses, is_broken)
+            with harmless("the rules about the program's text"):
+                goes_well = self.sign is None and self._fits.has_clean
+                files = files_of_program(self._loops.loss_site) if watched.is_training else ()
+                found += as_written(files, found, goes_well)
         if self._retraces is not None:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"

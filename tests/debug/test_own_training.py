@@ -240,7 +240,12 @@ def test_moving_averages_that_no_run_updates_are_found(waits):
 
 @pytest.mark.parametrize(
     ("losses", "expected"),
-    [([0.69] * 60, True), ([0.69] * 59 + [0.7], False), ([0.69] * 30 + [np.nan] * 30, False)],
+    [
+        ([0.69] * 60, True),
+        ([0.0] * 60, True),
+        ([0.69] * 59 + [0.7], False),
+        ([0.69] * 30 + [np.nan] * 30, False),
+    ],
 )
 def test_a_session_that_trains_and_changes_nothing_is_found(losses, expected):
     sessions, v1 = OwnSessions(), tf.compat.v1
@@ -253,6 +258,70 @@ def test_a_session_that_trains_and_changes_nothing_is_found(losses, expected):
             sessions.on_run(graph, step, None)
     found = sessions.diagnoses({loss.name: losses}, is_broken=False)
     assert [one.symptom for one in found] == ["weights-never-change"] * expected
+
+
+def run_with_rates(rates, losses, is_set_beforehand):
+    """Train in a session whose rate is fed, each a hundred runs, and say what is found."""
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        loss = tf.reduce_sum(v1.get_variable("w", [4]) ** 2)
+        fed, rate = v1.placeholder(tf.float32, []), v1.get_variable("rate", [], trainable=False)
+        change = v1.assign(rate, fed)
+        optimizer = v1.train.AdamOptimizer(rate if is_set_beforehand else fed)
+        sessions.on_minimize(optimizer, loss)
+        step = optimizer.minimize(loss)
+        session.run(v1.global_variables_initializer())
+        for value in rates:
+            if is_set_beforehand:
+                session.run(change, {fed: value})
+                sessions.on_run(graph, change, {fed: value}, session.run)
+            feed = None if is_set_beforehand else {fed: value}
+            for _ in range(100):
+                sessions.on_run(graph, [loss, step], feed, session.run)
+    return sessions.diagnoses({loss.name: losses}, is_broken=False)
+
+
+GETS_WORSE = [*np.linspace(3.0, 1.0, 150), *np.linspace(1.0, 2.0, 150)]
+
+
+@pytest.mark.parametrize("is_set_beforehand", [True, False])
+@pytest.mark.parametrize(
+    ("rates", "losses", "expected"),
+    [
+        ((0.01, 0.05, 0.25), GETS_WORSE, ["learning-rate-too-high"]),
+        ((0.001, 0.01, 0.1), list(np.linspace(3.0, 1.0, 300)), []),  # a long warm-up
+        ((0.1, 0.01, 0.001), GETS_WORSE, []),
+    ],
+)
+def test_a_rate_that_rises_in_a_session_is_found(rates, losses, expected, is_set_beforehand):
+    found = run_with_rates(rates, losses, is_set_beforehand)
+    assert [one.symptom for one in found] == expected
+    if found:
+        assert "sessions.on_run(graph, " in found[0].source_context[2]
+        assert ("change" in found[0].source_context[2]) is is_set_beforehand
+
+
+def test_a_schedule_that_rises_is_found_and_what_asking_would_change_is_not_asked():
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    asked = []
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        loss, count = tf.reduce_sum(v1.get_variable("w", [4]) ** 2), v1.train.create_global_step()
+        rate = v1.train.exponential_decay(0.01, count, 20, 2.0)
+        sessions.on_minimize(v1.train.GradientDescentOptimizer(rate), loss)
+        step = sessions._optimizer.minimize(loss, global_step=count)
+        session.run(v1.global_variables_initializer())
+        for _ in range(200):
+            session.run(step)
+            sessions.on_run(graph, step, None, session.run)
+        (found,) = sessions.diagnoses({loss.name: GETS_WORSE}, is_broken=False)
+        assert (found.symptom, found.line) == (
+            "learning-rate-too-high",
+            sessions.optimizer_site.line,
+        )
+        noisy = v1.train.GradientDescentOptimizer(0.01 * tf.random.uniform([]))
+        noisy.minimize(loss)
+        sessions._rates.on_run(noisy, None, lambda *one: asked.append(one))
+    assert not asked
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""The learning rate of a training in a TF1 session, where a schedule or the program changes it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.errors.no_gradient import user_line
+
+SAMPLE_EVERY = 20
+"""Training runs from one look at the rate to the next."""
+MAX_SAMPLES = 2_000
+MAX_OPS = 2_000
+GROWTH = 10.0
+"""Times its first value from which on a rate has risen and not warmed up."""
+WORSE = 1.3
+"""The loss at the end over its best, from which on the rise did harm."""
+NUM_WINDOWS = 20
+_VARIABLES = ("VariableV2", "VarHandleOp", "ReadVariableOp", "Placeholder")
+"""Ops that may be asked for their value although they have a state."""
+_ASSIGNING = ("Assign", "AssignVariableOp")
+
+
+class SessionRates:
+    """What is known of the rate of one optimizer."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self._num_runs = 0
+        self._optimizer: Any = None
+        self._tensor: Any = None
+        self._feeds: set[str] = set()
+        self._setters: set[str] = set()
+        self._assigned_at: CallSite | None = None
+        self._set_at: CallSite | None = None
+
+    def on_run(self, optimizer: Any, feed: Any, run: Callable[..., Any] | None) -> None:
+        """Note a run of a session.
+
+        Args:
+            optimizer: The optimizer of TF1's that the program has.
+            feed: What the run was fed.
+            run: Runs a tensor in the same session, unwatched; None where this run did not train.
+        """
+        if run is not None and optimizer is not self._optimizer:
+            self._optimizer = optimizer
+            self._look_at(optimizer)
+        if self._tensor is None:
+            return
+        fed = {str(getattr(one, "name", one)): value for one, value in (feed or {}).items()}
+        if self._setters & fed.keys():
+            self._set_at = calling_site()
+        if run is None:
+            return
+        self._num_runs += 1
+        is_due = self._num_runs % SAMPLE_EVERY == 1 and len(self.rates) < MAX_SAMPLES
+        if is_due and self._feeds <= fed.keys():
+            self.rates.append(float(run(self._tensor, {name: fed[name] for name in self._feeds})))
+
+    def _look_at(self, optimizer: Any) -> None:
+        """Find the tensor of the rate, where it can be asked without changing anything."""
+        self._tensor, self.rates = None, []
+        tensor = getattr(optimizer, "_lr_t", None)
+        tensor = getattr(optimizer, "_learning_rate_tensor", None) if tensor is None else tensor
+        if getattr(tensor, "graph", None) is None:
+            return
+        behind = _behind(tensor.op)
+        if any(op.op_def.is_stateful and op.type not in _VARIABLES for op in behind):
+            return
+        if not any(op.type in _VARIABLES for op in behind):
+            return  # always the same
+        self._tensor = tensor
+        self._feeds = _placeholders(behind)
+        changing = [
+            op
+            for op in tensor.graph.get_operations()
+            if op.type in _ASSIGNING and op.inputs[0].op in behind
+        ]
+        self._setters = {*self._feeds, *(name for op in changing
+                                         for name in _placeholders(_behind(op)))}  # fmt: skip
+        # The first is the initial value's.
+        self._assigned_at = user_line(changing[-1]) if len(changing) > 1 else None
+
+    def diagnoses(self, losses: list[float], site: CallSite | None) -> list[Diagnosis]:
+        """Find a rate that rose and rose, and a loss that was better before.
+
+        Args:
+            losses: The loss of each run that fetched it.
+            site: The user's line that makes the optimizer.
+        """
+        rates = [rate for rate in self.rates if rate > 0.0]
+        size = len(losses) // NUM_WINDOWS
+        if len(rates) < 3 or size < 1 or rates[-1] < GROWTH * rates[0] or max(rates) > rates[-1]:
+            return []
+        means = np.asarray(losses[-size * NUM_WINDOWS :]).reshape(NUM_WINDOWS, size).mean(axis=1)
+        if np.isfinite(means[-1]) and means[-1] < WORSE * np.nanmin(means):
+            return []
+        best = int(np.nanargmin(means))
+        return [
+            Diagnosis(
+                symptom="learning-rate-too-high",
+                cause=f"The learning rate grows from {rates[0]:.4g} to {rates[-1]:.4g} during the "
+                f"training: its schedule raises it where it should decay. The loss was best "
+                f"({means[best]:.4g}) after {best / NUM_WINDOWS:.0%} of the runs and ends at "
+                f"{means[-1]:.4g}.",
+                phase="optimizer",
+                confidence=0.96,
+                suggestions=(
+                    "multiply by a factor below 1 (decay): rate * decay_rate ** epoch",
+                    "print the rate at each epoch",
+                ),
+                evidence={"rates": rates[:: max(1, len(rates) // 10)]},
+            ).at(self._set_at or self._assigned_at or site)
+        ]
+
+
+def _behind(op: Any) -> set[Any]:
+    """Return all ops that an op needs, itself too."""
+    waiting, seen = [op], set()
+    while waiting and len(seen) < MAX_OPS:
+        one = waiting.pop()
+        if one not in seen:
+            seen.add(one)
+            waiting += [*one.control_inputs, *(tensor.op for tensor in one.inputs)]
+    return seen
+
+
+def _placeholders(ops: set[Any]) -> set[str]:
+    return {op.outputs[0].name for op in ops if op.type == "Placeholder"}
