@@ -5,6 +5,7 @@ from typing import Any
 
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.source.syntax import cuts_under_tape, statement_at
 
 MAX_OPS = 10_000
 _NOT_DIFFERENTIABLE = {
@@ -34,6 +35,9 @@ def diagnose_no_gradient(target: Any, site: CallSite | None, sources: Any = ()) 
     what = f"{op.type} ({op.name}) has no gradient" if op is not None else (
         "no differentiable path from them to the loss was recorded on the tape"
     )  # fmt: skip
+    cut = _cut_above(site) if op is None and site is not None else None
+    if cut is not None:
+        line, what = cut, f"{what}; on this line values leave TensorFlow, and the gradient stops"
     return Diagnosis(
         symptom="no-gradient",
         cause=f"No variable gets a gradient: {what}.",
@@ -48,6 +52,13 @@ def diagnose_no_gradient(target: Any, site: CallSite | None, sources: Any = ()) 
         ),
         evidence={"asked_at": f"{site.file}:{site.line}" if site else None},
     ).at(line)
+
+
+def _cut_above(site: CallSite) -> CallSite | None:
+    """Return the last line under the tape that takes values out of TensorFlow, prints aside."""
+    cuts = [CallSite(site.file, line) for line in cuts_under_tape(site) if line < site.line]
+    told = [one for one in cuts if not statement_at(one).startswith("print(")]
+    return told[-1] if told else None
 
 
 def _by_plain_tensors(site: CallSite | None) -> Diagnosis:

@@ -1,6 +1,7 @@
 """The user's line that can mend what was found of a model, its data or its settings."""
 
 import ast
+from dataclasses import replace
 from typing import Any
 
 from headstart.debug.callsites import CallSite, find_call, tree_of
@@ -46,6 +47,10 @@ def located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
         line = line or _call_above(site, type(loss).__name__, "compile")
     elif at == "weights":
         line = origin_of_argument(site, "fit", 99, found.evidence["argument"]) or site
+    elif found.symptom == "nan-in-data" and site is not None:
+        place, name = (1, "y") if found.cause.startswith("Labels") else (0, "x")
+        line = origin_of_argument(site, "fit", place, name) or site
+        found = replace(found, evidence={**found.evidence, "fed_at": [site.file, site.line]})
     elif found.symptom in OF_TARGETS:
         line = origin_of_argument(site, "fit", 1, "y") or site
     elif found.symptom in ("stale-trainable", "nothing-trainable") and site is not None:

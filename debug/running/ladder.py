@@ -261,7 +261,12 @@ CAUSES = {
     "vanishing-gradient": ("unscaled-input", "saturating-activations"),
     "saturated-units": ("unscaled-input", "constant-initialisation"),
     "dead-units": ("unscaled-input", "learning-rate-too-high"),
-    "loss-falls-without-end": ("loss-with-wrong-sign", "labels-out-of-range"),
+    "loss-falls-without-end": (
+        "labels-and-predictions-swapped",
+        "loss-with-wrong-sign",
+        "labels-out-of-range",
+        "targets-no-distribution",
+    ),
     "loss-not-falling": (
         "variables-not-tracked",
         "nothing-trainable",
@@ -273,7 +278,7 @@ CAUSES = {
     "no-gradient": ("variables-not-tracked", "nothing-trainable"),
     "weights-never-change": ("silent-broadcast",),
     "one-class-only": ("overlapping-batches",),
-    "not-shuffled": ("overlapping-batches",),
+    "not-shuffled": ("result-thrown-away", "overlapping-batches"),
     "dtype-mismatch": ("text-labels",),
     "shape-mismatch": ("missing-flatten", "label-format", "one-unit-for-classes"),
 }  # fmt: skip
@@ -314,7 +319,8 @@ def linked(found: list[Diagnosis]) -> list[Diagnosis]:
 
 def _cause_of(found: Diagnosis, others: list[Diagnosis], sure: set[str]) -> str | None:
     """Name what a finding follows from: what the table says, else the surest that was done."""
-    fed = {(one.file, one.line) for one in others if one.symptom == "nan-in-data"}
+    fed = {tuple(one.evidence.get("fed_at") or (one.file, one.line))
+           for one in others if one.symptom == "nan-in-data"}  # fmt: skip
     made = [
         one
         for one in others

@@ -8,9 +8,9 @@ import ast
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.callsites import CallSite, callee, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.source.syntax import callee, targets_of, tree_of
+from headstart.debug.source.syntax import targets_of
 
 MAX_TOLD = 5
 _MAKE_TENSORS = frozenset({

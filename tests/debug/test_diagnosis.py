@@ -1,5 +1,8 @@
 import json
 
+import keras
+
+from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import (
     Diagnosis,
     TensorHealth,
@@ -8,6 +11,7 @@ from headstart.debug.diagnosis import (
     source_lines,
     to_json,
 )
+from headstart.debug.preflight.placing import located
 from headstart.debug.rendering import (
     HEALTHY,
     render_html,
@@ -165,3 +169,15 @@ def test_a_none_that_a_program_fails_on_follows_from_the_missing_gradient():
     other = Diagnosis("exception", "KeyError: 'x'", severity="ended")
     assert ranked(linked([ended, missing]))[0].symptom == "no-gradient"
     assert [one.caused_by for one in linked([other, missing])] == [None, None]
+
+
+def test_nan_is_told_where_the_data_is_made_and_explains_the_batch_that_holds_it(tmp_path):
+    file = tmp_path / "train.py"
+    file.write_text("x = read()\nx = (x - x.min()) / x.max()\nmodel.fit(x, y)\n")
+    site = CallSite(str(file), 3)
+    found = Diagnosis("nan-in-data", "Input 0 holds NaN or Inf in 1 of 9 rows", confidence=0.98)
+    placed = located(found, keras.Sequential(), site)
+    assert placed.line == 2
+    batch = Diagnosis("nan", "The input data holds NaN", phase="data", confidence=0.9).at(site)
+    assert [one.symptom for one in ranked(linked([batch, placed]))] == ["nan-in-data", "nan"]
+    assert [one.caused_by for one in linked([batch, placed])] == ["nan-in-data", None]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.callsites import CallSite
 from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.own_losses import wrong_sign
@@ -241,6 +242,17 @@ def test_an_op_that_breaks_the_chain_is_named_also_where_plain_tensors_are_watch
         x = tf.compat.v1.placeholder(tf.float32, [3])
         found = diagnose_no_gradient(tf.round(x), None, x)
     assert found.op_type == "Round"
+
+
+def test_the_line_on_which_values_leave_tensorflow_is_named(tmp_path):
+    file = tmp_path / "train.py"
+    file.write_text(
+        "with tf.GradientTape() as tape:\n    made = model(x)\n    print(made.numpy())\n"
+        "    loss = score(made.numpy().T)\n    seen = made.shape\n"
+        "grads = tape.gradient(loss, model.weights)\n"
+    )
+    found = diagnose_no_gradient(tf.constant(1.0), CallSite(str(file), 6), [tf.Variable(1.0)])
+    assert (found.line, "leave TensorFlow" in found.cause) == (4, True)
 
 
 def trained_model(changed, is_frozen=False):
