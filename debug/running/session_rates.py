@@ -62,7 +62,7 @@ class SessionRates:
     def _look_at(self, optimizer: Any) -> None:
         """Find the tensor of the rate, where it can be asked without changing anything."""
         self._tensor, self.rates = None, []
-        tensor = getattr(optimizer, "_lr_t", None)
+        tensor: Any = getattr(optimizer, "_lr_t", None)
         tensor = getattr(optimizer, "_learning_rate_tensor", None) if tensor is None else tensor
         if getattr(tensor, "graph", None) is None:
             return
@@ -118,7 +118,8 @@ class SessionRates:
 
 def _behind(op: Any) -> set[Any]:
     """Return all ops that an op needs, itself too."""
-    waiting, seen = [op], set()
+    waiting = [op]
+    seen: set[Any] = set()
     while waiting and len(seen) < MAX_OPS:
         one = waiting.pop()
         if one not in seen:

@@ -168,7 +168,7 @@ def _num_logits(tensor: Any) -> int | None:
     """Return how many logits a row has, also where TensorFlow's own flattening hides it."""
     while tensor.shape.rank and tensor.shape[-1] is None and tensor.op.type in ("Reshape", "Cast"):
         tensor = tensor.op.inputs[0]
-    return tensor.shape[-1] if tensor.shape.rank else None  # type: ignore[no-any-return]
+    return tensor.shape[-1] if tensor.shape.rank else None
 
 
 def _one_logit(op: Any) -> list[Diagnosis]:

@@ -81,7 +81,8 @@ def depends_on_variables(tensor: Any) -> bool:
     Args:
         tensor: A symbolic tensor.
     """
-    waiting, seen = [tensor.op], set()
+    waiting = [tensor.op]
+    seen: set[str] = set()
     while waiting and len(seen) < MAX_OPS:
         op = waiting.pop()
         if op.name in seen:
