@@ -35,7 +35,8 @@ from headstart.commands import (
     views,
 )
 from headstart.debug.cli import app as debug_app
-from headstart.errors import ConfigError, HeadstartError
+from headstart.errors import ConfigError, HeadstartError, OutputError
+from headstart.standard_output import give_up, telling_failures
 from headstart.tasks.progress import plain_console, without_controls
 from headstart.tasks.running.tensorflow import quieten_imports
 
@@ -116,7 +117,8 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 100)
     signal.signal(signal.SIGTERM, _end)
     try:
-        _run(arguments)
+        with telling_failures():
+            _run(arguments)
     except HeadstartError as error:
         if show_traceback:
             raise
@@ -130,7 +132,7 @@ def main() -> None:
         # `headstart train … | head`: typer and rich both make a closed pipe an exit with code 1.
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up()
         sys.exit(CODE_OF_SIGPIPE)
 
 
@@ -152,8 +154,13 @@ def _explain_environment(error: Exception) -> HeadstartError | None:
 
 def _end_with(error: HeadstartError, arguments: list[str]) -> NoReturn:
     _print_error(error)
-    if "--json" in arguments:
-        print(json.dumps({"error": error.to_dict()}, indent=1))
+    if "--json" in arguments and not isinstance(error, OutputError):
+        # On one line, as `predict` prints an object a line.
+        print(json.dumps({"error": error.to_dict()}))
+    try:
+        print(end="", flush=True)
+    except OSError:
+        give_up()
     sys.exit(error.exit_code)
 
 

@@ -2,6 +2,7 @@
 
 Exception
 └── HeadstartError          exit code 1
+    ├── OutputError         1   standard output is closed or cannot be written
     ├── ConfigError         2   an option, a YAML field or a flow parameter is wrong
     ├── DatasetError        3   the image folder or manifest cannot be used
     ├── RecordError         4   the store or a shard cannot be used
@@ -61,6 +62,10 @@ class HeadstartError(Exception):
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Survive pickling between processes with the three parts kept apart."""
         return type(self), (self.problem, self.received, self.next_step)
+
+
+class OutputError(HeadstartError):
+    """Standard output is closed, or it cannot be written."""
 
 
 class ConfigError(HeadstartError):

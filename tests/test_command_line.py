@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -53,6 +54,60 @@ def test_json_is_an_object_on_errors_too(
     assert error["type"] == "ConfigError"
     assert "name the images" in error["got"]
     assert printed.err.startswith("ConfigError: the configuration has invalid fields")
+
+
+def test_an_error_is_one_line_of_json_where_objects_are_printed_by_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert fail(monkeypatch, "predict", str(tmp_path / "no-run"), str(tmp_path), "--json") == 7
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["error"]["type"] == "ExportError"
+
+
+PRINTING = {
+    "print": ("config",), "rich": ("backbones",), "help": ("train", "--help"),
+    "version": ("--version",), "click": ("debug", "check", "--json", "nowhere.py"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", PRINTING.values(), ids=PRINTING)
+def test_a_full_disk_behind_stdout_is_an_error_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert fail(monkeypatch, *arguments) == 1
+        assert sys.stdout is full
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "OutputError: standard output cannot be written"
+    assert told[1] == "  got: stdout: no space left on device"
+
+
+def test_an_error_behind_a_full_stdout_keeps_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert fail(monkeypatch, "train", "--epochs", "3", "--json") == 2
+    assert capsys.readouterr().err.startswith("ConfigError: ")
+
+
+@pytest.mark.parametrize("closed", ["1", "1 2"])
+def test_a_closed_stdout_is_refused_before_anything_is_done(closed: str) -> None:
+    code = (
+        "import os, sys\n"
+        "for number in map(int, sys.argv.pop(1).split()): os.close(number)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'headstart.cli', 'config'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, closed], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    told = "OutputError: standard output is closed\n  got: stdout: closed, as by >&-\n"
+    assert done.stderr.startswith("" if "2" in closed else told)
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

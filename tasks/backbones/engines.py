@@ -14,6 +14,7 @@ import numpy as np
 
 from headstart.config import EngineName, Precision
 from headstart.errors import BackboneError
+from headstart.tasks.running.onnx_runtime import import_onnxruntime
 from headstart.tasks.running.spreading import available_cores
 
 Extract = Callable[[Any], Sequence[Any]]
@@ -72,8 +73,7 @@ def open_engine(name: str, model: bytes, precision: Precision = "float32") -> Ex
 
 
 def _open_onnxruntime(model: bytes, precision: Precision) -> Extract:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _num_threads()
     options.log_severity_level = 3

@@ -21,6 +21,7 @@ from headstart.tasks.export.model_files import (
     read_card,
     read_keras,
 )
+from headstart.tasks.running.onnx_runtime import import_onnxruntime
 from headstart.tasks.running.tensorflow import stderr_without
 from headstart.tasks.store.files import without_wildcards
 
@@ -135,7 +136,7 @@ def _load_keras(path: Path) -> Network:
 
 def _load_onnx(path: Path) -> Network:
     with needs_package("ONNX Runtime", "onnxruntime"):
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     there = onnxruntime.get_available_providers()
     session = onnxruntime.InferenceSession(
