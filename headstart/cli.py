@@ -154,10 +154,10 @@ def _explain_environment(error: Exception) -> HeadstartError | None:
 
 def _end_with(error: HeadstartError, arguments: list[str]) -> NoReturn:
     _print_error(error)
-    if "--json" in arguments and not isinstance(error, OutputError):
-        # On one line, as `predict` prints an object a line.
-        print(json.dumps({"error": error.to_dict()}))
     try:
+        if "--json" in arguments and not isinstance(error, OutputError):
+            # On one line, as `predict` prints an object a line.
+            print(json.dumps({"error": error.to_dict()}))
         print(end="", flush=True)
     except OSError:
         give_up()

@@ -1,10 +1,10 @@
 """Importing ONNX Runtime without what it tells its makers."""
 
 import os
-from types import ModuleType
+from typing import Any
 
 
-def import_onnxruntime() -> ModuleType:
+def import_onnxruntime() -> Any:
     """Import ONNX Runtime with its telemetry off.
 
     The import itself begins a session of the telemetry and writes its number to a file ``.ses`` in
