@@ -14,6 +14,7 @@ from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.batches import fed_to_fit
 from headstart.debug.symptoms.curves import write_curves
 from headstart.debug.symptoms.earlier import EarlierRows
+from headstart.debug.symptoms.made_anew import MadeAnew
 
 MIN_SEARCHED = 3
 """Models trained in one program from which on it may be a search."""
@@ -34,6 +35,7 @@ class Fits:
     def __init__(self, log_dir: Path | None) -> None:
         self.judged: dict[int, Judged] = {}
         self.earlier = EarlierRows()
+        self._made_anew = MadeAnew()
         self._log_dir = log_dir
 
     def judge(self, model: Any, given: dict[str, Any], rules: Any, is_broken: bool) -> None:
@@ -52,6 +54,8 @@ class Fits:
         rows = rules.fed.overlaps.rows if rules is not None else set()
         with harmless("the rules about earlier rows"):
             self.earlier.on_fit(model, given, rows, calling_site())
+        with harmless("the rule about models made anew"):
+            self._made_anew.on_fit(model, given, calling_site())
         judged = judge_fit(model, given, trace, batches, symptoms, is_broken, rows)
         placed = [at_layer(one, model) for one in judged.found]
         number = number_of(model)
@@ -67,7 +71,7 @@ class Fits:
 
     def diagnoses(self) -> list[Diagnosis]:
         """Return what to say of all of them."""
-        return of_fits(list(self.judged.values()))
+        return [*self._made_anew.diagnoses(), *of_fits(list(self.judged.values()))]
 
 
 def of_fits(fits: list[Judged]) -> list[Diagnosis]:
