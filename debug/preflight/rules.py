@@ -279,16 +279,30 @@ def facts_for(
     )
     try:
         if y is not None and not hasattr(x, "element_spec"):
-            rows = pick_rows((x, y), max_rows)
+            rows = pick_rows(_counted((x, y), given.get("sample_weight")), max_rows)
             return facts_of(model, *rows, targets=y, is_complete=True, is_weighted=weighted)
         drawn = [batch for batch in batches if isinstance(batch, tuple) and len(batch) > 1]
         if not drawn:
             return None
-        x, y = _joined([batch[:2] for batch in drawn])
+        x, y = _joined([_counted(batch[:2], batch[2] if len(batch) > 2 else None)
+                        for batch in drawn])  # fmt: skip
         return facts_of(model, x, y, is_weighted=weighted)
     except Exception as error:
         _log.debug("no facts of this training: %r", error)
         return None
+
+
+def _counted(rows: Any, weights: Any) -> Any:
+    """Return the rows that weigh anything: what is weighted with 0 says nothing of a model."""
+    import tensorflow as tf
+
+    weights = None if weights is None else np.asarray(weights)
+    if weights is None or weights.ndim != 1 or (weights != 0.0).all() or not weights.any():
+        return rows
+    kept = np.flatnonzero(weights)
+    return tf.nest.map_structure(
+        lambda part: part.iloc[kept] if hasattr(part, "iloc") else np.asarray(part)[kept], rows
+    )
 
 
 def _joined(batches: list[Any]) -> Any:

@@ -13,6 +13,7 @@ from headstart.debug.preflight.inputs import exchanged, scale_of_splits, split_o
 from headstart.debug.preflight.outputs import check_outputs
 from headstart.debug.preflight.placing import located
 from headstart.debug.preflight.precision import half_precision
+from headstart.debug.preflight.rules import facts_for
 from headstart.debug.preflight.settings import odd_settings
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
 from headstart.debug.running.fits import of_fits
@@ -640,3 +641,19 @@ def test_a_rate_that_dies_is_held_against_the_line_that_lowers_it(how, tmp_path)
         assert "learning-rate-decayed" not in [
             one.symptom for one in odd_settings(facts, [1e-2 * rate for rate in sound])
         ]
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_rows_that_weigh_nothing_say_nothing_of_a_model(is_streamed):
+    keras.utils.set_random_seed(0)
+    weights = (np.arange(ROWS) % 3 > 0).astype("float32")
+    targets = np.where(weights, X[:, 0], -40.0).astype("float32")  # what a broken sensor says
+    model = model_of(None)
+    model.layers[-1].set_weights([np.eye(4, 1, dtype="float32"), np.zeros(1, "float32")])
+    given = {"x": X, "y": targets, "sample_weight": weights}
+    batches = [(X[:48], targets[:48], weights[:48]), (X[48:], targets[48:], weights[48:])]
+    facts = facts_for(model, {} if is_streamed else given, batches)
+    assert len(facts.y) == weights.sum()
+    assert facts.y.min() > -40.0
+    assert verdict_of(facts).level == "well"
+    assert len(facts_for(model, {**given, "sample_weight": np.ones(ROWS)}, []).y) == ROWS
