@@ -276,6 +276,8 @@ CAUSES = {
 }  # fmt: skip
 """Symptom -> what it follows from where both are found, the likeliest first."""
 
+OF_NO_GRADIENT = ("None", "not enough values to unpack (expected 2, got 0)")
+"""What an exception says that follows from a missing gradient, or from no variable at all."""
 
 CONSEQUENCES = (
     "accuracy-at-chance", "class-collapse", "class-imbalance", "dead-units", "divergence",
@@ -324,7 +326,7 @@ def _cause_of(found: Diagnosis, others: list[Diagnosis], sure: set[str]) -> str 
         return None  # in the pipeline, before any batch came of it
     if found.op_type in DOMAIN_OPS or found.evidence.get("at") == "optimizer":
         return None  # by itself: an argument out of its domain, a setting out of all bounds
-    if found.symptom == "exception" and "None" not in found.cause:
+    if found.symptom == "exception" and not any(one in found.cause for one in OF_NO_GRADIENT):
         return None
     named = next((cause for cause in CAUSES.get(found.symptom, ()) if cause in sure), None)
     if named or found.symptom not in CONSEQUENCES:

@@ -6,12 +6,13 @@ backwards, and stay as they are.
 """
 
 import ast
+import contextlib
 import gc
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -153,15 +154,27 @@ def faint_signal(kernels: Sequence[Kernel], losses: Sequence[float]) -> list[Dia
 
 
 def names_in_frames(variable: Any) -> set[str]:
-    """Return the names of a variable in the user's functions that run now."""
+    """Return the names of a variable in the user's functions that run now.
+
+    Attributes of what these hold by name count too.
+    """
     found: set[str] = set()
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if is_users(frame.f_code.co_filename):
             held = list(frame.f_locals.items())
-            found |= {name for name, value in held if value is variable}
+            inner = [one for _, value in held for one in _attributes(value)]
+            found |= {name for name, value in held + inner if value is variable}
         frame = frame.f_back
     return found
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, ModuleType | type):
+        return []
+    with contextlib.suppress(AttributeError, TypeError):  # asked so that no property of it runs
+        return list(object.__getattribute__(value, "__dict__").items())
+    return []
 
 
 def _line_of_variable(variable: Any, known: frozenset[str], site: CallSite) -> CallSite:

@@ -52,6 +52,7 @@ class OwnLoops:
         self._gradient_site: CallSite | None = None
         self._has_traced_gradient = False
         self._training: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._has_trained = False
         self._num_applied = 0
         self._known: set[int] = set()
         self._optimizer: Any = None
@@ -154,6 +155,7 @@ class OwnLoops:
         if self._has_traced_gradient:
             self._has_traced_gradient = False
             self._training.add(function)
+            self._has_trained = True  # a function's own step is gone when that returns
         if function in self._training:
             self.num_steps += 1
         self._captured.on_call(function)
@@ -254,7 +256,7 @@ class OwnLoops:
         ]
 
     def _variables(self) -> list[Diagnosis]:
-        if not self._training and self.variables.most_taken < MIN_STEPS:
+        if not self._has_trained and self.variables.most_taken < MIN_STEPS:
             return []  # a gradient by something new each time is no training
         if self.variables.have_moved:
             found = self.variables.diagnoses(self._gradient_site)

@@ -110,11 +110,11 @@ class TrainedVariables:
         is_chain = all(one[1] == other[0] for one, other in pairs)
         if not is_chain and not all(one[0] == other[1] for one, other in pairs):
             return []  # who can tell which of their axes are units
+        names = [self._names.get(id(storage_of(one)), frozenset()) for one in matrices]
+        values = [np.asarray(one.numpy()) for one in matrices]
         return [
-            Kernel(name_of(one), value if is_chain else value.T, site, one, self._names[key])
-            for one, key, value in (
-                (one, id(storage_of(one)), np.asarray(one.numpy())) for one in matrices
-            )
+            Kernel(name_of(one), value if is_chain else value.T, site, one, known)
+            for one, value, known in zip(matrices, values, names, strict=True)
         ]
 
     def _remember(self, variable: Any, key: int) -> None:
@@ -125,7 +125,8 @@ class TrainedVariables:
                 if int(np.prod(variable.shape)) <= MAX_ELEMENTS:
                     self._first[key] = (variable, np.array(variable.numpy()))
                     self._order.append(key)
-                    self._names[key] = frozenset(names_in_frames(variable))
+                    look = tf.autograph.experimental.do_not_convert(names_in_frames)
+                    self._names[key] = frozenset(look(variable))
         except Exception:  # made in a graph that is being traced: it has no value yet
             return
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.fit_data import judge_fit
 from headstart.debug.preflight.training import nothing_to_train
 from headstart.debug.preflight.untracked import partly_tracked
+from headstart.debug.running.ladder import linked
 from headstart.debug.running.own_training import OwnTraining
 from headstart.debug.running.watch import Watch
 
@@ -123,6 +125,12 @@ def test_a_loop_over_no_variables_is_told_why():
     watch._own.on_call(model, X, output)
     watch._look_for_none(output, model.trainable_variables, [])
     assert [one.symptom for one in watch._found] == ["variables-not-tracked"]
+    ended = Diagnosis(
+        symptom="exception",
+        cause="ValueError: not enough values to unpack (expected 2, got 0)",
+        severity="ended",
+    )
+    assert linked([ended, *watch._found])[0].caused_by == "variables-not-tracked"
     plain = Watch(with_rules=True)
     plain._look_for_none(output, [], [None])
     assert [one.symptom for one in plain._found] == ["no-gradient"]
