@@ -268,7 +268,7 @@ CAUSES = {
     "class-collapse": ("unscaled-input", "learning-rate-too-high"),
     "exception": ("variables-not-tracked", "no-gradient"),
     "no-gradient": ("variables-not-tracked", "nothing-trainable"),
-    "weights-never-change": ("silent-broadcast",),
+    "weights-never-change": ("silent-broadcast", "python-value-captured"),
     "one-class-only": ("overlapping-batches",),
     "not-shuffled": ("result-thrown-away", "overlapping-batches"),
     "dtype-mismatch": ("text-labels",),

@@ -181,3 +181,9 @@ def test_nan_is_told_where_the_data_is_made_and_explains_the_batch_that_holds_it
     batch = Diagnosis("nan", "The input data holds NaN", phase="data", confidence=0.9).at(site)
     assert [one.symptom for one in ranked(linked([batch, placed]))] == ["nan-in-data", "nan"]
     assert [one.caused_by for one in linked([batch, placed])] == ["nan-in-data", None]
+
+
+def test_what_keeps_weights_from_changing_comes_before_their_not_changing():
+    still = Diagnosis("weights-never-change", "?", confidence=0.95)
+    fixed = Diagnosis("python-value-captured", "?", confidence=0.93)
+    assert [one.symptom for one in ranked(linked([still, fixed]))] == [fixed.symptom, still.symptom]
