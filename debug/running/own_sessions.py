@@ -1,6 +1,8 @@
 """Rules about training in TF1 sessions: what was minimised, by which optimizer, fed with what."""
 
+import functools
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -336,15 +338,38 @@ def _updates(graph: Any) -> set[Any]:
 
 
 def watch_minimizers(sessions: OwnSessions) -> None:
-    """Let every optimizer of TF1's tell what it is to minimise."""
+    """Let every optimizer of TF1's tell what it is to minimise.
+
+    What a program gives to ``apply_gradients`` itself it has from ``tf.gradients``.
+    """
     import tensorflow as tf
 
-    kind = tf.compat.v1.train.Optimizer
-    compute = kind.compute_gradients
+    kind, v1 = tf.compat.v1.train.Optimizer, tf.compat.v1
+    compute, apply, differentiate = kind.compute_gradients, kind.apply_gradients, v1.gradients
+    known: weakref.WeakSet[Any] = weakref.WeakSet()
+    differentiated: list[Any] = [None]
 
+    @functools.wraps(compute)
     def compute_and_tell(optimizer: Any, loss: Any, *args: Any, **kwargs: Any) -> Any:
+        known.add(optimizer)
         with harmless("the watch over sessions"):
             sessions.on_minimize(optimizer, loss)
         return compute(optimizer, loss, *args, **kwargs)
 
-    kind.compute_gradients = compute_and_tell
+    @functools.wraps(differentiate)
+    def differentiate_and_keep(ys: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(getattr(ys, "shape", None), "rank", None) == 0:  # a loss, and no penalty's part
+            differentiated[0] = weakref.ref(ys)
+        return differentiate(ys, *args, **kwargs)
+
+    @functools.wraps(apply)
+    def apply_and_tell(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        with harmless("the watch over sessions"):
+            loss = None if differentiated[0] is None else differentiated[0]()
+            if optimizer not in known and loss is not None:
+                known.add(optimizer)
+                sessions.on_minimize(optimizer, loss)
+        return apply(optimizer, *args, **kwargs)
+
+    kind.compute_gradients, kind.apply_gradients = compute_and_tell, apply_and_tell
+    v1.gradients = tf.gradients = differentiate_and_keep

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.dump.origins import SITE
-from headstart.debug.running.own_sessions import OwnSessions
+from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of
 
 ROWS = 32
@@ -299,6 +299,23 @@ def test_a_rate_that_rises_in_a_session_is_found(rates, losses, expected, is_set
     if found:
         assert "sessions.on_run(graph, " in found[0].source_context[2]
         assert ("change" in found[0].source_context[2]) is is_set_beforehand
+
+
+def test_an_optimizer_that_is_given_gradients_is_known_by_what_was_differentiated(monkeypatch):
+    v1, sessions = tf.compat.v1, OwnSessions()
+    kind = v1.train.Optimizer
+    for owner, name in ((kind, "compute_gradients"), (kind, "apply_gradients"),
+                        (v1, "gradients"), (tf, "gradients")):  # fmt: skip
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
+    watch_minimizers(sessions)
+    with tf.Graph().as_default():
+        weights = v1.get_variable("w", [4])
+        loss = tf.reduce_sum(weights**2, name="cost")
+        (gradient,) = v1.gradients(loss, [weights])
+        v1.train.AdamOptimizer().apply_gradients([(gradient, weights)])
+        assert sessions.loss_name == "cost:0"
+        v1.train.AdamOptimizer().minimize(tf.reduce_sum(weights, name="other"))
+        assert sessions.loss_name == "other:0"
 
 
 def test_a_schedule_that_rises_is_found_and_what_asking_would_change_is_not_asked():
