@@ -4,6 +4,7 @@ They look at shapes and at which op feeds which, never at names, and at an op on
 own line made it.
 """
 
+import linecache
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -137,7 +138,7 @@ def _logits(op: Any) -> list[Diagnosis]:
     source = _source(op.inputs[0])
     if source.type not in ("Relu", "Relu6", "Softmax", "Sigmoid"):
         return []
-    site = _own_line(source) or _own_line(op)
+    site = _line_of_activation(source) or _own_line(op)
     if site is None or _own_line(op) is None:
         return []
     name = source.type.lower()
@@ -166,9 +167,12 @@ def _logits(op: Any) -> list[Diagnosis]:
 
 def _num_logits(tensor: Any) -> int | None:
     """Return how many logits a row has, also where TensorFlow's own flattening hides it."""
-    while tensor.shape.rank and tensor.shape[-1] is None and tensor.op.type in ("Reshape", "Cast"):
+    while tensor.shape.rank:
+        width: int | None = tensor.shape.as_list()[-1]
+        if width is not None or tensor.op.type not in ("Reshape", "Cast"):
+            return width
         tensor = tensor.op.inputs[0]
-    return tensor.shape[-1] if tensor.shape.rank else None
+    return None
 
 
 def _one_logit(op: Any) -> list[Diagnosis]:
@@ -219,7 +223,7 @@ def _log1p(op: Any) -> list[Diagnosis]:
                 "give the loss the last layer's output without activation (the logits)",
                 "or keep the sigmoid, and use keras.losses.binary_crossentropy",
             ),
-        ).at(_own_line(source) or site)
+        ).at(_line_of_activation(source) or site)
     ]
 
 
@@ -396,6 +400,18 @@ def _own_line(op: Any) -> CallSite | None:
         if "keras/src/" in frame.filename and not _is_function_of_keras(frame.filename):
             return None
     return None
+
+
+def _line_of_activation(op: Any) -> CallSite | None:
+    """Return the user's line that asks for an activation by name, not the helper that calls it."""
+    own, name = _own_line(op), op.type.lower().removesuffix("6")
+    if own is None:
+        return None
+    for frame in _innermost_first(op):
+        named = is_users(frame.filename) and name in linecache.getline(frame.filename, frame.lineno)
+        if named:
+            return CallSite(frame.filename, frame.lineno)
+    return own
 
 
 def _innermost_first(op: Any) -> Iterator[Any]:

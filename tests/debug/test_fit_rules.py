@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import tensor_shape
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
@@ -500,6 +501,30 @@ def test_a_student_that_learns_from_a_teacher_has_its_arguments_in_order():
 def test_a_softmax_cross_entropy_over_one_logit_is_found_in_a_graph(loss):
     traced = tf.function(loss, autograph=False)
     graph = traced.get_concrete_function(tf.TensorSpec([None, 4])).graph
+    assert [one.symptom for one in check_graph(graph)] == ["softmax-on-one-unit"]
+
+
+def dense(x, activation):
+    return activation(x @ tf.ones((4, 3)))
+
+
+def test_an_activation_is_told_where_it_is_asked_for_and_not_in_the_helper_that_calls_it():
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 4])
+        scores = dense(x, tf.nn.softmax)
+        tf.nn.softmax_cross_entropy_with_logits(x[:, :3], scores)
+    (found,) = check_graph(graph)
+    assert found.symptom == "activation-on-logits"
+    assert "scores = dense(x, tf.nn.softmax)" in found.source_context[2]
+
+
+def test_one_logit_is_found_where_shapes_are_those_of_tf1(monkeypatch):
+    monkeypatch.setattr(tensor_shape, "_TENSORSHAPE_V2_OVERRIDE", False)
+    with tf.Graph().as_default() as graph:
+        logits, labels = (
+            tf.transpose(tf.compat.v1.placeholder(tf.float32, [1, None])) for _ in "ab"
+        )
+        tf.nn.softmax_cross_entropy_with_logits(labels, logits)
     assert [one.symptom for one in check_graph(graph)] == ["softmax-on-one-unit"]
 
 
