@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Facts
@@ -27,6 +28,8 @@ def label_format(sample: Sample) -> list[Diagnosis]:
     kind = sample.objective.kind
     if kind == "sparse" and one_hot:
         received, wanted = "one-hot rows", "categorical_crossentropy"
+    elif kind == "categorical" and y.ndim == y_pred.ndim and y.shape[-1] > 1 and not one_hot:
+        return [_columns(y, y_pred.shape[-1])]
     elif kind == "categorical" and not one_hot:
         received, wanted = "class indices", "sparse_categorical_crossentropy"
     else:
@@ -42,6 +45,32 @@ def label_format(sample: Sample) -> list[Diagnosis]:
             evidence={"labels_shape": list(y.shape), "predictions_shape": list(y_pred.shape)},
         )
     ]
+
+
+def _columns(y: npt.NDArray[Any], units: int) -> Diagnosis:
+    """Say that there are more or fewer columns of labels than units."""
+    columns = y.shape[-1]
+    starts_at_one = columns == units + 1 and not y[..., 0].any()
+    why = (
+        " The first column is always 0: the labels count from 1, and to_categorical makes a column "
+        "for each number from 0 to the largest."
+        if starts_at_one
+        else ""
+    )
+    return Diagnosis(
+        symptom="label-columns",
+        cause=f"The labels have {columns} columns (one-hot), but the last layer has {units} units: "
+        f"one is needed for each class.{why}",
+        phase="data",
+        confidence=0.96,
+        suggestions=(
+            "count the classes from 0: keras.utils.to_categorical(y - 1)"
+            if starts_at_one
+            else "look at the labels: np.unique(y)",
+            f"or give the last layer {columns} units",
+        ),
+        evidence={"columns": columns, "units": units},
+    )
 
 
 def label_range(sample: Sample) -> list[Diagnosis]:
@@ -147,6 +176,8 @@ def high_first_loss(sample: Sample, first_loss: float | None) -> list[Diagnosis]
     """
     if sample.num_classes < 2 or (first_loss is None and not sample.is_new):
         return []
+    if first_loss is None and label_format(sample):
+        return []  # there is no such loss
     if first_loss is None:
         batch = sample.batches[0]
         y_pred = sample.model(batch.x, training=False)

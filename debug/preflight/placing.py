@@ -11,7 +11,13 @@ from headstart.debug.preflight.objectives import optimizer_of, single_loss
 from headstart.debug.source.rates import line_that_sets_rate
 from headstart.debug.source.syntax import origin_of_argument
 
-OF_TARGETS = ("one-class-only", "text-labels", "labels-are-fractions", "labels-out-of-range")
+OF_TARGETS = (
+    "one-class-only",
+    "text-labels",
+    "labels-are-fractions",
+    "labels-out-of-range",
+    "label-columns",
+)
 """Findings to mend where the targets are made."""
 OF_RATE = ("learning-rate-too-high", "learning-rate-too-low")
 

@@ -26,6 +26,7 @@ from headstart.debug.preflight import (
 )
 from headstart.debug.preflight.facts import MAX_ROWS, Facts, facts_of, pick_rows
 from headstart.debug.preflight.leaks import leaking_column
+from headstart.debug.preflight.lookups import ids_beyond_tables
 from headstart.debug.preflight.monitors import wrong_modes
 from headstart.debug.preflight.objectives import optimizer_of
 from headstart.debug.preflight.outputs import check_outputs, one_class_seen
@@ -173,6 +174,7 @@ RULES: tuple[Rule, ...] = (
     Rule(training.untouched_normalization, "model", only="run",
          because="looks at what the steps left behind"),
     Rule(labels.text_labels, "given"),
+    Rule(ids_beyond_tables, "model given"),
     Rule(held_out.shared_rows, "given"),
     Rule(held_out.shared_with_stream, "rows batches given"),
     Rule(inputs.split_order, "targets validation_split"),

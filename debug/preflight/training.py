@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight.objectives import optimizer_of
 from headstart.debug.preflight.samples import Sample
 from headstart.debug.preflight.untracked import nothing_tracked
 from headstart.debug.symptoms.activity_probe import leaf_layers
@@ -163,7 +164,7 @@ def untouched_normalization(model: Any) -> list[Diagnosis]:
     Returns:
         A finding for the first such layer, or none.
     """
-    iterations = getattr(model.optimizer, "iterations", None)
+    iterations = getattr(optimizer_of(model), "iterations", None)
     if iterations is None or int(iterations.numpy()) < MIN_TRAINED_STEPS:
         return []
     for layer in leaf_layers(model):

@@ -50,6 +50,7 @@ SORTED = np.argsort(Y)
         ({}, (X, Y + 1), ["label-out-of-range"]),
         ({}, (X, np.eye(3)[Y]), ["label-format"]),
         ({"loss": "categorical_crossentropy"}, (X, Y), ["label-format"]),
+        ({"loss": "categorical_crossentropy"}, (X, np.eye(4)[Y + 1]), ["label-columns"]),
         ({"loss": LOGITS}, (X, Y), ["softmax-with-from-logits"]),
         ({"last": None}, (X, Y), ["logits-without-from-logits"]),
         ({"units": 1, "loss": "binary_crossentropy"}, (X, Y > 0), ["softmax-on-one-unit"]),

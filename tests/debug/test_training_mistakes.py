@@ -17,6 +17,7 @@ from headstart.debug.preflight.layers import (
     unmasked_padding,
 )
 from headstart.debug.preflight.leaks import leaking_column
+from headstart.debug.preflight.lookups import ids_beyond_tables
 from headstart.debug.preflight.monitors import wrong_modes
 from headstart.debug.preflight.verdict import Verdict, verdict_of
 from headstart.debug.preflight.weighting import (
@@ -366,3 +367,20 @@ def test_one_hot_rows_without_a_class_are_found(first):
     assert [one.symptom for one in empty_rows(facts_of(model, X, y))] == (
         ["one-hot-rows-empty"] * first
     )
+
+
+@pytest.mark.parametrize("kind", ["list", "dictionary", "sequential"])
+@pytest.mark.parametrize(("rows", "is_found"), [(9, True), (10, False)])
+def test_ids_for_which_a_table_has_no_row_are_found(kind, rows, is_found):
+    ids = np.arange(1, 10)[:, None]
+    table = keras.layers.Embedding(rows, 2, name="table")
+    if kind == "sequential":
+        x, model = ids, keras.Sequential([keras.Input((1,)), table, keras.layers.Flatten()])
+    else:
+        other, own = keras.Input((1,), name="other"), keras.Input((1,), name="own")
+        model = keras.Model([other, own], [table(own), other])
+        x = [ids * 100, ids] if kind == "list" else {"own": ids, "other": ids * 100}
+    found = ids_beyond_tables(model, {"x": x})
+    assert [one.symptom for one in found] == ["ids-beyond-table"] * is_found
+    assert all(one.layer == table.path for one in found)
+    assert all("largest id + 1" in one.cause for one in found)
