@@ -74,7 +74,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     source, network, training_config = config.dataset, config.network, config.training
     with collect_outcomes() as outcomes:
         dataset = index_images(source)
-        index = None if dataset is None else index_of(dataset)
+        index = None if dataset is None else _without_thin_splits(index_of(dataset))
         _tell_left_out(index, folder)
         pixels = make_pixels(source, dataset)
         check_image_shape(network.name, pixels.image_shape)  # before minutes of views
@@ -124,10 +124,14 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     return summary
 
 
+def _without_thin_splits(index: DatasetIndex) -> DatasetIndex:
+    """Leave out what is said of the validation split, which there is none of here."""
+    kept = tuple(problem for problem in index.problems if problem.kind != "few_images")
+    return replace(index, problems=kept)
+
+
 def _tell_left_out(index: DatasetIndex | None, folder: Path) -> None:
     if index is None:
         return
-    # Its warnings are of the validation split, which there is none of here.
-    told = replace(index, problems=index.left_out)
-    for line in told.summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
+    for line in index.summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
         reporter().note(f"     {line}")

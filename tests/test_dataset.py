@@ -451,6 +451,13 @@ def test_class_whose_given_splits_have_no_training_image_is_warned_of(tmp_path):
     assert "no train image, so it cannot be learned" in found.reason
 
 
+def test_of_many_classes_without_training_images_each_is_named(tmp_path):
+    files = {f"train/{c}/1.png": png(i) for i, c in enumerate("ab")}
+    files |= {f"val/{c}/1.png": png(10 + i) for i, c in enumerate("abcdefgh")}
+    found = [one for one in index_of(write(tmp_path, files)).problems if one.kind == "few_images"]
+    assert [one.path for one in found] == list("cdefgh")
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     counts=st.lists(st.integers(1, 4), min_size=2, max_size=30), seed=st.integers(0, 99),

@@ -55,10 +55,14 @@ def test_lists_of_spreadsheets_and_of_windows_are_read(images: Path, tmp_path: P
 
 
 def test_lines_that_name_nothing_are_told_of(images: Path, tmp_path: Path) -> None:
-    index = build_index(DatasetConfig(images=images, exclude=listed(tmp_path, "path\ngone.png\n")))
-    (problem,) = index.problems
-    assert not problem.left_out
-    assert "1 of its lines name no image of this data set, such as gone.png" in problem.reason
+    gone = [f"gone{number}.png" for number in range(5)]
+    exclude = listed(tmp_path, "\n".join(["path", *gone]))
+    index = build_index(DatasetConfig(images=images, exclude=exclude))
+    assert not index.left_out
+    assert [problem.reason for problem in index.problems] == [
+        f"it names {name}, which is no image of this data set" for name in gone
+    ]
+    assert "  … and 2 more: lines of the list that name no image" in index.summary_lines()
 
 
 def test_what_was_asked_for_is_no_reason_to_refuse(images: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index
+from headstart.tasks.dataset.class_names import doubtful_names
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.layout import split_meant
 from headstart.tasks.running.task_options import is_worth_retrying
@@ -231,6 +232,11 @@ def test_classes_that_look_alike_get_a_word(tmp_path: Path, names: tuple[str, st
         p for p in index.problems if p.kind == "doubtful_name" and "2 separate classes" in p.reason
     ]
     assert all(repr(name) in found.reason for name in names)
+
+
+def test_of_many_classes_that_look_alike_each_pair_gets_a_word() -> None:
+    names = [f"{word}{number}" for number in range(25) for word in ("cat", "Cat")]
+    assert len(list(doubtful_names(names))) == 25
 
 
 def test_a_number_beside_true_and_a_missing_value_get_a_word(tmp_path: Path) -> None:

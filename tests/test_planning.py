@@ -2,14 +2,18 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from headstart.config import TransferConfig
+from headstart.printing import print_reasons
 from headstart.tasks.bottlenecks.choosing import Choice
 from headstart.tasks.bottlenecks.rows import open_backbone
+from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.preview import measuring
 from headstart.tasks.preview import plan as planning
 from headstart.tasks.preview.measuring import Speeds, bottleneck_cuts
@@ -244,6 +248,20 @@ def test_a_finished_run_is_explained_as_hits(finished: Pipeline) -> None:
     assert {answer.status for answer in answers.values()} == {"hit"}
     assert answers["bottlenecks"].text == "all 36 rows are there"
     assert answers["head"].text.startswith("saves ")
+
+
+def test_what_is_left_out_is_named_and_where_all_of_it_stands(
+    finished: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(5):
+        (finished.images / "red" / f"broken{number}.png").write_bytes(b"no image")
+    with use_store(finished.store):
+        print_reasons(Console(width=200), explain_misses(finished.config()))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1].startswith("red/broken0.png: ")
+    assert lines[4] == "… and 2 more: not an image"
+    index = DatasetIndex.from_json(Path(lines[5].removeprefix("All of them: ")).read_text())
+    assert [problem.path for problem in index.problems] == [f"red/broken{n}.png" for n in range(5)]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """The folder of a run: whose it is, what of an earlier run stays in it, what is copied there."""
 
+import io
 import json
 import os
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from headstart.config import RankConfig, TransferConfig, build_config, load_config
 from headstart.errors import ConfigError
 from headstart.flows.transfer import transfer
 from headstart.tasks.export.predict import Predictor
+from headstart.tasks.progress import Reporter, use_reporter
 from headstart.tasks.runs import run_folder
 from headstart.tasks.runs.config_file import write_config
 from headstart.tasks.runs.run_folder import open_run_folder, tensorboard_command
@@ -81,6 +84,33 @@ def test_files_that_are_left_out_are_listed(finished: Pipeline, tmp_path: Path) 
     assert [entry["path"] for entry in listed] == ["red/broken.png"]
     assert "not an image" in listed[0]["reason"]
     assert json.loads((tmp_path / "out" / "run.json").read_text())["left_out"] == listed
+
+
+def test_the_file_that_the_terminal_names_has_every_remark(
+    finished: Pipeline, tmp_path: Path
+) -> None:
+    paths = sorted(path.relative_to(finished.images) for path in finished.images.glob("*/*.png"))
+    lines = [
+        f"{path},{path.parent},{'val' if number % 4 == 0 else 'train'},P{number // 4}\n"
+        for number, path in enumerate(paths)
+    ]
+    manifest, exclude = finished.images / "m.csv", tmp_path / "exclude.csv"
+    manifest.write_text("path,label,split,patient\n" + "".join(lines) + "gone.png,red,val,P1\n")
+    exclude.write_text("path\n" + "".join(f"not{number}.png\n" for number in range(5)))
+    settings = ("dataset.group_column=patient", f"dataset.exclude={exclude}")
+    told = io.StringIO()
+    with use_reporter(Reporter(Console(file=told, width=200))):
+        summary = finished.run(*settings, images=manifest)
+    folder = Path(summary.run_dir)
+    assert "and 6 more: group in several splits" in told.getvalue()
+    assert "and 2 more: lines of the list that name no image" in told.getvalue()
+    assert f"All of them: {folder / 'left_out.json'}" in told.getvalue()
+    (lost, *remarks) = json.loads((folder / "left_out.json").read_text())
+    assert lost["path"] == "m.csv line 38"
+    assert set(lost) == {"path", "reason"}
+    assert {remark["left_out"] for remark in remarks} == {False}
+    assert {remark["path"] for remark in remarks} == {f"P{n}" for n in range(9)} | {exclude.name}
+    assert len(remarks) == 9 + 5
 
 
 def test_a_chosen_folder_is_made_with_its_parents(

@@ -35,7 +35,10 @@ def test_the_headline_is_about_images_that_were_not_trained_on(
     }  # fmt: skip
     assert own["num_images"] == 6
     add_images(finished.images, "red", [901, 902])
-    assert judged(run_dir, finished.images)["judged_on"] == "new"
+    (finished.images / "red" / "broken.png").write_bytes(b"no image")
+    with_new = judged(run_dir, finished.images)
+    assert with_new["judged_on"] == "new"
+    assert [one["path"] for one in with_new["left_out"]] == ["red/broken.png"]
     assert judged(run_dir / "model.keras", finished.images)["num_images"] == 2
 
     others = tmp_path / "others"

@@ -125,7 +125,8 @@ def evaluate(
     if as_json:
         groups = {name: one.model_dump(mode="json") for name, one in judged.groups.items()}
         fields = judged.metrics.model_dump(mode="json")
-        print_json({**fields, "judged_on": judged.name, "groups": groups})
+        listed = [problem.to_dict() for problem in judged.problems]
+        print_json({**fields, "judged_on": judged.name, "groups": groups, "left_out": listed})
     else:
         from headstart.printing import print_judgement
 

@@ -301,7 +301,7 @@ def _thin_splits(
         ]
         if everywhere:
             reason = "all train images have it, so the model cannot learn when it is absent"
-            yield Problem(_some(everywhere), "few_images", reason, left_out=False)
+            yield from _thin(everywhere, reason)
     if "val" not in counts and len(rows) > 0:
         reason = f"no image was assigned to it (dataset.val_fraction is {config.val_fraction})"
         yield Problem("val", "few_images", f"{reason}; add images or raise it", left_out=False)
@@ -311,7 +311,14 @@ def _thin_splits(
         if missing and split in warnings:
             reason = f"no {split} image, {warnings[split]}; add images"
             reason += " or change dataset.split_seed" if drawn else ""
-            yield Problem(_some(missing), "few_images", reason, left_out=False)
+            yield from _thin(missing, reason)
+
+
+def _thin(names: list[str], reason: str) -> Iterable[Problem]:
+    """Warn of some classes at once, of many one by one: each is named where all is listed."""
+    together = len(names) <= _MAX_CLASSES_IN_A_WARNING
+    for told in [", ".join(names)] if together else names:
+        yield Problem(told, "few_images", reason, left_out=False)
 
 
 def _some(names: list[str]) -> str:

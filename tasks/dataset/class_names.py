@@ -12,7 +12,6 @@ _MISSING = {
     *("unlabeled", "unlabelled", "_unlabeled", "no_label", "no label", "unsup", "todo"),
 }
 """How tools write that there is no value or no label, in lower case."""
-_MAX_WARNINGS = 20
 
 
 def class_name(text: str) -> str:
@@ -36,17 +35,13 @@ def doubtful_names(names: Sequence[str]) -> Iterator[Problem]:
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(_likeness(name), []).append(name)
-    groups = [group for group in alike.values() if len(group) > 1]
-    for group in groups[:_MAX_WARNINGS]:
+    for group in (group for group in alike.values() if len(group) > 1):
         written = " and ".join(map(repr, group))
         reason = (
             f"{written} are {len(group)} separate classes; if they are meant as one, spell "
             "them the same way"
         )
         yield Problem(", ".join(group), "doubtful_name", reason, left_out=False)
-    if len(groups) > _MAX_WARNINGS:
-        reason = f"{len(groups) - _MAX_WARNINGS:,} more groups of class names look alike"
-        yield Problem("classes", "doubtful_name", reason, left_out=False)
     for name in names:
         if name.casefold() in _MISSING:
             reason = "is used as the name of a class; if it means that there is no label, "

@@ -35,8 +35,8 @@ class Exclusions:
         """Leave images out.
 
         Returns:
-            Those that stay, a problem for each of the others, and a warning where lines name no
-            image that is there.
+            Those that stay, a problem for each of the others, and a warning for each line that
+            names no image that is there.
         """
         kept, problems = [], []
         named = self.digests | self.paths
@@ -48,13 +48,12 @@ class Exclusions:
                 problems.append(Problem(image.listed.path, "excluded", f"excluded by {self.name}"))
             else:
                 kept.append(image)
-        if unmet:
-            reason = (
-                f"{len(unmet):,} of its lines name no image of this data set, such as {min(unmet)}"
-            )
-            problems.append(Problem(self.name, "excluded", reason, left_out=False))
+        reasons = [f"it names {one}, which is no image of this data set" for one in sorted(unmet)]
         if not named:
-            problems.append(Problem(self.name, "excluded", "it names no image", left_out=False))
+            reasons.append("it names no image")
+        problems += [
+            Problem(self.name, "unmet_exclusion", reason, left_out=False) for reason in reasons
+        ]
         return kept, problems
 
 

@@ -1,7 +1,7 @@
 """What can be wrong with image data: one line each, nothing is lost silently."""
 
 import errno
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import Flaw
@@ -23,6 +23,7 @@ ProblemKind = Literal[
     "listed_twice",
     "few_images",  # a class or split left thin by the split
     "excluded",  # named by a list of the user's
+    "unmet_exclusion",  # named by such a list, and not there
     "split_name",  # a folder taken for a split by its name
     "own_output",  # a folder that headstart wrote
     "doubtful_name",  # classes that look alike, or like a missing value
@@ -55,6 +56,7 @@ KIND_WORDS: dict[ProblemKind, str] = {
     "listed_twice": "listed twice",
     "few_images": "thin class or split",
     "excluded": "excluded by a list",
+    "unmet_exclusion": "lines of the list that name no image",
     "split_name": "folders used as splits",
     "own_output": "folders that headstart wrote",
     "doubtful_name": "doubtful class names",
@@ -93,6 +95,11 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{printable(self.path)}: {printable(self.reason)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the problem as left_out.json has it: a warning says that it is no more."""
+        fields = {"path": printable(self.path), "reason": printable(self.reason)}
+        return fields if self.left_out else {**fields, "left_out": False}
 
 
 def refuse_passing(error: OSError, path: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.config import TargetKind
 from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.problems import Problem
 from headstart.tasks.evaluation.metrics import ClassMetrics, SplitMetrics, TopLoss
 from headstart.tasks.head.epochs import EpochFigures
 from headstart.tasks.targets.target import NO_FIT, Fit
@@ -60,8 +61,26 @@ class DatasetSummary:
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
     """Such as duplicates that were kept on one side."""
-    complaints: Sequence[LeftOut] = ()
-    """Files that are used, and what their decoders say is wrong with them."""
+    remarks: Sequence[Problem] = ()
+    """All that is said of the data without leaving anything out: the notes, and what decoders say
+    of files that are used."""
+
+    @classmethod
+    def of(
+        cls,
+        source: str,
+        counts: Mapping[str, Mapping[str, int]],
+        problems: Sequence[Problem] = (),
+    ) -> "DatasetSummary":
+        """Sort the problems of a data set's index by where they are shown."""
+        remarks = [problem for problem in problems if not problem.left_out]
+        return cls(
+            source=source,
+            counts=counts,
+            left_out=[LeftOut(one.path, one.reason) for one in problems if one.left_out],
+            notes=[f"{one.path}: {one.reason}" for one in remarks if one.kind != "decoder_note"],
+            remarks=remarks,
+        )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from headstart.config import (
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index, dataset_root
 from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.problems import Problem
 from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.predict import Predictor
@@ -43,11 +44,13 @@ class Judgement(NamedTuple):
             target.
         groups: Figures by group: ``new`` images, and those of the model's own train, val and test
             splits; only groups that have images.
+        problems: Of the images, what is left out and then what is worth a warning.
     """
 
     name: str
     metrics: Any
     groups: Mapping[str, Any]
+    problems: Sequence[Problem] = ()
 
 
 class JudgedImages(Config):
@@ -81,7 +84,7 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
         raise _other_target(images, "class", predictor.card)
     with reporter().track_to("reading images", "files") as on_progress:
         index = build_index(source, None, on_progress, for_training=False)
-    for line in index.summary_lines():
+    for line in index.summary_lines(listed_in="left_out, as --json prints it"):
         reporter().note(line)
     if index.kind != predictor.card.target:
         raise _other_target(images, index.kind, predictor.card)
@@ -112,7 +115,9 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
             + ("its figures on them say nothing about other images" if name == TRAINED_ON
                else f"the figures are for the {name} images")
         )  # fmt: skip
-    return Judgement(name, groups.get(name) or figures(np.ones(len(seen), np.bool_)), groups)
+    metrics = groups.get(name) or figures(np.ones(len(seen), np.bool_))
+    problems = sorted(index.problems, key=lambda problem: not problem.left_out)
+    return Judgement(name, metrics, groups, problems)
 
 
 def _other_target(images: Path, kind: TargetKind, card: ModelCard) -> DatasetError:

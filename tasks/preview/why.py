@@ -14,6 +14,7 @@ from headstart.tasks.export.stage import stage as export_stage
 from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.preview.expected_hits import Outlook, Rows, look_ahead
 from headstart.tasks.running.stage import Stage
+from headstart.tasks.store.artifacts import artefact
 from headstart.tasks.views.stage import stage as views_stage
 
 
@@ -23,12 +24,14 @@ class StageReason:
 
     Attributes:
         changes: (field of the key, old, new) against the nearest earlier artefact.
+        remarks: Of the data set, what is left out or worth a warning, and where all of it stands.
     """
 
     name: str
     status: str
     text: str
     changes: tuple[tuple[str, Any, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the reason as JSON data."""
@@ -71,7 +74,9 @@ def _of_dataset(outlook: Outlook) -> StageReason:
     text = outlook.dataset.headline
     if reading.rows_computed:
         text += f"; {reading.rows_computed:,} read now, which a later run will find"
-    return StageReason(reading.name, reading.status, text)
+    listed_in = str(artefact(outlook.dataset, "index.json"))
+    remarks = outlook.index.summary_lines(listed_in=listed_in)[1:]
+    return StageReason(reading.name, reading.status, text, remarks=remarks)
 
 
 def _of_rows(

@@ -51,7 +51,8 @@ from headstart.tasks.views.sheet import describe, draw_sheet
 
 R = TypeVar("R")
 LEFT_OUT_FILE = "left_out.json"
-"""Every file that is not in the data set, and why; and those whose decoders complain."""
+"""Every file that is not in the data set, and why; then every remark on what is in it, which has
+``"left_out": false`` besides."""
 HISTORY_FILE = "history.json"
 """The figures of each epoch."""
 TOP_LOSSES_FILE = "top_losses.json"
@@ -283,8 +284,8 @@ def finish_run(
         diagnoses=tuple(diagnoses),
         left_out=_listed(report.dataset.left_out),
     )
-    files = (*summary.left_out, *_listed(report.dataset.complaints))
-    write_json(folder / LEFT_OUT_FILE, files)
+    remarks = [remark.to_dict() for remark in report.dataset.remarks]
+    write_json(folder / LEFT_OUT_FILE, [*summary.left_out, *remarks])
     write_json(folder / HISTORY_FILE, head.model_dump(mode="json")["history"])
     write_json(folder / TOP_LOSSES_FILE, list(evaluation.top_losses))
     write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
@@ -423,21 +424,8 @@ def _format_lines(export: ExportManifest) -> tuple[FormatLine, ...]:
 
 
 def _summarise(config: TransferConfig, index: DatasetIndex) -> DatasetSummary:
-    return DatasetSummary(
-        source=str(config.dataset.images),
-        counts={
-            split: dict(zip(index.class_names, counts, strict=True))
-            for split, counts in index.split_counts.items()
-        },
-        left_out=[LeftOut(problem.path, problem.reason) for problem in index.left_out],
-        notes=[
-            f"{problem.path}: {problem.reason}"
-            for problem in index.problems
-            if not problem.left_out and problem.kind != "decoder_note"
-        ],
-        complaints=[
-            LeftOut(problem.path, problem.reason)
-            for problem in index.problems
-            if problem.kind == "decoder_note"
-        ],
-    )
+    counts: dict[str, dict[str, int]] = {
+        split: dict(zip(index.class_names, counts, strict=True))
+        for split, counts in index.split_counts.items()
+    }
+    return DatasetSummary.of(str(config.dataset.images), counts, index.problems)

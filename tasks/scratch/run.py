@@ -16,7 +16,6 @@ from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.evaluation.report_content import (
     Command,
     DatasetSummary,
-    LeftOut,
     PictureFile,
     Report,
 )
@@ -70,15 +69,13 @@ def make_scratch_report(
             split: JUDGES[pixels.kind].model.model_validate(metrics)
             for split, metrics in evaluation.metrics.items()
         },
-        dataset=DatasetSummary(
-            source=config.dataset.images,
-            counts={
+        dataset=DatasetSummary.of(
+            config.dataset.images,
+            {
                 split: dict(zip(pixels.class_names, counts, strict=True))
                 for split, counts in pixels.counts.items()
             },
-            left_out=[LeftOut(problem.path, problem.reason) for problem in index.left_out]
-            if index is not None
-            else (),
+            () if index is None else index.problems,
         ),
         history=training.history,
         best_epoch=training.best_epoch,
