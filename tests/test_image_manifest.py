@@ -1,7 +1,10 @@
 """Image manifests: CSV and Parquet tables of path, label and split."""
 
 import errno
+import json
 import os
+import subprocess
+import sys
 from datetime import date, datetime
 from pathlib import Path
 
@@ -405,9 +408,9 @@ def test_categories_are_labels_and_images_within_a_table_are_not_paths(tmp_path)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("labels.jsonl", "read_json('labels.jsonl', lines=True)"),
-        ("labels.json", "read_json('labels.json')"),
-        ("labels.xlsx", "read_excel('labels.xlsx')"),
+        ("labels.jsonl", "read_json('{}/labels.jsonl', lines=True)"),
+        ("labels.json", "read_json('{}/labels.json')"),
+        ("labels.xlsx", "read_excel('{}/labels.xlsx')"),
         ("labels.yaml", ".csv, .tsv, .parquet, .pq"),
     ],
 )
@@ -415,4 +418,26 @@ def test_tables_in_other_forms_are_refused_with_the_way_to_csv(tmp_path, name, w
     write(tmp_path, {name: b"{}"})
     with pytest.raises(DatasetError, match="CSV or Parquet") as caught:
         index_of(tmp_path / name)
-    assert words in caught.value.next_step
+    assert words.format(tmp_path) in caught.value.next_step
+
+
+def test_the_lines_of_python_for_annotations_like_cocos_write_a_manifest(tmp_path):
+    files = sorted(f"images/{path.name}" for path in pool(tmp_path).glob("images/*.png"))
+    annotations = [
+        {"id": n, "image_id": n, "category_id": 5 + n % 2, "bbox": [0, 0, 2, 2]} for n in range(4)
+    ]
+    coco = {
+        "info": {},
+        "images": [{"id": n, "file_name": name, "width": 6} for n, name in enumerate(files)],
+        "annotations": [*annotations, {**annotations[0], "id": 9}],
+        "categories": [{"id": 5, "name": "cat"}, {"id": 6, "name": "dog, big"}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    with pytest.raises(DatasetError, match="CSV or Parquet") as caught:
+        index_of(tmp_path / "coco.json")
+    lines = caught.value.next_step.partition("in Python:\n")[2].partition("\nThen ")[0]
+    subprocess.run([sys.executable, "-c", lines], check=True)
+    index = index_of(tmp_path / "coco.csv")
+    assert {row.path: index.class_names[row.label] for row in index.rows} == {
+        name: ("cat", "dog, big")[number % 2] for number, name in enumerate(files)
+    }

@@ -268,6 +268,38 @@ def test_links_that_leave_the_folder_are_followed_where_the_user_says_so(tmp_pat
     assert str(tmp_path) not in index.to_json()
 
 
+@pytest.mark.parametrize(
+    "layout", ["one of two", "nested", "files of one class", "all", "held out"]
+)
+def test_the_advice_names_what_follows_links_where_classes_are_links(
+    tmp_path: Path, layout: str
+) -> None:
+    photos(tmp_path / "blobs", "a", "b")
+    images = tmp_path / "images"
+    images.mkdir()
+    if layout == "one of two":
+        photos(images, "a")
+        (images / "a" / "inner").mkdir()
+        (images / "b").symlink_to(tmp_path / "blobs" / "b")
+    elif layout == "held out":
+        photos(images / "val", "a", "b")
+        (images / "train").symlink_to(tmp_path / "blobs")
+    elif layout == "nested":
+        (images / "outer").mkdir()
+        for label in ("a", "b"):
+            (images / "outer" / label).symlink_to(tmp_path / "blobs" / label)
+    else:
+        photos(images, *(["a"] if layout == "files of one class" else []))
+        for label in ("a", "b"):
+            (images / label).mkdir(exist_ok=True)
+        for label in "b" if layout == "files of one class" else "ab":
+            for blob in (tmp_path / "blobs" / label).iterdir():
+                (images / label / blob.name).symlink_to(blob)
+    with pytest.raises(DatasetError) as caught:
+        index_of(images)
+    assert caught.value.next_step.startswith("--set dataset.allow_outside=true follows the links")
+
+
 def test_images_at_an_address_are_refused_with_what_to_do() -> None:
     with pytest.raises(DatasetError, match="a URL") as caught:
         index_of(Path("s3://bucket/photos"))

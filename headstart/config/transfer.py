@@ -60,7 +60,8 @@ class ReadingConfig(Config):
     root: NamedPath | None = None
     """Folder that the paths of a manifest are relative to; by default the manifest's own folder."""
     allow_outside: bool = False
-    """Also use images that a manifest names by absolute paths outside that folder."""
+    """Also use images that a manifest names by absolute paths outside that folder, and follow links
+    that lead out of a folder of images."""
     path_column: str | None = Field(None, min_length=1)
     """Column of a manifest with the paths; by default path."""
     path_suffix: str = ""

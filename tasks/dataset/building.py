@@ -10,8 +10,6 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from PIL import Image
-
 from headstart.config import DatasetConfig, Split, TargetKind
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import doubtful_names
@@ -21,9 +19,15 @@ from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES, list_manif
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow, natural_key
 from headstart.tasks.dataset.inspection import InspectedImage, inspect_files
 from headstart.tasks.dataset.layout import Place, has_folders
-from headstart.tasks.dataset.listing import ARCHIVES, ListedImage, Listing, list_folder
+from headstart.tasks.dataset.listing import ListedImage, Listing, list_folder
+from headstart.tasks.dataset.other_tables import conversion
 from headstart.tasks.dataset.printable import printable
-from headstart.tasks.dataset.problems import PROBLEM_KINDS, Problem, refuse_passing
+from headstart.tasks.dataset.problems import (
+    PROBLEM_KINDS,
+    Problem,
+    links_first,
+    refuse_passing,
+)
 from headstart.tasks.dataset.splits import (
     divided_groups,
     resolve_duplicates,
@@ -175,7 +179,7 @@ def _list(config: DatasetConfig, min_classes: int) -> Listing:
         "this is neither a folder of images nor a manifest in CSV or Parquet",
         str(images),
         f"give a folder, or a file whose name ends in {', '.join(MANIFEST_SUFFIXES)}"
-        f"{_conversion(images)}",
+        f"{conversion(images)}",
     )
 
 
@@ -189,35 +193,6 @@ def _refuse_settings_of_manifests(config: DatasetConfig) -> None:
             f"{config.images}, a folder",
             "leave it out, or give the manifest",
         )
-
-
-def _conversion(images: Path) -> str:
-    """Say how a table in another form becomes one that is read."""
-    readers = {
-        ".json": "read_json({!r})",
-        ".jsonl": "read_json({!r}, lines=True)",
-        ".ndjson": "read_json({!r}, lines=True)",
-        ".xlsx": "read_excel({!r})",
-        ".xls": "read_excel({!r})",
-        ".ods": "read_excel({!r})",
-        ".feather": "read_feather({!r})",
-        ".orc": "read_orc({!r})",
-    }
-    if images.suffix.lower() in (".txt", ".lst", ".data", ".dat", "") and images.is_file():
-        return (
-            "; if it is a table with the header path,label above its lines, call it "
-            f"{printable(images.stem)}.csv"
-        )
-    read = readers.get(images.suffix.lower())
-    ending = images.suffix.lower()
-    if read is None and ending in ARCHIVES:
-        return "; unpack it first"
-    if read is None and ending in Image.registered_extensions():
-        return "; to predict one image: headstart predict MODEL IMAGE"
-    if read is None:
-        return ""
-    call = f"pandas.{read.format(images.name)}.to_csv({images.stem + '.csv'!r}, index=False)"
-    return f"; such a table can be written as CSV, in Python: {call}"
 
 
 def _missing(images: Path) -> tuple[str, str]:
@@ -351,7 +326,10 @@ def _no_usable_image(config: DatasetConfig, problems: list[Problem], advice: str
     return DatasetError(
         "no usable image was found",
         f"{config.images}: none{_told(problems)}",
-        "put the images of each class into a sub-folder of its own, or give a manifest",
+        links_first(
+            problems,
+            "put the images of each class into a sub-folder of its own, or give a manifest",
+        ),
     )
 
 
@@ -371,7 +349,7 @@ def _too_few_classes(
     return DatasetError(
         "at least two classes with usable images are needed",
         f"{config.images}: {found}{_told(problems)}",
-        cure,
+        links_first(problems, cure),
     )
 
 
@@ -398,7 +376,11 @@ def _nothing_to_train_on(config: DatasetConfig, index: DatasetIndex) -> DatasetE
     return DatasetError(
         "there are no images to train on",
         f"{config.images}: {found}{_told(index.problems)}",
-        "add a train split or more images, or lower dataset.val_fraction and dataset.test_fraction",
+        links_first(
+            index.problems,
+            "add a train split or more images, or lower dataset.val_fraction and "
+            "dataset.test_fraction",
+        ),
     )
 
 

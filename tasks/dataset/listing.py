@@ -26,7 +26,7 @@ from headstart.tasks.dataset.layout import (
 from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES
 from headstart.tasks.dataset.own_outputs import own_output
 from headstart.tasks.dataset.printable import printable
-from headstart.tasks.dataset.problems import Problem, ProblemKind, refuse_passing
+from headstart.tasks.dataset.problems import Problem, ProblemKind, links_first, refuse_passing
 from headstart.tasks.dataset.walking import FolderWalk
 
 _MAX_PROBLEMS_SHOWN = 5
@@ -142,6 +142,7 @@ def _refuse_too_few(root: Path, walk: "_Walk", folders: list[Place], min_classes
     found += f" ({num_files:,} {'file' if num_files == 1 else 'files'})"
     found += "".join(f"\n  {problem}" for problem in walk.listing.problems[:_MAX_PROBLEMS_SHOWN])
     wanted = "two class folders with images are" if min_classes > 1 else "one class folder is"
+    next_step = links_first(walk.listing.problems, next_step)
     raise DatasetError(f"at least {wanted} needed", f"{root}: {found}", next_step)
 
 

@@ -1,6 +1,7 @@
 """What can be wrong with image data: one line each, nothing is lost silently."""
 
 import errno
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
 from headstart.errors import DatasetError
@@ -78,6 +79,10 @@ _PASSING = frozenset(
 what a machine says whose files or memory are all taken."""
 
 
+FOLLOWING_LINKS = "dataset.allow_outside=true"
+"""The setting that follows links out of a folder of images; their problems name it."""
+
+
 class Problem(NamedTuple):
     """One thing the reader should know about the data.
 
@@ -100,6 +105,15 @@ class Problem(NamedTuple):
         """Return the problem as left_out.json has it: a warning says that it is no more."""
         fields = {"path": printable(self.path), "reason": printable(self.reason)}
         return fields if self.left_out else {**fields, "left_out": False}
+
+
+def links_first(problems: Iterable[Problem], cure: str) -> str:
+    """Put what follows the links that lead out of the folder before other advice."""
+    if not any(one.kind == "symlink" and FOLLOWING_LINKS in one.reason for one in problems):
+        return cure
+    return (
+        f"--set {FOLLOWING_LINKS} follows the links that lead out of the folder; otherwise {cure}"
+    )
 
 
 def refuse_passing(error: OSError, path: str) -> None:

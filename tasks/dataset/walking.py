@@ -11,7 +11,12 @@ from pathlib import Path
 
 from headstart.tasks.dataset.layout import Place, is_junk
 from headstart.tasks.dataset.printable import printable
-from headstart.tasks.dataset.problems import Problem, ProblemKind, refuse_passing
+from headstart.tasks.dataset.problems import (
+    FOLLOWING_LINKS,
+    Problem,
+    ProblemKind,
+    refuse_passing,
+)
 
 
 class FolderWalk:
@@ -138,7 +143,7 @@ class FolderWalk:
             reason += (
                 "(give its path to read it)"
                 if self._once
-                else "(dataset.allow_outside=true follows such links)"
+                else f"({FOLLOWING_LINKS} follows such links)"
             )
             self._report(printable(place.path), "symlink", reason)
             return False
