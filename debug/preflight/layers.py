@@ -7,6 +7,7 @@ import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array, Facts, LayerUse
+from headstart.debug.preflight.objectives import optimizer_of
 from headstart.debug.preflight.verdict import Verdict
 from headstart.debug.symptoms.trace import TrainingTrace
 
@@ -228,9 +229,11 @@ def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) 
         A finding, or none: an error where answers in inference mode are worse than a constant's, a
         warning where they are little better, and advice where they still beat it by far.
     """
-    steps = len(trace.losses)
+    # A model that is fitted again and again has seen the steps of each fit.
+    known = getattr(optimizer_of(facts.model), "iterations", 0)
+    steps = max(len(trace.losses), int(np.asarray(known)))
     slow = [use for use in facts.uses if _is_slow(use.layer, steps)]
-    if not slow or trace.is_resumed or facts.is_weighted or not steps:
+    if not slow or facts.is_weighted or not trace.losses:
         return []
     shown, trained, constant = verdict.loss, trace.losses[-1], verdict.constant_loss
     trained = max(trained, trace.last_loss)
@@ -255,7 +258,7 @@ def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) 
                 "BatchNormalization(momentum=0.9), or 0.8",
                 "or take more training steps: train longer, or use smaller batches",
             ),
-            evidence={"steps": steps, "momentum": momentum, "is_certain": True},
+            evidence={"steps": steps, "momentum": momentum},  # a later fit may mend it
         )
     ]
 

@@ -195,6 +195,12 @@ def test_moving_averages_that_few_steps_have_hardly_moved_are_found():
             trace = TrainingTrace(losses=[0.1] * 30)
             (one,) = lagging_normalization(facts, trace, verdict)
             assert one.severity == severity
+            assert not one.evidence.get("is_certain")  # a later fit may mend it
+            again = TrainingTrace(losses=[0.1] * 30, is_resumed=True)
+            assert lagging_normalization(facts, again, verdict) == [one]
+            facts.model.optimizer.iterations.assign(400)  # by the fits before it
+            assert lagging_normalization(facts, again, verdict) == []
+            facts.model.optimizer.iterations.assign(30)
 
 
 @pytest.mark.parametrize(
