@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
+from headstart.debug.internals import private
 from headstart.debug.running.session_kernels import SessionKernels
 from headstart.debug.running.session_rates import SessionRates
 from headstart.debug.source.shuffles import shuffled_apart
@@ -344,8 +346,8 @@ def watch_minimizers(sessions: OwnSessions) -> None:
     """
     import tensorflow as tf
 
-    kind, v1 = tf.compat.v1.train.Optimizer, tf.compat.v1
-    compute, apply, differentiate = kind.compute_gradients, kind.apply_gradients, v1.gradients
+    kind, differentiate = tf.compat.v1.train.Optimizer, private("gradients_helper")
+    compute, apply = kind.compute_gradients, kind.apply_gradients
     known: weakref.WeakSet[Any] = weakref.WeakSet()
     differentiated: list[Any] = [None]
 
@@ -358,8 +360,10 @@ def watch_minimizers(sessions: OwnSessions) -> None:
 
     @functools.wraps(differentiate)
     def differentiate_and_keep(ys: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(getattr(ys, "shape", None), "rank", None) == 0:  # a loss, and no penalty's part
-            differentiated[0] = weakref.ref(ys)
+        with harmless("the watch over sessions"):
+            parts = tf.nest.flatten(ys)
+            if len(parts) == 1 and parts[0].shape.rank == 0:  # a loss, and no penalty's part
+                differentiated[0] = weakref.ref(parts[0])
         return differentiate(ys, *args, **kwargs)
 
     @functools.wraps(apply)
@@ -372,4 +376,5 @@ def watch_minimizers(sessions: OwnSessions) -> None:
         return apply(optimizer, *args, **kwargs)
 
     kind.compute_gradients, kind.apply_gradients = compute_and_tell, apply_and_tell
-    v1.gradients = tf.gradients = differentiate_and_keep
+    # The many names of tf.gradients all come here.
+    setattr(sys.modules[differentiate.__module__], differentiate.__name__, differentiate_and_keep)
