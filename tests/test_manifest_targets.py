@@ -165,6 +165,111 @@ class TestNumbers:
         assert "dataset.target_columns=[label]" in (caught.value.next_step or "")
         assert read(tmp_path, "path,label\n" + "\n".join(lines), target="class").kind == "class"
 
+    @pytest.mark.parametrize(
+        ("cells", "sign", "counted"),
+        [
+            ("900 1.020 1.080 3.240", ".", "3 of 4 cells of price have a point"),
+            ("1.020 1.080 -3.240", ".", "3 of 3 cells of price have a point"),
+            ("900 1,020 1,080", ",", "2 of 3 cells of price have a comma"),
+            ("0.125 1.020 1.080", ".", ""),  # nobody writes 0.125 for 125
+            ("1.5 1.020 1.080", ".", ""),
+            ("12 15 900 1.020", ".", ""),
+            ("1020 1080", ".", ""),
+        ],
+    )
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    def test_what_may_be_thousands_gets_a_word_with_the_settings(
+        self, folder: Path, cells: str, sign: Any, counted: str, ending: str
+    ) -> None:
+        prices = cells.split()
+        paths = [f"{number:03}.png" for number in range(len(prices))]
+        settings = {"target_columns": ("price",), "decimal_sign": sign}
+        if ending == "csv":
+            lines = [f"{path};{price}\n" for path, price in zip(paths, prices, strict=True)]
+            index = read(folder, "path;price\n" + "".join(lines), **settings)
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.table({"path": paths, "price": prices}), folder / "m.parquet")
+            index = build_index(
+                DatasetConfig(images=folder / "m.parquet", val_fraction=0.0, test_fraction=0.0,
+                              **settings)
+            )  # fmt: skip
+        told = [one.reason for one in index.problems if "three digits" in one.reason]
+        assert [text.startswith(counted) for text in told] == [True] * bool(counted)
+        other = "," if sign == "." else "."
+        assert all(
+            text.endswith(
+                f'--set "dataset.thousands_sign={sign}" --set dataset.decimal_sign={other}'
+            )
+            for text in told
+        )
+
+    @pytest.mark.parametrize(
+        ("cell", "thousands", "decimal", "value"),
+        [
+            ("1.020", ".", ",", 1020.0),
+            ("-1.234.567,5", ".", ",", -1234567.5),
+            ("12,5", ".", ",", 12.5),
+            ("1,020.00", ",", ".", 1020.0),
+            ("1\u202f020", " ", ".", 1020.0),
+            ("1\u2019020", "'", ".", 1020.0),
+            ("999", "_", ".", 999.0),
+        ],
+    )
+    def test_groups_of_three_digits_are_read_where_asked(
+        self, folder: Path, cell: str, thousands: Any, decimal: Any, value: float
+    ) -> None:
+        settings = {"thousands_sign": thousands, "decimal_sign": decimal}
+        index = read(folder, f'path,x\n000.png,"{cell}"\n', target_columns=("x",), **settings)
+        assert numbers_of(index) == {"000.png": (value,)}
+        assert not [one for one in index.problems if "three digits" in one.reason]
+
+    @pytest.mark.parametrize("cell", ["1.02", "1.0200", "1020.300", "1.020,5.0"])
+    def test_other_groups_are_refused(self, folder: Path, cell: str) -> None:
+        settings = {"thousands_sign": ".", "decimal_sign": ",", "target_columns": ("x",)}
+        with pytest.raises(DatasetError, match="not a finite number"):
+            read(folder, f'path,x\n000.png,"{cell}"\n', **settings)
+
+    @pytest.mark.parametrize(
+        ("cell", "sign", "cure"),
+        [
+            ("1,020", ".", '; --set "dataset.thousands_sign=," if it separates thousands'),
+            ("1,020.00", ".", '--set "dataset.thousands_sign=," if that'),
+            ("1.020,00", ".", '--set "dataset.thousands_sign=." --set dataset.decimal_sign=, if'),
+            ("1.020.300", ".", '--set "dataset.thousands_sign=." --set dataset.decimal_sign=, if'),
+            ("1.020", ",", '--set "dataset.thousands_sign=." if that'),
+            ("1 020", ".", '--set "dataset.thousands_sign= " if that'),
+            ("1_020", ".", '--set "dataset.thousands_sign=_" if that'),
+            ("1'020,5", ".", '--set "dataset.thousands_sign=\'" --set dataset.decimal_sign=, if'),
+        ],
+    )
+    def test_a_refused_number_in_groups_names_the_settings_which_read_it(
+        self, folder: Path, cell: str, sign: Any, cure: str
+    ) -> None:
+        text = f'path,x\n000.png,"{cell}"\n'
+        with pytest.raises(DatasetError) as caught:
+            read(folder, text, target_columns=("x",), decimal_sign=sign)
+        assert cure in caught.value.next_step
+        settings = [word.strip('"') for word in caught.value.next_step.split("--set ")[1:]]
+        told = [setting.partition('"')[0].partition(" if ")[0] for setting in settings]
+        config = load_config(
+            folder / "m.csv",
+            settings=(
+                *("dataset.target_columns=[x]", f"dataset.decimal_sign={sign}"),
+                *("dataset.val_fraction=0", "dataset.test_fraction=0"),
+                *(setting.removesuffix(" ") if "decimal" in setting else setting
+                  for setting in told if cell != "1,020" or "thousands" in setting),
+            ),
+        )  # fmt: skip
+        (value,) = numbers_of(build_index(config.dataset))["000.png"]
+        assert value in (1020.0, 1020.5, 1020300.0)
+
+    def test_one_sign_cannot_be_both(self, folder: Path) -> None:
+        with pytest.raises(DatasetError, match="are the same"):
+            read(folder, "path,x\n000.png,1\n", target_columns=("x",), thousands_sign=".")
+
     def test_numbers_need_columns(self, folder: Path) -> None:
         with pytest.raises(DatasetError, match="needs the columns"):
             read(folder, "path,label\n000.png,1\n", target="number")
@@ -337,7 +442,7 @@ def test_the_index_of_classes_is_written_as_before(folder: Path) -> None:
     assert [len(row) for row in told["rows"]] == [7, 7]
 
 
-@pytest.mark.parametrize("sign", ["|", ",", " ", "-", ";", "||"])
+@pytest.mark.parametrize("sign", ["|", ",", " ", "-", ";", "||", "'"])
 def test_a_separator_is_taken_as_it_stands_on_the_command_line(sign: str) -> None:
     for text in (sign, f'"{sign}"'):
         config = load_config("m.csv", settings=(f"dataset.label_separator={text}",))

@@ -34,7 +34,10 @@ CONFIG_OF: dict[str, type[Config]] = {
 }
 """The commands that take ``--config``, and what stands in their files."""
 
-VERBATIM = ("dataset.label_separator", "dataset.decimal_sign", "dataset.number_unit")
+VERBATIM = (
+    *("dataset.label_separator", "dataset.number_unit"),
+    *("dataset.decimal_sign", "dataset.thousands_sign"),
+)
 """Fields of ``--set`` that are taken as they stand, unless quoted: | , - % and a space mean
 something else in YAML."""
 MAX_SHOWN = 120
@@ -104,7 +107,8 @@ def build_config(
                 repr(setting),
                 "for instance --set head.kind=mlp",
             )
-        is_verbatim = name.strip() in VERBATIM and not text.strip().startswith(("'", '"'))
+        is_quoted = len(text.strip()) > 1 and text.strip().startswith(("'", '"'))
+        is_verbatim = name.strip() in VERBATIM and not is_quoted
         _assign(fields, name.strip(), text if is_verbatim else parse_value(setting, text))
     for name, value in (overrides or {}).items():
         if value is not None:

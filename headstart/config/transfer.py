@@ -93,6 +93,8 @@ class ReadingConfig(Config):
     """Columns of a manifest that each hold a number to learn; a * stands for any letters."""
     decimal_sign: Literal[".", ","] = "."
     """Decimal separator of those numbers."""
+    thousands_sign: Literal["", ".", ",", " ", "'", "_"] = ""
+    """Separator between groups of three digits of those numbers, if there is one."""
     number_unit: str = ""
     """Unit written after each of those numbers, such as kg or %."""
     missing_values: tuple[CellText, ...] = ()

@@ -50,7 +50,7 @@ __all__ = [
 _OF_MANIFESTS = (
     *("root", "path_column", "label_column", "split_column", "group_column", "path_suffix"),
     *("label_separator", "label_columns", "no_label", "target_columns", "strip_prefix"),
-    *("number_unit", "missing_values"),
+    *("number_unit", "thousands_sign", "missing_values"),
 )
 _MAX_CLASSES_IN_A_WARNING = 5
 _MAX_PROBLEMS_IN_AN_ERROR = 20

@@ -14,6 +14,7 @@ from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import class_name
 from headstart.tasks.dataset.printable import printable
+from headstart.tasks.dataset.thousands import settings_of_thousands, without_thousands
 
 DEFAULT_SEPARATOR = ";"
 MAX_NUMBER = 1e30
@@ -91,6 +92,7 @@ def _number(file: Path, name: str, cell: Any, place: str, config: DatasetConfig)
     if not is_number:
         unit = config.number_unit.strip()
         bare = text.removesuffix(unit).rstrip() if unit else text
+        bare = without_thousands(bare, config.thousands_sign)
         if config.decimal_sign == ",":
             bare = "" if "." in bare else bare.replace(",", ".")
     value = float(bare) if is_number or NUMBER.fullmatch(bare) else math.nan
@@ -112,13 +114,17 @@ def _number(file: Path, name: str, cell: Any, place: str, config: DatasetConfig)
 def _number_cure(text: str, config: DatasetConfig) -> str:
     """Say which setting reads what is no bare number."""
     unit = re.fullmatch(r"[+-]?[\d.,]*\d\s*(\D{1,12})", text)
+    grouped = "" if config.thousands_sign else settings_of_thousands(text, config.decimal_sign)
     if re.fullmatch(r"[+-]?\d+,\d+", text) and config.decimal_sign == ".":
-        return "--set 'dataset.decimal_sign=,' if the comma is a decimal separator"
+        cure = "--set 'dataset.decimal_sign=,' if the comma is a decimal separator"
+        return cure + (f"; {grouped} if it separates thousands" if grouped else "")
     if unit and not config.number_unit:
         return (
             f"--set 'dataset.number_unit={printable(unit[1])}' if each number ends with that; "
             "otherwise write bare numbers"
         )
+    if grouped:
+        return f"{grouped} if that is a thousands separator; otherwise write bare numbers"
     if not re.search(r"\d", text) or text == "-1":
         return (
             f"--set 'dataset.missing_values=[{_in_yaml(text)}]' if that means a missing value, "

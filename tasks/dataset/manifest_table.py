@@ -26,6 +26,7 @@ from headstart.tasks.dataset.manifest_targets import (
 from headstart.tasks.dataset.parquet import read_columns
 from headstart.tasks.dataset.printable import printable
 from headstart.tasks.dataset.problems import refuse_passing
+from headstart.tasks.dataset.thousands import doubtful_thousands
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 MANIFEST_SUFFIXES = (".csv", ".tsv", *PARQUET_SUFFIXES)
@@ -137,6 +138,7 @@ def _read_csv(
         found.append(columns.targets)
         read = cell_reader(file, columns.targets, config)
         texts: list[tuple[int, str]] = []
+        targets: list[Sequence[str]] = []
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue
@@ -158,8 +160,10 @@ def _read_csv(
                 continue
             said = [cells[place] for place in columns.places]
             texts.append((number, said[0].strip()))
+            targets.append(said)
             yield _line(number, cells[columns.path], read(said, f"line {number}"), split, group)
         _check_texts(file, columns.targets, texts, config)
+        notes += _doubts(columns.targets, targets, config)
     except csv.Error as error:
         line = reader.line_num + num_skipped
         raise _open_quote(file, line, str(error)) from None
@@ -175,6 +179,12 @@ def _check_texts(
 ) -> None:
     if columns.is_list and config.repeated_paths == "refuse":
         check_separator(file, columns.names[0], texts, config)
+
+
+def _doubts(
+    columns: TargetColumns, rows: Sequence[Sequence[Any]], config: DatasetConfig
+) -> list[str]:
+    return doubtful_thousands(columns.names, rows, config) if columns.kind == "number" else []
 
 
 def _decode(file: Path, data: bytes) -> str:
@@ -252,9 +262,13 @@ def _read_parquet(
         groups = table.column(schema.names[found.group]).to_pylist()
     rows = zip(paths, splits, map(_text, groups), strict=True)
     if found.targets.kind != "class":
-        cells = zip(
-            *(table.column(schema.names[place]).to_pylist() for place in found.places), strict=True
+        cells = list(
+            zip(
+                *(table.column(schema.names[place]).to_pylist() for place in found.places),
+                strict=True,
+            )
         )
+        notes += _doubts(found.targets, cells, config)
         read = cell_reader(file, found.targets, config)
         for number, ((path, split, group), said) in enumerate(zip(rows, cells, strict=True), 1):
             yield _line(number, path, read(said, f"row {number}"), _text(split), group)

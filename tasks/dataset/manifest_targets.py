@@ -85,6 +85,12 @@ def _check_settings(file: Path, config: DatasetConfig) -> None:
         "label_columns": "labels", "label_separator": "labels", "no_label": "labels",
         "target_columns": "number",
     }  # fmt: skip
+    if config.thousands_sign == config.decimal_sign:
+        raise DatasetError(
+            "dataset.thousands_sign and dataset.decimal_sign are the same",
+            f"{config.thousands_sign!r}, for {file}",
+            "give each its own; without thousands separators, leave dataset.thousands_sign out",
+        )
     told = {name: kind for name, kind in wanted.items() if getattr(config, name)}
     kinds = {*told.values(), *([config.target] if config.target else [])}
     if len(kinds) > 1:

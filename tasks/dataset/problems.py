@@ -29,7 +29,7 @@ ProblemKind = Literal[
     "own_output",  # a folder that headstart wrote
     "doubtful_name",  # classes that look alike, or like a missing value
     "decoder_note",  # what a decoder said of a file that is used
-    "repaired_path",  # a path of a manifest that was not taken as it stands
+    "repaired_path",  # a path or a cell of a manifest that was not, or not surely, taken as meant
 ]
 """What can be wrong with a file, a folder, a manifest line or a class."""
 
@@ -62,7 +62,7 @@ KIND_WORDS: dict[ProblemKind, str] = {
     "own_output": "folders that headstart wrote",
     "doubtful_name": "doubtful class names",
     "decoder_note": "used, despite decoder warnings",
-    "repaired_path": "paths that were not used as written",
+    "repaired_path": "notes on how the manifest is read",
 }
 """Each kind in words that follow a number."""
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     *("target", "path_column", "path_suffix", "label_column", "label_separator", "label_columns"),
     *("label_values", "no_label", "target_columns", "repeated_paths", "strip_prefix"),
-    *("decimal_sign", "number_unit", "missing_values"),
+    *("decimal_sign", "thousands_sign", "number_unit", "missing_values"),
 )
 _CARD_NAME = "headstart.json"
 _CARD_FOLDER = "assets.extra"  # Source: TensorFlow's SavedModel README
