@@ -17,19 +17,25 @@ from headstart.debug.diagnosis import Diagnosis, Severity
 from headstart.debug.dump.origins import SITE
 from headstart.debug.guard import harmless
 from headstart.debug.preflight.fit_data import judge_fit
-from headstart.debug.preflight.objectives import OWN_LOSS, OWN_OPTIMIZER
+from headstart.debug.preflight.objectives import OWN_LOSS, OWN_OPTIMIZER, optimizer_of
 from headstart.debug.preflight.placing import at_layer, located
 from headstart.debug.preflight.precision import loss_without_scale
 from headstart.debug.preflight.training import nothing_to_train
 from headstart.debug.preflight.untracked import nothing_tracked
 from headstart.debug.running.fits import number_of
+from headstart.debug.source.rates import line_that_sets_rate
 from headstart.debug.symptoms.batches import Batches, by_outcome
 from headstart.debug.symptoms.loss import divergence, loss_not_falling
+from headstart.debug.symptoms.rising_rate import rising_rate
+from headstart.debug.symptoms.swapped import finding as swapped_finding
 from headstart.debug.symptoms.trace import TrainingTrace
 from headstart.debug.symptoms.variables import storage_of
 
 MAX_CALLS = 32
 """Latest calls of models that are remembered."""
+RATE_EVERY = 20
+"""Steps from one look at the learning rate to the next."""
+MAX_RATES = 2_000
 MAX_MODELS = 4
 """Latest models that are judged."""
 MIN_STEPS = 30
@@ -58,6 +64,9 @@ class Seen:
         weights: What ``train_on_batch`` was given beside the last batch, by name.
         num_frozen: Calls of ``train_on_batch`` while no variable was trainable.
         num_trainable: ... and while some were.
+        optimizer: What changes its variables.
+        rates: The learning rate at some steps.
+        num_steps: Steps that were seen.
     """
 
     model: Any
@@ -71,6 +80,19 @@ class Seen:
     weights: dict[str, Any] = field(default_factory=dict)
     num_frozen: int = 0
     num_trainable: int = 0
+    optimizer: Any = None
+    rates: list[float] = field(default_factory=list)
+    num_steps: int = 0
+
+    def note_rate(self) -> None:
+        """Note the learning rate, once every few steps; a trace has none."""
+        import tensorflow as tf
+
+        if self.optimizer is None or not tf.executing_eagerly():
+            return
+        if self.num_steps % RATE_EVERY == 0 and len(self.rates) < MAX_RATES:
+            self.rates.append(float(np.asarray(self.optimizer.learning_rate)))
+        self.num_steps += 1
 
     def keep(self, x: Any, y: Any) -> None:
         """Keep a batch, unless it is a short last one.
@@ -92,6 +114,7 @@ class OwnTraining:
         self.optimizer_site: CallSite | None = None
         self._calls: deque[tuple[Any, Any, Any]] = deque(maxlen=MAX_CALLS)
         self._seen: dict[int, Seen] = {}
+        self._swapped: Diagnosis | None = None
 
     def on_call(self, model: Any, x: Any, output: Any) -> None:
         """Note a call of a model."""
@@ -104,6 +127,10 @@ class OwnTraining:
         """Note a call of one of Keras's losses."""
         made = [(model, x) for model, x, output in self._calls if output is y_pred]
         if not made:
+            is_given_as_labels = any(output is y for _, _, output in self._calls)
+            if is_given_as_labels and self._swapped is None and _are_labels(loss, y_pred):
+                site = calling_site()
+                self._swapped = None if site is None else swapped_finding(site)
             return
         model, x = made[-1]
         vars(model).setdefault(OWN_LOSS, loss)
@@ -132,6 +159,8 @@ class OwnTraining:
                 seen = self._seen_of(model)
                 seen.applied_at = seen.applied_at or applied_at
                 seen.changed |= {id(storage_of(variable)) for variable in variables}
+                seen.optimizer = optimizer
+                seen.note_rate()
                 if _is_at_hand(x):
                     seen.keep(x, None)
                     seen.batches.on_step(x, seen.y if x is seen.x else None, applied_at)
@@ -154,6 +183,7 @@ class OwnTraining:
             if x is not None:
                 seen.keep(x, y)
                 seen.batches.on_step(x, y, calling_site())
+                seen.note_rate()
 
     def on_batch(self, model: Any, x: Any, y: Any, **weights: Any) -> None:
         """Note a ``train_on_batch``."""
@@ -162,6 +192,8 @@ class OwnTraining:
             seen.num_trainable += 1
         else:
             seen.num_frozen += 1
+        seen.optimizer = optimizer_of(model)
+        seen.note_rate()
         seen.keep(x, y)
         if seen.x is x:
             seen.weights = weights
@@ -203,7 +235,7 @@ class OwnTraining:
         """
         seen = [one for number, one in self._seen.items() if number not in fitted]
         losses = losses_of(histories) if len(seen) == 1 else []
-        found: list[Diagnosis] = []
+        found = [] if self._swapped is None else [self._swapped]
         for one in seen:
             with harmless("the rules about own training loops"):
                 found += _judged(one, losses, is_broken)
@@ -228,7 +260,11 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
         replace(one, severity=severity).at(seen.applied_at)
         for one in loss_without_scale(seen.model)
     )
-    told = _left_out(seen, goes_badly) + by_outcome(seen.batches.diagnoses(), judged.level)
+    site = seen.applied_at or seen.batches.site
+    setter = line_that_sets_rate(site.file) if site is not None else None
+    set_at = CallSite(site.file, setter) if site is not None and setter else site
+    rising = [one.at(set_at) for one in rising_rate(seen.rates, losses)]
+    told = rising + _left_out(seen, goes_badly) + by_outcome(seen.batches.diagnoses(), judged.level)
     placed = [
         one.at(seen.batches.site) if one.evidence.get("at") == "weights" else one
         for one in judged.found
@@ -282,6 +318,13 @@ def losses_of(histories: dict[str, list[float]]) -> list[float]:
         return histories["loss"]
     firsts = [history for name, history in histories.items() if "[" not in name or "[0]" in name]
     return max(firsts, key=len, default=[])
+
+
+def _are_labels(loss: Any, values: Any) -> bool:
+    """Tell whether a cross-entropy is given labels of 0 and 1 (eagerly) for predictions."""
+    if "crossentropy" not in type(loss).__name__.lower() or not _is_at_hand(values):
+        return False
+    return bool(np.isin(np.asarray(values), (0, 1)).all())
 
 
 def _is_at_hand(value: Any) -> bool:

@@ -3,21 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
+from headstart.debug.symptoms.rising_rate import rising_rate
 
 SAMPLE_EVERY = 20
 """Training runs from one look at the rate to the next."""
 MAX_SAMPLES = 2_000
 MAX_OPS = 2_000
-GROWTH = 10.0
-"""Times its first value from which on a rate has risen and not warmed up."""
-WORSE = 1.3
-"""The loss at the end over its best, from which on the rise did harm."""
-NUM_WINDOWS = 20
 _VARIABLES = ("VariableV2", "VarHandleOp", "ReadVariableOp", "Placeholder")
 """Ops that may be asked for their value although they have a state."""
 _ASSIGNING = ("Assign", "AssignVariableOp")
@@ -90,30 +84,8 @@ class SessionRates:
             losses: The loss of each run that fetched it.
             site: The user's line that makes the optimizer.
         """
-        rates = [rate for rate in self.rates if rate > 0.0]
-        size = len(losses) // NUM_WINDOWS
-        if len(rates) < 3 or size < 1 or rates[-1] < GROWTH * rates[0] or max(rates) > rates[-1]:
-            return []
-        means = np.asarray(losses[-size * NUM_WINDOWS :]).reshape(NUM_WINDOWS, size).mean(axis=1)
-        if np.isfinite(means[-1]) and means[-1] < WORSE * np.nanmin(means):
-            return []
-        best = int(np.nanargmin(means))
-        return [
-            Diagnosis(
-                symptom="learning-rate-too-high",
-                cause=f"The learning rate grows from {rates[0]:.4g} to {rates[-1]:.4g} during the "
-                f"training: its schedule raises it where it should decay. The loss was best "
-                f"({means[best]:.4g}) after {best / NUM_WINDOWS:.0%} of the runs and ends at "
-                f"{means[-1]:.4g}.",
-                phase="optimizer",
-                confidence=0.96,
-                suggestions=(
-                    "multiply by a factor below 1 (decay): rate * decay_rate ** epoch",
-                    "print the rate at each epoch",
-                ),
-                evidence={"rates": rates[:: max(1, len(rates) // 10)]},
-            ).at(self._set_at or self._assigned_at or site)
-        ]
+        place = self._set_at or self._assigned_at or site
+        return [one.at(place) for one in rising_rate(self.rates, losses)]
 
 
 def _behind(op: Any) -> set[Any]:

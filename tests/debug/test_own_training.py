@@ -305,6 +305,36 @@ def test_a_rate_that_rises_in_a_session_is_found(rates, losses, expected, is_set
         assert ("change" in found[0].source_context[2]) is is_set_beforehand
 
 
+@pytest.mark.parametrize(("factor", "is_found"), [(1.5, True), (0.9, False)])
+def test_a_rate_that_rises_in_a_loop_is_found_where_it_is_set(tmp_path, factor, is_found):
+    file = tmp_path / "train.py"
+    file.write_text("for x, y in data:\n    step(x, y)\n    optimizer.learning_rate = rate\n")
+    own, model = OwnTraining(), keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    optimizer = keras.optimizers.SGD(0.01)
+    for step in range(300):
+        optimizer.learning_rate = 0.01 * factor ** (step // 20)
+        own.on_call(model, X, model(X) if not step else None)
+        own.on_apply(optimizer, model.trainable_variables, CallSite(str(file), 2))
+    found = own.diagnoses({"loss": GETS_WORSE}, set(), is_broken=False)
+    rates = [one for one in found if one.symptom == "learning-rate-too-high"]
+    assert [one.line for one in rates] == [3] * is_found
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_swapped", "expected"),
+    [("BinaryCrossentropy", True, 1), ("BinaryCrossentropy", False, 0),
+     ("MeanSquaredError", True, 0)],
+)  # fmt: skip
+def test_labels_in_the_place_of_predictions_are_found_in_an_eager_loop(kind, is_swapped, expected):
+    own, model = OwnTraining(), keras.Sequential([keras.layers.Dense(1)])
+    output = model(X)
+    own.on_call(model, X, output)
+    own.on_loss(getattr(keras.losses, kind)(), *((output, BITS) if is_swapped else (BITS, output)))
+    found = own.diagnoses({}, set(), is_broken=False)
+    swapped = [one for one in found if one.symptom == "labels-and-predictions-swapped"]
+    assert [one.file for one in swapped] == [__file__] * expected
+
+
 def test_an_optimizer_that_is_given_gradients_is_known_by_what_was_differentiated(monkeypatch):
     v1, sessions = tf.compat.v1, OwnSessions()
     kind = v1.train.Optimizer
