@@ -128,6 +128,22 @@ class TestLabels:
         index = read(folder, "path,labels\n000.png,a;b\n001.png,a\n")
         assert any(p.path == "a" and "all train images" in p.reason for p in index.problems)
 
+    @pytest.mark.parametrize(
+        ("text", "settings"),
+        [
+            ("path,label\n000.png,cat\n001.png,CAT\n", {}),
+            ("path,labels\n000.png,cat;dog\n001.png,CAT;dog\n002.png,\n", {}),
+            ("path,cat,CAT\n000.png,1,0\n001.png,0,1\n", {"label_columns": ("*",)}),
+        ],
+    )
+    def test_names_that_differ_in_case_alone_get_a_word(
+        self, folder: Path, text: str, settings: dict[str, Any]
+    ) -> None:
+        index = read(folder, text, **settings)
+        (told,) = [one for one in index.problems if one.kind == "doubtful_name"]
+        assert "'CAT'" in told.reason
+        assert "'cat'" in told.reason
+
     def test_a_folder_has_no_labels(self, folder: Path) -> None:
         with pytest.raises(DatasetError, match="only for manifests"):
             build_index(DatasetConfig(images=folder, target="labels"))
