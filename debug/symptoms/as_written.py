@@ -5,14 +5,17 @@ the rows from the first axis to the last one mixes the values of all rows.
 """
 
 import ast
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from headstart.debug.callsites import CallSite, callee, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.source.syntax import targets_of
 
 MAX_TOLD = 5
+MAX_FILES = 200
 _MAKE_TENSORS = frozenset({
     "abs", "add", "cast", "clip_by_global_norm", "clip_by_norm", "clip_by_value", "concat",
     "divide", "exp", "expand_dims", "gather", "l2_normalize", "log", "maximum", "minimum",
@@ -74,10 +77,15 @@ def files_of_program(site: CallSite | None) -> frozenset[str]:
         site: A line of it, where one is known.
 
     Returns:
-        The script and all modules of the user's that are loaded.
+        The script and the modules beside it, or below the working folder, that are loaded: what
+        is installed from elsewhere is a library, however it was installed.
     """
-    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
-    files += [sys.argv[0], "" if site is None else site.file]
+    places = Path(sys.argv[0]).resolve().parent, Path.cwd()
+    homes = tuple(f"{place}{os.sep}" for place in places)
+    loaded = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    own = [file for file in loaded if is_users(file)]
+    beside = [file for file in own if str(Path(file).resolve()).startswith(homes)]
+    files = [*beside[:MAX_FILES], sys.argv[0], "" if site is None else site.file]
     return frozenset(file for file in files if file.endswith(".py") and is_users(file))
 
 

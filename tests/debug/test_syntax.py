@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -204,6 +205,9 @@ def test_what_the_text_shows_is_told_at_its_line_and_as_advice_where_all_went_we
 def test_the_script_and_the_modules_it_loads_are_the_program(tmp_path, monkeypatch):
     file = written(tmp_path, "tf.clip_by_value(p, 0, 1)\n")
     monkeypatch.setattr(sys, "argv", [file])
+    monkeypatch.chdir(tmp_path)
     files = files_of_program(CallSite("elsewhere.py", 3))
-    assert {file, "elsewhere.py", __file__} <= files
-    assert ast.__file__ not in files
+    assert {file, "elsewhere.py"} <= files
+    assert not {ast.__file__, pytest.__file__, __file__} & files  # no module of that program
+    monkeypatch.chdir(Path(__file__).parent)
+    assert __file__ in files_of_program(None)
