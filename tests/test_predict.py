@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from headstart.errors import ConfigError, DatasetError, ExportError
+from headstart.errors import ConfigError, DatasetError, ExportError, OutputError
+from headstart.standard_output import give_up, telling_failures
 from headstart.tasks.export import predict as predict_module
 from headstart.tasks.export.image_files import find_images
 from headstart.tasks.export.model_files import ModelCard
@@ -327,6 +329,21 @@ def test_csv_has_a_header_and_a_row_an_image(predictor: Predictor, tmp_path: Pat
         "path": str(bad),
         "error": "no such file or directory",
     }
+
+
+@pytest.mark.parametrize("output_format", ["text", "json", "csv"])
+def test_predictions_that_cannot_be_written_are_an_error(
+    predictor: Predictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    output_format: OutputFormat,
+) -> None:
+    image = save(tmp_path / "red.png", RED)
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OutputError, match="no space left"), telling_failures():
+            predict_to(sys.stdout, predictor, [image], output_format, 2)
+        give_up()
 
 
 def test_text_has_a_line_an_image_whatever_its_name(predictor: Predictor, tmp_path: Path) -> None:
