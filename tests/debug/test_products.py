@@ -9,7 +9,7 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.running.ladder import linked
 from headstart.debug.source.syntax import is_added_up
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
-from headstart.debug.symptoms.eager_argmax import watch_argmax
+from headstart.debug.symptoms.eager_axes import watch_argmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.own_loops import OwnLoops
 
