@@ -31,6 +31,9 @@ _MAKE_ARRAYS = frozenset({
     "roll", "sort", "sqrt", "squeeze", "stack", "swapaxes", "transpose", "vstack", "where",
 })  # fmt: skip
 """Functions of numpy's that only return."""
+_INPUTS = {"abs": 1, "exp": 1, "log": 1, "log1p": 1, "sqrt": 1, "divide": 2, "multiply": 2,
+           "clip": 3}  # fmt: skip
+"""How many arguments of some of them are inputs: the next is where the result goes."""
 _MAKE_DATASETS = frozenset({
     "apply", "batch", "cache", "concatenate", "filter", "interleave", "map", "padded_batch",
     "prefetch", "repeat", "shard", "shuffle", "skip", "take", "unbatch", "with_options",
@@ -107,10 +110,11 @@ def thrown_away(tree: ast.Module) -> Iterator[ast.Call]:
         is_dotted = isinstance(call.func, ast.Attribute)
         if (
             (is_dotted and root in ("tf", "tensorflow") and name in _MAKE_TENSORS)
-            or (is_dotted and root in ("np", "numpy") and name in _MAKE_ARRAYS)
+            or (is_dotted and root in ("np", "numpy") and name in _MAKE_ARRAYS
+                and len(call.args) <= _INPUTS.get(name, len(call.args)))
             or (is_dotted and root in datasets and name in _MAKE_DATASETS)
             or name in _MAKE_FRAMES
-        ):
+        ):  # fmt: skip
             yield call
 
 
@@ -173,6 +177,14 @@ def scrambling_reshapes(tree: ast.Module) -> Iterator[ast.Call]:
     Yields:
         Each such call. What has but one column either way is only laid down.
     """
+    text = ast.unparse(tree)
+    named = {
+        target.id: ast.unparse(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or callee(node) != "reshape":
             continue
@@ -185,9 +197,13 @@ def scrambling_reshapes(tree: ast.Module) -> Iterator[ast.Call]:
         if taken is None or len(sizes) < 2 or any(one.arg == "order" for one in node.keywords):
             continue
         whole = ast.unparse(taken)
-        rows, others = f"{whole}.shape[0]", [ast.unparse(one) for one in sizes[:-1]]
+        rows = [f"{whole}.shape[0]", f"len({whole})"]
+        others = [ast.unparse(one) for one in sizes[:-1]]
+        rows += [name for name, value in named.items() if value in rows]
         is_wide = any(f"{whole}.shape[{axis}]" in one for one in others for axis in (1, 2, 3))
-        if ast.unparse(sizes[-1]) in (rows, f"len({whole})") and is_wide:
+        # As a list of numbers that are not 1 it is wide where the text knows of a third axis.
+        is_wide = is_wide or (others != ["1"] and f"{whole}.shape[2]" in text)
+        if ast.unparse(sizes[-1]) in rows and is_wide:
             yield node
 
 

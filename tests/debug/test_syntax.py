@@ -157,6 +157,8 @@ def test_a_result_that_nothing_takes_is_found(line):
         "np.random.shuffle(rows)",
         "rng.shuffle(rows)",
         "np.clip(rows, 0, 1, out=rows)",
+        "np.clip(rows, 0, 1, rows)",
+        "np.log(rows, rows)",
         "frame.dropna(inplace=True)",
         "tf.reshape(scores, [-1], name='scores')",
         "tf.print(loss)",
@@ -180,6 +182,10 @@ def test_a_data_set_is_known_by_what_replaces_it():
         ("x.reshape(x.shape[1] * x.shape[2] * x.shape[3], x.shape[0])", True),
         ("np.reshape(x, (x.shape[1] * x.shape[2], x.shape[0]))", True),
         ("tf.reshape(x, [x.shape[1], len(x)])", True),
+        ("p.reshape(-1, p.shape[0])", True),
+        ("p.reshape(size * size * 3, m)", True),
+        ("p.reshape(m, -1).T", False),
+        ("x.reshape(-1, x.shape[0])", False),
         ("x.reshape(x.shape[0], x.shape[1] * x.shape[2]).T", False),
         ("x.reshape(x.shape[0], -1)", False),
         ("y.reshape(1, y.shape[0])", False),
@@ -188,7 +194,8 @@ def test_a_data_set_is_known_by_what_replaces_it():
     ],
 )
 def test_a_reshape_that_puts_the_rows_last_is_found(line, is_found):
-    assert bool([*scrambling_reshapes(ast.parse(f"a = {line}"))]) is is_found
+    pictures = "m = p.shape[0]\nsize = p.shape[2]\n"
+    assert bool([*scrambling_reshapes(ast.parse(f"{pictures}a = {line}"))]) is is_found
 
 
 def test_what_the_text_shows_is_told_at_its_line_and_as_advice_where_all_went_well(tmp_path):
