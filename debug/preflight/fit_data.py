@@ -26,7 +26,7 @@ from headstart.debug.symptoms.batches import by_outcome
 from headstart.debug.symptoms.trace import TrainingTrace
 
 SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-for-classes",
-          "text-labels", "label-out-of-range", "label-columns", "ids-beyond-table",
+          "text-labels", "label-out-of-range", "label-columns", "index-out-of-range",
           "softmax-on-one-unit")  # fmt: skip
 """Findings that explain an exception of the step."""
 NOTHING_TRAINED = ("nothing-trainable", "variables-not-tracked")

@@ -33,7 +33,7 @@ def ids_beyond_tables(model: Any, given: Mapping[str, Any]) -> list[Diagnosis]:
             continue
         found.append(
             Diagnosis(
-                symptom="ids-beyond-table",
+                symptom="index-out-of-range",
                 cause=f"Embedding {layer.path!r} has {rows} rows (input_dim={rows}, ids 0 to "
                 f"{rows - 1}), but it is given ids from {least} to {most}: input_dim must be the "
                 "largest id + 1, also where ids start at 1.",

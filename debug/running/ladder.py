@@ -265,7 +265,7 @@ CAUSES = {
                                "labels-out-of-range", "targets-no-distribution"),
     "loss-not-falling": ("variables-not-tracked", "nothing-trainable", "no-gradient",
                          "unscaled-input"),
-    "index-out-of-range": ("ids-beyond-table",), "loss-target-mismatch": ("label-columns",),
+    "loss-target-mismatch": ("label-columns",),
     "label-out-of-range": ("softmax-on-one-unit", "one-unit-for-classes"),
     "class-collapse": ("unscaled-input", "learning-rate-too-high"),
     "exception": ("variables-not-tracked", "no-gradient"),

@@ -387,6 +387,6 @@ def test_ids_for_which_a_table_has_no_row_are_found(kind, rows, is_found):
         model = keras.Model([other, own], [table(own), other])
         x = [ids * 100, ids] if kind == "list" else {"own": ids, "other": ids * 100}
     found = ids_beyond_tables(model, {"x": x})
-    assert [one.symptom for one in found] == ["ids-beyond-table"] * is_found
+    assert [one.symptom for one in found] == ["index-out-of-range"] * is_found
     assert all(one.layer == table.path for one in found)
     assert all("largest id + 1" in one.cause for one in found)
