@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from headstart.config import (
+    BackboneConfig,
     Config,
     FinetuneConfig,
     HeadConfig,
     ScratchConfig,
+    TuningConfig,
     build_config,
     load_config,
 )
 from headstart.errors import TrainingError
+from headstart.tasks.backbones.backbone import load_backbone
 from headstart.tasks.evaluation.advice import caveats, next_steps
 from headstart.tasks.evaluation.metrics import TopLoss
 from headstart.tasks.evaluation.report_content import (
@@ -25,8 +28,11 @@ from headstart.tasks.evaluation.report_content import (
     LeftOut,
     Report,
 )
-from headstart.tasks.head.training import TrainedHead, train_head
+from headstart.tasks.finetuning.network import extend
+from headstart.tasks.finetuning.training import train_network
+from headstart.tasks.head.training import TrainedHead, build_head, train_head
 from tests.judged import EMPTY, FLAWED, judge, report_of
+from tests.test_finetuning import SIDE, normalised_network
 from tests.test_head import make_rows
 
 PERFECT = judge([0, 1, 2] * 20, [0, 1, 2] * 20)
@@ -124,8 +130,8 @@ def test_settings_that_are_advised_exist() -> None:
 @pytest.mark.parametrize(
     ("model", "section", "advised"),
     [
-        (FinetuneConfig, "tuning", {"tuning.epochs", "views.num_augmented", "tuning.weight_decay"}),
-        (ScratchConfig, "training", {"training.epochs", "training.weight_decay"}),
+        (FinetuneConfig, "tuning", {"tuning.epochs", "views.num_augmented"}),
+        (ScratchConfig, "training", {"training.epochs"}),
     ],
 )
 def test_every_kind_of_training_is_advised_in_its_own_settings(
@@ -186,6 +192,36 @@ def test_the_advice_to_train_for_longer_helps(tmp_path: Path) -> None:
     epochs = int(advised_value(report_on(before, config), "head.epochs"))
     longer = config.model_copy(update={"epochs": epochs})
     after = trained(tmp_path / "after", longer, num_values=4, noise=0.5)
+    best = [one.history[one.best_epoch - 1].val_loss for one in (before, after)]
+    assert best[1] < best[0]
+
+
+def test_the_advice_to_tune_for_longer_helps(tmp_path: Path) -> None:
+    normalised_network().save(tmp_path / "net.keras")
+    backbone = load_backbone(BackboneConfig(name=str(tmp_path / "net.keras")))
+    extractor, rng = backbone.extractor(["one_relu"]), np.random.default_rng(0)
+    splits = []
+    for name, count in (("train", 48), ("val", 48)):
+        labels = np.arange(count) % 3
+        pictures = rng.integers(60, 160, (count, SIDE, SIDE, 3))
+        pictures[np.arange(count), :, :, labels] += 60  # each class has a colour
+        rows = np.asarray(extractor(pictures.astype(np.uint8))).astype(np.float16)
+        splits.append(make_rows(tmp_path / "rows", rows[:, None], labels, name=name))
+    head = HeadConfig()
+
+    def tuned(config: TuningConfig, folder: str) -> TrainedHead:
+        network = extend(build_head(head, (8,), 3), (("logits",),), backbone, "one_relu", "top")
+        rates = [1.0, 0.3]
+        return train_network(network, rates, *splits, config, head, 3, tmp_path / folder)
+
+    config = TuningConfig(epochs=2, batch_size=8)
+    before = tuned(config, "before")
+    report = replace(
+        report_on(before, head), trained_by="tuning",
+        config=build_config(FinetuneConfig, "images").model_dump(mode="json"),
+    )  # fmt: skip
+    epochs = int(advised_value(report, "tuning.epochs"))
+    after = tuned(config.model_copy(update={"epochs": epochs}), "after")
     best = [one.history[one.best_epoch - 1].val_loss for one in (before, after)]
     assert best[1] < best[0]
 

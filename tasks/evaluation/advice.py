@@ -140,7 +140,8 @@ def _against_overfitting(report: Report) -> str:
         settings.append(f"--set views.num_augmented={max(4, 2 * views['num_augmented'])}")
     training = config.get(report.trained_by, {})
     decay = training.get("weight_decay")
-    if decay and training.get("solver", "minibatch") == "minibatch":  # which chooses its own
+    # A solver chooses its own; the few epochs of a rung, and its small rate, leave decay no effect.
+    if decay and training.get("solver") == "minibatch":
         settings.append(f"--set {report.trained_by}.weight_decay={STRONGER_DECAY * decay:g}")
     return "".join(f"{setting}, " for setting in settings)
 
