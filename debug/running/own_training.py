@@ -263,7 +263,7 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
     site = seen.applied_at or seen.batches.site
     setter = line_that_sets_rate(site.file) if site is not None else None
     set_at = CallSite(site.file, setter) if site is not None and setter else site
-    rising = [one.at(set_at) for one in rising_rate(seen.rates, losses)]
+    rising = rising_rate(seen.rates, losses, set_at)
     told = rising + _left_out(seen, goes_badly) + by_outcome(seen.batches.diagnoses(), judged.level)
     placed = [
         one.at(seen.batches.site) if one.evidence.get("at") == "weights" else one

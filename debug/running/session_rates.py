@@ -84,8 +84,7 @@ class SessionRates:
             losses: The loss of each run that fetched it.
             site: The user's line that makes the optimizer.
         """
-        place = self._set_at or self._assigned_at or site
-        return [one.at(place) for one in rising_rate(self.rates, losses)]
+        return rising_rate(self.rates, losses, self._set_at or self._assigned_at or site)
 
 
 def _behind(op: Any) -> set[Any]:

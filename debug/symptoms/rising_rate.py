@@ -1,9 +1,12 @@
 """A learning rate that rises during a training until the loss is worse than before."""
 
+import linecache
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
 
 GROWTH = 10.0
@@ -12,18 +15,27 @@ WORSE = 1.3
 """The loss at the end over its best, from which on the rise did harm."""
 NUM_WINDOWS = 20
 MIN_SAMPLES = 3
+_SEEKS_RATE = re.compile(
+    r"lr[ _]?find|find[ _]?lr|(rate|lr)[ _](finder|range|test)|range[ _]test", re.I
+)
+"""What programs call a search that raises the rate on purpose until the loss explodes."""
 
 
-def rising_rate(rates: Sequence[float], losses: Sequence[float]) -> list[Diagnosis]:
+def rising_rate(
+    rates: Sequence[float], losses: Sequence[float], site: CallSite | None
+) -> list[Diagnosis]:
     """Find a rate that ends at its highest, and a loss that was better before.
 
     Args:
         rates: The rate at some training steps, evenly spread.
         losses: The loss of each step.
+        site: The user's line that sets the rate.
 
     Returns:
-        A finding without its line, or none.
+        A finding, or none.
     """
+    if site is not None and _SEEKS_RATE.search("".join(linecache.getlines(site.file))):
+        return []
     positive = [rate for rate in rates if rate > 0.0]
     size = len(losses) // NUM_WINDOWS
     if len(positive) < MIN_SAMPLES or size < 1 or positive[-1] < GROWTH * positive[0]:
@@ -48,5 +60,5 @@ def rising_rate(rates: Sequence[float], losses: Sequence[float]) -> list[Diagnos
                 "print the rate at each epoch",
             ),
             evidence={"rates": positive[:: max(1, len(positive) // 10)]},
-        )
+        ).at(site)
     ]

@@ -13,6 +13,7 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of
+from headstart.debug.symptoms.rising_rate import rising_rate
 
 ROWS = 32
 X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
@@ -397,3 +398,14 @@ def test_a_session_that_ends_at_chance_is_found(last, yes, expected):
     losses = [*np.linspace(0.9, last, 50), *([last] * 150)]
     found = sessions.diagnoses({loss.name: losses}, is_broken=False)
     assert [one.symptom for one in found] == ["no-better-than-constant"] * expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"), [("def step_decay(epoch):\n", True), ("def lr_finder(model):\n", False)]
+)
+def test_a_search_for_the_rate_raises_it_on_purpose(tmp_path, text, is_found):
+    file = tmp_path / "program.py"
+    file.write_text(text)
+    rates, losses = [1e-4 * 2**step for step in range(12)], [*np.linspace(2, 1, 80), *[9.0] * 40]
+    found = rising_rate(rates, losses, CallSite(str(file), 1))
+    assert [(one.symptom, one.line) for one in found] == [("learning-rate-too-high", 1)] * is_found
