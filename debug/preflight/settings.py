@@ -154,8 +154,9 @@ def _rate(model: Any, rates: list[float]) -> list[Diagnosis]:
                 *_RATE_SUGGESTIONS,
             )
         ]
-    early = rates[: max(2, int(len(rates) * EARLY))]
-    if len(rates) >= 4 and max(rates) > 0.0 and early[-1] < DECAYED * max(rates):
+    num_early = max(2, int(len(rates) * EARLY))
+    early, later = rates[:num_early], rates[num_early - 1 :]  # restarts rise again
+    if len(rates) >= 4 and max(rates) > 0.0 and max(later) < DECAYED * max(rates):
         return [
             _of_optimizer(
                 "learning-rate-decayed",
@@ -165,7 +166,7 @@ def _rate(model: Any, rates: list[float]) -> list[Diagnosis]:
                 0.94,
                 "raise decay_steps (it counts training steps, not epochs) or decay_rate",
                 "start with a constant learning rate",
-                is_far_off=early[-1] < DEAD * max(rates),
+                is_far_off=max(later) < DEAD * max(rates),
             )
         ]
     return _low_rate(optimizer, rate, name)

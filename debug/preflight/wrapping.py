@@ -21,6 +21,8 @@ MAX_ROWS = 500
 """Computed again of each array."""
 MIN_SHARE = 0.01
 """Share of the values that wrapped below which it may be meant."""
+MAX_VALUES = 2**16
+"""Of an array that has other rows: a mean picture, a scale for each channel."""
 MAX_FRAMES = 100
 _OPERATORS: Mapping[type, Any] = {
     ast.Add: operator.add,
@@ -70,7 +72,8 @@ def _users_frames() -> Iterator[FrameType]:
 
 
 def _is_small(values: np.ndarray[Any, Any]) -> bool:
-    is_narrow = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
+    # Of 16 bits and more arithmetic may be meant to wrap, in hashes.
+    is_narrow = values.dtype.kind in "iu" and values.dtype.itemsize == 1
     return is_narrow and values.size > 0 and values.ndim > 0
 
 
@@ -112,7 +115,10 @@ def _wide(value: Any, like: Any) -> Any:
         return value.item() if isinstance(value, np.generic) else value
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
         raise _UnknownError
-    first = value[:MAX_ROWS] if value.shape[:1] == like.shape[:1] else value
+    has_rows = value.ndim == like.ndim and len(value) == len(like)
+    if not has_rows and value.size > MAX_VALUES:
+        raise _UnknownError
+    first = value[:MAX_ROWS] if has_rows else value
     return first.astype(np.int64 if value.dtype.kind in "iu" else np.float64)
 
 

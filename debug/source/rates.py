@@ -23,7 +23,20 @@ def line_that_sets_rate(file: str) -> int | None:
     tree = tree_of(file)
     if tree is None:
         return None
-    return max(_assignments(tree), default=None) or max(_schedules(tree), default=None)
+    unused = _unused_lines(tree)
+    set_at = [line for line in _assignments(tree) if line not in unused]
+    return max(set_at, default=None) or max(_schedules(tree), default=None)
+
+
+def _unused_lines(tree: ast.Module) -> set[int]:
+    """Return the lines of functions of the file that it never asks for by name."""
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {
+        line
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name not in read
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
 
 
 def _assignments(tree: ast.Module) -> Iterator[int]:

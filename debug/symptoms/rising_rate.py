@@ -1,12 +1,12 @@
 """A learning rate that rises during a training until the loss is worse than before."""
 
-import linecache
+import ast
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite
+from headstart.debug.callsites import CallSite, callee, tree_of
 from headstart.debug.diagnosis import Diagnosis
 
 GROWTH = 10.0
@@ -16,9 +16,9 @@ WORSE = 1.3
 NUM_WINDOWS = 20
 MIN_SAMPLES = 3
 _SEEKS_RATE = re.compile(
-    r"lr[ _]?find|find[ _]?lr|(rate|lr)[ _](finder|range|test)|range[ _]test", re.I
+    r"(lr|rate)_?(find|range|test|search)|find(ing)?_?(lr|rate|learning)", re.I
 )
-"""What programs call a search that raises the rate on purpose until the loss explodes."""
+"""What programs call a search, which raises the rate on purpose until the loss explodes."""
 
 
 def rising_rate(
@@ -34,7 +34,7 @@ def rising_rate(
     Returns:
         A finding, or none.
     """
-    if site is not None and _SEEKS_RATE.search("".join(linecache.getlines(site.file))):
+    if site is not None and _seeks_rate(site.file):
         return []
     positive = [rate for rate in rates if rate > 0.0]
     size = len(losses) // NUM_WINDOWS
@@ -43,9 +43,9 @@ def rising_rate(
     means = np.asarray(losses[-size * NUM_WINDOWS :]).reshape(NUM_WINDOWS, size).mean(axis=1)
     if max(positive) > positive[-1] or not np.isfinite(means).any():
         return []
-    if np.isfinite(means[-1]) and means[-1] < WORSE * np.nanmin(means):
-        return []
     best = int(np.nanargmin(means))
+    if np.isfinite(means[-1]) and means[-1] - means[best] < (WORSE - 1) * abs(means[best]):
+        return []
     return [
         Diagnosis(
             symptom="learning-rate-too-high",
@@ -62,3 +62,16 @@ def rising_rate(
             evidence={"rates": positive[:: max(1, len(positive) // 10)]},
         ).at(site)
     ]
+
+
+def _seeks_rate(file: str) -> bool:
+    """Say whether a program defines, or calls, something named after a search for the rate."""
+    tree = tree_of(file)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name = node.name
+        else:
+            name = callee(node) if isinstance(node, ast.Call) else ""
+        if _SEEKS_RATE.search(name):
+            return True
+    return False

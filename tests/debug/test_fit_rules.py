@@ -638,12 +638,17 @@ SETTERS = {
         "        self.model.optimizer.learning_rate.assign(lr / 10)\n",
         6,
     ),
-    "attribute": ("def fall(model):\n    model.optimizer.learning_rate = 0.0\n", 2),
+    "attribute": ("def fall(model):\n    model.optimizer.learning_rate = 0.0\nfall(model)\n", 2),
     "backend": ("K.set_value(model.optimizer.lr, 0.0)\n", 1),
     "schedule": (
         "def falling(epoch):\n    return 0.1 ** epoch\n"
         "calls = [keras.callbacks.LearningRateScheduler(falling)]\n",
         2,
+    ),
+    "unused": (
+        "model.optimizer.learning_rate = 0.0\n"
+        "def never_called():\n    other_optimizer.learning_rate = 3\n",
+        1,
     ),
     "lambda": ("calls = [LearningRateScheduler(lambda epoch, rate: rate / 10)]\n", 1),
 }
@@ -661,8 +666,13 @@ def test_a_rate_that_dies_is_held_against_the_line_that_lowers_it(how, tmp_path)
     assert found.evidence["is_far_off"]
     site = CallSite(str(file), 99)
     assert located(found, model, site).line == line
-    # A cosine is as low only at its end, and a rate that is cut to a hundredth once goes on.
-    for sound in ([1.0, 0.9, 0.5, 0.2, 0.01, 1e-9], [1.0, 1e-2, 1e-2, 1e-2]):
+    # A cosine is as low only at its end, restarts rise again, and a rate that is cut to a
+    # hundredth once goes on.
+    for sound in (
+        [1.0, 0.9, 0.5, 0.2, 0.01, 1e-9],
+        [1.0, 0.75, 0.25, 0.0, 1.0, 0.75, 0.25, 0.0],
+        [1.0, 1e-2, 1e-2, 1e-2],
+    ):
         assert "learning-rate-decayed" not in [
             one.symptom for one in odd_settings(facts, [1e-2 * rate for rate in sound])
         ]

@@ -4,52 +4,71 @@ import keras
 import numpy as np
 import pytest
 
-from headstart.debug.callsites import CallSite, calling_site
+from headstart.debug.callsites import CallSite
 from headstart.debug.symptoms.made_anew import MadeAnew
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+EPOCHS = """net = None
+def make():
+    return model_of()
+for _ in range(6):
+    net = make()
+    net.summary()
+    net.fit(X, y)
+print(net.evaluate(X, y))
+"""
+PROGRAMS = {
+    "epochs": EPOCHS,
+    "judged within": EPOCHS.replace("net.summary()", "print(net.evaluate(X, y))"),
+    "kept": EPOCHS.replace("net.summary()", "nets.append(net)"),
+    "not used": EPOCHS.replace("print(net.evaluate(X, y))", "print('done')"),
+    "no loop": EPOCHS.replace("for _ in range(6):", "if True:"),
+}
 
 
-def model_of(rate=0.1, units=1):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units)])
+def model_of(rate=0.1, dropout=0.1):
+    layers = [keras.Input((4,)), keras.layers.Dropout(dropout), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
     model.compile(keras.optimizers.SGD(rate), "mse")
+    model.optimizer.iterations.assign(1)
     return model
 
 
-def told(anew, fitted, x=X, epochs=1):
-    """Tell of a fit as the watch does."""
-    fitted.optimizer.iterations.assign(1)
-    anew.on_fit(fitted, {"x": x, "epochs": epochs}, calling_site())
+def told(tmp_path, program, fits):
+    """Tell of fits as the watch does, and return what is found."""
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAMS[program])
+    anew = MadeAnew()
+    for model, given in fits:
+        anew.on_fit(model, {"x": X, "y": X[:, 0], **given}, CallSite(str(file), 7))
+    return [(one.symptom, one.file == str(file), one.line) for one in anew.diagnoses()]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_model_made_in_the_loop_over_epochs_is_told_from_an_ensemble(tmp_path, program):
+    found = told(tmp_path, program, [(model_of(), {}) for _ in range(6)])
+    assert found == [("model-made-anew", True, 5)] * (program == "epochs")
 
 
 @pytest.mark.parametrize(
-    ("case", "is_found"),
-    [("anew", True), ("kept", False), ("folds", False), ("search", False), ("epochs", False),
-     ("few", False)],
-)  # fmt: skip
-def test_a_model_made_in_the_loop_over_epochs_is_told_from_a_search(case, is_found):
-    anew, kept = MadeAnew(), model_of()
-    for turn in range(3 if case == "few" else 6):
-        net = kept if case == "kept" else model_of(0.1 + turn * (case == "search"))
-        rows = np.roll(X, turn, axis=0) if case == "folds" else X
-        told(anew, net, rows, epochs=2 if case == "epochs" else 1)
-        net.optimizer.iterations.assign(40)
-        if case == "kept":
-            anew.on_fit(net, {"x": X, "epochs": 1}, calling_site())
-            break
-    found = anew.diagnoses()
-    assert [one.symptom for one in found] == ["model-made-anew"] * is_found
+    "differing",
+    [
+        lambda turn: (model_of(rate=0.1 + turn), {}),
+        lambda turn: (model_of(dropout=0.1 * turn), {}),
+        lambda turn: (model_of(), {"x": np.roll(X, turn, axis=0)}),
+        lambda turn: (model_of(), {"y": X[:, turn % 4] + turn}),
+        lambda turn: (model_of(), {"sample_weight": np.roll(X[:, 0] ** 2, turn)}),
+        lambda turn: (model_of(), {"batch_size": 2**turn}),
+        lambda turn: (model_of(), {"epochs": 2}),
+    ],
+    ids=["rate", "dropout", "folds", "targets", "weights", "batch size", "two epochs"],
+)
+def test_searches_and_folds_make_models_anew_on_purpose(tmp_path, differing):
+    assert told(tmp_path, "epochs", [differing(turn) for turn in range(6)]) == []
 
 
-def test_it_is_told_at_the_line_that_makes_the_model(tmp_path):
-    file = tmp_path / "epochs.py"
-    lines = ["net = None", "def make():", "    return model_of()", "for _ in range(6):",
-             "    net = make()", "", "    net.fit(X, epochs=1)", "net = make()"]  # fmt: skip
-    file.write_text("\n".join(lines) + "\n")
-    anew = MadeAnew()
-    for _ in range(6):
-        net = model_of()
-        net.optimizer.iterations.assign(1)
-        anew.on_fit(net, {"x": X}, CallSite(str(file), 7))
-    (found,) = anew.diagnoses()
-    assert (found.file, found.line) == (str(file), 5)
+def test_few_models_or_one_that_is_fitted_again_are_no_loop_over_epochs(tmp_path):
+    assert told(tmp_path, "epochs", [(model_of(), {}) for _ in range(3)]) == []
+    kept = model_of()
+    kept.optimizer.iterations.assign(40)
+    assert told(tmp_path, "epochs", [(kept, {})] * 6) == []

@@ -295,6 +295,7 @@ GETS_WORSE = [*np.linspace(3.0, 1.0, 150), *np.linspace(1.0, 2.0, 150)]
     [
         ((0.01, 0.05, 0.25), GETS_WORSE, ["learning-rate-too-high"]),
         ((0.001, 0.01, 0.1), list(np.linspace(3.0, 1.0, 300)), []),  # a long warm-up
+        ((0.001, 0.01, 0.1), [9 * 0.97**step - 10 for step in range(300)], []),  # a likelihood
         ((0.1, 0.01, 0.001), GETS_WORSE, []),
     ],
 )
@@ -401,7 +402,11 @@ def test_a_session_that_ends_at_chance_is_found(last, yes, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "is_found"), [("def step_decay(epoch):\n", True), ("def lr_finder(model):\n", False)]
+    ("text", "is_found"),
+    [
+        ("def step_decay(epoch):\n    return 1\n", True),
+        ("def lr_finder(model):\n    return 1\n", False),
+    ],
 )
 def test_a_search_for_the_rate_raises_it_on_purpose(tmp_path, text, is_found):
     file = tmp_path / "program.py"
