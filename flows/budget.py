@@ -116,7 +116,7 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
     lines = search.told(recipe)
     nothing = untouched(kept.fit)
     tried = table(lines, clock.seconds, clock.spent_s, len(trials.folds), nothing)
-    note = f"{search.caveat(recipe)} {nothing}, not even an epoch."
+    note = f"{search.caveat(recipe)} {nothing}; not even the epoch was chosen by them."
     report = replace(report, tables=(tried,), notes=(*report.notes, note))
     write_judged(folder, evaluation, index.class_names, index, kept.fit)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)
@@ -342,30 +342,39 @@ class Search:
             return best, configured
         plain = self.config.views.model_copy(update={"num_augmented": 0})
         check = self.clock.keep(self.closing_s / MARGIN)
+        # The better members first: what is done when the time is up can be kept.
+        members = [one for one in ranked if one in best.members]
+        members += [one for one in best.members if one not in members]
         try:
-            # The better members first: what is done when the time is up can be kept.
             with ended_by(check):
-                for recipe in sorted(best.members or (best,), key=ranked.index):
+                for recipe in members or [best]:
+                    if not self._is_done(recipe):
+                        check()
                     trials.extract(recipe, trials.dataset, plain)
                     trials.train(recipe, trials.whole)
-                    check()
             return best, trials.train(best, trials.whole)
         except (OutOfTimeError, TrainingError, BackboneError) as error:
             finished = (one for one in others if one != trials.configured and self._is_done(one))
             kept = next(finished, trials.configured)
+            is_late = isinstance(error, OutOfTimeError)
+            how = "was not finished" if is_late else "failed"
+            again = "; the same command continues from here" if is_late else ""
             reporter().note(
-                f"     training it on all images was not finished ({error.problem}): the best "
-                f"trained one is kept, {self.describe(kept)}; the same command continues from here"
+                f"     training it on all images {how} ({error.problem}): the best trained one is "
+                f"kept, {self.describe(kept)}{again}"
             )
             if kept == trials.configured:
                 return kept, configured
-            trials.extract(kept, trials.dataset, plain)
             return kept, trials.train(kept, trials.whole)
 
     def _is_done(self, recipe: Recipe) -> bool:
-        """Say whether a recipe is trained on all training images; of an average, every member."""
-        parts = recipe.members or (recipe,)
-        return all(self.trials.find(one, self.trials.whole) is not None for one in parts)
+        """Say whether all that training a recipe on all images takes is there already."""
+        plain = self.config.views.model_copy(update={"num_augmented": 0})
+        return all(
+            self.trials.find(one, self.trials.whole) is not None
+            and not self.trials.is_missing(one, plain)
+            for one in recipe.members or (recipe,)
+        )
 
     def describe(self, recipe: Recipe) -> str:
         """Say what a recipe is."""

@@ -384,6 +384,13 @@ class Trials:
 
     def _rows_s(self, recipe: Recipe, dataset: DatasetManifest, views: ViewsConfig) -> float:
         """Estimate how long it takes to make the rows that are missing at a recipe's start."""
+        return self._num_missing(recipe, dataset, views) * self._image_s(recipe)
+
+    def is_missing(self, recipe: Recipe, views: ViewsConfig) -> bool:
+        """Say whether rows of the whole data set are missing at a recipe's start."""
+        return self._num_missing(recipe, self.dataset, views) > 0
+
+    def _num_missing(self, recipe: Recipe, dataset: DatasetManifest, views: ViewsConfig) -> int:
         network = open_backbone(self.backbone_of(recipe), views.image_size)
         told = self.config.bottlenecks.model_copy(
             update={"cut": self.start_of(recipe), "extra_cuts": ()}
@@ -396,7 +403,7 @@ class Trials:
                 for cut in cuts.values()
                 for collection, rows in wanted_rows(cut, index_of(dataset), views.num_augmented)
             )
-        return self._missing[place] * self._image_s(recipe)
+        return self._missing[place]
 
     def _image_s(self, recipe: Recipe) -> float:
         """Estimate the seconds of a view, by the arithmetic of the recipe's backbone."""

@@ -326,7 +326,7 @@ def test_classifiers_last_layer_is_left_out_and_said_so(tmp_path, separate):
     backbone = load_file(save(model, tmp_path))
 
     assert backbone.cuts[-1].layer == "pool"
-    assert "'probabilities' is left out" in backbone.notes[0]
+    assert "its layer 'probabilities' is removed" in backbone.notes[0]
 
 
 def test_network_that_ends_in_features_is_taken_as_it_is(custom):

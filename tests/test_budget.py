@@ -304,11 +304,14 @@ class Finished:
     configured, whole, dataset, head_s, kind = FIRST, "whole", "all", 0.0, "class"
     num_swept, folds = 32, ("one",)
 
-    def __init__(self, seconds: list[float], takes: float) -> None:
-        self._seconds, self._takes = seconds, takes
+    def __init__(self, seconds: list[float], takes: float, saving: float = 0.0) -> None:
+        self._seconds, self._takes, self._saving = seconds, takes, saving
         self.trained: list[Recipe] = []
 
     def extract(self, recipe: Recipe, dataset: str, views: Any) -> None: ...
+
+    def is_missing(self, recipe: Recipe, views: Any) -> bool:
+        return False
 
     def find(self, recipe: Recipe, dataset: str) -> str | None:
         return self.describe(recipe) if recipe in self.trained else None
@@ -318,6 +321,7 @@ class Finished:
             while not recipe.members and recipe not in self.trained:
                 self._seconds[0] += self._takes
                 advance(1)
+                self._seconds[0] += self._saving
                 self.trained.append(recipe)
         return self.describe(recipe)
 
@@ -343,6 +347,22 @@ def test_the_best_that_is_trained_when_the_time_is_up_is_kept(seconds: float, ke
     is_first = kept == FIRST
     assert manifest == ("the configured head" if is_first else trials.describe(kept))
     assert len(trials.trained) == {300.0: 2, 150.0: 1, 90.0: 0}[seconds]
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("judged", "kept"),
+    [([FIRST, rung(0)], rung(0)), ([FIRST, rung(0), PAIR], PAIR)],
+    ids=["one", "of a pair a member was left out"],
+)
+def test_what_is_finished_late_is_kept_all_the_same(judged: list[Recipe], kept: Recipe) -> None:
+    now = [0.0]
+    trials: Any = Finished(now, takes=20.0, saving=30.0)
+    config = build_config(TransferConfig, "images")
+    made = budget.Search(config, trials, Clock(80.0, lambda: now[0]))
+    made.judged = [Judged(one, (90 + place,), (100,)) for place, one in enumerate(judged)]
+    assert made.train_best(cast(Any, "the configured head"))[0] == kept
+    assert now[0] == 50.0 * len(kept.members or [kept])
 
 
 def test_a_budget_counts_from_where_the_run_began() -> None:

@@ -212,7 +212,7 @@ def test_numbers_that_are_all_the_same_have_no_r2_and_leave_that_of_others_as_it
 
 @pytest.mark.parametrize(
     ("fit", "told"),
-    [(Fit(), "nothing, and"), (Fit(thresholds=(0.5,)), "thresholds (val), and"),
+    [(Fit(), "the choice, and"), (Fit(thresholds=(0.5,)), "thresholds (val), and"),
      (Fit(radius=(1.0,)), "intervals (val), and")],
 )  # fmt: skip
 def test_the_table_of_a_budget_says_what_the_val_split_decided(fit: Fit, told: str) -> None:
