@@ -12,6 +12,7 @@ import pytest
 
 from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
+from headstart.tasks.dataset import other_tables
 from headstart.tasks.dataset.building import build_index, dataset_root
 from headstart.tasks.running.task_options import is_worth_retrying
 from tests.tiny_images import index_of, png, problem, split_by_path, write
@@ -419,6 +420,26 @@ def test_tables_in_other_forms_are_refused_with_the_way_to_csv(tmp_path, name, w
     with pytest.raises(DatasetError, match="CSV or Parquet") as caught:
         index_of(tmp_path / name)
     assert words.format(tmp_path) in caught.value.next_step
+
+
+def test_a_pipe_with_the_name_of_a_table_is_refused_and_not_waited_for(tmp_path, monkeypatch):
+    def refuse(path, *_):
+        pytest.fail(f"{path} would be waited for")
+
+    os.mkfifo(tmp_path / "pipe.json")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DatasetError, match="CSV or Parquet"):
+        index_of(tmp_path / "pipe.json")
+
+
+def test_large_annotations_like_cocos_are_told_by_their_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(other_tables, "_END_BYTES", 64)
+    between = '{"id": 1, "image_id": 1},' * 9
+    text = f'{{"images": [{between * 9}], "annotations": [{between}], "categories": []}}'
+    (tmp_path / "coco.json").write_text(text)
+    (tmp_path / "other.json").write_text(f'{{"images": [{between}]}}')
+    told = [other_tables.conversion(tmp_path / name) for name in ("coco.json", "other.json")]
+    assert ["COCO" in text for text in told] == [True, False]
 
 
 def test_the_lines_of_python_for_annotations_like_cocos_write_a_manifest(tmp_path):

@@ -1,6 +1,8 @@
 """Manifests of labels and numbers as other people write them, and what is said of wrong ones."""
 
+import itertools
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +244,9 @@ class TestNumbers:
         assert numbers_of(index) == {"000.png": (value,)}
         assert not [one for one in index.problems if "three digits" in one.reason]
 
-    @pytest.mark.parametrize("cell", ["1.02", "1.0200", "1020.300", "1.020,5.0"])
+    @pytest.mark.parametrize(
+        "cell", ["1.02", "1.0200", "1020.300", "1.020,5.0", "0.020", "-0.125", "012.500"]
+    )
     def test_other_groups_are_refused(self, folder: Path, cell: str) -> None:
         settings = {"thousands_sign": ".", "decimal_sign": ",", "target_columns": ("x",)}
         with pytest.raises(DatasetError, match="not a finite number"):
@@ -281,6 +285,55 @@ class TestNumbers:
         )  # fmt: skip
         (value,) = numbers_of(build_index(config.dataset))["000.png"]
         assert value in (1020.0, 1020.5, 1020300.0)
+
+    @pytest.mark.parametrize(
+        ("cell", "thousands", "decimal", "advised", "value"),
+        [
+            ("0,125", "", ".", ("decimal_sign=,",), 0.125),
+            ("0,125", ",", ".", ("decimal_sign=,", "thousands_sign="), 0.125),
+            ("1234,567", ",", ".", ("decimal_sign=,", "thousands_sign="), 1234.567),
+            ("1,02", ",", ".", ("decimal_sign=,", "thousands_sign="), 1.02),
+            ("0.020", ".", ",", ("decimal_sign=.", "thousands_sign="), 0.02),
+            ("1 020 kg", "", ".", ("number_unit=kg", "thousands_sign= "), 1020.0),
+            ("1.020 kg", ".", ",", ("number_unit=kg",), 1020.0),
+            ("1,5 kg", "", ".", ("number_unit=kg", "decimal_sign=,"), 1.5),
+        ],
+    )
+    def test_what_is_advised_reads_the_cell(
+        self, folder: Path, cell: str, thousands: Any, decimal: Any, advised: Any, value: float
+    ) -> None:
+        signs = {"thousands_sign": thousands, "decimal_sign": decimal}
+        text = f'path,x\n000.png,"{cell}"\n'
+        with pytest.raises(DatasetError) as caught:
+            read(folder, text, target_columns=("x",), **signs)
+        shown = shlex.split(caught.value.next_step.partition("; dataset.target_columns")[0])
+        settings = [word for before, word in itertools.pairwise(shown) if before == "--set"]
+        assert settings == [f"dataset.{setting}" for setting in advised]
+        told = (f"dataset.{name}={sign}" for name, sign in signs.items())
+        config = load_config(
+            folder / "m.csv",
+            settings=(
+                *("dataset.target_columns=[x]", "dataset.val_fraction=0", *told, *settings),
+                "dataset.test_fraction=0",
+            ),
+        )
+        assert numbers_of(build_index(config.dataset)) == {"000.png": (value,)}
+
+    @pytest.mark.parametrize(
+        ("cell", "unit", "words"),
+        [
+            ("1 020 EUR", "EUR", '--set "dataset.thousands_sign= " if that'),
+            ("$1,020", "", "without '$'; --set 'dataset.decimal_sign=,' if the comma is a decimal "
+             'separator; --set "dataset.thousands_sign=," if it separates thousands'),
+        ],
+    )  # fmt: skip
+    def test_a_unit_does_not_hide_the_separator_of_thousands(
+        self, folder: Path, cell: str, unit: str, words: str
+    ) -> None:
+        text = f'path,x\n000.png,"{cell}"\n'
+        with pytest.raises(DatasetError) as caught:
+            read(folder, text, target_columns=("x",), number_unit=unit)
+        assert words in caught.value.next_step
 
     def test_one_sign_cannot_be_both(self, folder: Path) -> None:
         with pytest.raises(DatasetError, match="are the same"):

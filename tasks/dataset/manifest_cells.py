@@ -29,6 +29,8 @@ _LIST = re.compile(
 """A list or a tuple of texts or whole numbers, as Python and JSON write it."""
 _CODE = re.compile(r"""[\w.]*\(?[\[({]\s*['"]""")
 """What begins like a list of texts in some programming language."""
+_AFFIXED = re.compile(r"([^\w\s.,+-]{0,3})\s*([+-]?\d(?:.*\d)?)\s*(\D{0,12})")
+"""A number between a sign of a currency and a unit."""
 _NO, _YES = ("0", "0.0", "false", "no", "n"), ("1", "1.0", "true", "yes", "y")
 _SYNONYMS = {**dict.fromkeys(_NO, "0"), **dict.fromkeys(_YES, "1")}
 
@@ -112,19 +114,24 @@ def _number(file: Path, name: str, cell: Any, place: str, config: DatasetConfig)
 
 
 def _number_cure(text: str, config: DatasetConfig) -> str:
-    """Say which setting reads what is no bare number."""
-    unit = re.fullmatch(r"[+-]?[\d.,]*\d\s*(\D{1,12})", text)
-    grouped = "" if config.thousands_sign else settings_of_thousands(text, config.decimal_sign)
-    if re.fullmatch(r"[+-]?\d+,\d+", text) and config.decimal_sign == ".":
-        cure = "--set 'dataset.decimal_sign=,' if the comma is a decimal separator"
-        return cure + (f"; {grouped} if it separates thousands" if grouped else "")
-    if unit and not config.number_unit:
-        return (
-            f"--set 'dataset.number_unit={printable(unit[1])}' if each number ends with that; "
-            "otherwise write bare numbers"
-        )
-    if grouped:
-        return f"{grouped} if that is a thousands separator; otherwise write bare numbers"
+    """Say which settings read what is no bare number."""
+    found = _AFFIXED.fullmatch(text)
+    before, number, unit = found.groups() if found else ("", text, "")
+    separators = _separator_cure(number, config)
+    has_unit = bool(unit) and unit.rstrip() != config.number_unit.strip()
+    if (
+        has_unit
+        and not config.number_unit
+        and (separators or re.fullmatch(r"[+-]?[\d.,]+", number))
+    ):
+        cure = f"--set 'dataset.number_unit={printable(unit)}' if each number ends with that"
+        separators = f"{cure}; {separators}" if separators else cure
+    elif has_unit:
+        separators = ""
+    if separators and before:
+        return f"write the numbers without {printable(before)!r}; {separators}"
+    if separators:
+        return f"{separators}; otherwise write bare numbers"
     if not re.search(r"\d", text) or text == "-1":
         return (
             f"--set 'dataset.missing_values=[{_in_yaml(text)}]' if that means a missing value, "
@@ -135,6 +142,28 @@ def _number_cure(text: str, config: DatasetConfig) -> str:
         f"write bare numbers, with a {sign} for decimals, no thousands separator and no unit, and "
         "leave the cell empty if there is no value"
     )
+
+
+def _separator_cure(number: str, config: DatasetConfig) -> str:
+    """Say which settings read the separators of a number; empty where none do, or they are set."""
+    decimal = re.fullmatch(r"[+-]?\d+([.,])\d+", number)
+    if config.thousands_sign:
+        if (
+            decimal is None
+            or decimal[1] != config.thousands_sign
+            or without_thousands(number, decimal[1]) != number
+        ):
+            return ""
+        word = "comma" if decimal[1] == "," else "point"
+        return (
+            f"--set 'dataset.decimal_sign={decimal[1]}' --set dataset.thousands_sign= if the "
+            f"{word} is a decimal separator"
+        )
+    grouped = settings_of_thousands(number, config.decimal_sign)
+    if decimal and decimal[1] == "," and config.decimal_sign == ".":
+        cure = "--set 'dataset.decimal_sign=,' if the comma is a decimal separator"
+        return cure + (f"; {grouped} if it separates thousands" if grouped else "")
+    return f"{grouped} if that is a thousands separator" if grouped else ""
 
 
 def list_reader(

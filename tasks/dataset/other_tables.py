@@ -1,6 +1,6 @@
 """Files that are no manifest: how to make one of them."""
 
-import mmap
+import os
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +18,14 @@ with open({target!r}, "x", newline="") as file:
     csv.writer(file).writerows([("path", "label"), *sorted(rows)])
 Then give that file, and --set dataset.root=FOLDER if the images lie in another folder. If an image
 can have several labels: --set dataset.target=labels --set dataset.repeated_paths=merge"""
+
+_COCO_PARTS = (
+    (b'"categories"',),
+    (b'"images"', b'"file_name"'),
+    (b'"annotations"', b'"image_id"'),
+)
+"""The names of its three lists, or of fields within them: a name may stand between the ends."""
+_END_BYTES = 2**20
 
 
 def conversion(images: Path) -> str:
@@ -61,10 +69,14 @@ def conversion(images: Path) -> str:
 
 
 def _is_coco(file: Path) -> bool:
-    """Tell annotations like COCO's by their parts; such a file may be too large to be read."""
-    try:
-        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as data:
-            parts = (b'"images"', b'"annotations"', b'"categories"')
-            return all(data.find(part) >= 0 for part in parts)
-    except (OSError, ValueError):  # an empty file cannot be mapped
+    """Tell annotations like COCO's by their two ends; such a file may have gigabytes between."""
+    if not file.is_file():  # a FIFO would be waited for
         return False
+    try:
+        with file.open("rb") as opened:
+            ends = opened.read(_END_BYTES)
+            opened.seek(max(len(ends), opened.seek(0, os.SEEK_END) - _END_BYTES))
+            ends += opened.read(_END_BYTES)
+    except OSError:
+        return False
+    return all(any(name in ends for name in names) for names in _COCO_PARTS)

@@ -12,8 +12,10 @@ from headstart.tasks.dataset.printable import printable
 
 _SPELLINGS = {" ": " \u00a0\u202f", "'": "'\u2019"}
 """Other characters that are the same separator: spaces that do not break, a typographic quote."""
+_FIRST = r"[+-]?[1-9]\d{0,2}"
+"""The first group: nobody writes 0.125 for 125, so that such a number is a decimal."""
 _GROUPS = re.compile(
-    r"[+-]?\d{1,3}([.,'\u2019_ \u00a0\u202f])\d{3}(?:\1\d{3})*([.,]\d+)?", re.ASCII
+    rf"{_FIRST}([.,'\u2019_ \u00a0\u202f])\d{{3}}(?:\1\d{{3}})*([.,]\d+)?", re.ASCII
 )
 _WORDS = {".": "a point", ",": "a comma"}
 
@@ -28,7 +30,7 @@ def without_thousands(text: str, sign: str) -> str:
     if not sign:
         return text
     signs = f"[{_SPELLINGS.get(sign, sign)}]"
-    found = re.match(rf"[+-]?\d{{1,3}}(?:{signs}\d{{3}})+(?!\d)", text, re.ASCII)
+    found = re.match(rf"{_FIRST}(?:{signs}\d{{3}})+(?!\d)", text, re.ASCII)
     return re.sub(signs, "", found[0]) + text[found.end() :] if found else text
 
 
@@ -67,7 +69,7 @@ def doubtful_thousands(
     if config.thousands_sign:
         return []
     sign: Literal[".", ","] = config.decimal_sign
-    whole = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(sign)}\d{{3}}", re.ASCII)
+    whole = re.compile(rf"{_FIRST}{re.escape(sign)}\d{{3}}", re.ASCII)
     notes = []
     for name, column in zip(names, zip(*rows, strict=True), strict=False):
         cells = [cell.strip() for cell in column if isinstance(cell, str)]
