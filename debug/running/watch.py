@@ -39,7 +39,7 @@ from headstart.debug.symptoms.dropouts import watch_dropout
 from headstart.debug.symptoms.eager_axes import watch_argmax, watch_softmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.kernels import faint_signal
-from headstart.debug.symptoms.loss import falls_without_end, own_divergence
+from headstart.debug.symptoms.loss import falls_without_end, has_halved, own_divergence
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
 from headstart.debug.symptoms.own_loops import OwnLoops, tracing_site, watch_optimizers
 from headstart.debug.symptoms.restarts import fetched
@@ -87,6 +87,7 @@ class Watch:
         self._is_search_sign = False
         self._counts: Counter[str] = Counter()
         self._argmax: Callable[[], list[Diagnosis]] = list
+        self._unless_well: list[Diagnosis] = []
 
     def arm_tensorflow(self) -> None:
         """Patch tf.function and GradientTape."""
@@ -99,8 +100,8 @@ class Watch:
             self._retraces.__enter__()
             watch_eager_broadcasts(self._found.append)
             self._argmax = watch_argmax()
-            watch_softmax(self._found.append)
-            watch_dropout(self._found.append)
+            watch_softmax(self._unless_well.append)
+            watch_dropout(self._unless_well.append)
             watch_minimizers(self._sessions)
             watch_checkpoints(self._loads)
             watch_flips(tracing_site)
@@ -169,6 +170,13 @@ class Watch:
             if not is_of_session or name == self._sessions.loss_name
         }
 
+    @property
+    def _goes_well(self) -> bool:
+        """Whether the program came to its end, and a ``fit`` or the losses of its own loop well."""
+        if self.sign is not None:
+            return False
+        return self._fits.has_clean or has_halved(self._own_losses().values())
+
     def diagnoses(self) -> list[Diagnosis]:
         """Return what was found without any instrumentation."""
         self._in_keras += 1  # what the rules run is not the program's
@@ -197,9 +205,10 @@ class Watch:
             with harmless("the rules about sessions"):
                 found += self._sessions.diagnoses(self.losses, is_broken)
             with harmless("the rules about the program's text"):
-                goes_well = self.sign is None and self._fits.has_clean
                 files = files_of_program(self._loops.loss_site) if watched.is_training else ()
-                found += as_written(files, found, goes_well)
+                found += as_written(files, found, self._goes_well)
+            if not self._goes_well:
+                found += self._unless_well
         if self._retraces is not None:
             found += self._retraces.diagnoses()
         is_numerical = self.sign is not None and self.sign.where != "metric"

@@ -12,6 +12,7 @@ from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import harmless
 from headstart.debug.preflight.settings import MAX_DROPOUT
+from headstart.debug.symptoms.eager_axes import put_in_place
 
 SURE = 0.9
 """Rate from which on nothing can be learnt; from `MAX_DROPOUT` on it is a warning."""
@@ -46,8 +47,9 @@ def watch_dropout(tell: Callable[[Diagnosis], None]) -> None:
 
         return dropout_and_tell
 
-    tf.compat.v1.nn.dropout = watched(tf.compat.v1.nn.dropout, has_kept_share=True)
-    tf.nn.dropout = watched(tf.nn.dropout, has_kept_share=False)
+    v1 = tf.compat.v1.nn
+    put_in_place(v1, "dropout", watched(v1.dropout, has_kept_share=True))
+    put_in_place(tf.nn, "dropout", watched(tf.nn.dropout, has_kept_share=False))
 
 
 def _high(rate: Any) -> float | None:

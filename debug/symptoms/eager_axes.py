@@ -41,7 +41,8 @@ def watch_argmax() -> Callable[[], list[Diagnosis]]:
 
     if find_spec("numba") is None:  # it knows numpy's functions by what they are, and no others
         np.argmax = watched(np.argmax)
-    tf.argmax = tf.math.argmax = watched(tf.argmax)
+    put_in_place(tf, "argmax", watched(tf.argmax))
+    tf.math.argmax = tf.argmax
     return lambda: [
         argmax_finding(site) for site, is_one in has_one.items() if is_one and is_users(site.file)
     ]
@@ -76,5 +77,20 @@ def watch_softmax(tell: Callable[[Diagnosis], None]) -> None:
 
         return softmax_and_tell
 
-    tf.nn.softmax = watched(tf.nn.softmax)
-    keras.ops.softmax = watched(keras.ops.softmax)
+    put_in_place(tf.nn, "softmax", watched(tf.nn.softmax))
+    put_in_place(keras.ops, "softmax", watched(keras.ops.softmax))
+
+
+def put_in_place(module: Any, name: str, wrapper: Any) -> None:
+    """Replace a public function, also where it is defined: by that it is pickled.
+
+    Args:
+        module: The module that the program finds it in.
+        name: Its name there.
+        wrapper: What takes its place, made with ``functools.wraps``.
+    """
+    original: Any = getattr(module, name)
+    setattr(module, name, wrapper)
+    home, own_name = sys.modules.get(original.__module__), original.__qualname__
+    if home is not None and getattr(home, own_name, None) is original:
+        setattr(home, own_name, wrapper)

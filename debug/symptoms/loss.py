@@ -6,7 +6,7 @@ the run went badly as a whole: a healthy program that is noisy, wide or short mu
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
@@ -87,6 +87,18 @@ def is_good(trace: TrainingTrace) -> bool:
         return False
     chance = 1.0 / trace.num_classes
     return trace.accuracy > chance + 0.5 * (1.0 - chance)
+
+
+def has_halved(histories: Iterable[Sequence[float]]) -> bool:
+    """Say whether losses of own loops fell by at least half of where they began.
+
+    Args:
+        histories: Of each, its values in order; those of few steps do not count.
+    """
+    traces = [TrainingTrace(losses=list(one)) for one in histories if len(one) >= MIN_STEPS]
+    return bool(traces) and all(
+        one.last_loss < one.first_loss - abs(one.first_loss) / 2 for one in traces
+    )
 
 
 def loss_not_falling(trace: TrainingTrace) -> list[Diagnosis]:

@@ -1,5 +1,7 @@
 """Dropout that a program asks TensorFlow for itself."""
 
+import sys
+
 import pytest
 import tensorflow as tf
 
@@ -21,8 +23,10 @@ ONES = tf.ones([8, 4])
     ],
 )
 def test_a_dropout_that_leaves_too_little_is_told_once(monkeypatch, version, arguments, severity):
-    monkeypatch.setattr(tf.nn, "dropout", tf.nn.dropout)  # put back afterwards
-    monkeypatch.setattr(tf.compat.v1.nn, "dropout", tf.compat.v1.nn.dropout)
+    for home in (tf.nn, tf.compat.v1.nn):  # put back afterwards
+        original = home.dropout
+        monkeypatch.setattr(home, "dropout", original)
+        monkeypatch.setattr(sys.modules[original.__module__], original.__qualname__, original)
     found = []
     watch_dropout(found.append)
     nn = tf.nn if version == 2 else tf.compat.v1.nn

@@ -1,5 +1,8 @@
 """What a fit shows of outputs, data and settings that do not go together."""
 
+import pickle
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -438,10 +441,13 @@ def test_a_softmax_over_rows_is_told_in_a_graph_from_one_of_rows_against_rows(
 def test_a_softmax_over_rows_is_told_where_no_graph_shows_it(
     monkeypatch, module, shape, axis, is_wrong
 ):
-    monkeypatch.setattr(tf.nn, "softmax", tf.nn.softmax)  # put back afterwards
-    monkeypatch.setattr(keras.ops, "softmax", keras.ops.softmax)
+    for home in (tf.nn, keras.ops):  # put back afterwards
+        original = home.softmax
+        monkeypatch.setattr(home, "softmax", original)
+        monkeypatch.setattr(sys.modules[original.__module__], original.__qualname__, original)
     found = []
     watch_softmax(found.append)
+    assert pickle.loads(pickle.dumps(module.softmax)) is module.softmax
     scores = tf.random.normal(shape)
     for _ in range(2):
         shares = module.softmax(scores, axis=axis)

@@ -14,7 +14,7 @@ from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.own_losses import wrong_sign
 from headstart.debug.running.own_training import OwnTraining
-from headstart.debug.symptoms.loss import falls_without_end
+from headstart.debug.symptoms.loss import falls_without_end, has_halved
 from headstart.debug.symptoms.own_loops import OwnLoops
 from headstart.debug.symptoms.restarts import Restarts, fetched
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -383,3 +383,14 @@ def test_what_is_initialised_right_after_it_was_restored_is_found(order, expecte
         for name in order.split():
             restarts.on_run(graph, runs[name], None)
     assert [one.symptom for one in restarts.diagnoses()] == expected
+
+
+def test_own_losses_go_well_where_they_have_halved():
+    falls, rises = list(np.linspace(2.0, 0.1, 60)), list(np.linspace(2.0, 3.0, 60))
+    likelihood = list(np.linspace(-1.0, -4.0, 60))
+    assert has_halved([falls])
+    assert has_halved([falls, likelihood])
+    assert not has_halved([falls, rises])
+    assert not has_halved([falls[:10]])
+    assert not has_halved([[3.4 - 0.01 * step for step in range(100)]])
+    assert not has_halved([])
