@@ -100,13 +100,18 @@ def retrain(
 
 
 def _settings(config: RetrainConfig) -> dict[str, Any]:
-    """Return what a training is told, with the content of a backbone's files for their paths."""
-    settings = config.model_dump(mode="json", exclude={"dataset": {"images"}})
+    """Return what a training is told, with the content of a backbone's files for their paths.
+
+    Without defaults: a field that a later version adds does not begin a training.
+    """
+    settings = config.model_dump(
+        mode="json", exclude={"dataset": {"images"}}, exclude_defaults=True
+    )
     for name in ("name", "weights"):
-        value = settings["backbone"][name]
+        value = getattr(config.backbone, name)
         is_known = value in ("pretrained", "random", *BACKBONES)
         if not is_known and (content := content_digest(Path(value))):
-            settings["backbone"][name] = content
+            settings.setdefault("backbone", {})[name] = content
     return settings
 
 

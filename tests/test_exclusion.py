@@ -7,7 +7,7 @@ import pytest
 from headstart.config import DatasetConfig, load_config
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import build_index
-from headstart.tasks.dataset.exclusion import Exclusions, read_exclusions
+from headstart.tasks.dataset.exclusion import MOST_UNMET, Exclusions, read_exclusions
 from headstart.tasks.dataset.file_cache import Verdict
 from headstart.tasks.dataset.inspection import InspectedImage
 from headstart.tasks.dataset.listing import ListedImage
@@ -63,6 +63,14 @@ def test_lines_that_name_nothing_are_told_of(images: Path, tmp_path: Path) -> No
         f"it names {name}, which is no image of this data set" for name in gone
     ]
     assert "  … and 2 more: lines of the list that name no image" in index.summary_lines()
+
+
+def test_a_list_of_another_data_set_is_told_of_up_to_a_bound(images: Path, tmp_path: Path) -> None:
+    text = "path\n" + "".join(f"gone{number}.png\n" for number in range(3 * MOST_UNMET))
+    index = build_index(DatasetConfig(images=images, exclude=listed(tmp_path, text)))
+    assert len(index.problems) == MOST_UNMET + 1
+    counted = "3,000 of its lines name no image of this data set; the first 1,000 are listed"
+    assert index.summary_lines()[1] == f"  leave.csv: {counted}"
 
 
 def test_what_was_asked_for_is_no_reason_to_refuse(images: Path, tmp_path: Path) -> None:

@@ -332,6 +332,12 @@ def test_a_backbone_file_counts_by_its_content(tmp_path: Path) -> None:
     assert not any(one == two for one, two in zip(before, state(), strict=True))
 
 
+def test_a_field_at_its_default_does_not_count_as_a_change() -> None:
+    assert _settings(build_config(RetrainConfig, "images")) == {"dataset": {}}
+    told = build_config(RetrainConfig, "images", settings=("dataset.thousands_sign=,",))
+    assert _settings(told) == {"dataset": {"thousands_sign": ","}}
+
+
 def test_what_is_trained_is_what_the_transfer_flow_trains() -> None:
     config = build_config(RetrainConfig, "images", settings=("promotion.name=a", "head.epochs=3"))
     assert config.training() == build_config(TransferConfig, "images", settings=("head.epochs=3",))

@@ -15,6 +15,8 @@ from headstart.tasks.dataset.problems import Problem
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COLUMNS = {"digest", "path"}
+MOST_UNMET = 1_000
+"""Lines without an image that are listed: a list may be of another, much larger data set."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Exclusions:
 
         Returns:
             Those that stay, a problem for each of the others, and a warning for each line that
-            names no image that is there.
+            names no image that is there, up to `MOST_UNMET` and one that counts them.
         """
         kept, problems = [], []
         named = self.digests | self.paths
@@ -48,7 +50,13 @@ class Exclusions:
                 problems.append(Problem(image.listed.path, "excluded", f"excluded by {self.name}"))
             else:
                 kept.append(image)
-        reasons = [f"it names {one}, which is no image of this data set" for one in sorted(unmet)]
+        listed = sorted(unmet)[:MOST_UNMET]
+        reasons = [f"it names {one}, which is no image of this data set" for one in listed]
+        if len(listed) < len(unmet):
+            reasons.append(
+                f"{len(unmet):,} of its lines name no image of this data set; the first "
+                f"{MOST_UNMET:,} are listed"
+            )
         if not named:
             reasons.append("it names no image")
         problems += [
