@@ -109,7 +109,7 @@ def print_reasons(console: Console, reasons: "Iterable[StageReason]") -> None:
         console.print(f"{reason.status.upper():<4} ", end="", style=style)
         console.print(f"{reason.name:<12} ", end="", style="bold")
         console.print(without_controls(reason.text), soft_wrap=True)
-        for remark in reason.remarks:
+        for remark in reason.remark_lines:
             console.print(f"     {without_controls(remark)}", soft_wrap=True)
         for field, old, new in gather(reason.changes):
             line = f"       {field}: {short(old)} -> {short(new)}"

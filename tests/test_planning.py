@@ -256,12 +256,15 @@ def test_what_is_left_out_is_named_and_where_all_of_it_stands(
     for number in range(5):
         (finished.images / "red" / f"broken{number}.png").write_bytes(b"no image")
     with use_store(finished.store):
-        print_reasons(Console(width=200), explain_misses(finished.config()))
+        reasons = explain_misses(finished.config())
+    print_reasons(Console(width=200), reasons)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[1].startswith("red/broken0.png: ")
     assert lines[4] == "… and 2 more: not an image"
     index = DatasetIndex.from_json(Path(lines[5].removeprefix("All of them: ")).read_text())
     assert [problem.path for problem in index.problems] == [f"red/broken{n}.png" for n in range(5)]
+    told = [reason.to_dict()["remarks"] for reason in reasons]
+    assert told == [[problem.to_dict() for problem in index.problems], *[[]] * 5]
 
 
 @pytest.mark.parametrize(

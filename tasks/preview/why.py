@@ -1,13 +1,14 @@
 """Why each stage of a run would be a hit or a miss: which fields of its key changed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headstart.config import TransferConfig
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.stage import stage as bottlenecks_stage
+from headstart.tasks.dataset.problems import Problem
 from headstart.tasks.evaluation.stage import stage as evaluation_stage
 from headstart.tasks.export.stage import BehindBackbone
 from headstart.tasks.export.stage import stage as export_stage
@@ -24,18 +25,26 @@ class StageReason:
 
     Attributes:
         changes: (field of the key, old, new) against the nearest earlier artefact.
-        remarks: Of the data set, what is left out or worth a warning, and where all of it stands.
+        remarks: Of the data set, what is left out and then what is worth a warning.
+        remark_lines: The same for a terminal: some of each kind, and where all of them stand.
     """
 
     name: str
     status: str
     text: str
     changes: tuple[tuple[str, Any, Any], ...] = ()
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Problem, ...] = ()
+    remark_lines: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the reason as JSON data."""
-        return asdict(self)
+        """Return the reason as JSON data, with its remarks as left_out.json has them."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "text": self.text,
+            "changes": self.changes,
+            "remarks": [remark.to_dict() for remark in self.remarks],
+        }
 
 
 def explain_misses(config: TransferConfig) -> list[StageReason]:
@@ -75,8 +84,9 @@ def _of_dataset(outlook: Outlook) -> StageReason:
     if reading.rows_computed:
         text += f"; {reading.rows_computed:,} read now, which a later run will find"
     listed_in = str(artefact(outlook.dataset, "index.json"))
-    remarks = outlook.index.summary_lines(listed_in=listed_in)[1:]
-    return StageReason(reading.name, reading.status, text, remarks=remarks)
+    lines = outlook.index.summary_lines(listed_in=listed_in)[1:]
+    remarks = tuple(sorted(outlook.index.problems, key=lambda problem: not problem.left_out))
+    return StageReason(reading.name, reading.status, text, remarks=remarks, remark_lines=lines)
 
 
 def _of_rows(
