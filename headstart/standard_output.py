@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import IO, Any, Self, TextIO, cast
 
 from headstart.errors import OutputError
 
@@ -15,19 +15,41 @@ class _Told:
     A broken pipe stays one: the reader has gone, which is no fault.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: IO[Any]) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def write(self, text: str) -> int:
+    @property
+    def buffer(self) -> "_Told":
+        """The stream of bytes below; text in memory has none."""
+        return _Told(cast(TextIO, self._stream).buffer)
+
+    def write(self, text: Any) -> int:
         with _explained():
             return self._stream.write(text)
+
+    def writelines(self, lines: Iterable[Any]) -> None:
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         with _explained():
             self._stream.flush()
+
+    def close(self) -> None:
+        with _explained():
+            self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._stream)
 
 
 @contextmanager
@@ -55,7 +77,9 @@ def telling_failures() -> Iterator[None]:
     """
     if sys.stderr is None:
         _open_descriptor(2)
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(  # noqa: SIM115
+            2, "w", encoding="utf-8", errors="backslashreplace", closefd=False
+        )
     if sys.stdout is None:
         _open_descriptor(1)
         raise OutputError(

@@ -114,7 +114,11 @@ def evaluate(
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate an exported model on labelled images (`--set dataset.FIELD=VALUE` reads them)."""
+    """Evaluate an exported model on labelled images.
+
+    A manifest is read by the columns that the model was trained on; --set dataset.FIELD=VALUE
+    changes how images are read.
+    """
     found = _find_model(model, store)
     _import_engine(found)
     from headstart.tasks.export.judging import judge
