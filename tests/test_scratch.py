@@ -471,6 +471,7 @@ def test_epochs_beyond_the_most_views_share_them(data: Path, store: Store) -> No
     cfg = config(data, f"training.epochs={MOST_VIEWS + 5}")
     schedule = make_schedule(make_pixels(cfg.dataset, None), cfg.network, cfg.training)
     assert (schedule.epochs, schedule.num_views) == (MOST_VIEWS + 5, MOST_VIEWS)
+    assert schedule.reason == f"{MOST_VIEWS + 5} epochs, as requested"
 
 
 # Batches

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from headstart.cli import app
@@ -18,11 +19,15 @@ def run_dir(finished: Pipeline) -> Path:
     return Path(finished.run().run_dir)
 
 
-def judged(model: Path, images: Path, *settings: str) -> dict:
+def evaluated(model: Path, images: Path, *settings: str) -> Result:
     told = [word for setting in settings for word in ("--set", setting)]
     result = CliRunner().invoke(app, ["evaluate", str(model), str(images), "--json", *told])
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    return result
+
+
+def judged(model: Path, images: Path, *settings: str) -> dict:
+    return json.loads(evaluated(model, images, *settings).stdout)
 
 
 def test_the_headline_is_about_images_that_were_not_trained_on(
@@ -36,7 +41,9 @@ def test_the_headline_is_about_images_that_were_not_trained_on(
     assert own["num_images"] == 6
     add_images(finished.images, "red", [901, 902])
     (finished.images / "red" / "broken.png").write_bytes(b"no image")
-    with_new = judged(run_dir, finished.images)
+    result = evaluated(run_dir, finished.images)
+    assert 'All of them: under "left_out" in what --json prints\n' in result.stderr
+    with_new = json.loads(result.stdout)
     assert with_new["judged_on"] == "new"
     assert [one["path"] for one in with_new["left_out"]] == ["red/broken.png"]
     assert judged(run_dir / "model.keras", finished.images)["num_images"] == 2

@@ -84,7 +84,7 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
         raise _other_target(images, "class", predictor.card)
     with reporter().track_to("reading images", "files") as on_progress:
         index = build_index(source, None, on_progress, for_training=False)
-    for line in index.summary_lines(listed_in="left_out, as --json prints it"):
+    for line in index.summary_lines(listed_in='under "left_out" in what --json prints'):
         reporter().note(line)
     if index.kind != predictor.card.target:
         raise _other_target(images, index.kind, predictor.card)

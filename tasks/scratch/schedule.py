@@ -1,4 +1,4 @@
-"""The schedule stage: width and epochs, as asked for or as a time budget allows."""
+"""The schedule stage: width and epochs, as requested or as a time budget allows."""
 
 import math
 from pathlib import Path
@@ -69,7 +69,7 @@ def _make_schedule(
             "epochs": config.epochs,
             "training_s": None,
             "step_s": None,
-            "reason": f"{config.epochs} epochs, as asked for",
+            "reason": f"{config.epochs} epochs, as requested",
         }
         return Made(0, 0, fields=fixed)
     widths = WIDTHS if network.width == "auto" else (network.width,)
