@@ -4,6 +4,7 @@ Only predictions depend on what is trained. A cross-entropy of which the labels 
 into its logarithm does not, has no lower end: it is minimised by larger and larger "labels".
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from headstart.debug.callsites import CallSite, is_users
@@ -27,6 +28,8 @@ def swapped(op: Any) -> list[Diagnosis]:
     """
     labels, predictions = _sides(op)
     if labels is None or depends_on_variables(predictions) or not depends_on_variables(labels):
+        return []
+    if _is_from_elsewhere(predictions):
         return []
     site = user_line(op)
     return [] if site is None else [finding(site)]
@@ -75,12 +78,36 @@ def _is_called(op: Any, functions: tuple[str, ...]) -> bool:
     return any(frame.name in functions and not is_users(frame.filename) for frame in op.traceback)
 
 
+def _is_from_elsewhere(tensor: Any) -> bool:
+    """Tell whether a function may have been given, or may have captured, a model's answer.
+
+    What a tf.function that takes gradients itself is given is data: it sees all that is trained.
+    """
+    graph = tensor.graph
+    if not hasattr(graph, "captures") or not _reaches(tensor, _is_input):  # what is fed is data
+        return False
+    return not any(part in op.name for op in graph.get_operations()
+                   for part in ("gradient_tape/", "gradients/"))  # fmt: skip
+
+
 def depends_on_variables(tensor: Any) -> bool:
     """Tell whether a variable goes into a tensor of a graph.
 
     Args:
         tensor: A symbolic tensor.
     """
+    return _reaches(tensor, _is_variable)
+
+
+def _is_variable(op: Any) -> bool:
+    return op.type in _VARIABLES or any(one.dtype.name == "resource" for one in op.inputs)
+
+
+def _is_input(op: Any) -> bool:
+    return bool(op.type == "Placeholder")
+
+
+def _reaches(tensor: Any, is_sought: Callable[[Any], bool]) -> bool:
     waiting = [tensor.op]
     seen: set[str] = set()
     while waiting and len(seen) < MAX_OPS:
@@ -88,9 +115,7 @@ def depends_on_variables(tensor: Any) -> bool:
         if op.name in seen:
             continue
         seen.add(op.name)
-        is_variable = op.type in _VARIABLES or any(one.dtype.name == "resource"
-                                                   for one in op.inputs)  # fmt: skip
-        if is_variable:
+        if is_sought(op):
             return True
         waiting += [one.op for one in op.inputs]
     return False

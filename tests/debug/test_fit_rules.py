@@ -20,9 +20,11 @@ from headstart.debug.preflight.precision import half_precision
 from headstart.debug.preflight.rules import facts_for
 from headstart.debug.preflight.settings import odd_settings
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
+from headstart.debug.running import watch as watch_module
 from headstart.debug.running.fits import of_fits
 from headstart.debug.running.signs import FaultSeen, Sign
 from headstart.debug.running.watch import Watch
+from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.eager_axes import watch_softmax
 from headstart.debug.symptoms.graph_rules import check_graph, is_row_against_column
 from headstart.debug.symptoms.own_loops import OwnLoops
@@ -471,7 +473,12 @@ def test_labels_in_the_place_of_predictions_are_found_in_a_graph(kind):
     weights, cross_entropy = tf.Variable(tf.ones((4, 3))), CROSS_ENTROPIES[kind]
 
     def found(loss):
-        traced = tf.function(loss, autograph=False)
+        def step(x, y):
+            with tf.GradientTape() as tape:
+                value = loss(x, y)
+            return tape.gradient(value, weights)
+
+        traced = tf.function(step, autograph=False)
         spec = tf.TensorSpec([None, 4]), tf.TensorSpec([None, 3])
         graph = traced.get_concrete_function(*spec).graph
         return [one.symptom for one in check_graph(graph)]
@@ -483,6 +490,33 @@ def test_labels_in_the_place_of_predictions_are_found_in_a_graph(kind):
 
     assert found(swapped) == ["labels-and-predictions-swapped"]
     assert found(lambda x, y: cross_entropy(y, x @ weights)) == []
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_what_a_function_is_given_may_be_a_models_answer(is_nested):
+    teacher, student = tf.Variable(tf.ones((4, 3))), tf.Variable(tf.ones((4, 3)))
+    epsilon, graphs = tf.Variable(0.1), []
+
+    @tf.function
+    def distilled(x, answer):
+        graphs.append(tf.compat.v1.get_default_graph())
+        labels = tf.nn.softmax(x @ teacher)
+        return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=answer)
+
+    @tf.function
+    def smoothed(y, answer):
+        graphs.append(tf.compat.v1.get_default_graph())
+        return keras.losses.categorical_crossentropy(y * (1 - epsilon) + epsilon / 3, answer)
+
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            answer = x @ student
+            value = distilled(x, answer) + smoothed(y, tf.nn.softmax(answer))
+        return tape.gradient(value, student)
+
+    (tf.function(step) if is_nested else step)(tf.ones((8, 4)), tf.ones((8, 3)) / 3)
+    assert len(graphs) >= 2
+    assert [check_graph(graph) for graph in graphs] == [[]] * len(graphs)
 
 
 def test_a_student_that_learns_from_a_teacher_has_its_arguments_in_order():
@@ -698,3 +732,16 @@ def test_rows_that_weigh_nothing_say_nothing_of_a_model(is_streamed):
     assert facts.y.min() > -40.0
     assert verdict_of(facts).level == "well"
     assert len(facts_for(model, {**given, "sample_weight": np.ones(ROWS)}, []).y) == ROWS
+
+
+@pytest.mark.parametrize(("last", "severity"), [(0.1, "advice"), (0.9, "error")])
+def test_a_loop_of_ones_own_goes_well_where_its_loss_falls(tmp_path, monkeypatch, last, severity):
+    file = tmp_path / "train.py"
+    file.write_text("tf.exp(x)\n")
+    watch = Watch(with_rules=True)
+    for name, value in (("fits", 0), ("session_runs", 0), ("own_steps", 30)):
+        monkeypatch.setattr(watched, name, value)
+    monkeypatch.setattr(watch_module, "files_of_program", lambda _: [str(file)])
+    watch.losses["loss"] = [1.0] * 10 + [last] * 90
+    (found,) = (one for one in watch.diagnoses() if one.symptom == "result-thrown-away")
+    assert found.severity == severity

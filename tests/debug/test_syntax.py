@@ -146,7 +146,7 @@ def test_a_call_below_a_line_is_found_within_its_function_and_a_statement_whole(
     ],
 )
 def test_a_result_that_nothing_takes_is_found(line):
-    made = "ds = tf.data.Dataset.from_tensor_slices(rows)\n"
+    made = "ds = tf.data.Dataset.from_tensor_slices(rows); frame = pd.read_csv(path)\n"
     assert [call.lineno for call in thrown_away(ast.parse(made + line))] == [2]
     assert not [*thrown_away(ast.parse(f"{made}kept = {line}"))]
 
@@ -165,6 +165,22 @@ def test_a_result_that_nothing_takes_is_found(line):
         "tf.debugging.assert_all_finite(loss, 'loss')",
         "queue.batch(32)",
         "weights.assign(tf.clip_by_value(weights, 0, 1))",
+        "data = Dataset(x, y)\ndata.shuffle()",
+        "class Rows: ...\nds = Rows()\nds = ds.map(f).cache()\nds.shuffle()",
+        "ds = tf.data.Dataset.range(3)\ndef f(ds):\n    ds.shuffle()",
+        "ds = tf.data.Dataset.range(3)\nds = Rows(ds)\nds.shuffle()",
+        "ds = next(iter(tf.data.Dataset.range(3)))\nds.batch(2)",
+        "sampler.reset_index()",
+        "data.to_categorical()",
+        "def astype(self, kind): ...\nself.rows.astype('int')",
+        "rows = rows.apply(f)\nrows.apply(lambda r: out.append(r), axis=1)",
+        "np.stack(parts, 0, buffer)",
+        "np.concatenate(parts, 0, buffer)",
+        "np.nan_to_num(x, False)",
+        "np.squeeze(x).sort()",
+        "tf.reshape(scores, [-1], 'scores')",
+        "for _ in range(100):\n    tf.transpose(x)",
+        "with pytest.raises(ValueError):\n    tf.reshape(x, [3])",
     ],
 )
 def test_what_changes_something_is_no_result_thrown_away(line):
@@ -181,7 +197,11 @@ def test_a_data_set_is_known_by_what_replaces_it():
     [
         ("x.reshape(x.shape[1] * x.shape[2] * x.shape[3], x.shape[0])", True),
         ("np.reshape(x, (x.shape[1] * x.shape[2], x.shape[0]))", True),
-        ("tf.reshape(x, [x.shape[1], len(x)])", True),
+        ("x.shape[2]; tf.reshape(x, [x.shape[1], len(x)])", True),
+        ("tf.reshape(x, [x.shape[1], len(x)])", False),
+        ("v.reshape(v.shape[1], v.shape[0])", False),
+        ("q.shape[2]\ndef f(q):\n    return q.reshape(-1, q.shape[0])", False),
+        ("1\ndef f(p):\n    m = len(p)\n    return p.reshape(-1, m)", False),
         ("p.reshape(-1, p.shape[0])", True),
         ("p.reshape(size * size * 3, m)", True),
         ("p.reshape(m, -1).T", False),
@@ -199,14 +219,60 @@ def test_a_reshape_that_puts_the_rows_last_is_found(line, is_found):
 
 
 def test_what_the_text_shows_is_told_at_its_line_and_as_advice_where_all_went_well(tmp_path):
-    file = written(tmp_path, "tf.clip_by_value(p, 0, 1)\nx = x.reshape(x.shape[1], x.shape[0])\n")
+    reshaped = "x = x.reshape(x.shape[1] * x.shape[2], x.shape[0])\n"
+    file = written(tmp_path, f"tf.clip_by_value(p, 0, 1)\n{reshaped}")
     found = {one.symptom: one for one in as_written(frozenset([file]), [], is_good=False)}
     assert (found["result-thrown-away"].line, found["reshape-for-transpose"].line) == (1, 2)
     assert "p = tf.clip_by_value(p, 0, 1)" in found["result-thrown-away"].suggestions[0]
     assert "x.reshape(x.shape[0], -1).T" in found["reshape-for-transpose"].suggestions[0]
     assert {one.severity for one in found.values()} == {"error"}
     well = as_written(frozenset([file]), [], is_good=True)
-    assert sorted(one.severity for one in well) == ["advice", "error"]
+    assert [(one.symptom, one.severity) for one in well] == [("result-thrown-away", "advice")]
+
+
+USED = """
+def used():
+    tf.exp(x)
+    return 1
+def unused():
+    tf.exp(x)
+    return inner()
+def inner():
+    tf.exp(x)
+    return 1
+class Kept(keras.layers.Layer):
+    def call(self, x):
+        tf.exp(x)
+        return self.twice(x)
+    def twice(self, x):
+        tf.exp(x)
+        return x
+if __name__ == "__main__":
+    unused()
+"""
+
+
+@pytest.mark.parametrize(("is_main", "lines"), [(False, [3, 13, 16]), (True, [3, 6, 9, 13, 16])])
+def test_functions_that_nothing_calls_are_passed_over(tmp_path, monkeypatch, is_main, lines):
+    helper, main = tmp_path / "helper.py", tmp_path / "main.py"
+    helper.write_text(USED)
+    main.write_text("from helper import inner, used as made, unused\nmade()\n")
+    monkeypatch.setattr(sys, "argv", [str(helper if is_main else main)])
+    found = as_written([str(helper), str(main)], [], is_good=False)
+    assert sorted(one.line for one in found) == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("headstart_cell_1.py", "frame = pd.read_csv(p)\nframe.dropna()\nframe.dropna()\n", [2]),
+        ("a.py", "# In[1]:\nx = 1\nnp.exp(x)\n\n# In[2]:\nnp.exp(x)\nnp.exp(x)\n", [6]),
+    ],
+)
+def test_what_a_cell_of_a_notebook_shows_is_not_thrown_away(tmp_path, name, text, lines):
+    file = tmp_path / name
+    file.write_text(text)
+    assert [one.line for one in as_written([str(file)], [], is_good=False)] == lines
 
 
 def test_the_script_and_the_modules_it_loads_are_the_program(tmp_path, monkeypatch):
