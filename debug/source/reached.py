@@ -3,8 +3,9 @@
 import ast
 from collections.abc import Iterator, Mapping
 
-from headstart.debug.source.syntax import _SCOPES
+from headstart.debug.source.syntax import SCOPES
 
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
 _BY_KERAS = ("build", "call", "compute_loss", "result", "test_step", "train_step", "update_state")
 """Methods that nobody calls by name."""
 
@@ -21,24 +22,20 @@ def reached(trees: Mapping[str, ast.Module], main: str) -> set[ast.AST]:
         included where they are named there.
     """
     names: set[str] = set()
-    waiting = []
+    waiting: list[_Function] = []
     for file, tree in trees.items():
         roots = [one for one in tree.body if file == main or not _is_of_main(one)]
         for node in _run_with(roots):
             names |= _named(node)
-            waiting += [node] if _is_function(node) else []
+            waiting += [node] if isinstance(node, _Function) else []
     found: set[ast.AST] = set()
     while ready := [one for one in waiting if _is_called(one, names)]:
         waiting = [one for one in waiting if one not in ready]
         found.update(ready)
         for node in _run_with([part for one in ready for part in one.body]):
             names |= _named(node)
-            waiting += [node] if _is_function(node) else []
+            waiting += [node] if isinstance(node, _Function) else []
     return found
-
-
-def _is_function(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def _run_with(roots: list[ast.stmt]) -> Iterator[ast.AST]:
@@ -47,7 +44,7 @@ def _run_with(roots: list[ast.stmt]) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, _Function):
             waiting += [*node.decorator_list, node.args]
         else:
             waiting += ast.iter_child_nodes(node)
@@ -60,11 +57,10 @@ def _named(node: ast.AST) -> set[str]:
     return {name} if isinstance(name, str) else set()
 
 
-def _is_called(function: ast.AST, names: set[str]) -> bool:
-    name = str(getattr(function, "name", ""))
-    decorators = getattr(function, "decorator_list", [])
-    is_anothers = name.startswith(("__", "on_")) or name in _BY_KERAS or bool(decorators)
-    return name in names or is_anothers
+def _is_called(function: _Function, names: set[str]) -> bool:
+    name = function.name
+    is_anothers = name.startswith(("__", "on_")) or name in _BY_KERAS
+    return name in names or is_anothers or bool(function.decorator_list)
 
 
 def _is_of_main(statement: ast.stmt) -> bool:
@@ -78,6 +74,6 @@ def functions_around(tree: ast.Module) -> dict[ast.AST, ast.AST | None]:
     while waiting:
         node, function = waiting.pop()
         around[node] = function
-        inner = node if isinstance(node, _SCOPES) else function
+        inner = node if isinstance(node, SCOPES) else function
         waiting += [(child, inner) for child in ast.iter_child_nodes(node)]
     return around

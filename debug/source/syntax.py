@@ -11,7 +11,7 @@ from typing import Any
 from headstart.debug.callsites import CallSite, callee, tree_of
 
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _ONCE_ONLY = ("zip", "map", "filter", "iter", "as_numpy_iterator")
 """Callables whose results can be gone through once."""
 _PASSING_ON = ("enumerate", "tqdm", "iter", "zip", "map", "trange")
@@ -226,7 +226,7 @@ def _scope_of(tree: ast.Module, line: int) -> ast.AST:
     around = [
         node
         for node in ast.walk(tree)
-        if isinstance(node, _SCOPES) and node.lineno <= line <= (node.end_lineno or 0)
+        if isinstance(node, SCOPES) and node.lineno <= line <= (node.end_lineno or 0)
     ]
     return max(around, key=lambda node: node.lineno, default=tree)
 

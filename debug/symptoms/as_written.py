@@ -194,6 +194,7 @@ def _is_of_a_known_name(
     steps, root = _chain(call)
     if not steps or not root:
         return False
+    is_made: Callable[[ast.expr], bool]
     if set(steps) <= _MAKE_DATASETS:
         is_made, peculiar = functools.partial(_makes_dataset, tree), _ONLY_OF_DATASETS
     elif len(steps) == 1 and steps[0] in _MAKE_FRAMES:
