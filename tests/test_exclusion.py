@@ -11,6 +11,8 @@ from headstart.tasks.dataset.exclusion import MOST_UNMET, Exclusions, read_exclu
 from headstart.tasks.dataset.file_cache import Verdict
 from headstart.tasks.dataset.inspection import InspectedImage
 from headstart.tasks.dataset.listing import ListedImage
+from headstart.tasks.dataset.stage import index_of, stage
+from headstart.tasks.store.artifacts import Store
 from tests.pipeline import Pipeline, write_images
 
 
@@ -71,6 +73,13 @@ def test_a_list_of_another_data_set_is_told_of_up_to_a_bound(images: Path, tmp_p
     assert len(index.problems) == MOST_UNMET + 1
     counted = "3,000 of its lines name no image of this data set; the first 1,000 are listed"
     assert index.summary_lines()[1] == f"  leave.csv: {counted}"
+
+
+def test_a_hit_tells_of_the_lines_of_now(images: Path, tmp_path: Path, store: Store) -> None:
+    for name in ("gone.png", "lost.png"):  # one problem of the same path and kind each
+        made = stage(DatasetConfig(images=images, exclude=listed(tmp_path, f"path\n{name}\n")))
+        (problem,) = index_of(made).problems
+        assert name in problem.reason
 
 
 def test_what_was_asked_for_is_no_reason_to_refuse(images: Path, tmp_path: Path) -> None:

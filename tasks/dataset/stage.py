@@ -39,7 +39,9 @@ def _index_dataset(folder: Path, config: DatasetConfig) -> Made:
                 "images": index.images_digest,
                 "labels": index.labels_digest,
                 "paths": digest([row.path for row in index.rows]),
-                # Not what headstart wrote among the images: each run would change the next one's.
+                # With their reasons, which the artefact holds: on a hit, those of other data would
+                # be told. Not what headstart wrote among the images: each run would change the
+                # next one's.
                 "problems": digest([list(p) for p in index.problems if p.kind != "own_output"]),
             },
             "class_names": index.class_names,
