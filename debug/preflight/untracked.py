@@ -6,6 +6,7 @@ Keras 3 tracks what ``add_weight`` makes, ``keras.Variable`` and layers; a ``tf.
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,17 @@ MIN_RANK = 2
 """Dimensions from which on a variable is a layer's weights, and no setting of the program's."""
 MAX_PARTS = 64
 """Parts of a list or a dictionary that are looked at."""
+_RANDOM = re.compile(
+    r"random|rand[ni]?\(|normal\(|glorot|xavier|lecun|he_(normal|uniform)|initiali[sz]er",
+    re.IGNORECASE,
+)
+"""Text by which values are drawn ..."""
+_READ = re.compile(r"constant|identity|eye\(|load|read|open\(", re.IGNORECASE)
+"""... and not computed or read."""
+_TRAINED = re.compile(r"_*(w\d*|w_\w+|theta|\w*(weight|kernel|embed)\w*)", re.IGNORECASE)
+"""What attributes are called that are meant to be trained."""
+_FIXED = re.compile(r"random|fixed|frozen|fourier|reservoir|project|hash|static", re.IGNORECASE)
+"""... and classes whose random values are meant to stay."""
 _HOW = (
     "in build or __init__: self.w = self.add_weight(shape=(…), initializer=…, name='w')",
     "or self.w = keras.Variable(…), or a Keras layer in its place",
@@ -104,16 +116,17 @@ def partly_tracked(facts: Facts) -> list[Diagnosis]:
     if type(model).train_step is not keras.Model.train_step or not model.trainable_variables:
         return []  # an own step may well train them
     held = [one for one in untracked(model) if _looks_like_weights(one[2])]
-    held = [one for one in held if not _is_assigned(*one[:2])]
+    held = [one for one in held if not _is_assigned(*one[:2]) and _is_to_be_trained(model, *one)]
     held = [one for one, counts in zip(held, _count(facts, held), strict=True) if counts]
     if not held:
         return []
     owner, name, _ = held[0]
+    drawn = "random " if _RANDOM.search(_text_of(owner, name)) else ""
     return [
         Diagnosis(
             symptom="variables-not-tracked",
             cause=f"Keras does not track {_shown(held)}, on which the answers depend: they keep "
-            "their random initial values, and only the other weights are trained. Keras 3 knows "
+            f"their {drawn}initial values, and only the other weights are trained. Keras 3 knows "
             "what add_weight makes, keras.Variable and layers; a tf.Variable it does not (Keras 2 "
             "did).",
             phase="model",
@@ -129,6 +142,64 @@ def _looks_like_weights(variable: Any) -> bool:
         return False
     values = variable.numpy()
     return bool(np.ptp(values) > 0 and (values != np.rint(values)).any())
+
+
+def _is_to_be_trained(model: Any, owner: Any, name: str, variable: Any) -> bool:
+    """Tell whether values are surely meant to be trained: tables and random features are not.
+
+    They are drawn at random and a bias stands beside them, or they are the only weights of their
+    layer and called so; or the program says it.
+    """
+    text = _text_of(owner, name)
+    if "trainable=True" in text:
+        return True
+    if (
+        not _RANDOM.search(text)
+        or _READ.search(text)
+        or _FIXED.search(type(owner).__name__)
+        or _has_waves(owner)
+    ):
+        return False
+    beside = [one for holder, _, one in untracked(model) if holder is owner and one is not variable]
+    if any(_is_bias(one, variable) for one in beside):
+        return True
+    return bool(_TRAINED.fullmatch(name)) and not getattr(owner, "trainable_weights", ())
+
+
+def _is_bias(candidate: Any, weights: Any) -> bool:
+    is_row = candidate.shape.rank and candidate.shape.num_elements() == weights.shape[-1]
+    return bool(is_row and not np.any(candidate.numpy()))
+
+
+def _text_of(owner: Any, name: str) -> str:
+    """Return what a class gives an attribute for a value, and the local names in that.
+
+    Empty where some of those are filled afterwards.
+    """
+    kind = _class_of(owner)
+    if kind is None:
+        return ""
+    given = [
+        (target, node.value)
+        for node in ast.walk(kind[1])
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in targets_of(node)
+    ]
+    values = [value for target, value in given if getattr(target, "attr", "") == name]
+    used = {one.id for value in values for one in ast.walk(value) if isinstance(one, ast.Name)}
+    if any(isinstance(one, ast.Subscript) and ast.unparse(one.value) in used for one, _ in given):
+        return ""
+    values += [value for target, value in given if getattr(target, "id", "") in used]
+    return " ".join(map(ast.unparse, values))
+
+
+def _has_waves(owner: Any) -> bool:
+    """Tell whether a class takes a sine or cosine: of random features, then."""
+    kind = _class_of(owner)
+    return kind is not None and any(
+        isinstance(node, ast.Attribute) and node.attr in ("sin", "cos")
+        for node in ast.walk(kind[1])
+    )
 
 
 def _count(facts: Facts, held: list[tuple[Any, str, Any]]) -> list[bool]:
