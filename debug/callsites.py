@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+import inspect
 import linecache
 import os
 import sys
@@ -10,6 +11,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 _NOT_THE_USERS = ("site-packages", "dist-packages", "<frozen", "<string>")
 
@@ -61,6 +63,26 @@ def calling_site() -> CallSite | None:
             return CallSite(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return None
+
+
+def locals_of(frame: FrameType) -> dict[str, Any]:
+    """Return the local names of a frame and what they stand for, and keep none of it alive.
+
+    Up to Python 3.12 a function's frame keeps a copy of what it is asked for, so that ``del x``
+    would free nothing until the function returns. It is taken back, unless the program holds it
+    itself (``kept = locals()``); names that ``exec`` added to it stay.
+
+    Args:
+        frame: A frame that is running.
+    """
+    held, code = frame.f_locals, frame.f_code
+    names = dict(held)
+    num_own_references = 3  # the frame's, this function's, and that of the count
+    is_copy = code.co_flags & inspect.CO_OPTIMIZED and sys.version_info < (3, 13)
+    if is_copy and sys.getrefcount(held) <= num_own_references:
+        for name in (*code.co_varnames, *code.co_cellvars, *code.co_freevars):
+            held.pop(name, None)
+    return names
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite, is_users, tree_of
+from headstart.debug.callsites import CallSite, is_users, locals_of, tree_of
 from headstart.debug.diagnosis import Diagnosis
 
 MAX_ROWS = 500
@@ -45,7 +45,7 @@ def wrapped_integers() -> list[Diagnosis]:
         A finding for the first such line.
     """
     for frame in _users_frames():
-        names = {**frame.f_globals, **frame.f_locals}
+        names = {**frame.f_globals, **locals_of(frame)}
         tree = tree_of(frame.f_code.co_filename)
         for statement in ast.walk(tree) if tree is not None else ():
             if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:

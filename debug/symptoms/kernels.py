@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.debug.callsites import CallSite, is_users, tree_of
+from headstart.debug.callsites import CallSite, is_users, locals_of, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.source.syntax import targets_of
 
@@ -153,20 +153,25 @@ def faint_signal(kernels: Sequence[Kernel], losses: Sequence[float]) -> list[Dia
     ]
 
 
-def names_in_frames(variable: Any) -> set[str]:
-    """Return the names of a variable in the user's functions that run now.
+def names_in_frames(variables: Sequence[Any]) -> list[set[str]]:
+    """Return the names that variables have in the user's functions that run now.
 
     Attributes of what these hold by name count too.
+
+    Args:
+        variables: Variables; the functions are looked at once for all of them.
     """
-    found: set[str] = set()
+    found: dict[int, set[str]] = {id(one): set() for one in variables}
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if is_users(frame.f_code.co_filename):
-            held = list(frame.f_locals.items())
+            held = list(locals_of(frame).items())
             inner = [one for _, value in held for one in _attributes(value)]
-            found |= {name for name, value in held + inner if value is variable}
+            for name, value in held + inner:
+                if id(value) in found:
+                    found[id(value)].add(name)
         frame = frame.f_back
-    return found
+    return [found[id(one)] for one in variables]
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:

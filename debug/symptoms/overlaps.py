@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.callsites import CallSite, is_users, locals_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.source.syntax import sliding_slices, yields
 
@@ -148,7 +148,7 @@ def _parts(value: Any) -> list[Any]:
 def _held(source: Any) -> Mapping[str, Any]:
     frame = getattr(source, "gi_frame", None)
     if frame is not None:
-        return dict(frame.f_locals)
+        return locals_of(frame)
     return getattr(source, "__dict__", {}) if hasattr(source, "__getitem__") else {}
 
 

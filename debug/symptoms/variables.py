@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.callsites import CallSite, is_users, locals_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import harmless
 from headstart.debug.source.syntax import cuts_under_tape, made_outside_tape
@@ -56,6 +56,7 @@ class TrainedVariables:
             elif key not in self._without and len(self._without) < MAX_VARIABLES:
                 self._without[key] = variable
                 self._look_outside(site)
+        self._note_names()
 
     def on_apply(self, variables: Any, site: CallSite | None) -> None:
         """Note which variables an optimizer changes.
@@ -125,10 +126,18 @@ class TrainedVariables:
                 if int(np.prod(variable.shape)) <= MAX_ELEMENTS:
                     self._first[key] = (variable, np.array(variable.numpy()))
                     self._order.append(key)
-                    look = tf.autograph.experimental.do_not_convert(names_in_frames)
-                    self._names[key] = frozenset(look(variable))
         except Exception:  # made in a graph that is being traced: it has no value yet
             return
+
+    def _note_names(self) -> None:
+        """Note what the variables that are new are called in the functions that run now."""
+        import tensorflow as tf
+
+        new = [key for key in self._order if key not in self._names]
+        if new:
+            look = tf.autograph.experimental.do_not_convert(names_in_frames)
+            named = look([self._first[key][0] for key in new])
+            self._names |= zip(new, map(frozenset, named), strict=True)
 
     def _partly_cut(self, site: CallSite | None) -> list[Diagnosis]:
         """Find variables whose gradient is always None, while others learn."""
@@ -239,7 +248,7 @@ def _frame_at(site: CallSite) -> FrameType | None:
 def _resolved(function: Any, frame: FrameType) -> Any:
     """Return the object that a name, or an attribute of one, stands for in a frame."""
     if isinstance(function, ast.Name):
-        return frame.f_locals.get(function.id, frame.f_globals.get(function.id))
+        return locals_of(frame).get(function.id, frame.f_globals.get(function.id))
     if isinstance(function, ast.Attribute):
         return getattr(_resolved(function.value, frame), function.attr, None)
     return None

@@ -1,6 +1,8 @@
 """Units that stay alike, and weights so small that no signal gets through."""
 
 import functools
+import sys
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.callsites import locals_of
+from headstart.debug.preflight.wrapping import wrapped_integers
 from headstart.debug.running.own_sessions import OwnSessions
-from headstart.debug.symptoms.kernels import Kernel, alike_units, faint_signal
+from headstart.debug.symptoms.kernels import Kernel, alike_units, faint_signal, names_in_frames
 from headstart.debug.symptoms.own_loops import OwnLoops
 
 v1 = tf.compat.v1
@@ -129,6 +133,45 @@ def test_weights_of_a_loop_that_let_no_signal_through_are_told():
     assert faint_signal(loops.kernels, [*FLAT, *[0.1] * 40]) == []
     loops = loop_of(random, random, is_traced=False)
     assert faint_signal(loops.kernels, FLAT) == []
+
+
+class Large:
+    """Something of which a test can tell whether it is still there."""
+
+
+LOOKS = {
+    "names_in_frames": lambda: names_in_frames([object()]),
+    "wrapped_integers": wrapped_integers,
+    "locals_of": lambda: locals_of(sys._getframe(1)),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_a_function_deletes_is_freed_though_its_names_were_read(look):
+    large, in_cell = Large(), Large()
+    refs = [weakref.ref(large), weakref.ref(in_cell)]
+
+    def delete():
+        nonlocal in_cell
+        LOOKS[look]()
+        in_cell = None
+
+    delete()
+    LOOKS[look]()
+    del large
+    assert [one() for one in refs] == [None, None]
+
+
+def test_names_are_read_and_what_the_program_keeps_in_its_locals_stays():
+    variable, other = tf.Variable(1.0), tf.Variable(2.0)
+    holder = SimpleNamespace(inner=other)
+    exec("added = 7")
+    assert names_in_frames([variable, other]) == [{"variable"}, {"other", "inner"}]
+    assert locals().get("added") == (7 if sys.version_info < (3, 13) else None)
+    kept = locals()
+    names_in_frames([variable])
+    assert kept["holder"] is holder
+    assert kept["variable"] is variable
 
 
 def test_biases_kept_as_matrices_and_broken_weights_are_not_alike():
