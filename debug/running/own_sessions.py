@@ -16,11 +16,11 @@ from headstart.debug.errors.no_gradient import user_line
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.running.session_kernels import SessionKernels
-from headstart.debug.running.session_rates import SessionRates
+from headstart.debug.running.session_rates import SessionRates, ops_behind
 from headstart.debug.source.shuffles import shuffled_apart
-from headstart.debug.symptoms.batches import Batches
+from headstart.debug.symptoms.batches import MAX_STEPS, Batches
 from headstart.debug.symptoms.loss import divergence, falls_without_end, is_stuck
-from headstart.debug.symptoms.restarts import Restarts, resolved
+from headstart.debug.symptoms.restarts import Restarts, fed_arrays, resolved
 from headstart.debug.symptoms.trace import TrainingTrace
 
 LARGE = 100.0
@@ -59,6 +59,7 @@ class OwnSessions:
         self._yes = [0.0, 0.0]
         self._updated: set[Any] = set()
         self._batches = Batches()
+        self._num_fed = {True: 0, False: 0}
         self._kernels = SessionKernels()
 
     def on_minimize(self, optimizer: Any, loss: Any) -> None:
@@ -82,20 +83,20 @@ class OwnSessions:
         self._restarts.on_run(graph, fetches, feed)
         trains = self._loss is not None and self._look_for_training(graph, fetches)
         if trains and read is not None and graph is self._graph:
-            self._kernels.on_training_run(self._loss, self._num_trained, read)
+            with harmless("the look at matrices"):
+                self._kernels.on_training_run(self._loss, self._num_trained, read)
         is_known = graph is self._graph and len(self._optimizers) == 1
         if read is not None and is_known and isinstance(feed, dict | None):
             with harmless("the look at the learning rate"):
                 self._rates.on_run(self._optimizer, feed, read if trains else None)
-        if trains and isinstance(feed, dict):
-            self._count_yes(feed)
-            tables = [one for one in map(np.asarray, feed.values()) if one.ndim > 1]
-            if tables:
-                self._batches.on_step(max(tables, key=np.size), None, calling_site())
-        if not isinstance(feed, dict) or self._fed is not None or not self.loss_name:
+        if not isinstance(feed, dict) or not self.loss_name or self._num_fed[trains] >= MAX_STEPS:
             return
-        for tensor, value in feed.items():
-            array = np.asarray(value)
+        self._num_fed[trains] += 1
+        arrays = fed_arrays(feed)
+        if trains:
+            rows = [array for _, array in arrays if array.ndim]
+            self._look_at_rows(rows, are_all=len(arrays) == len(feed))
+        for tensor, array in arrays if self._fed is None else ():
             if array.ndim < 2 or array.dtype.kind not in "fiu" or not array.size:
                 continue
             low, high = float(array.min()), float(array.max())
@@ -103,11 +104,15 @@ class OwnSessions:
                 self._fed = (str(getattr(tensor, "name", tensor)), low, high)
                 self._fed_at = calling_site()
 
-    def _count_yes(self, feed: Any) -> None:
-        """Count the labels 1 among those of 0 and 1 that a training run is fed."""
-        for value in feed.values():
-            labels = np.asarray(value)
-            if labels.ndim and labels.size == len(labels) and np.isin(labels, (0, 1)).all():
+    def _look_at_rows(self, arrays: list[np.ndarray[Any, Any]], are_all: bool) -> None:
+        """Note the batch of a training run, and count the labels 1 among those of 0 and 1."""
+        tables = [one for one in arrays if one.ndim > 1]
+        if tables and are_all:  # else what is not known, as sparse rows, may be what changes
+            largest = max(tables, key=np.size)
+            others = [one for one in arrays if one is not largest]
+            self._batches.on_step(largest, None, calling_site(), others)
+        for labels in arrays:
+            if labels.size == len(labels) and np.isin(labels, (0, 1)).all():
                 self._yes[0] += float(labels.sum())
                 self._yes[1] += labels.size
 
@@ -117,7 +122,7 @@ class OwnSessions:
         for one in resolved(fetches, graph):
             op = getattr(one, "op", one)
             if op not in self._trains:
-                behind = _behind(op, graph)
+                behind = ops_behind(op, _initializers(graph))
                 self._trains[op] = any(other.type.startswith(_CHANGES) for other in behind)
                 self._updated |= behind & _updates(graph)
                 self._kernels.on_behind(behind)
@@ -321,18 +326,9 @@ def _diagnosis(
     ).at(site)
 
 
-def _behind(op: Any, graph: Any) -> set[Any]:
-    """Return all ops that run with an op, itself too; none behind what sets variables back."""
+def _initializers(graph: Any) -> set[Any]:
     kept = ("variables", "local_variables")
-    initial = {variable.initializer for name in kept for variable in graph.get_collection(name)}
-    border, seen = [op], set()
-    while border:
-        one = border.pop()
-        if one in seen or one in initial or not hasattr(one, "control_inputs"):
-            continue
-        seen.add(one)
-        border += [*one.control_inputs, *(tensor.op for tensor in one.inputs)]
-    return seen
+    return {variable.initializer for name in kept for variable in graph.get_collection(name)}
 
 
 def _updates(graph: Any) -> set[Any]:

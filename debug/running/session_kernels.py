@@ -7,6 +7,7 @@ import numpy as np
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
+from headstart.debug.running.session_rates import ops_behind
 from headstart.debug.symptoms.kernels import MIN_STEPS, Kernel, alike_units, faint_signal
 
 MORE = 3
@@ -66,7 +67,7 @@ def _used(loss: Any) -> list[tuple[Any, bool]]:
     """Return the matrices behind a loss in their order, and whether their units are the rows."""
     variables = {one.op: one for one in loss.graph.get_collection("trainable_variables")
                  if one.shape.rank == 2 and one.shape.is_fully_defined()}  # fmt: skip
-    behind = _inputs_of(loss.op)
+    behind = ops_behind(loss.op, waited_for=False)
     found: dict[Any, tuple[Any, bool]] = {}
     for op in loss.graph.get_operations():
         if op.type != "MatMul" or op not in behind:
@@ -77,16 +78,6 @@ def _used(loss: Any) -> list[tuple[Any, bool]]:
                 is_turned = op.get_attr(f"transpose_{side}") != (place == 0)
                 found.setdefault(variable.op, (variable, bool(is_turned)))
     return list(found.values())
-
-
-def _inputs_of(op: Any) -> set[Any]:
-    border, seen = [op], set()
-    while border:
-        one = border.pop()
-        if one not in seen:
-            seen.add(one)
-            border += [tensor.op for tensor in one.inputs]
-    return seen
 
 
 def _source(tensor: Any) -> Any:

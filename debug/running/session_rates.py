@@ -1,6 +1,6 @@
 """The learning rate of a training in a TF1 session, where a schedule or the program changes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from headstart.debug.callsites import CallSite, calling_site
@@ -11,7 +11,6 @@ from headstart.debug.symptoms.rising_rate import rising_rate
 SAMPLE_EVERY = 20
 """Training runs from one look at the rate to the next."""
 MAX_SAMPLES = 2_000
-MAX_OPS = 2_000
 _VARIABLES = ("VariableV2", "VarHandleOp", "ReadVariableOp", "Placeholder")
 """Ops that may be asked for their value although they have a state."""
 _ASSIGNING = ("Assign", "AssignVariableOp")
@@ -60,7 +59,7 @@ class SessionRates:
         tensor = getattr(optimizer, "_learning_rate_tensor", None) if tensor is None else tensor
         if getattr(tensor, "graph", None) is None:
             return
-        behind = _behind(tensor.op)
+        behind = ops_behind(tensor.op)
         if any(op.op_def.is_stateful and op.type not in _VARIABLES for op in behind):
             return
         if not any(op.type in _VARIABLES for op in behind):
@@ -73,7 +72,7 @@ class SessionRates:
             if op.type in _ASSIGNING and op.inputs[0].op in behind
         ]
         self._setters = {*self._feeds, *(name for op in changing
-                                         for name in _placeholders(_behind(op)))}  # fmt: skip
+                                         for name in _placeholders(ops_behind(op)))}  # fmt: skip
         # The first is the initial value's.
         self._assigned_at = user_line(changing[-1]) if len(changing) > 1 else None
 
@@ -87,15 +86,23 @@ class SessionRates:
         return rising_rate(self.rates, losses, self._set_at or self._assigned_at or site)
 
 
-def _behind(op: Any) -> set[Any]:
-    """Return all ops that an op needs, itself too."""
-    waiting = [op]
+def ops_behind(op: Any, without: Collection[Any] = (), *, waited_for: bool = True) -> set[Any]:
+    """Return all ops that run with an op, itself too.
+
+    Args:
+        op: Where to begin; of what is no op of a graph nothing is behind.
+        without: Ops that are left out, with what only they need.
+        waited_for: Whether ops count of which no value is used.
+    """
+    border = [op]
     seen: set[Any] = set()
-    while waiting and len(seen) < MAX_OPS:
-        one = waiting.pop()
-        if one not in seen:
-            seen.add(one)
-            waiting += [*one.control_inputs, *(tensor.op for tensor in one.inputs)]
+    while border:
+        one = border.pop()
+        if one in seen or one in without or not hasattr(one, "control_inputs"):
+            continue
+        seen.add(one)
+        border += [tensor.op for tensor in one.inputs]
+        border += one.control_inputs if waited_for else ()
     return seen
 
 

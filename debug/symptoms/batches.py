@@ -7,7 +7,7 @@ meant: a data set that is one batch, trained on as a whole, is no fault.
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,10 @@ MIN_STEPS = 20
 """Steps before what was fed means something."""
 MIN_MORE = 2.0
 """Rows at hand over rows fed from which on a training leaves most of its data out."""
+FULL_ROWS = 128
+FULL_SHARE = 0.2
+"""Rows of a batch, and share of the rows at hand, from which on it may be all that is meant to be
+trained on: the others are kept for a test."""
 MAX_ENDED = 0.1
 """Share of the iterators that came to their end below which they are made anew in each step."""
 MIN_BATCHES = 12
@@ -50,6 +54,8 @@ class Batches:
         self.rows_at_hand = 0
         self.row_shape: tuple[int, ...] = ()
         self._rows_fed: dict[bytes, int] = {}
+        self._fed_besides: set[int] = set()
+        self.is_split = False
         self._last: Any = None
         self._num_new_objects = 0
         self._num_labelled = 0
@@ -63,31 +69,38 @@ class Batches:
         self.overlaps = Overlaps()
         self.pairs = Pairs()
 
-    def on_step(self, x: Any, y: Any = None, site: CallSite | None = None) -> None:
+    def on_step(
+        self,
+        x: Any,
+        y: Any = None,
+        site: CallSite | None = None,
+        besides: Sequence[np.ndarray[Any, Any]] = (),
+    ) -> None:
         """Note the batch of a training step.
 
         Args:
             x: Inputs of the batch.
             y: Targets of the batch, where they are known.
             site: The user's line that trains on it.
+            besides: Whatever else the step is fed.
         """
         if self.num_steps >= MAX_STEPS:
             return
         self.num_steps += 1
         self.site = self.site or site
-        has_one_input = not isinstance(x, list | tuple | dict) or len(x) == 1
-        if isinstance(x, list | tuple):
-            x = x[0] if x else None
-        if isinstance(x, dict):
-            x = next(iter(x.values()), None)
+        parts = list(x.values()) if isinstance(x, dict) else x
+        x, *others = parts if isinstance(parts, list | tuple) and parts else [parts]
         if getattr(x, "ndim", None) is None or not x.ndim or not len(x):
             return
         if x is not self._last:
             self._num_new_objects += 1
         self._last = x
         self.row_shape = tuple(x.shape[1:])
+        known = [*besides, *(one for one in others if getattr(one, "ndim", None))]
+        ends = [np.asarray(end).tobytes() for one in known for end in (one[:1], one[-1:])]
+        self._fed_besides.add(hash(b"".join(ends)))
         self._note_rows(x)
-        self._note_labels(x if has_one_input else None, y)
+        self._note_labels(None if others else x, y)
         self.overlaps.on_batch(x)
 
     def note_rows_at_hand(self, num_rows: int) -> None:
@@ -143,12 +156,13 @@ class Batches:
         """Find steps that were all fed the same few rows, with more at hand."""
         if self.num_steps < MIN_STEPS or self._are_rows_alike or not self._rows_fed:
             return []
-        leaves_out = self.rows_at_hand >= MIN_MORE * self.rows_fed
+        leaves_out = self.rows_at_hand >= MIN_MORE * self.rows_fed and not self._is_full
         is_made_anew = iterators.num_made >= MIN_STEPS and (
             iterators.num_ended <= MAX_ENDED * iterators.num_made
         )
         # One object for every step is one batch by intention.
-        is_one = len(self._rows_fed) == 1 and self._num_new_objects >= MIN_STEPS
+        is_one = len(self._rows_fed) == len(self._fed_besides) == 1
+        is_one = is_one and self._num_new_objects >= MIN_STEPS
         if not is_one or not (leaves_out or is_made_anew):
             return []
         site = iterators.site if is_made_anew else self.site
@@ -171,6 +185,12 @@ class Batches:
                 evidence={"rows_fed": self.rows_fed, "rows_at_hand": self.rows_at_hand},
             ).at(site)
         ]
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the batch may well be all that is meant to be trained on."""
+        is_large = self.rows_fed >= max(FULL_ROWS, FULL_SHARE * self.rows_at_hand)
+        return is_large and not self.is_split
 
     def _one_class_each(self) -> list[Diagnosis]:
         """Find batches that each hold one class, of several."""
@@ -237,6 +257,7 @@ def fed_to_fit(fed: Batches, given: Mapping[str, Any]) -> list[Diagnosis]:
     x: Any = given.get("x")
     if hasattr(x, "__getitem__") and hasattr(x, "num_batches"):  # a PyDataset says how many
         fed.note_rows_at_hand(len(x) * fed.rows_fed)
+        fed.is_split = True
     places = {"not-shuffled": origin_of_argument(fed.site, "fit"),
               "overlapping-batches": line_of_batches(x) or fed.site,
               "same-batch": line_of_batches(x)}  # fmt: skip

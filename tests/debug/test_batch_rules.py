@@ -36,6 +36,25 @@ def test_one_batch_by_intention_and_one_pass_after_the_other_are_passed_over():
     assert fed((np.ones((8, 4)), CLASSES[:8]) for _ in range(40)) == []
 
 
+def test_a_large_slice_is_all_that_is_meant_to_be_trained_on():
+    many = np.repeat(X, 10, axis=0)
+    assert fed((many[:800], None) for _ in range(40)) == []
+    assert fed((many[:100], None) for _ in range(40)) == ["same-batch"]
+    assert fed((np.repeat(many, 5, axis=0)[:800], None) for _ in range(40)) == ["same-batch"]
+
+
+def test_a_table_that_stays_is_no_batch_where_something_else_changes():
+    ids = np.arange(80).reshape(40, 2)
+    for last in (ids, ids * 0):
+        expected = ["same-batch"] * (not last.any())
+        beside = Batches()
+        for one in last:
+            beside.on_step(X[:32], None, None, [one, np.zeros(2)])
+        assert [found.symptom for found in beside.same_batch()] == expected
+        assert fed(((X[:32], one), None) for one in last) == expected
+        assert fed(({"table": X[:32], "ids": tf.constant(one)}, None) for one in last) == expected
+
+
 class Rows(keras.utils.PyDataset):
     def __len__(self):
         return 20

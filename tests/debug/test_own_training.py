@@ -10,9 +10,13 @@ import tensorflow.compat.v1 as old_style
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.dump.origins import SITE
+from headstart.debug.guard import failures
 from headstart.debug.internals import private
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of
+from headstart.debug.running.signs import FaultSeen
+from headstart.debug.running.watch import Watch
+from headstart.debug.symptoms.batches import MAX_STEPS
 from headstart.debug.symptoms.rising_rate import rising_rate
 
 ROWS = 32
@@ -110,6 +114,77 @@ def session_of(initial, optimizer, fed):
         sessions.on_minimize(optimizer(v1.train), loss)
         sessions.on_run(loss.graph, loss, {x: fed})
     return sessions, {sessions.loss_name: [1.0] * 60}
+
+
+@pytest.mark.parametrize(
+    ("rows", "beside", "expected"),
+    [(32, "", ["same-batch"]), (32, "ids", []), (32, "sparse", []), (400, "", [])],
+)
+def test_a_session_that_is_fed_a_large_slice_or_a_table_beside_its_ids_is_passed_over(
+    rows, beside, expected
+):
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        table, ids = v1.placeholder(tf.float32, [None, 4]), v1.placeholder(tf.int32, [None])
+        loss = tf.reduce_mean((tf.matmul(table, v1.get_variable("w", [4, 1])) - 1.0) ** 2)
+        optimizer = v1.train.GradientDescentOptimizer(0.01)
+        step = optimizer.minimize(loss)
+        sessions.on_minimize(optimizer, loss)
+        many = np.random.default_rng(0).normal(size=(1000, 4))
+        for turn in range(40):
+            fed = {table: many[:rows], ids: [turn * (beside == "ids"), 1]}
+            if beside == "sparse":
+                fed["rows"] = v1.SparseTensorValue(np.eye(3, 2), [turn, 1, 1], [3, 4])
+            sessions.on_run(graph, step, fed)
+    assert [one.symptom for one in sessions.diagnoses({}, is_broken=False)] == expected
+
+
+class Counted(list):
+    """Rows that count how often they are made an array."""
+
+    num_read = 0
+
+    def __array__(self, *args, **kwargs):
+        Counted.num_read += 1
+        return np.zeros((2, 4))
+
+
+def test_what_a_session_is_fed_is_read_only_while_it_is_judged():
+    sessions, v1 = OwnSessions(), tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.float32, [None, 4])
+        loss = tf.reduce_mean(tf.matmul(x, v1.get_variable("w", [4, 1])) ** 2)
+        optimizer = v1.train.GradientDescentOptimizer(0.01)
+        step = optimizer.minimize(loss)
+        sessions.on_minimize(optimizer, loss)
+        for _ in range(MAX_STEPS):
+            sessions.on_run(graph, step, {x: Counted()})
+        assert Counted.num_read >= MAX_STEPS
+        Counted.num_read = 0
+        for _ in range(10):
+            sessions.on_run(graph, step, {x: Counted()})
+    assert Counted.num_read == 0
+
+
+def test_a_session_that_is_fed_a_sparse_tensor_is_watched_for_nan(monkeypatch):
+    watch, v1, kind = Watch(with_rules=True), tf.compat.v1, private("BaseSession")
+    monkeypatch.setattr(kind, "run", kind.run)
+    watch._watch_sessions()
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.sparse_placeholder(tf.float32, [None, 4])
+        w = v1.get_variable("w", [4, 1])
+        loss = tf.reduce_mean(tf.math.log(tf.sparse.sparse_dense_matmul(x, w) * 0.0 - 1.0))
+        optimizer = v1.train.GradientDescentOptimizer(0.01)
+        step = optimizer.minimize(loss)
+        watch._sessions.on_minimize(optimizer, loss)
+        failures.clear()
+        session.run(v1.global_variables_initializer())
+        sparse = v1.SparseTensorValue(np.array([[0, 1], [1, 2], [2, 0]]), [1.0, 1.0, 1.0], [3, 4])
+        with pytest.raises(FaultSeen):
+            session.run([step, loss], {x: sparse})
+    assert watch.sign.value == "nan"
+    assert watch._sessions._num_trained == 1
+    assert failures == {}
 
 
 @pytest.mark.parametrize("is_stuck", [True, False])
