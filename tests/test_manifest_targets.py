@@ -297,6 +297,15 @@ class TestNumbers:
             ("1 020 kg", "", ".", ("number_unit=kg", "thousands_sign= "), 1020.0),
             ("1.020 kg", ".", ",", ("number_unit=kg",), 1020.0),
             ("1,5 kg", "", ".", ("number_unit=kg", "decimal_sign=,"), 1.5),
+            ("1.5 kg", " ", ",", ("number_unit=kg", "decimal_sign=."), 1.5),
+            ("1,020.00", ".", ",", ("thousands_sign=,", "decimal_sign=."), 1020.0),
+            (
+                "1.020.300 kg",
+                ",",
+                ".",
+                ("number_unit=kg", "thousands_sign=.", "decimal_sign=,"),
+                1020300.0,
+            ),
         ],
     )
     def test_what_is_advised_reads_the_cell(

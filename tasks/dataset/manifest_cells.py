@@ -90,13 +90,7 @@ def number_reader(
 def _number(file: Path, name: str, cell: Any, place: str, config: DatasetConfig) -> float:
     is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
     text = str(cell).strip()
-    bare = text
-    if not is_number:
-        unit = config.number_unit.strip()
-        bare = text.removesuffix(unit).rstrip() if unit else text
-        bare = without_thousands(bare, config.thousands_sign)
-        if config.decimal_sign == ",":
-            bare = "" if "." in bare else bare.replace(",", ".")
+    bare = text if is_number else _bare(text, config)
     value = float(bare) if is_number or NUMBER.fullmatch(bare) else math.nan
     if math.isfinite(value) and abs(value) <= MAX_NUMBER:
         return value
@@ -113,6 +107,16 @@ def _number(file: Path, name: str, cell: Any, place: str, config: DatasetConfig)
     )
 
 
+def _bare(text: str, config: DatasetConfig) -> str:
+    """Write a number as Python does, without its unit; what is none stays none."""
+    unit = config.number_unit.strip()
+    bare = text.removesuffix(unit).rstrip() if unit else text
+    bare = without_thousands(bare, config.thousands_sign)
+    if config.decimal_sign == ",":
+        bare = "" if "." in bare else bare.replace(",", ".")
+    return bare
+
+
 def _number_cure(text: str, config: DatasetConfig) -> str:
     """Say which settings read what is no bare number."""
     found = _AFFIXED.fullmatch(text)
@@ -122,7 +126,7 @@ def _number_cure(text: str, config: DatasetConfig) -> str:
     if (
         has_unit
         and not config.number_unit
-        and (separators or re.fullmatch(r"[+-]?[\d.,]+", number))
+        and (separators or NUMBER.fullmatch(_bare(number, config)))
     ):
         cure = f"--set 'dataset.number_unit={printable(unit)}' if each number ends with that"
         separators = f"{cure}; {separators}" if separators else cure
@@ -146,22 +150,16 @@ def _number_cure(text: str, config: DatasetConfig) -> str:
 
 def _separator_cure(number: str, config: DatasetConfig) -> str:
     """Say which settings read the separators of a number; empty where none do, or they are set."""
-    decimal = re.fullmatch(r"[+-]?\d+([.,])\d+", number)
-    if config.thousands_sign:
-        if (
-            decimal is None
-            or decimal[1] != config.thousands_sign
-            or without_thousands(number, decimal[1]) != number
-        ):
-            return ""
-        word = "comma" if decimal[1] == "," else "point"
-        return (
-            f"--set 'dataset.decimal_sign={decimal[1]}' --set dataset.thousands_sign= if the "
-            f"{word} is a decimal separator"
-        )
+    if NUMBER.fullmatch(_bare(number, config)):
+        return ""
     grouped = settings_of_thousands(number, config.decimal_sign)
-    if decimal and decimal[1] == "," and config.decimal_sign == ".":
-        cure = "--set 'dataset.decimal_sign=,' if the comma is a decimal separator"
+    decimal = re.fullmatch(r"[+-]?\d+([.,])\d+", number)
+    if decimal and decimal[1] != config.decimal_sign and (decimal[1] == "," or not grouped):
+        also = " --set dataset.thousands_sign=" if decimal[1] == config.thousands_sign else ""
+        word = "comma" if decimal[1] == "," else "point"
+        cure = (
+            f"--set 'dataset.decimal_sign={decimal[1]}'{also} if the {word} is a decimal separator"
+        )
         return cure + (f"; {grouped} if it separates thousands" if grouped else "")
     return f"{grouped} if that is a thousands separator" if grouped else ""
 
