@@ -16,6 +16,8 @@ PRIVATE_NAMES: dict[str, str] = {
     "DebugDataReader": "tensorflow.python.debug.lib.debug_events_reader:DebugDataReader",
     "BaseMonitor": "tensorflow.python.debug.lib.debug_events_monitors:BaseMonitor",
     "dumping_state": "tensorflow.python.debug.lib.dumping_callback:_state",
+    # Its random numbers seed eager ops.
+    "eager_context": "tensorflow.python.eager.context:context",
     # What is told of each op as it is made or run, in this thread.
     "add_op_callback": "tensorflow.python.framework.op_callbacks:add_op_callback",
     "extract_stack": "tensorflow.python.util.tf_stack:extract_stack",

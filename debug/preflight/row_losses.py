@@ -6,8 +6,9 @@ the rows are moved to, is an index that was meant for outputs or columns; what c
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,12 +16,17 @@ from headstart.debug.callsites import CallSite, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array, Facts
 from headstart.debug.preflight.own_losses import code_of, site_of
+from headstart.debug.preflight.samples import same_seeds
+from headstart.debug.preflight.stateful_losses import may_be_asked
 
 MIN_ROWS, MAX_ROWS = 8, 32
 NUM_ORDERS = 4
 """Orders of the rows in which a loss is asked."""
 MAX_USED = 0.4
 """Share of the rows up to which a loss leaves most of them out: half may be labelled, by design."""
+
+_asked: WeakKeyDictionary[Any, list[Diagnosis]] = WeakKeyDictionary()
+"""What was found of a loss: a program is not disturbed by asking it again."""
 
 
 def few_rows(facts: Facts) -> list[Diagnosis]:
@@ -38,11 +44,20 @@ def few_rows(facts: Facts) -> list[Diagnosis]:
         if code is None or code in known or not _is_batch(targets, answers):
             continue
         known.add(code)
-        answers_used, targets_used = _places(loss, targets[:MAX_ROWS], answers[:MAX_ROWS])
-        if answers_used or targets_used:
-            num_rows = min(len(answers), MAX_ROWS)
-            found.append(_of(loss, code, answers_used, targets_used, num_rows))
+        if loss not in _asked:
+            _asked[loss] = []  # also where it raises
+            if may_be_asked(loss):
+                with same_seeds():
+                    _asked[loss] = _judged(loss, code, targets[:MAX_ROWS], answers[:MAX_ROWS])
+        found += _asked[loss]
     return found
+
+
+def _judged(loss: Any, code: Any, targets: Array, answers: Array) -> list[Diagnosis]:
+    answers_used, targets_used = _places(loss, targets, answers)
+    if not answers_used and not targets_used:
+        return []
+    return [_of(loss, code, answers_used, targets_used, len(answers))]
 
 
 def _losses(facts: Facts) -> Iterator[tuple[Any, Array, Array]]:
@@ -77,6 +92,9 @@ def _places(loss: Any, targets: Array, answers: Array) -> tuple[list[int], list[
     """Return the rows of answers, and of targets, that a loss counts, where these are few."""
     import tensorflow as tf
 
+    def value_of(one: Any, other: Any) -> Any:
+        return loss.call(one, other) if hasattr(loss, "call") else loss(one, other)
+
     y = targets.reshape(-1, 1) if targets.ndim == 1 else targets
     y, y_pred = tf.constant(y.astype(np.float32)), tf.constant(answers.astype(np.float32))
     rng, seen, columns = np.random.default_rng(0), [], np.zeros(y.shape[1:], bool)
@@ -85,7 +103,7 @@ def _places(loss: Any, targets: Array, answers: Array) -> tuple[list[int], list[
         one, other = tf.gather(y, order), tf.gather(y_pred, order)
         with tf.GradientTape() as tape:
             tape.watch([one, other])
-            value = loss.call(one, other) if hasattr(loss, "call") else loss(one, other)
+            value = value_of(one, other)
         gradients = tape.gradient(value, [other, one])
         seen.append([_used(gradient) for gradient in gradients])
         if gradients[1] is not None:
@@ -96,7 +114,26 @@ def _places(loss: Any, targets: Array, answers: Array) -> tuple[list[int], list[
     read = np.asarray(y)[:, columns]
     if (read == read[:1]).all():  # a number for the whole batch: it is no matter whose it is
         of_targets = []
+    # Beside labelled rows all answers may count by themselves: do they meet that one target?
+    if of_targets and not of_answers and not _meets_all(value_of, y, y_pred, of_targets):
+        of_targets = []
     return of_answers, of_targets
+
+
+def _meets_all(value_of: Callable[..., Any], y: Any, y_pred: Any, rows: list[int]) -> bool:
+    """Tell whether all answers are compared with one target: both bear on the loss together."""
+    import tensorflow as tf
+
+    if len(rows) > 1:
+        return False
+    with tf.GradientTape() as outer:
+        outer.watch(y_pred)
+        with tf.GradientTape() as tape:
+            tape.watch(y)
+            value = value_of(y, y_pred)
+        pull = tape.gradient(value, y)
+        pull = None if pull is None else tf.convert_to_tensor(pull)
+    return pull is not None and len(_used(outer.gradient(pull, y_pred))) == len(y_pred)
 
 
 def _array(gradient: Any) -> Array:

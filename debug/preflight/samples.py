@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from headstart.debug.internals import private
 from headstart.debug.preflight.objectives import Objective, objective_of
 from headstart.errors import ConfigError
 
@@ -132,13 +133,31 @@ def restored(model: Any) -> Iterator[None]:
     Args:
         model: A built Keras model.
     """
-    import random
-
     optimizer = getattr(model, "optimizer", None)
     variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
     variables += [variable for metric in model.metrics for variable in metric.variables]
     values = [(variable, np.array(variable.numpy())) for variable in variables]
+    with same_seeds():
+        try:
+            yield
+        finally:
+            for variable, value in values:
+                variable.assign(value)
+
+
+@contextmanager
+def same_seeds() -> Iterator[None]:
+    """Put every random state back when the block is left.
+
+    Of TensorFlow's eager ops that is the seed of the next one; a kernel that is kept for a seed
+    goes on where the block left it.
+    """
+    import random
+
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    # From it come the seeds of TensorFlow's eager ops, once the program has set one.
+    eager = getattr(private("eager_context")(), "_rng", None)
+    eager_state = None if eager is None else eager.getstate()
     try:
         generator = tf.random.get_global_generator()
     except RuntimeError:  # a program under op determinism has none, unless it has set one
@@ -147,10 +166,10 @@ def restored(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for variable, value in values:
-            variable.assign(value)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
+        if eager is not None:
+            eager.setstate(eager_state)
         if generator is not None:
             generator.reset(tf_state)
 

@@ -1,15 +1,19 @@
 """Losses that take rows of the batch for outputs or columns."""
 
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.preflight import row_losses
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.row_losses import few_rows
 from headstart.debug.preflight.rules import RULES, Case, apply_rules
+from headstart.debug.preflight.samples import same_seeds
+from headstart.debug.preflight.stateful_losses import may_be_asked
 
 ROWS = 40
 X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype("float32")
@@ -112,6 +116,14 @@ def of_answers_alone(y_true, y_pred):
     return tf.reduce_mean(y_pred**2)
 
 
+def first_are_labelled(y_true, y_pred):
+    return tf.reduce_mean((y_true[:8] - y_pred[:8]) ** 2) + tf.reduce_mean(tf.sin(y_pred) ** 2)
+
+
+def first_is_the_boundary(y_true, y_pred):
+    return tf.reduce_mean((y_true[:1] - y_pred[:1]) ** 2) + tf.reduce_mean(tf.sin(y_pred) ** 2)
+
+
 WITH_NUMBER = np.stack([Y[:, 0], np.full(ROWS, 0.3)], axis=1)
 
 
@@ -119,6 +131,8 @@ WITH_NUMBER = np.stack([Y[:, 0], np.full(ROWS, 0.3)], axis=1)
     ("loss", "y"),
     [
         *((one, Y) for one in (masked, hardest, margin, first_column, half_of_it)),
+        (first_are_labelled, Y),
+        (first_is_the_boundary, Y),
         (number_of_the_batch, WITH_NUMBER),
         (of_answers_alone, np.zeros((ROWS, 1))),
         ("mse", Y),
@@ -129,3 +143,127 @@ def test_what_counts_by_its_values_or_for_all_rows_is_passed_over(loss, y):
     (rule,) = (one for one in RULES if one.finds is few_rows)
     facts = facts_with(loss, y)
     assert apply_rules(Case(facts.model, {}, facts), [rule]) == []
+
+
+def test_a_loss_is_asked_but_once_and_only_where_that_changes_nothing():
+    def counted(y_true, y_pred):
+        calls.append(1)
+        return (y_true[0] - y_pred[0]) ** 2
+
+    calls, facts = [], facts_with(counted)
+    assert few_rows(facts) == []
+    assert not calls
+    facts = facts_with(LastRow())
+    (found,) = few_rows(facts)
+    with mock.patch.object(row_losses, "_places", side_effect=AssertionError):
+        assert few_rows(facts) == [found]
+
+
+WEIGHT, COUNTS, LAYER = tf.Variable(1.0), {"calls": 0}, keras.layers.Dense(1)
+LAYER.build((None, 2))
+SCALE, RNG = {"first": [0.5]}, np.random.default_rng(0)
+
+
+class Average:
+    value = 0.0
+
+    def of(self, values):
+        self.value = 0.9 * self.value + 0.1 * float(tf.reduce_mean(values))
+        return self.value
+
+
+AVERAGE = Average()
+
+
+def with_variable(y_true, y_pred):
+    return WEIGHT * y_pred[0]
+
+
+def with_count(y_true, y_pred):
+    COUNTS["calls"] += 1
+    return y_pred[0]
+
+
+def with_global(y_true, y_pred):
+    global LAST
+    LAST = y_pred
+    return y_pred[0]
+
+
+def with_noise(y_true, y_pred):
+    return y_pred[0] + tf.random.normal((2,))
+
+
+def with_numpys_noise(y_true, y_pred):
+    return y_pred[0] + RNG.standard_normal()
+
+
+def with_print(y_true, y_pred):
+    tf.print(y_pred)
+    return y_pred[0]
+
+
+def with_layer(y_true, y_pred):
+    return LAYER(y_pred)[0]
+
+
+def with_object(y_true, y_pred):
+    return AVERAGE.of(y_pred)
+
+
+def with_helper(y_true, y_pred):
+    return tf.add_n([with_print(y_true, one) for one in (y_pred, y_pred)])
+
+
+class Remembering(keras.losses.Loss):
+    def __init__(self):
+        super().__init__()
+        self.weight = tf.Variable(1.0)
+
+    def call(self, y_true, y_pred):
+        return self.weight * y_pred[0]
+
+
+class Counting(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return self._first(y_pred)
+
+    def _first(self, y_pred):
+        self.calls = getattr(self, "calls", 0) + 1
+        return y_pred[0]
+
+
+def closed_over(counter):
+    def loss(y_true, y_pred):
+        nonlocal counter
+        counter += 1
+        return y_pred[0]
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [with_variable, with_count, with_global, with_noise, with_numpys_noise, with_print, with_layer,
+     with_object, with_helper, Remembering(), Counting(), closed_over(0)],
+)  # fmt: skip
+def test_a_loss_that_reads_or_changes_a_state_is_not_asked(loss):
+    assert not may_be_asked(loss)
+
+
+def scaled(y_true, y_pred):
+    return SCALE["first"][0] * keras.losses.mse(y_true, first_column(y_true, y_pred))
+
+
+@pytest.mark.parametrize("loss", [two_outputs_in_one, LastRow(), gathered, hardest, scaled])
+def test_a_loss_that_only_returns_may_be_asked(loss):
+    assert may_be_asked(loss)
+
+
+def test_seeds_of_eager_ops_are_as_they_were():
+    tf.random.set_seed(3)
+    expected = tf.random.normal((4,)).numpy()
+    tf.random.set_seed(3)
+    with same_seeds():
+        tf.random.uniform((4,))
+    assert (tf.random.normal((4,)).numpy() == expected).all()
