@@ -103,7 +103,7 @@ def _behind(value: Any, loss: Any) -> list[Any]:
     names = {name for code in _codes(value.__code__) for name in code.co_names}
     found += [value.__globals__[name] for name in names if name in value.__globals__]
     modules = [one for one in found if isinstance(one, ModuleType)]
-    own = [one for one in modules if is_users(getattr(one, "__file__", None) or "")]
+    own: list[Any] = [one for one in modules if is_users(getattr(one, "__file__", None) or "")]
     own += [one for one in found if isinstance(one, type) and _is_users_own(one)]
     own += [one for one in type(loss).__mro__ if _is_users_own(one)]
     reached = [vars(one)[name] for one in own for name in names if name in vars(one)]
