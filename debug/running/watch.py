@@ -90,7 +90,9 @@ class Watch:
         self._unless_well: list[Diagnosis] = []
 
     def arm_tensorflow(self) -> None:
-        """Patch tf.function and GradientTape."""
+        """Patch tf.function and GradientTape; Keras may be in the middle of its own import."""
+        import tensorflow as tf
+
         private("trace_listeners").append(self._on_trace)
         self._watch_function_results()
         self._watch_gradients()
@@ -100,7 +102,7 @@ class Watch:
             self._retraces.__enter__()
             watch_eager_broadcasts(self._found.append)
             self._argmax = watch_argmax()
-            watch_softmax(self._unless_well.append)
+            watch_softmax(tf.nn, self._unless_well.append)
             watch_dropout(self._unless_well.append)
             watch_minimizers(self._sessions)
             watch_checkpoints(self._loads)
@@ -138,6 +140,7 @@ class Watch:
             watch_models(self._own, lambda: self._in_keras)
             watch_metrics(self._metrics, lambda: self._in_keras)
             watch_loads(self._loads)
+            watch_softmax(keras.ops, self._unless_well.append)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
             setattr(trainer, name, self._with_callbacks(getattr(trainer, name), name))

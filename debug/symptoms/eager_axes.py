@@ -48,13 +48,13 @@ def watch_argmax() -> Callable[[], list[Diagnosis]]:
     ]
 
 
-def watch_softmax(tell: Callable[[Diagnosis], None]) -> None:
+def watch_softmax(module: Any, tell: Callable[[Diagnosis], None]) -> None:
     """Look at every eager softmax that the program asks for.
 
     Args:
+        module: Where the program finds it: ``tf.nn``, or ``keras.ops`` once Keras is imported.
         tell: Is given the first finding of each line: one down the rows of a batch.
     """
-    import keras
     import tensorflow as tf
 
     told: set[CallSite] = set()
@@ -77,8 +77,7 @@ def watch_softmax(tell: Callable[[Diagnosis], None]) -> None:
 
         return softmax_and_tell
 
-    put_in_place(tf.nn, "softmax", watched(tf.nn.softmax))
-    put_in_place(keras.ops, "softmax", watched(keras.ops.softmax))
+    put_in_place(module, "softmax", watched(module.softmax))
 
 
 def put_in_place(module: Any, name: str, wrapper: Any) -> None:

@@ -448,7 +448,7 @@ def test_a_softmax_over_rows_is_told_where_no_graph_shows_it(
         monkeypatch.setattr(home, "softmax", original)
         monkeypatch.setattr(sys.modules[original.__module__], original.__qualname__, original)
     found = []
-    watch_softmax(found.append)
+    watch_softmax(module, found.append)
     assert pickle.loads(pickle.dumps(module.softmax)) is module.softmax
     scores = tf.random.normal(shape)
     for _ in range(2):

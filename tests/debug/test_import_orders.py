@@ -61,12 +61,13 @@ def test_both_libraries_are_seen_in_every_order_of_imports(stubs, order):
     assert "SEEN ['keras', 'tensorflow']" in ended.stdout, ended.stderr
 
 
-def test_the_real_tensorflow_before_keras_leaves_the_training_watched(tmp_path):
+@pytest.mark.parametrize("first", ["import tensorflow as tf", "import keras, tensorflow as tf"])
+def test_the_real_libraries_in_either_order_leave_the_training_watched(tmp_path, first):
     from headstart.debug.running.child import RunSpec
 
     script = tmp_path / "script.py"
     script.write_text(
-        "import tensorflow as tf\nimport numpy as np\n"
+        f"{first}\nimport numpy as np\n"
         "model = tf.keras.Sequential([tf.keras.layers.Dense(1)])\n"
         "model.compile('sgd', 'mse')\n"
         "model.fit(np.full((8, 2), np.nan), np.ones((8, 1)), verbose=0)\n"
@@ -80,3 +81,4 @@ def test_the_real_tensorflow_before_keras_leaves_the_training_watched(tmp_path):
     seen = json.loads(Path(outcome).read_text())
     assert seen["status"] == "fault", ended.stderr
     assert seen["sign"]["where"] == "loss"
+    assert seen["unseen"] == {}
