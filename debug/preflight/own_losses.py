@@ -11,6 +11,7 @@ from headstart.debug.callsites import CallSite, callee, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.facts import Array, Facts
 from headstart.debug.preflight.objectives import single_loss
+from headstart.debug.preflight.stateful_losses import may_be_asked
 from headstart.debug.source.syntax import return_of
 from headstart.debug.symptoms.trace import TrainingTrace
 
@@ -52,6 +53,8 @@ def wrong_sign(facts: Facts, trace: TrainingTrace) -> list[Diagnosis]:
     y_pred = facts.y_pred.astype(np.float32)
     error = float(np.mean((y_pred - targets) ** 2))
     if error < WORSE * float(np.mean((targets - targets.mean(axis=0)) ** 2)):
+        return []
+    if not may_be_asked(loss):
         return []
     nearer = y_pred + NEARER * (targets - y_pred)
     before, after = (_value(loss, facts.y, answers) for answers in (y_pred, nearer))

@@ -42,9 +42,12 @@ def may_be_asked(loss: Any) -> bool:
     """
     seen: set[int] = set()
     waiting = [loss]
-    if not inspect.isroutine(loss):  # an object: what its call reads, and what it holds
+    if not inspect.isroutine(loss) and not isinstance(
+        loss, functools.partial
+    ):  # an object: what its call reads, and what it holds
         own = [one for one in type(loss).__mro__ if _is_users_own(one)]
-        waiting = [vars(one)["call"] for one in own if "call" in vars(one)]
+        waiting = [vars(one)[name] for one in own for name in ("call", "__call__")
+                   if name in vars(one)]  # fmt: skip
         waiting += vars(loss).values()
     while waiting:
         value = waiting.pop()

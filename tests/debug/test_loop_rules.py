@@ -53,6 +53,19 @@ def placeholder_loss(y_true, y_pred):
     return -tf.reduce_mean(y_pred)
 
 
+def test_a_loss_that_keeps_count_is_not_asked_for_its_sign():
+    def counted(y_true, y_pred):
+        calls.append(1)
+        return -tf.reduce_mean((y_true - y_pred) ** 2)
+
+    calls, model = [], keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", counted)
+    model.layers[0].set_weights([np.float32([[-5], [0], [0], [0]]), np.float32([0])])
+    falling = TrainingTrace(losses=[-1.0, -2.0, -3.0])
+    assert wrong_sign(facts_of(model, X, 5.0 * X[:, 0]), falling) == []
+    assert not calls
+
+
 @pytest.mark.parametrize(
     ("loss", "targets", "expected"),
     [

@@ -1,5 +1,6 @@
 """Losses that take rows of the batch for outputs or columns."""
 
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -245,7 +246,8 @@ def closed_over(counter):
 @pytest.mark.parametrize(
     "loss",
     [with_variable, with_count, with_global, with_noise, with_numpys_noise, with_print, with_layer,
-     with_object, with_helper, Remembering(), Counting(), closed_over(0)],
+     with_object, with_helper, Remembering(), Counting(), closed_over(0), partial(with_print),
+     partial(masked, rows=RNG)],
 )  # fmt: skip
 def test_a_loss_that_reads_or_changes_a_state_is_not_asked(loss):
     assert not may_be_asked(loss)
