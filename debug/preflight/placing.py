@@ -55,7 +55,7 @@ def located(found: Diagnosis, model: Any, site: CallSite | None) -> Diagnosis:
         line = origin_of_argument(site, "fit", 99, found.evidence["argument"]) or site
     elif found.symptom == "nan-in-data" and site is not None:
         place, name = (1, "y") if found.cause.startswith("Labels") else (0, "x")
-        line = origin_of_argument(site, "fit", place, name) or site
+        line = origin_of_argument(site, "fit", place, name, with_elements=True) or site
         found = replace(found, evidence={**found.evidence, "fed_at": [site.file, site.line]})
     elif found.symptom in OF_TARGETS:
         line = origin_of_argument(site, "fit", 1, "y") or site

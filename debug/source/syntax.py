@@ -19,7 +19,11 @@ _PASSING_ON = ("enumerate", "tqdm", "iter", "zip", "map", "trange")
 
 
 def origin_of_argument(
-    site: CallSite | None, function: str, place: int = 0, keyword: str = ""
+    site: CallSite | None,
+    function: str,
+    place: int = 0,
+    keyword: str = "",
+    with_elements: bool = False,
 ) -> CallSite | None:
     """Find the line that makes an argument of a call.
 
@@ -28,6 +32,7 @@ def origin_of_argument(
         function: Last part of the callee's name, such as ``gradient``.
         place: Which argument, counted from 0.
         keyword: Its name, where it may be given by that.
+        with_elements: Whether a line that writes some of its elements counts too.
 
     Returns:
         The last assignment above it to the variable that is handed over; where that calls a
@@ -42,22 +47,31 @@ def origin_of_argument(
         named = [one.value for one in call.keywords if one.arg == keyword]
         argument = next(iter([*named, *call.args[place : place + 1]]), None)
         if isinstance(argument, ast.Name):
-            return _assignment_of(tree, site, argument.id)
+            return _assignment_of(tree, site, argument.id, with_elements)
     return None
 
 
-def _assignment_of(tree: ast.Module, site: CallSite, name: str) -> CallSite | None:
+def _assignment_of(
+    tree: ast.Module, site: CallSite, name: str, with_elements: bool
+) -> CallSite | None:
+    def is_written(target: ast.expr) -> bool:
+        whole = target
+        while with_elements and isinstance(whole, ast.Subscript | ast.Attribute):
+            whole = whole.value  # x[i], frame.loc[i, "column"]
+        return isinstance(whole, ast.Name) and whole.id == name
+
     above = [
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign | ast.AugAssign)
         and node.lineno <= site.line
-        and any(isinstance(target, ast.Name) and target.id == name for target in targets_of(node))
+        and any(map(is_written, targets_of(node)))
     ]
     if not above:
         return None
     last = max(above, key=lambda node: node.lineno)
-    if isinstance(last.value, ast.Call):
+    is_whole = any(isinstance(target, ast.Name) for target in targets_of(last))
+    if isinstance(last.value, ast.Call) and is_whole:
         returned = return_of(tree, callee(last.value))
         if returned is not None:
             return CallSite(site.file, returned)

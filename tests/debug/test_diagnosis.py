@@ -1,6 +1,7 @@
 import json
 
 import keras
+import pytest
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import (
@@ -171,9 +172,11 @@ def test_a_none_that_a_program_fails_on_follows_from_the_missing_gradient():
     assert [one.caused_by for one in linked([other, missing])] == [None, None]
 
 
-def test_nan_is_told_where_the_data_is_made_and_explains_the_batch_that_holds_it(tmp_path):
-    file = tmp_path / "train.py"
-    file.write_text("x = read()\nx = (x - x.min()) / x.max()\nmodel.fit(x, y)\n")
+@pytest.mark.parametrize("written", ["x = (x - x.min()) / x.max()", "x[3, 2] = nan()",
+                                     "x.loc[3] = 0 / 0"])  # fmt: skip
+def test_nan_is_told_where_the_data_is_made_and_explains_the_batch_that_holds_it(tmp_path, written):
+    file = tmp_path / f"{len(written)}.py"
+    file.write_text(f"x = read()\n{written}\nmodel.fit(x, y)\ndef nan():\n    return 0\n")
     site = CallSite(str(file), 3)
     found = Diagnosis("nan-in-data", "Input 0 holds NaN or Inf in 1 of 9 rows", confidence=0.98)
     placed = located(found, keras.Sequential(), site)

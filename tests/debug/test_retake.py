@@ -43,10 +43,10 @@ finally:
 """,
     "bad_array": HEAD
     + """
-x[37, 2] = np.nan
+x[37, 2] = np.nan  # WRONG
 model = keras.Sequential([keras.layers.Dense(1)])
 model.compile("sgd", "mse")
-model.fit(x, y, batch_size=16, shuffle=False, verbose=0)  # WRONG
+model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
 """,
     "traced_before": HEAD
     + """
