@@ -1,6 +1,7 @@
 """Why a loss has no gradient: the op between it and the variables that cannot be differentiated."""
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from headstart.debug.callsites import CallSite, is_users
@@ -83,6 +84,21 @@ def _breaking_op(target: Any) -> Any:
     tensors = [t for t in tf.nest.flatten(target) if isinstance(t, tf.Tensor)]
     if any(hasattr(tensor, "numpy") for tensor in tensors):
         return None  # eager tensors do not know what made them
+    return nearest_behind(
+        tensors, lambda op: op.type in _NOT_DIFFERENTIABLE or _casts_to_integers(op)
+    )
+
+
+def nearest_behind(tensors: Iterable[Any], is_sought: Callable[[Any], bool]) -> Any:
+    """Walk from symbolic tensors towards their inputs, to the first op that is sought.
+
+    Args:
+        tensors: Where to begin.
+        is_sought: Is asked of each op, the nearest first.
+
+    Returns:
+        The op; None where there is none within `MAX_OPS`.
+    """
     border = deque(tensor.op for tensor in tensors)
     seen: set[str] = set()
     while border and len(seen) < MAX_OPS:
@@ -90,7 +106,7 @@ def _breaking_op(target: Any) -> Any:
         if op.name in seen:
             continue
         seen.add(op.name)
-        if op.type in _NOT_DIFFERENTIABLE or _casts_to_integers(op):
+        if is_sought(op):
             return op
         border.extend(tensor.op for tensor in op.inputs)
     return None

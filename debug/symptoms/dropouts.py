@@ -3,14 +3,11 @@
 What Keras's layers drop is judged with the other settings of a model.
 """
 
-import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.guard import harmless
 from headstart.debug.preflight.settings import MAX_DROPOUT
 from headstart.debug.symptoms.eager_axes import put_in_place
 
@@ -28,28 +25,22 @@ def watch_dropout(tell: Callable[[Diagnosis], None]) -> None:
 
     told: set[CallSite] = set()
 
-    def watched(dropout: Any, has_kept_share: bool) -> Any:
-        @functools.wraps(dropout)
-        def dropout_and_tell(*args: Any, **kwargs: Any) -> Any:
-            with harmless("the rule about dropout"):
-                caller = sys._getframe(1)
-                site = CallSite(caller.f_code.co_filename, caller.f_lineno)
-                second = args[1] if len(args) > 1 else None
-                kept = kwargs.get("keep_prob", second) if has_kept_share else None
-                rate = kwargs.get("rate", None if has_kept_share else second)
-                if isinstance(kept, float | int):
-                    rate = 1.0 - kept
-                high = _high(rate)
-                if high is not None and site not in told and is_users(site.file):
-                    told.add(site)
-                    tell(_finding(high, isinstance(kept, float | int)).at(site))
-            return dropout(*args, **kwargs)
+    def note(site: CallSite, rate: Any, kept: Any = None) -> None:
+        is_kept_share = isinstance(kept, float | int)
+        high = _high(1.0 - kept if is_kept_share else rate)
+        if high is not None and site not in told and is_users(site.file):
+            told.add(site)
+            tell(_finding(high, is_kept_share).at(site))
 
-        return dropout_and_tell
+    def note_v1(site: CallSite, args: Any, kwargs: Any) -> None:
+        second = args[1] if len(args) > 1 else None
+        note(site, kwargs.get("rate"), kwargs.get("keep_prob", second))
 
-    v1 = tf.compat.v1.nn
-    put_in_place(v1, "dropout", watched(v1.dropout, has_kept_share=True))
-    put_in_place(tf.nn, "dropout", watched(tf.nn.dropout, has_kept_share=False))
+    def note_v2(site: CallSite, args: Any, kwargs: Any) -> None:
+        note(site, args[1] if len(args) > 1 else kwargs.get("rate"))
+
+    put_in_place(tf.compat.v1.nn, "dropout", "the rule about dropout", note_v1)
+    put_in_place(tf.nn, "dropout", "the rule about dropout", note_v2)
 
 
 def _high(rate: Any) -> float | None:

@@ -24,24 +24,16 @@ def watch_argmax() -> Callable[[], list[Diagnosis]]:
 
     has_one: dict[CallSite, bool] = {}
 
-    def watched(argmax: Any) -> Any:
-        @functools.wraps(argmax)
-        def argmax_and_tell(*args: Any, **kwargs: Any) -> Any:
-            with harmless("the rule about argmax"):
-                caller = sys._getframe(1)
-                site = CallSite(caller.f_code.co_filename, caller.f_lineno)
-                values = args[0] if args else kwargs.get("a", kwargs.get("input"))
-                axis = args[1] if len(args) > 1 else kwargs.get("axis")
-                shape = tuple(getattr(values, "shape", ()))
-                if len(shape) == 2 and (shape[0] or 2) > 1 and axis in (1, -1):
-                    has_one[site] = has_one.get(site, True) and shape[1] == 1
-            return argmax(*args, **kwargs)
-
-        return argmax_and_tell
+    def note(site: CallSite, args: Any, kwargs: Any) -> None:
+        values = args[0] if args else kwargs.get("a", kwargs.get("input"))
+        axis = args[1] if len(args) > 1 else kwargs.get("axis")
+        shape = tuple(getattr(values, "shape", ()))
+        if len(shape) == 2 and (shape[0] or 2) > 1 and axis in (1, -1):
+            has_one[site] = has_one.get(site, True) and shape[1] == 1
 
     if find_spec("numba") is None:  # it knows numpy's functions by what they are, and no others
-        np.argmax = watched(np.argmax)
-    put_in_place(tf, "argmax", watched(tf.argmax))
+        put_in_place(np, "argmax", "the rule about argmax", note)
+    put_in_place(tf, "argmax", "the rule about argmax", note)
     tf.math.argmax = tf.argmax
     return lambda: [
         argmax_finding(site) for site, is_one in has_one.items() if is_one and is_users(site.file)
@@ -59,37 +51,40 @@ def watch_softmax(module: Any, tell: Callable[[Diagnosis], None]) -> None:
 
     told: set[CallSite] = set()
 
-    def watched(softmax: Any) -> Any:
-        @functools.wraps(softmax)
-        def softmax_and_tell(*args: Any, **kwargs: Any) -> Any:
-            with harmless("the rule about softmax"):
-                caller = sys._getframe(1)
-                site = CallSite(caller.f_code.co_filename, caller.f_lineno)
-                scores = args[0] if args else kwargs.get("logits", kwargs.get("x"))
-                axis = args[1] if len(args) > 1 else kwargs.get("axis")
-                shape = tuple(getattr(scores, "shape", ()))
-                # Rows against rows (a contrastive loss) are as many one way as the other.
-                is_down = len(shape) == 2 and axis in (0, -2) and shape[1] not in (1, shape[0])
-                if is_down and tf.executing_eagerly() and site not in told and is_users(site.file):
-                    told.add(site)
-                    tell(over_rows_finding(shape[1], site))
-            return softmax(*args, **kwargs)
+    def note(site: CallSite, args: Any, kwargs: Any) -> None:
+        scores = args[0] if args else kwargs.get("logits", kwargs.get("x"))
+        axis = args[1] if len(args) > 1 else kwargs.get("axis")
+        shape = tuple(getattr(scores, "shape", ()))
+        # Rows against rows (a contrastive loss) are as many one way as the other.
+        is_down = len(shape) == 2 and axis in (0, -2) and shape[1] not in (1, shape[0])
+        if is_down and tf.executing_eagerly() and site not in told and is_users(site.file):
+            told.add(site)
+            tell(over_rows_finding(shape[1], site))
 
-        return softmax_and_tell
-
-    put_in_place(module, "softmax", watched(module.softmax))
+    put_in_place(module, "softmax", "the rule about softmax", note)
 
 
-def put_in_place(module: Any, name: str, wrapper: Any) -> None:
-    """Replace a public function, also where it is defined: by that it is pickled.
+def put_in_place(
+    module: Any, name: str, rule: str, note: Callable[[CallSite, Any, Any], None]
+) -> None:
+    """Have every call of a public function noted, by whatever name it is pickled too.
 
     Args:
         module: The module that the program finds it in.
         name: Its name there.
-        wrapper: What takes its place, made with ``functools.wraps``.
+        rule: What notes the calls, in words, should that fail.
+        note: Is given the calling line, and the arguments by place and by name.
     """
     original: Any = getattr(module, name)
-    setattr(module, name, wrapper)
+
+    @functools.wraps(original)
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        with harmless(rule):
+            caller = sys._getframe(1)
+            note(CallSite(caller.f_code.co_filename, caller.f_lineno), args, kwargs)
+        return original(*args, **kwargs)
+
+    setattr(module, name, noted)
     home, own_name = sys.modules.get(original.__module__), original.__qualname__
     if home is not None and getattr(home, own_name, None) is original:
-        setattr(home, own_name, wrapper)
+        setattr(home, own_name, noted)

@@ -4,14 +4,12 @@ Only predictions depend on what is trained. A cross-entropy of which the labels 
 into its logarithm does not, has no lower end: it is minimised by larger and larger "labels".
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from headstart.debug.callsites import CallSite, is_users
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.errors.no_gradient import user_line
+from headstart.debug.errors.no_gradient import nearest_behind, user_line
 
-MAX_OPS = 5_000
 _VARIABLES = ("ReadVariableOp", "VariableV2", "Variable", "VarHandleOp", "ResourceGather")
 _FUNCTIONS = ("categorical_crossentropy", "binary_crossentropy")
 """Those of Keras's losses that take probabilities."""
@@ -84,7 +82,9 @@ def _is_from_elsewhere(tensor: Any) -> bool:
     What a tf.function that takes gradients itself is given is data: it sees all that is trained.
     """
     graph = tensor.graph
-    if not hasattr(graph, "captures") or not _reaches(tensor, _is_input):  # what is fed is data
+    if (
+        not hasattr(graph, "captures") or nearest_behind([tensor], _is_input) is None
+    ):  # what is fed is data
         return False
     return not any(part in op.name for op in graph.get_operations()
                    for part in ("gradient_tape/", "gradients/"))  # fmt: skip
@@ -96,7 +96,7 @@ def depends_on_variables(tensor: Any) -> bool:
     Args:
         tensor: A symbolic tensor.
     """
-    return _reaches(tensor, _is_variable)
+    return nearest_behind([tensor], _is_variable) is not None
 
 
 def _is_variable(op: Any) -> bool:
@@ -105,17 +105,3 @@ def _is_variable(op: Any) -> bool:
 
 def _is_input(op: Any) -> bool:
     return bool(op.type == "Placeholder")
-
-
-def _reaches(tensor: Any, is_sought: Callable[[Any], bool]) -> bool:
-    waiting = [tensor.op]
-    seen: set[str] = set()
-    while waiting and len(seen) < MAX_OPS:
-        op = waiting.pop()
-        if op.name in seen:
-            continue
-        seen.add(op.name)
-        if is_sought(op):
-            return True
-        waiting += [one.op for one in op.inputs]
-    return False
