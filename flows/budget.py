@@ -45,11 +45,11 @@ from headstart.tasks.running.stage import Outcome, collect_outcomes
 from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.projector import write_projector
 from headstart.tasks.runs.run_folder import (
-    LEFT_OUT_FILE,
     RUN_FILE,
     RunSummary,
     finish_run,
     make_report,
+    tell_problems,
 )
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.files import write_json
@@ -93,8 +93,7 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
         check_names(config.backbone, config.views.image_size, config.bottlenecks)
         dataset = dataset_stage(config.dataset)
         index = index_of(dataset)
-        for line in index.summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
-            reporter().note(f"     {line}")
+        tell_problems(index, folder)
         check_classes(index)
         make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
         with quietly():

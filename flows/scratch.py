@@ -32,9 +32,9 @@ from headstart.tasks.progress import reporter
 from headstart.tasks.running.stage import collect_outcomes
 from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.run_folder import (
-    LEFT_OUT_FILE,
     RunSummary,
     finish_run,
+    tell_problems,
     tensorboard_command,
 )
 from headstart.tasks.scratch.comparison import PLAIN_VIEWS, SHEET_NAME, against_plain_views
@@ -75,7 +75,8 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
     with collect_outcomes() as outcomes:
         dataset = index_images(source)
         index = None if dataset is None else _without_thin_splits(index_of(dataset))
-        _tell_left_out(index, folder)
+        if index is not None:
+            tell_problems(index, folder)
         pixels = make_pixels(source, dataset)
         check_image_shape(network.name, pixels.image_shape)  # before minutes of views
         schedule = make_schedule(pixels, network, training_config)
@@ -128,10 +129,3 @@ def _without_thin_splits(index: DatasetIndex) -> DatasetIndex:
     """Leave out what is said of the validation split, which there is none of here."""
     kept = tuple(problem for problem in index.problems if problem.kind != "few_images")
     return replace(index, problems=kept)
-
-
-def _tell_left_out(index: DatasetIndex | None, folder: Path) -> None:
-    if index is None:
-        return
-    for line in index.summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
-        reporter().note(f"     {line}")

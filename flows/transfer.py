@@ -31,10 +31,10 @@ from headstart.tasks.running.tensorflow import import_tensorflow
 from headstart.tasks.runs.judged_images import write_judged
 from headstart.tasks.runs.projector import write_projector
 from headstart.tasks.runs.run_folder import (
-    LEFT_OUT_FILE,
     RunSummary,
     finish_run,
     make_report,
+    tell_problems,
     tensorboard_command,
 )
 
@@ -75,8 +75,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
     with collect_outcomes() as outcomes:
         check_names(config.backbone, config.views.image_size, config.bottlenecks)
         dataset = dataset_stage(config.dataset)
-        for line in index_of(dataset).summary_lines(listed_in=str(folder / LEFT_OUT_FILE))[1:]:
-            reporter().note(f"     {line}")
+        tell_problems(index_of(dataset), folder)
         check_classes(index_of(dataset))
         make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
         features = Features.of(dataset, config)

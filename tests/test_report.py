@@ -279,7 +279,7 @@ def test_of_many_files_and_notes_the_rest_is_counted(tmp_path: Path, report: Rep
     assert "and 50 more, in left_out.json." in text
     assert "note 199;" in text
     assert "note 200;" not in text
-    assert "and 1 more, in left_out.json." in text
+    assert "and 1 more, in remarks.json." in text
 
 
 def test_a_report_replaces_the_one_before(tmp_path: Path, report: Report) -> None:

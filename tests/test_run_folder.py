@@ -86,7 +86,7 @@ def test_files_that_are_left_out_are_listed(finished: Pipeline, tmp_path: Path) 
     assert json.loads((tmp_path / "out" / "run.json").read_text())["left_out"] == listed
 
 
-def test_the_file_that_the_terminal_names_has_every_remark(
+def test_the_files_that_the_terminal_names_have_every_remark(
     finished: Pipeline, tmp_path: Path
 ) -> None:
     paths = sorted(path.relative_to(finished.images) for path in finished.images.glob("*/*.png"))
@@ -99,13 +99,15 @@ def test_the_file_that_the_terminal_names_has_every_remark(
     exclude.write_text("path\n" + "".join(f"not{number}.png\n" for number in range(5)))
     settings = ("dataset.group_column=patient", f"dataset.exclude={exclude}")
     told = io.StringIO()
-    with use_reporter(Reporter(Console(file=told, width=200))):
+    with use_reporter(Reporter(Console(file=told, width=500))):
         summary = finished.run(*settings, images=manifest)
     folder = Path(summary.run_dir)
     assert "and 6 more: group in several splits" in told.getvalue()
     assert "and 2 more: lines of the list that name no image" in told.getvalue()
-    assert f"All of them: {folder / 'left_out.json'}" in told.getvalue()
-    (lost, *remarks) = json.loads((folder / "left_out.json").read_text())
+    files = f"{folder / 'left_out.json'} and {folder / 'remarks.json'}"
+    assert f"All of them: {files}" in told.getvalue()
+    (lost,) = json.loads((folder / "left_out.json").read_text())
+    remarks = json.loads((folder / "remarks.json").read_text())
     assert lost["path"] == "m.csv line 38"
     assert set(lost) == {"path", "reason"}
     assert {remark["left_out"] for remark in remarks} == {False}

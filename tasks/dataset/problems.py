@@ -101,8 +101,13 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         return f"{printable(self.path)}: {printable(self.reason)}"
 
+    @property
+    def is_remark(self) -> bool:
+        """Whether it leaves nothing out, and is no decoder's word on one file."""
+        return not self.left_out and self.kind != "decoder_note"
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the problem as left_out.json has it: a warning says that it is no more."""
+        """Return the problem as JSON data: what leaves nothing out says so."""
         fields = {"path": printable(self.path), "reason": printable(self.reason)}
         return fields if self.left_out else {**fields, "left_out": False}
 

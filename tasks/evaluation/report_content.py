@@ -62,8 +62,9 @@ class DatasetSummary:
     notes: Sequence[str] = ()
     """Such as duplicates that were kept on one side."""
     remarks: Sequence[Problem] = ()
-    """All that is said of the data without leaving anything out: the notes, and what decoders say
-    of files that are used."""
+    """What the notes are made of."""
+    complaints: Sequence[LeftOut] = ()
+    """Files that are used, and what their decoders say is wrong with them."""
 
     @classmethod
     def of(
@@ -73,13 +74,16 @@ class DatasetSummary:
         problems: Sequence[Problem] = (),
     ) -> "DatasetSummary":
         """Sort the problems of a data set's index by where they are shown."""
-        remarks = [problem for problem in problems if not problem.left_out]
+        remarks = [problem for problem in problems if problem.is_remark]
         return cls(
             source=source,
             counts=counts,
             left_out=[LeftOut(one.path, one.reason) for one in problems if one.left_out],
-            notes=[f"{one.path}: {one.reason}" for one in remarks if one.kind != "decoder_note"],
+            notes=[f"{one.path}: {one.reason}" for one in remarks],
             remarks=remarks,
+            complaints=[
+                LeftOut(one.path, one.reason) for one in problems if one.kind == "decoder_note"
+            ],
         )
 
 

@@ -40,6 +40,7 @@ from headstart.tasks.evaluation.stage import EvaluationManifest
 from headstart.tasks.export.file_names import WRITTEN_NAMES, main_model
 from headstart.tasks.export.stage import ExportManifest
 from headstart.tasks.head.stage import HeadManifest
+from headstart.tasks.progress import reporter
 from headstart.tasks.running.stage import Outcome, mending_damage
 from headstart.tasks.runs.config_file import CONFIG_FILE, is_run_of, write_config
 from headstart.tasks.runs.judged_images import PREDICTIONS_FILE
@@ -51,8 +52,9 @@ from headstart.tasks.views.sheet import describe, draw_sheet
 
 R = TypeVar("R")
 LEFT_OUT_FILE = "left_out.json"
-"""Every file that is not in the data set, and why; then every remark on what is in it, which has
-``"left_out": false`` besides."""
+"""Every file that is not in the data set, and why; and those whose decoders complain."""
+REMARKS_FILE = "remarks.json"
+"""Every other remark on the data: it leaves nothing out."""
 HISTORY_FILE = "history.json"
 """The figures of each epoch."""
 TOP_LOSSES_FILE = "top_losses.json"
@@ -117,6 +119,7 @@ def open_run_folder(
         PREDICTIONS_FILE,
         SHEET_FILE,
         LEFT_OUT_FILE,
+        REMARKS_FILE,
         HISTORY_FILE,
         TOP_LOSSES_FILE,
         "tensorboard",
@@ -284,12 +287,22 @@ def finish_run(
         diagnoses=tuple(diagnoses),
         left_out=_listed(report.dataset.left_out),
     )
-    remarks = [remark.to_dict() for remark in report.dataset.remarks]
-    write_json(folder / LEFT_OUT_FILE, [*summary.left_out, *remarks])
+    complaints = _listed(report.dataset.complaints)
+    write_json(folder / LEFT_OUT_FILE, [*summary.left_out, *complaints])
+    write_json(folder / REMARKS_FILE, [one.to_dict() for one in report.dataset.remarks])
     write_json(folder / HISTORY_FILE, head.model_dump(mode="json")["history"])
     write_json(folder / TOP_LOSSES_FILE, list(evaluation.top_losses))
     write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
     return summary
+
+
+def tell_problems(index: DatasetIndex, folder: Path) -> None:
+    """Tell what of the data is left out or worth a remark, and which files of a run list it all."""
+    are_remarks = {problem.is_remark for problem in index.problems}
+    names = [LEFT_OUT_FILE] * (False in are_remarks) + [REMARKS_FILE] * (True in are_remarks)
+    listed_in = " and ".join(str(folder / name) for name in names)
+    for line in index.summary_lines(listed_in=listed_in)[1:]:
+        reporter().note(f"     {line}")
 
 
 def _listed(files: Sequence[LeftOut]) -> tuple[dict[str, str], ...]:

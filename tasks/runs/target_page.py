@@ -278,17 +278,17 @@ def _data(report: Report) -> list[Section]:
     sections = [Section("Data", f"{data.source}: images of each split", rows)]
     if data.notes:
         noted = [{"Note": note} for note in data.notes[:MAX_FILES_SHOWN]]
-        sections.append(Section("Notes on the data", _rest(len(data.notes)), noted))
+        sections.append(Section("Notes on the data", _rest(len(data.notes), "remarks.json"), noted))
     if data.left_out:
         shown = [
             {"File": one.path, "Reason": one.reason} for one in data.left_out[:MAX_FILES_SHOWN]
         ]
         title = f"Left out: {len(data.left_out):,}"
-        sections.append(Section(title, _rest(len(data.left_out)), shown))
+        sections.append(Section(title, _rest(len(data.left_out), "left_out.json"), shown))
     return sections
 
 
-def _rest(number: int) -> str:
+def _rest(number: int, file: str) -> str:
     if number <= MAX_FILES_SHOWN:
         return ""
-    return f"The first {MAX_FILES_SHOWN:,} of {number:,}; left_out.json has all of them."
+    return f"The first {MAX_FILES_SHOWN:,} of {number:,}; {file} has all of them."
