@@ -37,7 +37,7 @@ class StageReason:
     remark_lines: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the reason as JSON data, with its remarks as left_out.json has them."""
+        """Return the reason as JSON data, with its remarks as objects."""
         return {
             "name": self.name,
             "status": self.status,
