@@ -247,15 +247,16 @@ def print_holdings(console: Console, holdings: "Sequence[Holding]") -> None:
         rows.append(
             (
                 holding.kind,
-                f"{first} and {len(others):,} more" if others else first,
+                first,
+                f"+ {len(others):,}" if others else "",
                 holding.what,
                 f"{holding.num_rows:,}",
                 f"{holding.num_bytes / 1e6:,.1f}",
                 f"{datetime.fromtimestamp(holding.used_s):%m-%d %H:%M}",
             )
         )
-    titles = ("kind", "of the run", "what", "rows", "MB", "last used")
-    print_table(console, titles, rows, NUMBERS)
+    titles = ("kind", "of the run", "others", "what", "rows", "MB", "last used")
+    print_table(console, titles, rows, NUMBERS, num_keys=2, whole=("of the run",))
 
 
 def print_usage(console: Console, location: str, totals: Mapping[str, int]) -> None:

@@ -24,6 +24,7 @@ def print_table(
     figures: Collection[str] = (),
     num_keys: int = 1,
     bold_rows: Collection[int] = (),
+    whole: Collection[str] = (),
 ) -> None:
     """Print a table.
 
@@ -34,13 +35,14 @@ def print_table(
         figures: Titles of columns that are never narrowed, and aligned on the right.
         num_keys: Columns at the left that say which row it is.
         bold_rows: Numbers of rows that stand out.
+        whole: Titles of columns with names to copy: narrowed only where a line has no room.
     """
     natural = [
         max(cell_len(line) for cell in cells for line in (cell or "").split("\n"))
         for cells in zip(titles, *rows, strict=True)
     ]
     least = [
-        width if title in figures else min(width, max(NARROWEST, cell_len(title)))
+        width if title in figures or title in whole else min(width, max(NARROWEST, cell_len(title)))
         for title, width in zip(titles, natural, strict=True)
     ]
     parts = parted(natural, least, num_keys, console.width)

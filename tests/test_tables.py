@@ -35,6 +35,7 @@ from headstart.tasks.sweeping.stage import SweptHead
 
 ROOT = Path(__file__).parent.parent
 WIDTHS = (60, 80, 120)
+RUN = "2026-11-30-flowers-efficientnet_lite0"
 LONG = "a_backbone_with_a_rather_long_name_as_files_of_users_have"
 
 
@@ -106,7 +107,7 @@ def plan(console: Console) -> None:
 
 def holdings(console: Console) -> None:
     one = SimpleNamespace(
-        kind="bottlenecks", runs=("2026-11-30-flowers-efficientnet_lite0", "x"),
+        kind="bottlenecks", runs=(RUN, "x"),
         what="efficientnet_lite0 at block6d_add, 3 augmented views of 224 pixels",
         num_rows=1_234_567, num_bytes=10**12, used_s=0.0,
     )  # fmt: skip
@@ -175,6 +176,7 @@ def test_no_table_is_wider_than_the_terminal_or_breaks_a_figure(
         survey: ("123.46", "12,345.6 (1024)", "10,000", "images/s", "accuracy"),
         plan: ("1,234,567", "1,000,000.0", "100,000.0"),
         judgement: ("100.0 %", "precision"),
+        holdings: (RUN, "1,234,567"),
         cuts: ("100,000.0", "1,000,000", "99.9x"),
     }
     for text in whole.get(show, ()):

@@ -27,6 +27,9 @@ _AT_RUNTIME: Phase = "runtime"
 _LAYER_CALL = "keras/src/layers/layer.py"
 _LOOPS = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "error_handler")
 """Functions of a model that run others: what fails in them is not the model as a layer."""
+_OF_COMPILE = ("CompileLoss", "CompileMetrics")
+_READ_COMPILE = ("build", "_build_nested", "_build_metrics_set")
+"""Classes of Keras that hold what `compile` was given, and their methods that read it."""
 
 _LEAKED = "was defined here:"
 
@@ -338,7 +341,7 @@ def _place_by_frames(error: BaseException) -> _Place:
         file = frame.f_code.co_filename
         if is_users(file) and "__autograph_generated_file" not in file:
             return _Place(CallSite(file, line), layer)
-        site = _construction_site(frame)
+        site = _construction_site(frame) or _compiled_at(frame)
         if site is not None:
             return _Place(site, layer)
     return _Place(layer=layer)
@@ -356,14 +359,34 @@ def _construction_site(frame: FrameType) -> CallSite | None:
     return site if isinstance(site, CallSite) else None
 
 
+def _compiled_at(frame: FrameType) -> CallSite | None:
+    """Return where the user compiled a model, if what was given there is why a frame failed.
+
+    Keras looks at losses, metrics and their weights only once it has a batch.
+    """
+    if type(frame.f_locals.get("self")).__name__ not in _OF_COMPILE:
+        return None
+    weight = frame.f_locals.get("loss_weight")
+    if frame.f_code.co_name not in _READ_COMPILE and not isinstance(weight, str):
+        return None
+    site = _model_at_work(frame).get(COMPILE_SITE)
+    return site if isinstance(site, CallSite) else None
+
+
 def _is_in_fit(frame: FrameType) -> bool:
     """Tell whether Keras's own training loop runs a frame."""
+    return bool(_model_at_work(frame))
+
+
+def _model_at_work(frame: FrameType) -> dict[str, Any]:
+    """Return the attributes of the compiled model that runs a frame; none where there is none."""
     current: FrameType | None = frame
     while current is not None:
-        if COMPILE_SITE in getattr(current.f_locals.get("self"), "__dict__", {}):
-            return True
+        attributes: dict[str, Any] = getattr(current.f_locals.get("self"), "__dict__", {})
+        if COMPILE_SITE in attributes:
+            return attributes
         current = current.f_back
-    return False
+    return {}
 
 
 def _layer_path(frame: FrameType) -> str | None:

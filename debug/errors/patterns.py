@@ -58,6 +58,14 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         "get_config must return every argument of __init__",
     ),
     _pattern(
+        "text-for-numbers",
+        r"dtype='string' is not a valid dtype for Keras type promotion",
+        "A text stands where Keras computes with numbers.",
+        "compile(optimizer, loss, loss_weights, metrics): the third argument is loss_weights; give "
+        'metrics by name: metrics=["accuracy"]',
+        "or labels or inputs hold text: map it to numbers first, as StringLookup does",
+    ),
+    _pattern(
         "unknown-name",
         r"Could not interpret (?P<what>[\w ]+) identifier: (?P<name>[^\n]{1,80})",
         "Keras knows no {what} {name}.",

@@ -12,6 +12,7 @@ from headstart.config import ChecksConfig
 from headstart.tasks.auditing.duplicates import MAX_PAIRS, Pair, group_pairs
 from headstart.tasks.auditing.labels import LabelQuality
 from headstart.tasks.auditing.oddities import thin_classes
+from headstart.tasks.bottlenecks.rows import units_among
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 
 Kind = Literal[
@@ -69,6 +70,7 @@ class Images:
         class_names: Names of the data set's classes.
         labels: int32 [n]; 0 where images have no classes.
         kind: What the targets are: classes, labels or numbers.
+        units: int64 [n]: images of one group have one number; None where each stands alone.
     """
 
     def __init__(self, index: DatasetIndex) -> None:
@@ -79,6 +81,7 @@ class Images:
         self.class_names = index.class_names
         self.kind = index.kind
         self.labels: npt.NDArray[np.int32] = np.array([row.label for row in self.rows], np.int32)
+        self.units = units_among(self.rows)
 
     def __len__(self) -> int:
         """Return the number of distinct images."""

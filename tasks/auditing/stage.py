@@ -86,9 +86,8 @@ def _audit(
     with reporter().track("auditing", NUM_CHECKS, "checks") as advance:
         if images.kind == "class":
             folds, seed = config.num_folds, config.seed
-            quality = judge_labels(
-                probe_probabilities(values, images.labels, folds, seed), images.labels
-            )
+            told = probe_probabilities(values, images.labels, folds, seed, images.units)
+            quality = judge_labels(told, images.labels)
             found += label_findings(images, quality)
             suggested = [images.class_names[int(label)] for label in quality.suggested]
             judged = Suspicions([], quality.margin, suggested, quality.is_error)
@@ -179,4 +178,4 @@ def _describe_audit(audit: AuditManifest) -> str:
     return ", ".join(told) or "nothing suspicious"
 
 
-stage = Stage("audit", 3, AuditManifest, _audit, _audit_key, _describe_audit)
+stage = Stage("audit", 4, AuditManifest, _audit, _audit_key, _describe_audit)

@@ -10,8 +10,7 @@ from headstart.config import ChecksConfig
 from headstart.tasks.auditing.findings import Finding, Images
 from headstart.tasks.auditing.labels import judge_labels
 from headstart.tasks.auditing.oddities import robust_deviations
-from headstart.tasks.head.solvers import RIDGE_PENALTIES
-from headstart.tasks.ranking.probes import probe_shares
+from headstart.tasks.ranking.probes import predict_numbers, probe_shares
 from headstart.tasks.targets.choice import TARGETS
 
 Array = npt.NDArray[Any]
@@ -62,7 +61,7 @@ def _judge_labels(
     margins = np.full(targets.shape, np.inf)
     errors = np.zeros(targets.shape, np.bool_)
     probabilities = targets.astype(np.float64)
-    shares = probe_shares(features, targets, config.num_folds, config.seed)
+    shares = probe_shares(features, targets, config.num_folds, config.seed, images.units)
     for label in range(targets.shape[1]):
         having = targets[:, label].astype(np.int64)
         if having.min() < having.max():  # else there is nothing that tells it apart
@@ -100,21 +99,13 @@ def _judge_numbers(
     images: Images, features: Array, targets: Array, config: ChecksConfig
 ) -> Suspicions:
     """Judge numbers by how far they are from a ridge regression that did not see them."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import KFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     spread = np.where(targets.std(axis=0) > 0, targets.std(axis=0), 1.0)
     standard = (targets - targets.mean(axis=0)) / spread
-    num_folds = min(config.num_folds, len(targets))
-    if num_folds < 2:  # one image: nothing to predict it from
+    said = predict_numbers(features, standard, config.num_folds, config.seed, images.units)
+    if said is None:  # one image, or one group: nothing to predict it from
         return Suspicions(
             [], np.ones(len(targets)), [""] * len(targets), np.zeros(len(targets), bool)
         )
-    folds = KFold(num_folds, shuffle=True, random_state=config.seed)
-    head = make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES))
-    said = cross_val_predict(head, features, standard, cv=folds).reshape(standard.shape)
     off = np.stack([np.abs(robust_deviations(one)) for one in (standard - said).T], axis=1)
     predicted = said * spread + targets.mean(axis=0)
     worst = off.argmax(axis=1)

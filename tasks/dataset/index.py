@@ -138,6 +138,18 @@ class DatasetIndex:
         text = json.dumps(told, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def units_of(self, splits: Collection[Split]) -> dict[str, str]:
+        """Say what a cross-validation of some splits depends on, besides their labels.
+
+        Returns:
+            Key fields: none where every image stands alone.
+        """
+        rows = [row for row in self.rows if row.split in splits]
+        if len({row.unit for row in rows}) == len(rows):
+            return {}
+        lines = sorted(f"{row.digest} {row.unit}" for row in rows)
+        return {"units": hashlib.sha256("\n".join(lines).encode()).hexdigest()}
+
     @cached_property
     def split_counts(self) -> dict[Split, tuple[int, ...]]:
         """Images of each class in each split that has any, in the order of the class names.

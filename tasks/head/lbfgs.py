@@ -67,12 +67,12 @@ def solve_head(
     train.target.check(train.labels, None if val is None else val.labels, num_classes)
     if train.kind != "class":
         return _solve_others(train, val, config, num_classes, log_dir)
-    features, labels, images = _stacked(train, config)
+    features, labels, units = _stacked(train, config)
     mean, scale = features.mean(axis=0), _scale(features)
     features = (features - mean) / scale
-    folds = _folds(train.labels, config.seed)
+    folds = _folds(labels, units, config.seed)
     with quick_threads(features):
-        losses = _compare(features, labels, folds[images], config) if folds is not None else {}
+        losses = _compare(features, labels, folds, config) if folds is not None else {}
     penalty = min(losses, key=lambda one: losses[one]) if losses else DEFAULT_PENALTY
     for one, loss in losses.items():
         reporter().note(f"     penalty {one:<7g} cross-validated loss {loss:.4f}")
@@ -91,7 +91,8 @@ def solve_head(
     reporter().note(
         f"     penalty {penalty:g} of {len(PENALTIES)} by {NUM_FOLDS}-fold cross-validation"
         if losses
-        else f"     penalty {penalty:g}: a class has one image, too few to compare penalties by"
+        else f"     penalty {penalty:g}: a class has one image, or one group of images, too few to "
+        "compare penalties by"
     )
     return TrainedHead(head, (figures,), 1, stopped_early=False, penalty=penalty)
 
@@ -105,7 +106,7 @@ def _solve_others(
 ) -> TrainedHead:
     """Find the linear head of labels or numbers."""
     started_s = time.perf_counter()
-    features, targets, images = _stacked(train, config)
+    features, targets, units = _stacked(train, config)
     fit = train.target.fit(train.labels)
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     varies = deviation > TINY_SHARE * np.abs(mean)  # else it is the mean's rounding alone
@@ -113,12 +114,12 @@ def _solve_others(
     if train.kind == "number":
         standard = (targets - np.array(fit.offset)) / np.array(fit.scale)
         features = (features - mean) / deviation
-        kernel, bias, penalty = solve_numbers(features, standard, images, config)
+        kernel, bias, penalty = solve_numbers(features, standard, units, config)
         kernel /= deviation[:, None]
     else:
         scales = (_scale(features), deviation)
         with quick_threads(features):
-            kernel, bias, penalty = solve_labels(features - mean, scales, targets, images, config)
+            kernel, bias, penalty = solve_labels(features - mean, scales, targets, units, config)
     plain = config.model_copy(update={"dropout": 0.0})
     head = build_head(plain, train.readers[0].shape, num_outputs)
     head.get_layer("logits").set_weights([kernel, bias - mean @ kernel])
@@ -152,7 +153,7 @@ def _scale(features: Features) -> Features:
 def _stacked(
     train: LabelledRows, config: HeadConfig
 ) -> tuple[Features, npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Return the features of all views, their targets, and the images that they are of."""
+    """Return the features of all views, their targets, and the units that they are of."""
     views = range(1, train.num_augmented + 1) if train.num_augmented else range(1)
     num_bytes = 4 * len(train) * len(views) * train.shape[-1]
     max_bytes = MAX_BYTES // 4 if train.kind == "number" else MAX_BYTES
@@ -173,15 +174,17 @@ def _stacked(
             "extract with --set bottlenecks.dtype=float32 (float16 ends at 65504)",
         )
     images = np.tile(every, len(views))
-    return features, train.labels[images], images
+    return features, train.labels[images], train.units[images]
 
 
-def _folds(labels: Labels, seed: int) -> npt.NDArray[np.int64] | None:
-    """Return a fold for each image; None where some class has too few images to be held out."""
-    counts = np.bincount(labels)
-    if counts[counts > 0].min() < 2:
-        return None
-    return stratified_folds(labels, NUM_FOLDS, seed)
+def _folds(labels: Labels, units: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64] | None:
+    """Return a fold for each row; None where without some fold a class would be missing."""
+    folds = stratified_folds(labels, NUM_FOLDS, seed, units)
+    present = np.unique(labels)
+    for fold in range(NUM_FOLDS):
+        if len(np.unique(labels[folds != fold])) < len(present):
+            return None
+    return folds
 
 
 def _compare(

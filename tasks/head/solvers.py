@@ -6,6 +6,7 @@ images that are left out. The val split chooses no weights.
 """
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from headstart.config import HeadConfig
 from headstart.tasks.dataset.stratifying import deal_into_folds
+from headstart.tasks.head.folds import number_folds
 from headstart.tasks.progress import reporter
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
@@ -77,7 +79,7 @@ def fit_logistic(model: Any, features: Array, labels: Array, penalty: float) -> 
 
 
 def solve_labels(
-    features: Array, scales: Sequence[Array], targets: Array, images: Array, config: HeadConfig
+    features: Array, scales: Sequence[Array], targets: Array, units: Array, config: HeadConfig
 ) -> tuple[Array, Array, float]:
     """Find a logistic regression a label, all of them at once: they share the features.
 
@@ -86,19 +88,19 @@ def solve_labels(
         scales: What the features may be divided by, each [d]. The labels that are the most evenly
             on and off decide: a cross-validation of all under each would take as many times longer.
         targets: 0 and 1 [n, num_labels].
-        images: int64 [n], the image of each row: views of one stay in one fold.
+        units: int64 [n]: rows of one number stay in one fold: an image's views, or a group's.
         config: Class weights, and the seed of the folds.
 
     Returns:
         Weights [d, num_labels] of the features as they are given, biases [num_labels], and the
         median of the labels' penalties.
     """
-    folds = label_folds(targets, images, NUM_FOLDS, config.seed)
+    folds = label_folds(targets, units, NUM_FOLDS, config.seed)
     order = np.argsort(np.abs(targets.mean(axis=0) - 0.5), kind="stable")
     deciding = targets[:, order[:NUM_DECIDING]]
     # The best is scaled once more: all scalings in memory at once would be copies of the features.
     totals = [
-        _penalties_of(_reduced(features / scale)[0], deciding, images, folds, config)[1]
+        _penalties_of(_reduced(features / scale)[0], deciding, units, folds, config)[1]
         for scale in scales
     ]
     scale = scales[int(np.argmin(totals))]
@@ -110,7 +112,7 @@ def solve_labels(
     if not len(varying):
         return kernel, bias, DEFAULT_PENALTY
     having = targets[:, varying]
-    penalties, _ = _penalties_of(rows, having, images, folds, config)
+    penalties, _ = _penalties_of(rows, having, units, folds, config)
     found = fit_together(rows, having, _weights(having, config), penalties, MAX_ITERATIONS)
     kernel[:, varying], bias[varying] = directions @ found[:-1], found[-1]
     return kernel / scale[:, None], bias, float(np.median(penalties))
@@ -184,27 +186,28 @@ def _weights(having: Array, config: HeadConfig) -> Array:
     return np.asarray(np.where(having > 0, 0.5 / share, 0.5 / (1 - share)))
 
 
-def label_folds(targets: Array, images: Array, num_folds: int, seed: int) -> Array:
+def label_folds(targets: Array, units: Array, num_folds: int, seed: int) -> Array:
     """Assign each row to a fold, so that each label is spread evenly.
 
     Args:
         targets: 0 and 1 [n, num_labels].
-        images: int64 [n], the image of each row: its rows stay together.
+        units: int64 [n]: rows of one number stay together; each label of any of them counts.
         num_folds: Folds, at least 2.
         seed: Seed of the shuffle.
 
     Returns:
         int64 [n], 0 to num_folds - 1.
     """
-    of_image: dict[str, tuple[float, ...]] = {}
-    for image, row in zip(images, targets, strict=True):
-        of_image[f"{image:012}"] = tuple(np.flatnonzero(row))
-    dealt = deal_into_folds(of_image, "labels", num_folds, seed)
-    return np.array([dealt[f"{image:012}"] for image in images])
+    labels_of: defaultdict[str, set[int]] = defaultdict(set)
+    for unit, row in zip(units, targets, strict=True):
+        labels_of[f"{unit:012}"].update(np.flatnonzero(row).tolist())
+    sets = {unit: tuple(sorted(own)) for unit, own in labels_of.items()}
+    dealt = deal_into_folds(sets, "labels", num_folds, seed)
+    return np.array([dealt[f"{unit:012}"] for unit in units])
 
 
 def _penalties_of(
-    features: Array, having: Array, images: Array, folds: Array, config: HeadConfig
+    features: Array, having: Array, units: Array, folds: Array, config: HeadConfig
 ) -> tuple[Array, float]:
     """Return each label's penalty of the smallest loss of held-out rows, and these losses' sum."""
     weights = _weights(having, config)
@@ -240,39 +243,38 @@ def _penalties_of(
             best = losses[: place + 1].argmin(axis=0)
             active = active[place - best[active] < MAX_WORSE]
             advance(1)
-    first = np.unique(images, return_index=True)[1]
-    num_having = having[first].sum(axis=0)
-    few = np.minimum(num_having, len(first) - num_having) < 2
+    # With one unit that has a label, or one that has not, some fold has nothing to learn it from.
+    with_it, without = (
+        np.array([len(np.unique(units[column > 0])) for column in sign.T])
+        for sign in (having, 1 - having)
+    )
+    few = np.minimum(with_it, without) < 2
     chosen = np.array(PENALTIES)[losses.argmin(axis=0)]
     return np.where(few, DEFAULT_PENALTY, chosen), float(losses.min(axis=0)[~few].sum())
 
 
 def solve_numbers(
-    features: Array, targets: Array, images: Array, config: HeadConfig
+    features: Array, targets: Array, units: Array, config: HeadConfig
 ) -> tuple[Array, Array, float]:
     """Find a ridge regression.
 
     Args:
         features: [n, d], each at a mean of 0 and a deviation of 1.
         targets: Standardised numbers [n, num_numbers].
-        images: int64 [n], the image of each row.
+        units: int64 [n]: rows of one number stay in one fold: an image's views, or a group's.
         config: The seed of the folds.
 
     Returns:
         Weights [d, num_numbers], biases [num_numbers], and the penalty, which is that of the
         smallest squared error of images left out: one at a time, exactly, or fold by fold where
-        there are several views of each.
+        there are several views or images that belong together.
     """
     from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import GroupKFold
 
-    folds: Any = {}
-    if len(np.unique(images)) < len(images):
-        groups = GroupKFold(NUM_FOLDS, shuffle=True, random_state=config.seed)
-        folds = {
-            "cv": list(groups.split(features, groups=images)),
-            "scoring": "neg_mean_squared_error",
-        }
-    model = RidgeCV(RIDGE_PENALTIES, **folds).fit(features, targets)
+    how: Any = {}
+    if len(np.unique(units)) < len(units):
+        folds = number_folds(units, NUM_FOLDS, config.seed)
+        how = {"cv": folds, "scoring": "neg_mean_squared_error"} if folds else {}
+    model = RidgeCV(RIDGE_PENALTIES, **how).fit(features, targets)
     kernel = np.atleast_2d(model.coef_).T
     return kernel, np.atleast_1d(model.intercept_), float(model.alpha_)

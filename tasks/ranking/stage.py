@@ -12,13 +12,16 @@ from headstart.tasks.backbones.backbone import Backbone
 from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.pooled import pooled_features
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.head.solvers import LABELS_VERSION
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.ranking.probes import (
+    Units,
     explained,
     knn_accuracy,
     mean_average_precision,
+    mean_of_neighbours,
     nearest_mean_accuracy,
     nearest_neighbours,
     probe_accuracy,
@@ -48,6 +51,7 @@ def _scores_key(features: Features, config: ScoringConfig) -> dict[str, Any]:
         # Of two networks that are one up to the top, one may know more: its own classifier.
         "classifier": features.network.has_classifier and features.start == TOP,
         "scoring": config,
+        **index_of(features.dataset).units_of(("train",)),
         **({"probe_version": LABELS_VERSION} if features.target.kind == "labels" else {}),
         **arithmetic_versions(),
     }
@@ -57,11 +61,13 @@ def _score(folder: Path, features: Features, config: ScoringConfig) -> Made:
     rows = features.open(("train",))["train"]
     images = draw_images(len(rows), config.max_images, config.seed)
     values, labels = pooled_features(rows, images), rows.labels[images]
+    units = None if rows.groups is None else rows.groups[images]
     if rows.kind != "class":
         rows.target.check(rows.labels, None, len(features.class_names))
-        scores = score_targets(values, labels, rows.kind, config)
+        scores = score_targets(values, labels, rows.kind, config, units)
         return Made(len(images), len(images), fields={"scores": scores})
-    scores = score_features(values, labels, config, _source_head(features.network, features.start))
+    source_head = _source_head(features.network, features.start)
+    scores = score_features(values, labels, config, source_head, units)
     return Made(len(images), len(images), fields={"scores": scores})
 
 
@@ -73,6 +79,7 @@ def score_features(
     labels: npt.NDArray[np.int32],
     config: ScoringConfig,
     source_head: Head | None = None,
+    units: Units = None,
 ) -> dict[str, float | None]:
     """Compute all scores of some features.
 
@@ -81,6 +88,7 @@ def score_features(
         labels: int32 [n], class of each row.
         config: Folds, neighbours and seed of the probes.
         source_head: From features to the source classifier's probabilities [n, num_classes].
+        units: See `headstart.tasks.ranking.probes.Units`.
 
     Returns:
         A value for each name of `SCORES`; None where there is no source head.
@@ -93,9 +101,9 @@ def score_features(
         "regularised_h_score": lambda: regularised_h_score(doubles, labels),
         "leep": lambda: None if theta is None else leep(theta, labels),
         "nce": lambda: None if theta is None else nce(theta.argmax(axis=1), labels),
-        "nearest_mean": lambda: nearest_mean_accuracy(features, labels),
-        "knn": lambda: knn_accuracy(features, labels, config.num_neighbours),
-        "probe": lambda: probe_accuracy(features, labels, config.num_folds, config.seed),
+        "nearest_mean": lambda: nearest_mean_accuracy(features, labels, units),
+        "knn": lambda: knn_accuracy(features, labels, config.num_neighbours, units),
+        "probe": lambda: probe_accuracy(features, labels, config.num_folds, config.seed, units),
     }
     scores: dict[str, float | None] = {}
     with reporter().track("scoring", len(SCORES), "scores") as advance:
@@ -110,6 +118,7 @@ def score_targets(
     targets: npt.NDArray[Any],
     kind: TargetKind,
     config: ScoringConfig,
+    units: Units = None,
 ) -> dict[str, float | None]:
     """Compute the scores that labels or numbers have: the others are of classes.
 
@@ -118,26 +127,27 @@ def score_targets(
         targets: [n, num_outputs], as `Target.to_array` says.
         kind: Labels or numbers.
         config: Folds, neighbours and seed of the probes.
+        units: See `headstart.tasks.ranking.probes.Units`.
 
     Returns:
         A value for each name of `SCORES`: of labels k-NN and probe are mean average precisions,
         of numbers R².
     """
-    neighbours, _ = nearest_neighbours(features, config.num_neighbours)
-    near = targets[neighbours].mean(axis=1)
+    neighbours, similarities = nearest_neighbours(features, config.num_neighbours, units)
+    near = mean_of_neighbours(targets, neighbours, similarities)
     scores: dict[str, float | None] = dict.fromkeys(SCORES)
     folds, seed = config.num_folds, config.seed
     if kind == "labels":
         varying = targets[:, targets.std(axis=0) > 0]
         scores["knn"] = mean_average_precision(near, targets)
-        scores["probe"] = probe_labels(features, targets, folds, seed)
+        scores["probe"] = probe_labels(features, targets, folds, seed, units)
     else:
         spread = targets.std(axis=0)
         varying = ((targets - targets.mean(axis=0)) / np.where(spread > 0, spread, 1.0))[
             :, spread > 0
         ]
         scores["knn"] = explained(near, targets)
-        scores["probe"] = probe_numbers(features, varying, folds, seed)
+        scores["probe"] = probe_numbers(features, varying, folds, seed, units)
     scores["logme"] = logme(features.astype(np.float64), varying)
     return scores
 

@@ -42,7 +42,10 @@ class PooledRows:
 
 def some_rows(rows: LabelledRows, chosen: npt.NDArray[Any]) -> LabelledRows:
     """Return the rows of some images, by their positions."""
-    return LabelledRows(rows.readers, rows.positions[chosen], rows.labels[chosen], rows.kind)
+    groups = None if rows.groups is None else rows.groups[chosen]
+    return LabelledRows(
+        rows.readers, rows.positions[chosen], rows.labels[chosen], rows.kind, groups
+    )
 
 
 def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]:
@@ -50,42 +53,54 @@ def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]
 
     Args:
         rows: Bottlenecks of the train split.
-        seed: Seed of the draw; which images are drawn depends on it and the labels alone.
+        seed: Seed of the draw; which images are drawn depends on it, the labels and the groups.
 
     Returns:
-        Four fifths, with every class among them, and a fifth.
+        Four fifths, with every class among them, and a fifth. Groups are in one of them.
 
     Raises:
-        TrainingError: There is no class with two images.
+        TrainingError: There is no class with two images, or groups of images.
     """
     if rows.kind != "class":
         return _hold_out_any(rows, seed)
-    several = np.bincount(rows.labels)[rows.labels] > 1
-    chosen = (stratified_folds(rows.labels, NUM_PARTS, seed) == 0) & several
+    units = rows.units
+    chosen = stratified_folds(rows.labels, NUM_PARTS, seed, units) == 0
+    lost = np.setdiff1d(rows.labels, rows.labels[~chosen])
+    chosen &= ~np.isin(units, units[np.isin(rows.labels, lost)])
     if not chosen.any():
-        # Of small classes the first fold may have none: one image of the commonest class, then.
-        candidates = np.flatnonzero(several)
-        if not len(candidates):
+        # Of small classes the first fold may have none: the first image that can be spared, then.
+        spared = next(
+            (
+                unit
+                for unit in units
+                if not len(np.setdiff1d(rows.labels, rows.labels[units != unit]))
+            ),
+            None,
+        )
+        if spared is None:
             raise TrainingError(
-                "a sweep has to hold out training images, but every class has only one image",
+                "a sweep has to hold out training images, but every class has only one image"
+                + ("" if rows.groups is None else ", or one group of images"),
                 f"{len(rows)} training images",
                 "add images, or train one head with `headstart train`",
             )
-        chosen[candidates[:1]] = True
+        chosen = units == spared
     return some_rows(rows, np.flatnonzero(~chosen)), some_rows(rows, np.flatnonzero(chosen))
 
 
 def _hold_out_any(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]:
-    """Draw a fifth of images that have labels or numbers."""
-    count = len(rows) // NUM_PARTS or 1
-    if len(rows) <= count:
+    """Draw a fifth of images that have labels or numbers; groups stay whole."""
+    units = np.unique(rows.units)
+    count = len(units) // NUM_PARTS or 1
+    if len(units) <= count:
         raise TrainingError(
             "there are too few training images for a sweep, which has to hold some out",
-            f"{len(rows)} training images",
+            f"{len(rows)} training images"
+            + ("" if rows.groups is None else f" in {len(units)} groups"),
             "add images, or train one head with `headstart train`",
         )
-    order = np.random.default_rng(seed).permutation(len(rows))
-    return some_rows(rows, np.sort(order[count:])), some_rows(rows, np.sort(order[:count]))
+    drawn = np.isin(rows.units, np.random.default_rng(seed).permutation(units)[:count])
+    return some_rows(rows, np.flatnonzero(~drawn)), some_rows(rows, np.flatnonzero(drawn))
 
 
 def pool(rows: LabelledRows, *, augmented: bool = True) -> PooledRows:
