@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from headstart.config import RankConfig, TransferConfig, build_config, load_config
-from headstart.errors import ConfigError
+from headstart.errors import ConfigError, HeadstartError
 from headstart.flows.transfer import transfer
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.progress import Reporter, use_reporter
@@ -84,6 +84,18 @@ def test_files_that_are_left_out_are_listed(finished: Pipeline, tmp_path: Path) 
     assert [entry["path"] for entry in listed] == ["red/broken.png"]
     assert "not an image" in listed[0]["reason"]
     assert json.loads((tmp_path / "out" / "run.json").read_text())["left_out"] == listed
+
+
+def test_files_that_are_left_out_are_listed_where_the_run_fails(
+    finished: Pipeline, tmp_path: Path
+) -> None:
+    (finished.images / "red" / "broken.png").write_bytes(b"no image")
+    config = finished.config("head.solver=ridge")
+    with pytest.raises(HeadstartError):
+        transfer.fn(config, finished.store.root, tmp_path / "out")
+    (listed,) = json.loads((tmp_path / "out" / "left_out.json").read_text())
+    assert listed["path"] == "red/broken.png"
+    assert (tmp_path / "out" / "failed.json").exists()
 
 
 def test_the_files_that_the_terminal_names_have_every_remark(

@@ -287,9 +287,7 @@ def finish_run(
         diagnoses=tuple(diagnoses),
         left_out=_listed(report.dataset.left_out),
     )
-    complaints = _listed(report.dataset.complaints)
-    write_json(folder / LEFT_OUT_FILE, [*summary.left_out, *complaints])
-    write_json(folder / REMARKS_FILE, [one.to_dict() for one in report.dataset.remarks])
+    _write_problems(folder, report.dataset)
     write_json(folder / HISTORY_FILE, head.model_dump(mode="json")["history"])
     write_json(folder / TOP_LOSSES_FILE, list(evaluation.top_losses))
     write_json(folder / RUN_FILE, summary.model_dump(mode="json"))
@@ -297,12 +295,22 @@ def finish_run(
 
 
 def tell_problems(index: DatasetIndex, folder: Path) -> None:
-    """Tell what of the data is left out or worth a remark, and which files of a run list it all."""
+    """Tell what of the data is left out or worth a remark, and list all of it in files of the run.
+
+    They can be read while the run goes on, and where it fails.
+    """
+    if index.problems:
+        _write_problems(folder, DatasetSummary.of("", {}, index.problems))
     are_remarks = {problem.is_remark for problem in index.problems}
     names = [LEFT_OUT_FILE] * (False in are_remarks) + [REMARKS_FILE] * (True in are_remarks)
     listed_in = " and ".join(str(folder / name) for name in names)
     for line in index.summary_lines(listed_in=listed_in)[1:]:
         reporter().note(f"     {line}")
+
+
+def _write_problems(folder: Path, data: DatasetSummary) -> None:
+    write_json(folder / LEFT_OUT_FILE, [*_listed(data.left_out), *_listed(data.complaints)])
+    write_json(folder / REMARKS_FILE, [one.to_dict() for one in data.remarks])
 
 
 def _listed(files: Sequence[LeftOut]) -> tuple[dict[str, str], ...]:
