@@ -127,8 +127,10 @@ with tf1.Session() as session:
             print(number, value)
 """,
     "MobileNetV2, fit": """
-x, y = pictures(256, 96)
-body = keras.applications.MobileNetV2((96, 96, 3), weights=None, include_top=False, pooling="avg")
+x, y = pictures(256, 32)
+body = keras.applications.MobileNetV2(
+    (32, 32, 3), alpha=0.35, weights=None, include_top=False, pooling="avg"
+)
 model = keras.Sequential([body, keras.layers.Dense(4, activation="softmax")])
 optimizer = keras.optimizers.Adam(1e-4)
 model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])

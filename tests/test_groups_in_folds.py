@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from headstart.config import ChecksConfig, HeadConfig
+from headstart.config import ChecksConfig, DatasetConfig, HeadConfig
 from headstart.errors import TrainingError
 from headstart.tasks.auditing.findings import Images
 from headstart.tasks.auditing.labels import judge_labels
 from headstart.tasks.auditing.targets import judge_targets
 from headstart.tasks.bottlenecks.rows import units_among
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
+from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.head.folds import number_folds, stratified_folds
 from headstart.tasks.head.lbfgs import solve_head
 from headstart.tasks.head.solvers import RIDGE_PENALTIES, label_folds, solve_numbers
@@ -28,6 +30,7 @@ from headstart.tasks.ranking.probes import (
     probe_numbers,
     probe_probabilities,
 )
+from headstart.tasks.store.artifacts import Store
 from headstart.tasks.sweeping.pooled import hold_out
 from tests.test_head import make_rows
 
@@ -189,11 +192,29 @@ def test_an_audit_finds_a_group_that_is_labelled_wrong_as_a_whole(kind: Any) -> 
     assert not is_error[UNITS != 4].any()
 
 
+def test_a_data_set_whose_groups_were_mended_is_another(store: Store, tmp_path: Path) -> None:
+    for number in range(8):
+        Image.new("RGB", (8, 8), (number * 30, 0, 0)).save(tmp_path / f"{number}.png")
+    keys = []
+    for patients in ("AABBCCDE", "AABBCCDE", "AABCBCDE", "ABCDEFGH", ""):
+        lines = ["path,label,split" + (",patient" if patients else "")]
+        for number, split in enumerate(["train"] * 6 + ["val", "test"]):
+            own = f",{patients[number]}" if patients else ""
+            lines.append(f"{number}.png,{number % 2},{split}{own}")
+        (tmp_path / "m.csv").write_text("\n".join(lines))
+        config = DatasetConfig(
+            images=tmp_path / "m.csv", group_column="patient" if patients else None
+        )
+        keys.append(dataset_stage(config).key)
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 4
+
+
 def test_groups_are_part_of_a_key_only_where_there_are_any() -> None:
     index = index_of_patients(wrong=-1)
     alone = replace(index, rows=tuple(row._replace(group="") for row in index.rows))
-    assert alone.units_of(("train",)) == {}
+    assert alone.units_of("train") == {}
     assert units_among(alone.rows) is None
     others = replace(index, rows=tuple(row._replace(group=row.path[:2]) for row in index.rows))
-    assert index.units_of(("train",)) != others.units_of(("train",))
-    assert index.units_of(("val",)) == {}
+    assert index.units_of("train") != others.units_of("train")
+    assert index.units_of("val") == {}

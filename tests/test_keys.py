@@ -20,6 +20,7 @@ from headstart.config import (
 )
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.dataset import codecs
+from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.finetuning.trial import Trial, trial
 from headstart.tasks.head.settings import settings_in_effect
 from headstart.tasks.ranking.baseline import stage as baseline
@@ -69,7 +70,11 @@ def test_a_result_that_was_timed_is_of_its_machine(
     assert {name for name in before if before[name] != after[name]} == {"machine"}
 
 
-def test_where_a_backbone_lies_decides_no_scores(store: Store, tmp_path: Path) -> None:
+def test_where_a_backbone_lies_decides_no_scores(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = DatasetIndex(("cat", "dog"), ())
+    monkeypatch.setattr("headstart.tasks.ranking.stage.index_of", lambda _: nothing)
     one = save_backbone(tmp_path / "net.keras")
     (tmp_path / "elsewhere").mkdir()
     copy = shutil.copy2(one, tmp_path / "elsewhere" / "other.keras")

@@ -27,7 +27,7 @@ from headstart.debug.replay.bundle import write_bundle
 from headstart.debug.replay.flight import Flight, Snapshot
 from headstart.debug.replay.taps import tap, untap
 
-SNAPSHOT_EVERY = 16
+SNAPSHOT_EVERY = 32
 """Steps from one snapshot of the weights to the next."""
 MAX_BYTES = 512 * 2**20
 """Most bytes of batches and snapshots held; with larger batches snapshots come more often."""
@@ -92,7 +92,8 @@ class LastSteps(keras.callbacks.Callback):  # type: ignore[misc]
         if is_full and (2 * _num_bytes(batch) > self._room or self._is_close()):
             self._give_up(f"batches of {_num_bytes(batch):,} bytes leave no room for a few")
             return
-        if not flight.snapshots or flight.step % self.every == 0 or is_full:
+        is_due = flight.step % self.every == 0 or flight.step == 1  # the first step may build
+        if not flight.snapshots or is_due or is_full:
             flight.snapshots.append(self._snapshot())
             self._num_bytes_since = _num_bytes(batch)
             oldest = flight.snapshots[0].step

@@ -19,12 +19,19 @@ _NO_GRADIENT = -1.0
 _probes: WeakKeyDictionary[Any, "GradientProbe"] = WeakKeyDictionary()
 
 
+CLOSE_STEPS = 1000
+"""Steps of a training at which it is looked at closely: what goes wrong most often does so early,
+and with short steps a sample costs as much as two of them."""
+RARER = 5
+
+
 class GradientProbe:
     """Measures the gradients that reach an optimizer.
 
     Args:
         optimizer: The optimizer of a compiled model whose train step has not been traced yet.
-        every: Sample step 0, step 1 and the steps whose number is a multiple of this.
+        every: Sample step 0, step 1 and the steps whose number is a multiple of this; after
+            `CLOSE_STEPS` only every `RARER`-th of these.
     """
 
     def __init__(self, optimizer: Any, every: int) -> None:
@@ -59,7 +66,9 @@ class GradientProbe:
         Returns:
             A boolean, or a boolean tensor.
         """
-        return (iteration % self.every == 0) | (iteration == 1)
+        is_close = iteration < CLOSE_STEPS
+        is_due = is_close | (iteration % (RARER * self.every) == 0)
+        return (is_due & (iteration % self.every == 0)) | (iteration == 1)
 
     def prepare(self, variables: list[Any]) -> None:
         """Make room for the norms.

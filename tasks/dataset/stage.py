@@ -43,6 +43,7 @@ def _index_dataset(folder: Path, config: DatasetConfig) -> Made:
                 # be told. Not what headstart wrote among the images: each run would change the
                 # next one's.
                 "problems": digest([list(p) for p in index.problems if p.kind != "own_output"]),
+                **_groups(index),
             },
             "class_names": index.class_names,
             "kind": index.kind,
@@ -51,6 +52,13 @@ def _index_dataset(folder: Path, config: DatasetConfig) -> Made:
             "headline": index.summary_lines()[0],
         },
     )
+
+
+def _groups(index: DatasetIndex) -> dict[str, str]:
+    """Tell which images belong together, where something says so: folds keep them so."""
+    if not any(row.group for row in index.rows):
+        return {}
+    return {"groups": digest([(row.digest, row.group) for row in index.rows])}
 
 
 @lru_cache(maxsize=4)

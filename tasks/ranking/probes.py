@@ -291,7 +291,8 @@ def mean_of_neighbours(
     weights = np.isfinite(similarities)[:, :, None].astype(np.float64)
     count = weights.sum(axis=1)
     near = (targets[neighbours] * weights).sum(axis=1) / np.maximum(count, 1.0)
-    return np.where(count > 0, near, targets.mean(axis=0))
+    mean: npt.NDArray[Any] = np.where(count > 0, near, targets.mean(axis=0))
+    return mean
 
 
 def _standardise(train: Features, test: Features) -> tuple[Features, Features]:

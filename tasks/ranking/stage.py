@@ -51,7 +51,7 @@ def _scores_key(features: Features, config: ScoringConfig) -> dict[str, Any]:
         # Of two networks that are one up to the top, one may know more: its own classifier.
         "classifier": features.network.has_classifier and features.start == TOP,
         "scoring": config,
-        **index_of(features.dataset).units_of(("train",)),
+        **index_of(features.dataset).units_of("train"),
         **({"probe_version": LABELS_VERSION} if features.target.kind == "labels" else {}),
         **arithmetic_versions(),
     }

@@ -222,7 +222,7 @@ def test_replay_finds_the_step_within_a_call_of_several(tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input([2]), Root(), keras.layers.Dense(1)])
     model.compile("adam", "mse", jit_compile=False, steps_per_execution=5)
     data = tf.data.Dataset.from_tensor_slices((x, np.ones((100, 1), np.float32))).batch(2)
-    recorder = FlightRecorder(tmp_path / "run", stops_on_nan=True)
+    recorder = FlightRecorder(tmp_path / "run", every=16, stops_on_nan=True)
     with pytest.raises(NonFiniteLossError, match="step 24 is nan"):
         model.fit(data, verbose=0, callbacks=[recorder])
     assert read_bundle(tmp_path / "run").first_step == 16
