@@ -41,6 +41,7 @@ class CallSite:
     line: int
 
 
+@functools.lru_cache(maxsize=4096)  # asked of each frame at each step
 def is_users(file: str) -> bool:
     """Tell whether a source file is the user's: no library's, not Python's, not headstart's.
 

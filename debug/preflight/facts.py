@@ -21,6 +21,10 @@ from headstart.debug.symptoms.activity_probe import call_replaced, unchanged
 
 MAX_ROWS = 512
 """Rows that are looked at."""
+MAX_BYTES = 256 * 2**20
+"""Of what all layers give for the rows that are looked at: of large pictures there are fewer."""
+FEW_ROWS = 8
+"""Rows by which that is estimated, and the least that are looked at."""
 MAX_TARGETS = 200_000
 """Targets that are looked at."""
 PASSIVE = ("Reshape", "Flatten", "Dropout", "Permute", "Identity", "Cropping1D")
@@ -176,7 +180,8 @@ def facts_of(
 
     Args:
         model: A compiled Keras model.
-        x: Inputs of at most a few hundred rows.
+        x: Inputs of at most a few hundred rows; fewer are looked at where the layers' outputs
+            would take more than `MAX_BYTES`.
         y: Their targets; None where there are none.
         targets: All targets in their order, where they are at hand.
         is_complete: Whether these are all there are.
@@ -185,6 +190,7 @@ def facts_of(
     Returns:
         The facts.
     """
+    x, y = _fitting(model, x, y)
     uses, output = _forward(model, x)
     loss = single_loss(model)
     family = loss_family(loss)
@@ -252,6 +258,19 @@ def pick_rows(arrays: Any, num_rows: int) -> Any:
         return np.asarray(array)[places]
 
     return tf.nest.map_structure(pick, arrays)
+
+
+def _fitting(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Return the rows, or fewer of them, whose activations fit into the bound."""
+    num_rows = len(tf.nest.flatten(x)[0])
+    if num_rows <= FEW_ROWS:
+        return x, y
+    uses, _ = _forward(model, pick_rows(x, FEW_ROWS))
+    num_bytes = sum(np.size(use.output) * use.output.dtype.size for use in uses) / FEW_ROWS
+    fitting = max(FEW_ROWS, int(MAX_BYTES / max(1.0, num_bytes)))
+    if fitting >= num_rows:
+        return x, y
+    return pick_rows(x, fitting), None if y is None else pick_rows(y, fitting)
 
 
 def _forward(model: Any, x: Any) -> tuple[tuple[LayerUse, ...], Any]:

@@ -88,8 +88,9 @@ def gradients(sample: Sample) -> list[Diagnosis]:
 def stale_trainable_flags(sample: Sample) -> list[Diagnosis]:
     """Find ``trainable`` flags that were flipped after compile and are silently ignored."""
     model = sample.model
-    if model.train_function is None or sample.is_new:
-        return []
+    is_kerases = type(model).train_step is keras.Model.train_step
+    if model.train_function is None or sample.is_new or not is_kerases:
+        return []  # a step of the program's own may train a part, as a pupil's does
     # A compiled train step keeps the variables it was traced with, and so does its optimizer.
     known = {id(v) for v in getattr(model.optimizer, "_trainable_variables", ())}
     now = {id(v): str(v.path) for v in model.trainable_variables}

@@ -112,7 +112,8 @@ class Watch:
     def _on_trace(self, made: Any) -> None:
         if self._is_retaking:  # seen before
             return
-        self._note_graph(made)
+        with harmless("the watch over traces"):  # TensorFlow passes on what a listener raises
+            self._note_graph(made)
         if self.with_rules:
             self._look_through(made.graph)
 

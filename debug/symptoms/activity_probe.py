@@ -19,6 +19,9 @@ from headstart.debug.symptoms.trace import LayerActivity, Probe
 
 ENOUGH_ROWS = 32
 """Rows from which on no further batch is joined."""
+MAX_JOINED_BYTES = 4 * 2**20
+"""Of inputs, from which on no further batch is joined: who trains on large rows in small batches
+has no memory for more."""
 MAX_ROWS = 256
 """Most rows of a batch that are looked at."""
 SATURATED_SLOPE = 0.01
@@ -172,11 +175,13 @@ def _activation_name(layer: Any) -> str:
 
 def _joined(batches: list[Any]) -> Any:
     chosen: list[Any] = []
-    rows = 0
+    rows = num_bytes = 0
     for batch in reversed(batches):
         chosen.append(batch)
-        rows += len(tf.nest.flatten(batch)[0])
-        if rows >= ENOUGH_ROWS:
+        first = tf.nest.flatten(batch)[0]
+        rows += len(first)
+        num_bytes += np.size(first) * tf.as_dtype(first.dtype).size
+        if rows >= ENOUGH_ROWS or num_bytes >= MAX_JOINED_BYTES:
             break
     return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0)[:MAX_ROWS], *chosen)
 

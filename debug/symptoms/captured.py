@@ -85,11 +85,12 @@ def _read_by(function: Any, known: Networks) -> tuple[Scalars, Networks]:
         elif (name in known and known[name]() is value) or _holds_variables(value):
             networks[name] = weakref.ref(value)
         elif isinstance(value, dict):
-            found |= {f"{name}[{key!r}]": item for key, item in value.items()
-                      if key in keys and _is_scalar(item)}  # fmt: skip
+            found |= {f"{name}[{key!r}]": value[key] for key in keys
+                      if key in value and _is_scalar(value[key])}  # fmt: skip
         elif type(value).__module__ == "__main__":
-            found |= {f"{name}.{key}": item for key, item in getattr(value, "__dict__", {}).items()
-                      if key in attributes and _is_scalar(item)}  # fmt: skip
+            own = getattr(value, "__dict__", {})
+            found |= {f"{name}.{key}": own[key] for key in attributes
+                      if key in own and _is_scalar(own[key])}  # fmt: skip
     return found, networks
 
 

@@ -42,6 +42,7 @@ class _Known:
         before: The like of all others.
         left_as: What the variable was when the latest ended; 0 before the first.
         site: The user's line of the latest.
+        targets: What the latest was trained for, as far as their shapes tell.
     """
 
     variable: weakref.ref[Any]
@@ -49,6 +50,7 @@ class _Known:
     before: set[int] = field(default_factory=set)
     left_as: int = 0
     site: CallSite | None = None
+    targets: tuple[Any, ...] = ()
 
 
 class EarlierRows:
@@ -101,6 +103,9 @@ class EarlierRows:
         known = self._of(model)
         if known is None:
             return
+        before, known.targets = known.targets, _targets_of(given)
+        if before != known.targets:  # pretrained for something else, as an autoencoder is
+            known.before, known.latest = set(), set()
         if len(known.before) < MAX_ROWS:
             known.before |= known.latest
         known.latest, known.site = set(rows), site
@@ -178,6 +183,18 @@ class EarlierRows:
                 evidence={"share": share, "is_certain": False},
             ).at(known.site)
         )
+
+
+def _targets_of(given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Tell kinds of targets apart: the inputs themselves, or the shape of a row."""
+    x, y = given.get("x"), given.get("y")
+    shape: tuple[int, ...] = tuple(getattr(y, "shape", ()))
+    is_input = (
+        isinstance(x, np.ndarray)
+        and isinstance(y, np.ndarray)
+        and np.array_equal(y[:MIN_ROWS], x[:MIN_ROWS])
+    )
+    return ("inputs" if is_input else "targets", *shape[1:])
 
 
 def _print_of(variable: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from headstart.debug.callsites import CallSite, calling_site, is_users
 from headstart.debug.diagnosis import Diagnosis, ranked
+from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 
 MAX_TRACES = 5
@@ -58,9 +59,10 @@ class RetraceCounter:
             private("trace_listeners").remove(self._note)
 
     def _note(self, concrete: Any) -> None:
-        name = str(concrete.graph.name)
-        if not name.startswith(_NOT_JUDGED) and not _is_tensorflows_own():
-            self.traces.append(Trace(name, _arguments_of(concrete), calling_site()))
+        with harmless("the count of traces"):  # TensorFlow passes on what a listener raises
+            name = str(concrete.graph.name)
+            if not name.startswith(_NOT_JUDGED) and not _is_tensorflows_own():
+                self.traces.append(Trace(name, _arguments_of(concrete), calling_site()))
 
     def of(self, function: str) -> list[Trace]:
         """Return the traces of the functions with a name, first to last."""
@@ -167,7 +169,9 @@ def _flatten(name: str, value: Any) -> list[tuple[str, str]]:
         return [pair for key, item in value.items() for pair in _flatten(f"{name}[{key!r}]", item)]
     if isinstance(value, list | tuple):
         return [pair for i, item in enumerate(value) for pair in _flatten(f"{name}[{i}]", item)]
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        shape = "unknown shape" if value.shape.rank is None else list(value.shape)
-        return [(name, f"{value.dtype.name} {shape}")]
+    shape: Any = getattr(value, "shape", None)
+    dtype: Any = getattr(value, "dtype", None)
+    if hasattr(dtype, "name") and hasattr(shape, "rank"):
+        told = "unknown shape" if shape.rank is None else list(shape)
+        return [(name, f"{dtype.name} {told}")]
     return [(name, f"{type(value).__name__} {value!r}")]

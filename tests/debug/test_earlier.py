@@ -96,3 +96,16 @@ def test_a_pretrained_encoder_that_is_built_anew_and_frozen_is_found(is_kept):
     earlier.on_fit(model_of([frozen, keras.layers.Dense(1)]), {}, set(), None)
     found = [(one.symptom, one.severity) for one in earlier.found]
     assert found == [("frozen-untrained-layers", "warning")] * (not is_kept)
+
+
+def test_rows_that_a_pretraining_saw_without_their_labels_are_passed_over():
+    shared, earlier = keras.layers.Dense(4), EarlierRows()
+    encoder, classifier = model_of([shared]), model_of([shared, keras.layers.Dense(1)])
+    train, test = FOLDS[0], FOLDS[1]
+    earlier.on_begin(encoder)
+    earlier.on_fit(encoder, {"x": X, "y": X}, set(keys_of(X)), None)
+    earlier.on_begin(classifier)
+    given = {"x": X[train], "y": train.astype("float32")}
+    earlier.on_fit(classifier, given, set(keys_of(X[train])), None)
+    earlier.on_evaluate(classifier, X[test])
+    assert earlier.found == []

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from headstart.debug.preflight.placing import located
 from headstart.debug.preflight.precision import half_precision
 from headstart.debug.preflight.rules import facts_for
 from headstart.debug.preflight.settings import odd_settings
+from headstart.debug.preflight.training import stale_trainable_flags
 from headstart.debug.preflight.verdict import inputs_tell_targets, verdict_of
 from headstart.debug.running import watch as watch_module
 from headstart.debug.running.fits import of_fits
@@ -745,3 +747,47 @@ def test_a_loop_of_ones_own_goes_well_where_its_loss_falls(tmp_path, monkeypatch
     watch.losses["loss"] = [1.0] * 10 + [last] * 90
     (found,) = (one for one in watch.diagnoses() if one.symptom == "result-thrown-away")
     assert found.severity == severity
+
+
+def test_of_rows_with_large_activations_only_a_few_are_looked_at(monkeypatch):
+    hidden = [keras.layers.Dense(16), keras.layers.Dense(15)]  # with the last, 128 bytes a row
+    model = model_of(None, hidden=hidden)
+    assert len(facts_of(model, X, BITS).x) == ROWS
+    monkeypatch.setattr("headstart.debug.preflight.facts.MAX_BYTES", 20 * 128)
+    facts = facts_of(model, X, BITS, targets=BITS, is_complete=True)
+    assert {len(part) for part in (facts.x, facts.y, facts.y_pred, facts.uses[0].output)} == {20}
+    assert len(facts.targets) == ROWS
+    np.testing.assert_array_equal(facts.y, (facts.x[:, 0] > 0).astype("float32"))
+    assert facts_of(model, X, None).y is None
+
+
+class Pupil(keras.Model):
+    """Trains a part of itself, in a step of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.pupil, self.teacher = keras.layers.Dense(1), keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.pupil(x) + 0.0 * self.teacher(x)
+
+    def train_step(self, data):
+        x, _ = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self.pupil(x) - self.teacher(x)) ** 2)
+        weights = self.pupil.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def test_a_step_of_ones_own_may_train_a_part_and_keras_step_trains_what_it_was_compiled_with():
+    pupil = Pupil()
+    pupil.compile("adam")
+    pupil.fit(X, BITS, verbose=0)
+    assert stale_trainable_flags(SimpleNamespace(model=pupil, is_new=False)) == []
+    model = model_of(None, hidden=[keras.layers.Dense(4)])
+    model.fit(X, BITS, verbose=0)
+    assert stale_trainable_flags(SimpleNamespace(model=model, is_new=False)) == []
+    model.layers[0].trainable = False
+    (found,) = stale_trainable_flags(SimpleNamespace(model=model, is_new=False))
+    assert found.symptom == "stale-trainable"

@@ -1,5 +1,6 @@
 """The retrace counter says which argument made a function be traced again."""
 
+import numpy as np
 import tensorflow as tf
 
 from headstart.debug.symptoms.retraces import RetraceCounter, explain_retraces
@@ -75,3 +76,26 @@ def test_a_step_that_keras_makes_for_another_model_is_no_storm():
             tf.function(one_step_on_data, autograph=False)(tf.ones([2]))
     assert len(counter.traces) == 6
     assert counter.diagnoses() == []
+
+
+class Size:
+    """Has a shape and a dtype, and is no tensor."""
+
+    shape, dtype = (224, 224, 3), "float32"
+
+    def __repr__(self):
+        raise RuntimeError("no words for it")
+
+
+def test_what_looks_like_a_tensor_or_cannot_be_shown_does_not_end_the_program():
+    @tf.function
+    def convert(x, kind):
+        return tf.cast(x, kind if isinstance(kind, type) else "float32")
+
+    with RetraceCounter() as counter:
+        convert(tf.constant([1]), np.float32)
+        convert(tf.constant([1]), np.float64)
+        convert(tf.constant([1]), Size())
+    told = [dict(trace.arguments)["kind"] for trace in counter.traces]
+    assert len(told) >= 2
+    assert all(one.startswith("UnknownArgument") for one in told)
