@@ -38,6 +38,7 @@ from headstart.debug.preflight.untracked import partly_tracked
 from headstart.debug.preflight.verdict import Verdict
 from headstart.debug.preflight.weighting import concentrated_weights, weights_with_counts
 from headstart.debug.preflight.wrapping import wrapped_integers
+from headstart.debug.symptoms.pipelines import moving_split
 from headstart.debug.symptoms.trace import TrainingTrace
 
 FEW = 32
@@ -175,6 +176,7 @@ RULES: tuple[Rule, ...] = (
          because="looks at what the steps left behind"),
     Rule(labels.text_labels, "given"),
     Rule(ids_beyond_tables, "model given"),
+    Rule(moving_split, "given"),
     Rule(held_out.shared_rows, "given"),
     Rule(held_out.shared_with_stream, "rows batches given"),
     Rule(inputs.split_order, "targets validation_split"),

@@ -24,24 +24,23 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
-from headstart.debug.preflight.augmentation import watch_flips
+from headstart.debug.running.calls import watch_calls
 from headstart.debug.running.fits import Fits, number_of
-from headstart.debug.running.loads import Loads, watch_checkpoints, watch_loads
-from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
+from headstart.debug.running.loads import Loads, watch_loads
+from headstart.debug.running.own_sessions import OwnSessions
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
 from headstart.debug.running.retake import HELD_BYTES
 from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_callback
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.as_written import as_written, files_of_program
-from headstart.debug.symptoms.batches import spent_input, watch_iterators
-from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
-from headstart.debug.symptoms.dropouts import watch_dropout
-from headstart.debug.symptoms.eager_axes import watch_argmax, watch_softmax
+from headstart.debug.symptoms.batches import spent_input
+from headstart.debug.symptoms.eager_axes import watch_softmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.kernels import faint_signal
 from headstart.debug.symptoms.loss import falls_without_end, has_halved, own_divergence
+from headstart.debug.symptoms.loss_scales import watch_loss_scales
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
-from headstart.debug.symptoms.own_loops import OwnLoops, tracing_site, watch_optimizers
+from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
 from headstart.debug.symptoms.restarts import fetched
 from headstart.debug.symptoms.retraces import RetraceCounter
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -91,8 +90,6 @@ class Watch:
 
     def arm_tensorflow(self) -> None:
         """Patch tf.function and GradientTape; Keras may be in the middle of its own import."""
-        import tensorflow as tf
-
         private("trace_listeners").append(self._on_trace)
         self._watch_function_results()
         self._watch_gradients()
@@ -100,14 +97,10 @@ class Watch:
         if self.with_rules:
             self._retraces = RetraceCounter()
             self._retraces.__enter__()
-            watch_eager_broadcasts(self._found.append)
-            self._argmax = watch_argmax()
-            watch_softmax(tf.nn, self._unless_well.append)
-            watch_dropout(self._unless_well.append)
-            watch_minimizers(self._sessions)
-            watch_checkpoints(self._loads)
-            watch_flips(tracing_site)
-            watch_iterators(lambda: self._in_keras)
+            self._argmax = watch_calls(
+                self._found.append, self._unless_well.append, self._sessions, self._loads,
+                lambda: self._in_keras,
+            )  # fmt: skip
 
     def _on_trace(self, made: Any) -> None:
         if self._is_retaking:  # seen before
@@ -142,6 +135,7 @@ class Watch:
             watch_metrics(self._metrics, lambda: self._in_keras)
             watch_loads(self._loads)
             watch_softmax(keras.ops, self._unless_well.append)
+            watch_loss_scales(self._found.append)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
             setattr(trainer, name, self._with_callbacks(getattr(trainer, name), name))

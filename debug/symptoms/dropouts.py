@@ -3,10 +3,11 @@
 What Keras's layers drop is judged with the other settings of a model.
 """
 
+import ast
 from collections.abc import Callable
 from typing import Any
 
-from headstart.debug.callsites import CallSite, is_users
+from headstart.debug.callsites import CallSite, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.settings import MAX_DROPOUT
 from headstart.debug.symptoms.eager_axes import put_in_place
@@ -32,15 +33,57 @@ def watch_dropout(tell: Callable[[Diagnosis], None]) -> None:
             told.add(site)
             tell(_finding(high, is_kept_share).at(site))
 
+    def look(site: CallSite, place: int | None) -> None:
+        name = _kept_name(site, place)
+        if name and site not in told and is_users(site.file):
+            told.add(site)
+            tell(_exchanged(name).at(site))
+
     def note_v1(site: CallSite, args: Any, kwargs: Any) -> None:
         second = args[1] if len(args) > 1 else None
         note(site, kwargs.get("rate"), kwargs.get("keep_prob", second))
+        look(site, None)
 
     def note_v2(site: CallSite, args: Any, kwargs: Any) -> None:
         note(site, args[1] if len(args) > 1 else kwargs.get("rate"))
+        look(site, 1)
 
     put_in_place(tf.compat.v1.nn, "dropout", "the rule about dropout", note_v1)
     put_in_place(tf.nn, "dropout", "the rule about dropout", note_v2)
+
+
+def _kept_name(site: CallSite, place: int | None) -> str:
+    """Return what a call names as its rate, if that is called a share to keep; else "".
+
+    Args:
+        site: The line with the call of dropout.
+        place: Where the rate may stand by its place.
+    """
+    for node in ast.walk(tree_of(site.file) or ast.Module([], [])):
+        if not isinstance(node, ast.Call) or node.lineno != site.line:
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        rates = [one.value for one in node.keywords if one.arg == "rate"]
+        if place is not None:
+            rates += node.args[place : place + 1]
+        for rate in rates if called == "dropout" else ():
+            # What is computed, such as 1 - keep_prob, is another share.
+            name = getattr(rate, "id", "") or getattr(rate, "attr", "")
+            if "keep" in name.lower():
+                return str(name)
+    return ""
+
+
+def _exchanged(name: str) -> Diagnosis:
+    return Diagnosis(
+        symptom="dropout-too-high",
+        cause=f"Dropout is given {name} as its rate: rate is the share that is dropped, not the "
+        "share that is kept. With 0.8, 80% of the units are dropped; with 1, everything.",
+        phase="model",
+        severity="error",
+        confidence=0.95,
+        suggestions=(f"rate=1 - {name}",),
+    )
 
 
 def _high(rate: Any) -> float | None:

@@ -34,3 +34,21 @@ def test_a_dropout_that_leaves_too_little_is_told_once(monkeypatch, version, arg
         assert nn.dropout(ONES, **arguments).shape == ONES.shape
     assert [one.severity for one in found] == ([severity] if severity else [])
     assert all(one.file == __file__ for one in found)
+
+
+@pytest.mark.parametrize("home", [tf.nn, tf.compat.v1.nn])
+def test_a_share_to_keep_that_is_given_as_the_rate_is_told_by_its_name(monkeypatch, home):
+    for module in (tf.nn, tf.compat.v1.nn):
+        monkeypatch.setattr(module, "dropout", module.dropout)
+    found, keep_prob, rate = [], tf.constant(0.5), tf.constant(0.5)
+    watch_dropout(found.append)
+    home.dropout(ONES, rate=rate)
+    home.dropout(ONES, rate=1 - keep_prob)
+    tf.compat.v1.nn.dropout(ONES, keep_prob)
+    tf.compat.v1.nn.dropout(ONES, keep_prob=keep_prob)
+    assert found == []
+    home.dropout(ONES, rate=keep_prob)
+    (one,) = found
+    assert "keep_prob as its rate" in one.cause
+    tf.nn.dropout(ONES, keep_prob)
+    assert len(found) == 2
