@@ -133,6 +133,30 @@ def empty_rows(facts: Facts) -> list[Diagnosis]:
     ]
 
 
+def divided_masks(facts: Facts) -> list[Diagnosis]:
+    """Find targets of 0 and 1 that were divided by 255, as if they were pixels.
+
+    Args:
+        facts: What is known of the model and its targets.
+    """
+    y = facts.targets if facts.targets is not None else facts.y
+    if y is None or y.dtype.kind != "f" or not y.size:
+        return []
+    values = np.unique(y)
+    if len(values) != 2 or values[0] != 0.0 or not np.isclose(values[1], 1 / 255, rtol=1e-3):
+        return []
+    return [
+        Diagnosis(
+            symptom="labels-are-fractions",
+            cause=f"The targets are 0 and {values[1]:.4g}, which is 1/255: labels or masks of 0 "
+            "and 1 were divided by 255, as pixels are. The model learns to predict nothing.",
+            phase="data",
+            confidence=0.97,
+            suggestions=("divide the images alone; masks of 0 and 255: mask > 127",),
+        )
+    ]
+
+
 def text_labels(given: Mapping[str, Any]) -> list[Diagnosis]:
     """Find labels that are strings.
 

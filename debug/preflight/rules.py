@@ -187,6 +187,7 @@ RULES: tuple[Rule, ...] = (
     Rule(labels.label_format, "sample"),
     Rule(labels.label_range, "sample"),
     Rule(labels.empty_rows, "facts"),
+    Rule(labels.divided_masks, "facts"),
     Rule(training.stale_trainable_flags, "sample"),
     Rule(layers.softmax_of_one, "facts"),
     Rule(layers.inverted_mask, "facts"),

@@ -34,13 +34,14 @@ from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_c
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.as_written import as_written, files_of_program
 from headstart.debug.symptoms.batches import spent_input
+from headstart.debug.symptoms.copies import watch_copies
 from headstart.debug.symptoms.eager_axes import watch_softmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.kernels import faint_signal
 from headstart.debug.symptoms.loss import falls_without_end, has_halved, own_divergence
 from headstart.debug.symptoms.loss_scales import watch_loss_scales
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
-from headstart.debug.symptoms.own_loops import OwnLoops, watch_optimizers
+from headstart.debug.symptoms.own_loops import OwnLoops, tracing_site, watch_optimizers
 from headstart.debug.symptoms.restarts import fetched
 from headstart.debug.symptoms.retraces import RetraceCounter
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -136,6 +137,7 @@ class Watch:
             watch_loads(self._loads)
             watch_softmax(keras.ops, self._unless_well.append)
             watch_loss_scales(self._found.append)
+            watch_copies(self._loops.copies, lambda: watched.own_steps + watched.steps)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
             setattr(trainer, name, self._with_callbacks(getattr(trainer, name), name))
@@ -322,6 +324,7 @@ class Watch:
                 return gradients
             with harmless("the watch over gradients"):
                 watch._look_for_none(target, sources, tf.nest.flatten(gradients))
+                watch._loops.derivatives.on_gradient(tape, target, sources, tracing_site())
                 if watch._in_keras:
                     watch._loops.note_pairs(sources, gradients)
                 else:

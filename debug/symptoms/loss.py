@@ -23,6 +23,9 @@ MAX_STUCK_SHARE = 0.8
 """A classifier is stuck only with a loss above this share of ln(classes)."""
 DIVERGED_FACTOR = 3.0
 """A last loss this many times the first has diverged."""
+LEAST_PEAK = 0.02
+"""... where it is not still that of a nearly perfect answer: of a focal loss of rare classes, or of
+batches with none of them, the first may be next to nothing."""
 SPIKE_FACTOR = 10.0
 """A loss this many times the first has thrown away the initialisation."""
 HUGE_LOSS = 1e5
@@ -130,7 +133,7 @@ def divergence(trace: TrainingTrace) -> list[Diagnosis]:
     has_ended = step < len(trace.losses)
     peak = max(finite[-NUM_WINDOWS:]) if has_ended else _median(finite[-NUM_WINDOWS:])
     growing = len(finite) >= (2 if has_ended else NUM_WINDOWS)
-    has_grown = peak > DIVERGED_FACTOR * trace.first_loss
+    has_grown = peak > max(DIVERGED_FACTOR * trace.first_loss, LEAST_PEAK)
     if not growing or not (has_grown or (has_ended and peak >= HUGE_LOSS)):
         return []
     end = "and then to NaN or Inf" if has_ended else "and has not come down"

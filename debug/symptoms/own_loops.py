@@ -21,7 +21,9 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import called_in_inference, find_call_below, origin_of_argument
 from headstart.debug.symptoms import kernels
+from headstart.debug.symptoms.accumulated import Derivatives, never_reset
 from headstart.debug.symptoms.captured import Captured
+from headstart.debug.symptoms.copies import Copies
 from headstart.debug.symptoms.graph_rules import one_sided
 from headstart.debug.symptoms.kernels import Kernel, alike_units
 from headstart.debug.symptoms.loss import divergence
@@ -59,6 +61,8 @@ class OwnLoops:
         self._optimizers: dict[int, tuple[Any, int]] = {}
         self._captured = Captured()
         self._successors = Successors()
+        self.derivatives = Derivatives()
+        self.copies = Copies()
         self._versions: dict[int, tuple[Any, int, int]] = {}
         self._found: dict[str, Diagnosis] = {}
 
@@ -103,6 +107,9 @@ class OwnLoops:
             self._optimizers[id(optimizer)] = (known, steps + 1)
             if len(self._optimizers) >= MIN_STEPS and "fresh" not in self._found:
                 self._judge_fresh(optimizer)
+        if "never reset" not in self._found:
+            for one in never_reset(gradients, tracing_site()):
+                self._found["never reset"] = one
         if "one-sided" not in self._found:
             for one in one_sided(gradients, self.applied_at):
                 self._found["one-sided"] = one
@@ -214,7 +221,7 @@ class OwnLoops:
             is_broken: Whether it ended in NaN or Inf, however few its steps.
         """
         found = [*self._found.values(), *self._captured.found.values()]
-        found += self._successors.found
+        found += [*self._successors.found, *self.derivatives.found, *self.copies.diagnoses()]
         if self.num_steps >= MIN_STEPS:
             found += self._variables()
         if not found and (self.num_steps >= MIN_STEPS or (is_broken and self.num_steps)):
