@@ -21,9 +21,10 @@ from headstart.tasks.auditing.stage import stage as audit_stage
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.rows import open_backbone
 from headstart.tasks.dataset.building import dataset_root
+from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.dataset.stage import stage as dataset_stage
 from headstart.tasks.running.stage import collect_outcomes
-from headstart.tasks.runs.run_folder import RUN_FILE, seconds_since
+from headstart.tasks.runs.run_folder import RUN_FILE, seconds_since, tell_problems
 from headstart.tasks.store.artifacts import artefact
 from headstart.tasks.store.files import write_json
 from headstart.tasks.views.stage import stage as views_stage
@@ -51,7 +52,10 @@ def _run(config: AuditConfig, folder: Path) -> AuditSummary:
     )  # fmt: skip
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(source)
-        make_bottlenecks(dataset, source, views, backbone, cut)
+        tell_problems(index_of(dataset), folder)
+        # Of a recipe with augmented views, the plain ones are all that is looked at.
+        plain = views.model_copy(update={"num_augmented": 0})
+        make_bottlenecks(dataset, source, plain, backbone, cut)
         size = open_backbone(backbone, views.image_size).image_size
         pictures = pictures_stage.find(dataset, views, size)
         if pictures is None:  # the views may be gone since, and only these checks need them

@@ -34,7 +34,7 @@ from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.candidates import judged_split
 from headstart.tasks.running.stage import Outcome, collect_outcomes
-from headstart.tasks.runs.run_folder import RUN_FILE, cold_seconds, seconds_since
+from headstart.tasks.runs.run_folder import RUN_FILE, cold_seconds, seconds_since, tell_problems
 from headstart.tasks.store.files import write_json
 from headstart.tasks.views.stage import stage as views_stage
 
@@ -105,6 +105,7 @@ def run_study(
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
+        tell_problems(index_of(dataset), folder)
         check_classes(index_of(dataset))
         require_validation(index_of(dataset).split_counts)
         judged_split(index_of(dataset), JUDGES[dataset.kind].main)

@@ -45,6 +45,7 @@ from headstart.tasks.runs.run_folder import (
     RunSummary,
     finish_run,
     make_report,
+    tell_problems,
     tensorboard_command,
 )
 from headstart.tasks.store.files import write_json
@@ -86,6 +87,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(source)
         index = index_of(dataset)
+        tell_problems(index, folder)
         check_classes(index)
         require_validation(index.split_counts)
         network = open_backbone(backbone, views.image_size)

@@ -39,7 +39,7 @@ from headstart.tasks.ranking.stage import stage as scores_stage
 from headstart.tasks.ranking.throughput import stage as pace_stage
 from headstart.tasks.ranking.verdict import Candidate, SourceLine, best_first, draw_verdict
 from headstart.tasks.running.stage import Outcome, collect_outcomes
-from headstart.tasks.runs.run_folder import RUN_FILE, cold_seconds, seconds_since
+from headstart.tasks.runs.run_folder import RUN_FILE, cold_seconds, seconds_since, tell_problems
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.files import write_json
 from headstart.tasks.views.stage import stage as views_stage
@@ -67,6 +67,7 @@ def _run(config: RankConfig, folder: Path) -> RankSummary:
         _open(config, name, names)
     with collect_outcomes() as outcomes:
         dataset = dataset_stage(config.dataset)
+        tell_problems(index_of(dataset), folder)
         check_classes(index_of(dataset))
         judged = judged_split(index_of(dataset))
         candidates = [

@@ -72,6 +72,9 @@ def _run(
     on_bad: Callable[[str, str], None] | None,
 ) -> dict[str, list[Hit]]:
     check_names(config.backbone, config.views.image_size, config.bottlenecks)
+    # Of a recipe with augmented views, the plain ones are all that is compared.
+    views = config.views.model_copy(update={"num_augmented": 0})
+    config = config.model_copy(update={"views": views})
     dataset = dataset_stage(config.dataset)
     make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
     features = Features.of(dataset, config)
@@ -82,12 +85,13 @@ def _run(
     wanted = [row_of[digest] for digest in index.digests]
 
     def hit(row: int, similarity: float) -> Hit:
-        is_class = features.target.kind == "class"
-        name = index.class_names[wanted[row].label] if is_class else ""
+        (target,) = features.target.to_array([wanted[row]], len(index.class_names))
+        name = features.target.words(target, index.class_names)
         return Hit(str(root / wanted[row].path), round(float(similarity), 6), name)
 
     return {
-        name: [hit(int(row), one) for row, one in zip(rows, found, strict=True)]
+        # An index that finds too few (of many equal rows) fills up with rows of -1.
+        name: [hit(int(row), one) for row, one in zip(rows, found, strict=True) if row >= 0]
         for name, rows, found in zip(names, *nearest, strict=True)
     }
 

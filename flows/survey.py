@@ -29,7 +29,7 @@ from headstart.tasks.head.stage import stage as head_stage
 from headstart.tasks.head.training_warnings import check_classes
 from headstart.tasks.ranking.candidates import backbones_at_hand, judged_split
 from headstart.tasks.running.stage import collect_outcomes
-from headstart.tasks.runs.run_folder import RUN_FILE, seconds_since
+from headstart.tasks.runs.run_folder import RUN_FILE, seconds_since, tell_problems
 from headstart.tasks.store.files import write_json
 from headstart.tasks.surveying.plots import draw_survey
 from headstart.tasks.surveying.stage import anatomy, measurements
@@ -69,7 +69,7 @@ def _check_name(name: str) -> None:
 def _run(config: SurveyConfig, names: tuple[str, ...], folder: Path) -> SurveySummary:
     started_s = time.monotonic()
     with collect_outcomes() as outcomes:
-        dataset = _index_images(config)
+        dataset = _index_images(config, folder)
         networks = anatomy(names).networks
         measured = {}
         if config.measuring.enabled:
@@ -107,11 +107,12 @@ def _run(config: SurveyConfig, names: tuple[str, ...], folder: Path) -> SurveySu
     return summary
 
 
-def _index_images(config: SurveyConfig) -> DatasetManifest | None:
+def _index_images(config: SurveyConfig, folder: Path) -> DatasetManifest | None:
     """Index the images, where there are any, and refuse at once what cannot be judged on."""
     if config.dataset is None:
         return None
     dataset = dataset_stage(config.dataset)
+    tell_problems(index_of(dataset), folder)
     check_classes(index_of(dataset))
     judged_split(index_of(dataset))
     return dataset

@@ -37,6 +37,7 @@ from headstart.tasks.runs.run_folder import (
     RunSummary,
     finish_run,
     make_report,
+    tell_problems,
     tensorboard_command,
 )
 from headstart.tasks.store.files import write_json
@@ -83,6 +84,7 @@ def _run(config: SweepConfig, folder: Path) -> SweepSummary:
         check_names(config.backbone, config.views.image_size, config.bottlenecks)
         dataset = dataset_stage(config.dataset)
         index = index_of(dataset)
+        tell_problems(index, folder)
         check_classes(index)
         make_bottlenecks(dataset, config.dataset, config.views, config.backbone, config.bottlenecks)
         features = Features.of(dataset, config)

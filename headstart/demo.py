@@ -1,5 +1,6 @@
 """The demo's data: scikit-learn's handwritten digits as a folder of PNG files."""
 
+import os
 from pathlib import Path
 
 from headstart.config import TransferConfig, load_config
@@ -36,7 +37,9 @@ def write_digits(folder: str | Path, num_images: int | None = None) -> Path:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         image = Image.fromarray((pixels * (255 / 16)).astype("uint8"))  # 16 gray levels
-        image.resize((8 * SCALE, 8 * SCALE), Image.Resampling.BICUBIC).save(path)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")  # a kill leaves no half of a picture
+        image.resize((8 * SCALE, 8 * SCALE), Image.Resampling.BICUBIC).save(draft, "PNG")
+        draft.replace(path)
     return folder
 
 

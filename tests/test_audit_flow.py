@@ -52,7 +52,10 @@ def test_planted_faults_are_found_and_can_be_left_out(pipeline: Pipeline) -> Non
         image.save(copies[1], quality=90)
     wrong = sorted((train / "blue").iterdir())[0]
     shutil.move(wrong, train / "green" / "wrong.png")
+    (train / "green" / "half.png").write_bytes(source.read_bytes()[:60])
     summary = audit(pipeline)
+    (listed,) = json.loads((Path(summary.run_dir) / "left_out.json").read_text())
+    assert listed["path"] == "train/green/half.png"
     leaks = {
         row["path"] for row in rows_of(summary.findings) if row["kind"] == "leak"
     }  # fmt: skip
@@ -72,7 +75,7 @@ def test_planted_faults_are_found_and_can_be_left_out(pipeline: Pipeline) -> Non
 def test_a_cut_that_an_earlier_run_wrote_costs_no_pass(pipeline: Pipeline) -> None:
     pipeline.extract("bottlenecks.cut=second", "bottlenecks.extra_cuts=[top]")
     pipeline.num_passed()
-    summary = audit(pipeline)
+    summary = audit(pipeline, "views.num_augmented=3")  # of which it reads none
     assert pipeline.num_passed() == 0
     assert sum(one.rows_computed for one in summary.stages if one.name == "bottlenecks") == 0
     spatial = audit(pipeline, "bottlenecks.cut=second")

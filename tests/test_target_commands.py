@@ -341,6 +341,7 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
     for told in ((), NUMBERS):  # whatever is learned of them, the nearest images are the nearest
         config = pipeline.config(*told, images=manifest)
         ((found,),) = search.run(config, [picture], 1, pipeline.store.root).values()
+        assert found.label
         assert Path(found.path) == picture
     said = Run.load(labels.run_dir).predict(picture)
     assert set(said.labels) <= set(COLOURS)

@@ -170,7 +170,3 @@ class TransferabilityConfig(StudyConfig):
     """Number of cuts to spread over the backbone, including the top."""
     finetuned: bool = False
     """Also train the layers up to each cut, end to end on views."""
-
-    _unread: ClassVar[dict[str, str]] = {
-        **StudyConfig._unread,
-    }

@@ -216,8 +216,8 @@ class HeadConfig(Config):
     solver: Literal["minibatch", "lbfgs", "ridge"] = "minibatch"
     """minibatch: epochs of small steps, as everything below says. lbfgs: the optimum itself of a
     linear head for classes or labels, ridge: of one for numbers, at the weight penalty that
-    cross-validation on the training images chooses; only class_weights and seed are read then, and
-    the val split decides nothing but thresholds and intervals."""
+    cross-validation on the training images chooses; only class_weights, min_precision and seed are
+    read then, and the val split decides nothing but thresholds and intervals."""
     epochs: Epochs = 25
     """Maximum number of epochs; early stopping may end sooner."""
     batch_size: BatchSize = 128

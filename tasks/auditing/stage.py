@@ -32,7 +32,7 @@ from headstart.tasks.ranking.probes import probe_probabilities
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.runs.pages import write_csv
 from headstart.tasks.store.artifacts import Manifest, artefact
-from headstart.tasks.store.versions import arithmetic_versions
+from headstart.tasks.store.versions import arithmetic_versions, solver_versions
 from headstart.tasks.views.addresses import plain_rows
 
 FINDINGS, LABELS, EXCLUDE = "findings.csv", "labels.csv", "exclude.csv"
@@ -67,6 +67,7 @@ def _audit_key(
         "checks": config,
         **({"probe_version": LABELS_VERSION} if features.target.kind == "labels" else {}),
         **arithmetic_versions(),
+        **solver_versions(),
     }
 
 

@@ -55,6 +55,9 @@ def split_images(
     by_class: defaultdict[str, list[int]] = defaultdict(list)
     for number, image in enumerate(images):
         by_class[image.listed.label].append(number)
+    of_unit: defaultdict[str, list[int]] = defaultdict(list)
+    for number, unit in enumerate(units):
+        of_unit[unit].append(number)
     problems = []
     for label, numbers in by_class.items():
         drawn = [number for number in numbers if is_drawn(images[number], given)]
@@ -63,8 +66,8 @@ def split_images(
         nearest = max((split_position(units[number], config.split_seed), units[number])
                       for number in drawn)[1]  # fmt: skip
         kept = [number for number in drawn if units[number] == nearest]
-        for number, unit in enumerate(units):
-            if unit == nearest and is_drawn(images[number], given):
+        for number in of_unit[nearest]:
+            if is_drawn(images[number], given):
                 splits[number] = "train"
         reason = (
             f"{images[kept[0]].listed.path} is kept in train: otherwise chance would have "

@@ -63,6 +63,9 @@ class Exported(Protocol):
     def export_key(self) -> dict[str, Any]:
         """Return what decides the model besides the network."""
 
+    def quantised_key(self) -> dict[str, Any]:
+        """Return what decides which images judge quantised files, besides the network."""
+
     def card(self, fit: Fit) -> ModelCard:
         """Say what a user of the model has to know."""
 
@@ -111,6 +114,12 @@ class BehindBackbone:
         if self.features.target.kind == "number":
             fields["answer"] = self.features.target.answer_name
         return fields
+
+    def quantised_key(self) -> dict[str, Any]:
+        """Of test images where there are none of val: the network's key has the others."""
+        index = index_of(self.features.dataset)
+        judged: tuple[Split, ...] = ("test",)
+        return {} if index.rows_of("val") else {"judged": index.labels_digest_of(judged)}
 
     def card(self, fit: Fit) -> ModelCard:
         """Say how the backbone was used."""
@@ -219,6 +228,8 @@ def _export_key(exported: Exported, trained: HeadManifest, config: ExportConfig)
     }
     if PORTABLE & set(config.formats):
         fields["input"] = config.input
+    if set(QUANTISED) & set(config.formats):
+        fields |= exported.quantised_key()
     if "litert_int8" in config.formats:
         fields["num_calibration_images"] = config.num_calibration_images
     return fields

@@ -16,7 +16,7 @@ from headstart.tasks.head.solvers import LABELS_VERSION
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.running.training_callbacks import watchers
 from headstart.tasks.store.artifacts import Manifest, artefact
-from headstart.tasks.store.versions import arithmetic_versions
+from headstart.tasks.store.versions import arithmetic_versions, solver_versions
 from headstart.tasks.targets.target import NO_FIT, Fit
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def _head_key(features: Features, config: HeadConfig, log_dir: Path) -> dict[str
     }
     if config.is_trained and config.solver != "minibatch":
         fields |= index_of(features.dataset).units_of("train")  # of its cross-validation
+        fields |= solver_versions()
     if config.solver == "lbfgs" and features.target.kind == "labels":
         fields["solver_version"] = LABELS_VERSION
     if config.kind == "tail":

@@ -31,7 +31,7 @@ from headstart.tasks.ranking.probes import (
 from headstart.tasks.ranking.transferability import h_score, leep, logme, nce, regularised_h_score
 from headstart.tasks.running.stage import Made, Stage
 from headstart.tasks.store.artifacts import Manifest
-from headstart.tasks.store.versions import arithmetic_versions
+from headstart.tasks.store.versions import arithmetic_versions, solver_versions
 
 SCORES = ("logme", "h_score", "regularised_h_score", "leep", "nce", "nearest_mean", "knn", "probe")
 """The scores of a candidate, in the order of the tables. Higher is better for each."""
@@ -54,6 +54,7 @@ def _scores_key(features: Features, config: ScoringConfig) -> dict[str, Any]:
         **index_of(features.dataset).units_of("train"),
         **({"probe_version": LABELS_VERSION} if features.target.kind == "labels" else {}),
         **arithmetic_versions(),
+        **solver_versions(),
     }
 
 

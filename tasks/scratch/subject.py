@@ -110,6 +110,10 @@ class TestImages:
         columns = {"columns": dict(self.columns)} if self.pixels.kind != "class" else {}
         return {"pixels": self.pixels.key, **columns}
 
+    def quantised_key(self) -> dict[str, Any]:
+        """Nothing more: the pixels' key holds the test images."""
+        return {}
+
     def card(self, fit: Fit = NO_FIT) -> ModelCard:
         """Say what the network takes."""
         return ModelCard(

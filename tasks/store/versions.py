@@ -27,6 +27,11 @@ def version_of(package: str) -> str:
     return str((sys.modules.get(package) or import_module(package)).__version__)
 
 
+def solver_versions() -> dict[str, str]:
+    """Return the versions of what solves linear heads and probes, and finds what they tell."""
+    return {"scikit-learn": version_of("scikit-learn"), "scipy": version_of("scipy")}
+
+
 def arithmetic_versions() -> dict[str, str]:
     """Return the versions whose arithmetic is in what a network computes."""
     return {"tensorflow": version_of("tensorflow"), "keras": version_of("keras")}
