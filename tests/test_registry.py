@@ -20,6 +20,7 @@ from headstart.flows.retrain import RetrainSummary, _settings, retrain
 from headstart.tasks.export.model_files import ModelCard, read_card, write_card
 from headstart.tasks.models.promotion import Comparison, promote
 from headstart.tasks.models.registry import Registry, default_name
+from headstart.tasks.runs.config_file import write_config
 from headstart.tasks.store.artifacts import Store, use_store
 from tests.pipeline import QUICK, Pipeline, add_images
 
@@ -371,6 +372,21 @@ def test_the_commands_promote_list_and_predict(finished: Pipeline) -> None:
     code, text = invoke("predict", "images@current", str(image), "--json", *store)
     assert code == 0
     assert json.loads(text)["label"] == "red"
+
+
+@pytest.mark.parametrize(
+    "settings", [("budget.seconds=60",), ("head.kind=nearest_mean",), ("head.solver=lbfgs",)]
+)
+def test_what_finetune_does_not_take_can_be_promoted_and_registered(
+    finished: Pipeline, settings: tuple[str, ...]
+) -> None:
+    (run,) = (finished.store.root / "runs").iterdir()
+    write_config(run, finished.config(*settings))  # as a run with a budget leaves it
+    store = ("--store", str(finished.store.root))
+    code, text = invoke("promote", str(run), *store)
+    assert (code, text[:38]) == (0, "images@1: promoted as the first model:"), text
+    code, text = invoke("sources", "add", str(run), *store)
+    assert code == 0, text
 
 
 def test_what_was_fine_tuned_is_promoted_under_its_data_sets_name(finished: Pipeline) -> None:

@@ -88,9 +88,9 @@ def promote(
     folder = run.expanduser().absolute()
 
     def work() -> Any:
-        from headstart.tasks.models.promotion import dataset_of
         from headstart.tasks.models.promotion import promote as promote_run
         from headstart.tasks.models.registry import check_run, default_name
+        from headstart.tasks.runs.config_file import dataset_of
 
         check_run(folder)
         chosen = name or default_name(dataset_of(folder).images)

@@ -85,9 +85,10 @@ def sources_add(
     as_json: AsJson = False,
 ) -> None:
     """Register a trained model, with what it learned from, as a source."""
-    from headstart.config import FinetuneConfig, SourceConfig, build_config
+    from headstart.config import BackboneConfig, SourceConfig, build_config
     from headstart.errors import ConfigError
     from headstart.tasks.models.registry import without_keras_file
+    from headstart.tasks.runs.config_file import dataset_of, read_config
 
     model = run / "model.keras"
     if (run / "run.json").is_file() and not model.is_file():
@@ -98,12 +99,18 @@ def sources_add(
             f"{run}: it has no model.keras",
             "give the folder that the command named",
         )
-    trained = build_config(FinetuneConfig, file=run / "config.yaml")  # has all of a training's too
+    dataset, told = dataset_of(run), read_config(run)
+    if "backbone" not in told:
+        raise ConfigError(
+            "only a model with a pretrained backbone can be a source",
+            f"{run}: its network was trained from scratch",
+            "rank it as a candidate: headstart rank IMAGES --backbone " + str(model),
+        )
     overrides = {
         "name": name or run.resolve().name,
-        "dataset": trained.dataset.model_dump(),
+        "dataset": dataset.model_dump(),
         "model": model,
-        "backbone": trained.backbone.name,
+        "backbone": told["backbone"].get("name", BackboneConfig().name),
     }
     config = build_config(SourceConfig, overrides=overrides)
 

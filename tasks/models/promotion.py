@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headstart.config import DatasetConfig, FinetuneConfig, Split, build_config
+from headstart.config import DatasetConfig, Split
 from headstart.errors import ConfigError
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.stage import index_of
@@ -16,6 +16,7 @@ from headstart.tasks.export.judging import judge_split
 from headstart.tasks.export.model_files import read_card
 from headstart.tasks.models.registry import MODEL_FILE, Registry, Version, check_name, check_run
 from headstart.tasks.progress import reporter
+from headstart.tasks.runs.config_file import dataset_of
 from headstart.tasks.runs.run_folder import RUN_FILE
 from headstart.tasks.store.artifacts import current_store
 from headstart.tasks.store.sealing import read_sealed
@@ -245,18 +246,6 @@ def promote_if_better(
         told = comparison.split, comparison.value, before, False, comparison.metric
         added = registry.add(name, run, *told)
     return added, comparison
-
-
-def dataset_of(run: Path) -> DatasetConfig:
-    """Read which data set a run was trained on.
-
-    Args:
-        run: Folder of a `headstart train`, `retrain` or `finetune` run, or of a version.
-
-    Raises:
-        ConfigError: Its configuration cannot be read.
-    """
-    return build_config(FinetuneConfig, file=run / "config.yaml").dataset  # has a training's too
 
 
 def _promoting(name: str) -> AbstractContextManager[None]:
