@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.config import ChecksConfig, DatasetConfig, HeadConfig
+from headstart.config import ChecksConfig, DatasetConfig, EvaluationConfig, HeadConfig
 from headstart.errors import TrainingError
 from headstart.tasks.auditing.findings import Images
 from headstart.tasks.auditing.labels import judge_labels
@@ -16,6 +16,9 @@ from headstart.tasks.auditing.targets import judge_targets
 from headstart.tasks.bottlenecks.rows import units_among
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.evaluation.label_metrics import evaluate_labels
+from headstart.tasks.evaluation.metrics import evaluate
+from headstart.tasks.evaluation.number_metrics import evaluate_numbers
 from headstart.tasks.head.folds import number_folds, stratified_folds
 from headstart.tasks.head.lbfgs import solve_head
 from headstart.tasks.head.solvers import RIDGE_PENALTIES, label_folds, solve_numbers
@@ -32,6 +35,7 @@ from headstart.tasks.ranking.probes import (
 )
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.sweeping.pooled import hold_out
+from headstart.tasks.targets.target import Fit
 from tests.test_head import make_rows
 
 NUM_GROUPS, IN_GROUP = 24, 5
@@ -218,3 +222,46 @@ def test_groups_are_part_of_a_key_only_where_there_are_any() -> None:
     others = replace(index, rows=tuple(row._replace(group=row.path[:2]) for row in index.rows))
     assert index.units_of("train") != others.units_of("train")
     assert index.units_of("val") == {}
+
+
+def test_intervals_are_as_wide_as_the_number_of_groups_says() -> None:
+    rng = np.random.default_rng(0)
+    right = (rng.random(NUM_GROUPS) < 0.7)[UNITS]  # all of a patient's images, or none
+    logits = np.where(right, 1.0, -1.0).astype(np.float32)[:, None] * [[0.0, 1.0]]
+    config, names = EvaluationConfig(), ("no", "yes")
+    ones = np.ones(len(UNITS), np.int32)
+    alone = evaluate(logits.astype(np.float32), ones, names, config)
+    grouped = evaluate(logits.astype(np.float32), ones, names, config, UNITS)
+    one_each = evaluate(logits[::IN_GROUP].astype(np.float32), ones[::IN_GROUP], names, config)
+    assert alone.accuracy == grouped.accuracy == one_each.accuracy
+
+    def width(made: Any) -> float:
+        low, high = made.accuracy_interval
+        return float(high - low)
+
+    assert width(grouped) > 1.8 * width(alone)
+    assert width(grouped) == pytest.approx(width(one_each), rel=0.15)
+    perfect = np.tile(np.float32([[0.0, 1.0]]), (len(UNITS), 1))
+    lows = [evaluate(perfect, ones, names, config, units).accuracy_interval
+            for units in (None, UNITS)]  # fmt: skip
+    assert lows[0] is not None
+    assert lows[1] is not None
+    assert lows[1][0] < lows[0][0]
+
+
+def test_intervals_of_labels_and_numbers_draw_groups_as_well() -> None:
+    rng = np.random.default_rng(0)
+    off = rng.normal(size=NUM_GROUPS)[UNITS, None]
+    targets = rng.normal(size=(len(UNITS), 1))
+    fit, config = Fit(scale=(1.0,), offset=(0.0,)), EvaluationConfig()
+    numbers = [evaluate_numbers(targets + off, targets, ("age",), fit, config, units)
+               for units in (None, UNITS)]  # fmt: skip
+    widths = [one.mae_interval[1] - one.mae_interval[0] for one in numbers if one.mae_interval]
+    assert widths[1] > 1.5 * widths[0]
+    truth = rng.integers(0, 2, (len(UNITS), 2)).astype(np.uint8)
+    said = np.where((off > 0) | (truth > 0), 0.9, 0.1)
+    labels = [evaluate_labels(said, truth, said, ("a", "b"), (), config, units)
+              for units in (None, UNITS)]  # fmt: skip
+    widths = [one.f1_micro_interval[1] - one.f1_micro_interval[0] for one in labels
+              if one.f1_micro_interval]  # fmt: skip
+    assert widths[1] > 1.3 * widths[0]

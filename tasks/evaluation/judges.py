@@ -41,9 +41,15 @@ class Judge(ABC):
 
     @abstractmethod
     def evaluate(
-        self, outputs: Array, targets: Array, names: Names, fit: Fit, config: EvaluationConfig
+        self,
+        outputs: Array,
+        targets: Array,
+        names: Names,
+        fit: Fit,
+        config: EvaluationConfig,
+        units: npt.NDArray[np.int64] | None = None,
     ) -> Any:
-        """Compute all figures of a split; an instance of `model`."""
+        """Compute all figures of a split; an instance of `model`. Units are drawn as a whole."""
 
     @abstractmethod
     def worst(
@@ -77,9 +83,15 @@ class _ClassJudge(Judge):
     ranked = ranked_name = "accuracy"
 
     def evaluate(
-        self, outputs: Array, targets: Array, names: Names, fit: Fit, config: EvaluationConfig
+        self,
+        outputs: Array,
+        targets: Array,
+        names: Names,
+        fit: Fit,
+        config: EvaluationConfig,
+        units: npt.NDArray[np.int64] | None = None,
     ) -> Any:
-        return evaluate(outputs, targets, names, config)
+        return evaluate(outputs, targets, names, config, units)
 
     def worst(
         self, outputs: Array, targets: Array, fit: Fit, config: EvaluationConfig
@@ -106,10 +118,18 @@ class _LabelJudge(Judge):
     ranked, ranked_name = "mean_average_precision", "mAP"
 
     def evaluate(
-        self, outputs: Array, targets: Array, names: Names, fit: Fit, config: EvaluationConfig
+        self,
+        outputs: Array,
+        targets: Array,
+        names: Names,
+        fit: Fit,
+        config: EvaluationConfig,
+        units: npt.NDArray[np.int64] | None = None,
     ) -> Any:
         probabilities = TARGETS["labels"].answers(outputs, fit)
-        return evaluate_labels(outputs, targets, probabilities, names, fit.thresholds, config)
+        return evaluate_labels(
+            outputs, targets, probabilities, names, fit.thresholds, config, units
+        )
 
     def worst(
         self, outputs: Array, targets: Array, fit: Fit, config: EvaluationConfig
@@ -131,10 +151,16 @@ class _NumberJudge(Judge):
     ranked, ranked_name = "r2", "R²"
 
     def evaluate(
-        self, outputs: Array, targets: Array, names: Names, fit: Fit, config: EvaluationConfig
+        self,
+        outputs: Array,
+        targets: Array,
+        names: Names,
+        fit: Fit,
+        config: EvaluationConfig,
+        units: npt.NDArray[np.int64] | None = None,
     ) -> Any:
         return evaluate_numbers(
-            TARGETS["number"].answers(outputs, fit), targets, names, fit, config
+            TARGETS["number"].answers(outputs, fit), targets, names, fit, config, units
         )
 
     def worst(

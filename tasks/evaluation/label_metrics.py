@@ -83,6 +83,7 @@ def evaluate_labels(
     names: Sequence[str],
     thresholds: Sequence[float],
     config: EvaluationConfig,
+    units: npt.NDArray[np.int64] | None = None,
 ) -> LabelFigures:
     """Compute all figures of a split.
 
@@ -93,10 +94,11 @@ def evaluate_labels(
         names: Name of each label.
         thresholds: Probability from which each label is said; one half where empty.
         config: Settings of the bootstrap and of the calibration bins.
+        units: int64 [n]: images of one number belong together; None where each stands alone.
     """
     limits = np.array(thresholds or [DEFAULT_THRESHOLD] * len(names))
     said, truth = probabilities >= limits, targets > 0
-    intervals = _intervals(probabilities, truth, said, config)
+    intervals = _intervals(probabilities, truth, said, config, units)
     precisions = [average_precision(probabilities[:, k], truth[:, k]) for k in range(len(names))]
     hits, wrong = said & truth, said != truth
     num_images = len(truth)
@@ -174,7 +176,11 @@ def _resampled_precision(probabilities: Array, truth: Array, counts: Counts) -> 
 
 
 def _intervals(
-    probabilities: Array, truth: Array, said: Array, config: EvaluationConfig
+    probabilities: Array,
+    truth: Array,
+    said: Array,
+    config: EvaluationConfig,
+    units: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, Interval | None]:
     num_images, num_labels = truth.shape
     hits, wrong = said & truth, said != truth
@@ -202,7 +208,7 @@ def _intervals(
         found["mean_average_precision"] = _nanmean(np.stack(precisions, axis=1))
         return found
 
-    return bootstrap(num_images, num_labels, config, figures)
+    return bootstrap(num_images, num_labels, config, figures, units)
 
 
 def _nanmean(values: Array) -> Array:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from headstart.config import EvaluationConfig
 from headstart.errors import DatasetError, TrainingError
+from headstart.tasks.evaluation.resampling import bootstrap
 
 NUM_CONFUSED_PAIRS = 10
 """Most pairs of classes listed in `SplitMetrics.most_confused`."""
@@ -126,6 +127,7 @@ def evaluate(
     labels: NDArray[np.int32],
     class_names: Sequence[str],
     config: EvaluationConfig,
+    units: NDArray[np.int64] | None = None,
 ) -> SplitMetrics:
     """Compute all figures of a split.
 
@@ -137,6 +139,7 @@ def evaluate(
         labels: int32 of shape [n], each in [0, num_classes).
         class_names: The name of each class, num_classes of them.
         config: Sizes of the bootstrap, of top-k and of the calibration bins.
+        units: int64 [n]: images of one number belong together; None where each stands alone.
 
     Returns:
         The figures, None where one is undefined.
@@ -163,7 +166,7 @@ def evaluate(
     return SplitMetrics(
         num_images=num_images,
         accuracy=_mean(scores.label_rank == 0),
-        accuracy_interval=_bootstrap_interval(scores.label_rank == 0, config),
+        accuracy_interval=_bootstrap_interval(scores.label_rank == 0, config, units),
         interval_confidence=config.confidence,
         top_k=TopK(k=k, accuracy=_mean(scores.label_rank < k)),
         loss=_mean(scores.loss),
@@ -272,7 +275,7 @@ def _mean(values: NDArray[Any]) -> float | None:
 
 
 def _bootstrap_interval(
-    correct: NDArray[np.bool_], config: EvaluationConfig
+    correct: NDArray[np.bool_], config: EvaluationConfig, units: NDArray[np.int64] | None = None
 ) -> tuple[float, float] | None:
     """Percentile bootstrap interval of the mean of 0/1 outcomes.
 
@@ -280,7 +283,7 @@ def _bootstrap_interval(
     Binomial(n, accuracy), so that a resample costs one draw rather than n.
 
     Where all outcomes are equal every resample is, too, and the interval would be a point however
-    few they are; Wilson's is given there.
+    few they are; Wilson's is given there. Groups are drawn as a whole, and count as one each.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
@@ -290,9 +293,15 @@ def _bootstrap_interval(
     if correct.all() or not correct.any():
         from scipy.stats import binomtest
 
-        exact = binomtest(int(correct.sum()), num_images)
+        num_alike = num_images if units is None else len(np.unique(units))
+        exact = binomtest(num_alike if correct.all() else 0, num_alike)
         low, high = exact.proportion_ci(config.confidence, method="wilson")
         return float(low), float(high)
+    if units is not None:
+        shares = bootstrap(
+            num_images, 1, config, lambda counts: {"": counts @ correct / counts.sum(axis=1)}, units
+        )
+        return shares[""]
     draws = np.random.default_rng(config.seed).binomial(
         num_images, correct.mean(), size=config.num_bootstrap
     )

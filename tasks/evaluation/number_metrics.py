@@ -59,7 +59,12 @@ class NumberFigures(_Errors):
 
 
 def evaluate_numbers(
-    answers: Array, targets: Array, names: Sequence[str], fit: Fit, config: EvaluationConfig
+    answers: Array,
+    targets: Array,
+    names: Sequence[str],
+    fit: Fit,
+    config: EvaluationConfig,
+    units: npt.NDArray[np.int64] | None = None,
 ) -> NumberFigures:
     """Compute all figures of a split.
 
@@ -69,6 +74,7 @@ def evaluate_numbers(
         names: Name of each number.
         fit: What the training found: scale and intervals.
         config: Settings of the bootstrap.
+        units: int64 [n]: images of one number belong together; None where each stands alone.
     """
     per_number = tuple(
         _number(name, answers[:, k], targets[:, k], k, fit, config) for k, name in enumerate(names)
@@ -79,7 +85,7 @@ def evaluate_numbers(
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
 
-    intervals = _intervals(answers, targets, config)
+    intervals = _intervals(answers, targets, config, units)
     standard = (answers - targets) / np.array(fit.scale)
     return NumberFigures(
         num_images=len(targets),
@@ -148,7 +154,10 @@ def _number(
 
 
 def _intervals(
-    answers: Array, targets: Array, config: EvaluationConfig
+    answers: Array,
+    targets: Array,
+    config: EvaluationConfig,
+    units: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, Interval | None]:
     errors = answers - targets
     off = np.abs(errors)
@@ -170,7 +179,7 @@ def _intervals(
                 "median_absolute_error": _medians(off, order, counts),
             }
 
-    return bootstrap(len(targets), max(1, answers.shape[1]), config, figures)
+    return bootstrap(len(targets), max(1, answers.shape[1]), config, figures, units)
 
 
 def _medians(off: Array, order: Array, counts: Counts) -> Array:

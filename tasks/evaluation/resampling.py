@@ -1,4 +1,7 @@
-"""Bootstrap intervals over images, of any figures that sums over images give."""
+"""Bootstrap intervals over images, of any figures that sums over images give.
+
+Images that belong together (a patient's) are drawn together: each says less than one of its own.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -23,6 +26,7 @@ def bootstrap(
     width: int,
     config: EvaluationConfig,
     figures: Callable[[Counts], Mapping[str, npt.NDArray[np.float64]]],
+    units: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, Interval | None]:
     """Give the percentile interval of each figure.
 
@@ -32,6 +36,7 @@ def bootstrap(
         config: Resamples, coverage and seed.
         figures: Called with blocks of counts; gives each figure of each resample, NaN where it
             cannot be computed.
+        units: int64 [n]: images of one number are drawn together; None where each stands alone.
 
     Returns:
         By figure, its interval; None without images, or where hardly a resample has the figure.
@@ -44,12 +49,14 @@ def bootstrap(
         return dict.fromkeys(figures(np.zeros((1, 0), np.int64)))
     rng, found = np.random.default_rng(config.seed), []
     size = max(1, CHUNK_CELLS // cells)
+    unit_of = None if units is None else np.unique(units, return_inverse=True)[1]
+    num_drawn = num_images if unit_of is None else int(unit_of.max()) + 1
     for start in range(0, total, size):
-        shape = (min(size, total - start), num_images)
-        draws = rng.integers(num_images, size=shape)
-        rows = draws + num_images * np.arange(shape[0])[:, np.newaxis]
-        counts = np.bincount(rows.ravel(), minlength=shape[0] * num_images)
-        found.append(figures(counts.reshape(shape)))
+        shape = (min(size, total - start), num_drawn)
+        draws = rng.integers(num_drawn, size=shape)
+        rows = draws + num_drawn * np.arange(shape[0])[:, np.newaxis]
+        counts = np.bincount(rows.ravel(), minlength=shape[0] * num_drawn).reshape(shape)
+        found.append(figures(counts if unit_of is None else counts[:, unit_of]))
     outside = (1.0 - config.confidence) / 2.0
     return {
         name: _interval(np.concatenate([block[name] for block in found]), outside)
