@@ -211,6 +211,7 @@ def read_dump(folder: Path) -> Dump:
         )
     try:
         reader = private("DebugDataReader")(str(folder))
+        allow_unknown_ops(reader)
         collector = _collector(reader)
         reader.update()
         collector.read_whole_tensors()
@@ -221,6 +222,23 @@ def read_dump(folder: Path) -> Dump:
             f"{folder}: {type(error).__name__}: {error}",
             "record it again",
         ) from error
+
+
+def allow_unknown_ops(reader: Any) -> None:
+    """Let a dump be read that was cut off: tensors may be written whose op is not yet.
+
+    Args:
+        reader: TensorFlow's reader, before it has read anything.
+    """
+    type_of = reader._lookup_op_type
+
+    def type_or_none(graph_id: Any, op_name: Any) -> str:
+        try:
+            return str(type_of(graph_id, op_name))
+        except KeyError:
+            return ""
+
+    reader._lookup_op_type = type_or_none
 
 
 def _data_loss() -> type[Exception]:

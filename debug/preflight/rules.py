@@ -28,6 +28,7 @@ from headstart.debug.preflight.facts import MAX_ROWS, Facts, facts_of, pick_rows
 from headstart.debug.preflight.leaks import leaking_column
 from headstart.debug.preflight.lookups import ids_beyond_tables
 from headstart.debug.preflight.monitors import wrong_modes
+from headstart.debug.preflight.moving import moving_split
 from headstart.debug.preflight.objectives import optimizer_of
 from headstart.debug.preflight.outputs import check_outputs, one_class_seen
 from headstart.debug.preflight.own_losses import wrong_sign
@@ -38,7 +39,6 @@ from headstart.debug.preflight.untracked import partly_tracked
 from headstart.debug.preflight.verdict import Verdict
 from headstart.debug.preflight.weighting import concentrated_weights, weights_with_counts
 from headstart.debug.preflight.wrapping import wrapped_integers
-from headstart.debug.symptoms.pipelines import moving_split
 from headstart.debug.symptoms.trace import TrainingTrace
 
 FEW = 32

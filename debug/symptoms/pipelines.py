@@ -1,13 +1,13 @@
-"""Rules about how a program builds its `tf.data` pipelines.
+"""What is noted of how a program builds its `tf.data` pipelines.
 
-A split of a data set that is shuffled anew each time it is gone through, and random numbers of
-Python's that are drawn once, when a function is traced.
+Where data sets are shuffled and split, and random numbers of Python's that are drawn once, when a
+function is traced.
 """
 
 import functools
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,10 @@ import numpy as np
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import harmless
+from headstart.debug.preflight.moving import SITE, moved
 
-_SITE = "_headstart_shuffled_at"
 _SPLITS = "_headstart_split_at"
-_TOLD = "_headstart_split_told"
 _RULE = "the rules about pipelines"
-_SPLITTING = ("TakeDataset", "SkipDataset", "ShardDataset")
-_FIXED = ("CacheDataset", "SnapshotDataset")
 
 
 def watch_pipelines(tell: Callable[[Diagnosis], None]) -> None:
@@ -39,7 +36,7 @@ def watch_pipelines(tell: Callable[[Diagnosis], None]) -> None:
     def shuffle_and_note(dataset: Any, *args: Any, **kwargs: Any) -> Any:
         result = shuffle(dataset, *args, **kwargs)
         with harmless(_RULE):
-            vars(result)[_SITE] = calling_site()
+            vars(result)[SITE] = calling_site()
         return result
 
     @functools.wraps(transform)
@@ -71,62 +68,11 @@ def _noting_split(
             places = vars(dataset).setdefault(_SPLITS, {"take": set(), "skip": set()})
             places[name].add(int(count))
             if places["take"] & places["skip"] - {0}:
-                for found in _moved(dataset):
+                for found in moved(dataset):
                     tell(found)
         return split(dataset, count, *args, **kwargs)
 
     return split_and_note
-
-
-def moving_split(given: Mapping[str, Any]) -> list[Diagnosis]:
-    """Find training and validation sets that are drawn anew from the same rows at each epoch.
-
-    Args:
-        given: What ``fit`` was given, by name.
-
-    Returns:
-        A finding, where both are parts of one data set that is shuffled at each iteration.
-    """
-    trained, held_out = list(_upwards(given.get("x"))), list(_upwards(given.get("validation_data")))
-    shared = next((one for one in held_out if any(one is other for other in trained)), None)
-    if shared is None:
-        return []
-    below = [
-        *_until(trained, shared),
-        *_until(held_out, shared),
-    ]
-    if not any(_is_a(one, _SPLITTING) for one in below):
-        return []
-    return _moved(shared)
-
-
-def _moved(dataset: Any) -> list[Diagnosis]:
-    """Say of a data set that is split that its order is another each time; once."""
-    for one in _upwards(dataset):
-        if _is_a(one, _FIXED) or _TOLD in vars(one):
-            return []
-        if _is_a(one, ("ShuffleDataset",)) and getattr(one, "_reshuffle_each_iteration", True):
-            vars(one)[_TOLD] = True
-            return [_moving(vars(one).get(_SITE))]
-    return []
-
-
-def _upwards(dataset: Any) -> Iterator[Any]:
-    """Yield a data set and what it is made of, as far as that is one other."""
-    while dataset is not None and hasattr(dataset, "element_spec"):
-        yield dataset
-        dataset = getattr(dataset, "_input_dataset", None)
-
-
-def _until(chain: list[Any], end: Any) -> Iterator[Any]:
-    for one in chain:
-        if one is end:
-            return
-        yield one
-
-
-def _is_a(dataset: Any, names: tuple[str, ...]) -> bool:
-    return type(dataset).__name__.lstrip("_").endswith(names)
 
 
 def _random_states(function: Any) -> dict[str, Any]:
@@ -183,19 +129,3 @@ def _line_that_draws(function: Any, name: str) -> CallSite | None:
         if any(one in line for one in wanted):
             return CallSite(function.__code__.co_filename, first + place)
     return None
-
-
-def _moving(site: CallSite | None) -> Diagnosis:
-    return Diagnosis(
-        symptom="split-moves",
-        cause="Training and validation set are taken (take, skip, shard) from one data set that "
-        "shuffle() puts into another order each time it is gone through: the split is another at "
-        "each epoch, and validation rows are trained on in others.",
-        phase="data",
-        severity="error",
-        confidence=0.96,
-        suggestions=(
-            "split first, then shuffle the training part: train = rows.take(n).shuffle(n)",
-            "or shuffle(n, seed=1, reshuffle_each_iteration=False) before the split",
-        ),
-    ).at(site)

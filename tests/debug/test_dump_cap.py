@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from headstart.debug.dump.dump import read_dump
+from headstart.debug.dump.dump import allow_unknown_ops, read_dump
+from headstart.debug.internals import private
 from headstart.debug.running.ladder import Ladder, run_script
 from headstart.debug.running.process import (
     Ended,
@@ -75,6 +76,18 @@ def test_the_fullest_dump_stays_within_its_cap_and_says_what_it_dropped(tmp_path
     assert folder_bytes(tmp_path / "dump") <= cap_bytes
     assert f"its cap of {cap_bytes:,}: what the script did after that" in ladder.dropped
     assert read_dump(tmp_path / "dump").ops  # what was written until then can be read
+
+
+def test_a_tensor_whose_op_was_not_yet_written_does_not_make_a_dump_unreadable():
+    class Reader:
+        def _lookup_op_type(self, graph_id, op_name):
+            return {"AddV2": "AddV2"}[op_name]
+
+    reader = Reader()
+    allow_unknown_ops(reader)
+    assert reader._lookup_op_type("graph", "AddV2") == "AddV2"
+    assert reader._lookup_op_type("graph", "Sqrt") == ""
+    assert hasattr(private("DebugDataReader"), "_lookup_op_type")  # where it is asked
 
 
 def test_a_folder_without_a_dump_is_refused(tmp_path):

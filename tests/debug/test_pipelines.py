@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from headstart.debug.symptoms.pipelines import moving_split, watch_pipelines
+from headstart.debug.preflight.moving import moving_split
+from headstart.debug.symptoms.pipelines import watch_pipelines
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
 RNG = np.random.default_rng(1)

@@ -30,6 +30,7 @@ ELSEWHERE = {
     "overfit_one_batch": "takes seconds: run experiments only where a training came to nothing",
     "one_batch": "is what run makes of overfit_one_batch",
     "too_strong": "is one of odd_settings",
+    "moved": "is moving_split, of a data set as it is split",
     "loss_without_scale": "speaks of own loops, which check does not enter",
 }
 """What returns findings and is no rule of the list, and why."""
