@@ -136,7 +136,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         "out-of-memory",
         r"out of memory|OOM when allocating|failed to allocate memory|Unable to allocate"
         r"|more than 2\*\*63|too many elements|(dimension|size|elements).{0,40}overflow"
-        r"|would (?:overflow|exceed)|(?:bad_alloc)|tensor is too large",
+        r"|would overflow|(?:bad_alloc)|tensor is too large",
         "Out of memory, or a tensor too large to exist: {detail}",
         "use a smaller batch or smaller images",
         "look for a dimension that grows with the square of the input",
@@ -151,7 +151,7 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
     ),
     _pattern(
         "nan",
-        r"Tensor had (?:NaN|Inf|-Inf)|contains? (?:NaN|Inf)|NaN values|"
+        r"Tensor had (?:NaN|Inf|-Inf)|contains? (?:NaNs?|Inf(?:s|inity)?)\b|NaN values|"
         r"(?:array|tensor|input).{0,30}must not contain (?:infs|nans)",
         "A check found NaN or Inf: {detail}",
         phase="forward",

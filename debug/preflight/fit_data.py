@@ -31,7 +31,7 @@ SHAPES = ("missing-flatten", "label-format", "labels-are-fractions", "one-unit-f
 """Findings that explain an exception of the step."""
 NOTHING_TRAINED = ("nothing-trainable", "variables-not-tracked")
 """Findings that say all there is to say of a model without a variable to train."""
-IN_SPITE = ("retrace-storm", "retraces", "input-bound", "memory-growth", "overfitting",
+IN_SPITE = ("retracing", "input-bound", "memory-growth", "overfitting",
             "missing-gradient", "same-batch")  # fmt: skip
 """What the symptom rules may say of a training that came to something."""
 SCALABLE = 0.8

@@ -8,9 +8,10 @@ from headstart.debug.preflight.augmentation import watch_flips
 from headstart.debug.running.loads import Loads, watch_checkpoints
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.symptoms.batches import watch_iterators
-from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
+from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts, watch_keras_broadcasts
 from headstart.debug.symptoms.dropouts import watch_dropout
 from headstart.debug.symptoms.eager_axes import watch_argmax, watch_softmax
+from headstart.debug.symptoms.loss_scales import watch_loss_scales
 from headstart.debug.symptoms.own_loops import tracing_site
 from headstart.debug.symptoms.pipelines import watch_pipelines
 
@@ -47,3 +48,17 @@ def watch_calls(
     watch_flips(tracing_site)
     watch_iterators(in_keras)
     return watch_argmax()
+
+
+def watch_keras_calls(tell: Tell, tell_unless_well: Tell) -> None:
+    """Look at calls of Keras's public functions, once Keras is imported.
+
+    Args:
+        tell: Is given what is wrong whatever comes of it.
+        tell_unless_well: Is given what is wrong unless the training goes well.
+    """
+    import keras
+
+    watch_keras_broadcasts(tell)
+    watch_softmax(keras.ops, tell_unless_well)
+    watch_loss_scales(tell)

@@ -23,9 +23,10 @@ from headstart.debug.preflight.precision import loss_without_scale
 from headstart.debug.preflight.training import nothing_to_train
 from headstart.debug.preflight.untracked import nothing_tracked
 from headstart.debug.running.fits import number_of
+from headstart.debug.running.histories import History
 from headstart.debug.source.rates import line_that_sets_rate
 from headstart.debug.symptoms.batches import Batches, by_outcome
-from headstart.debug.symptoms.loss import divergence, loss_not_falling
+from headstart.debug.symptoms.loss import HUGE_LOSS, divergence, loss_not_falling
 from headstart.debug.symptoms.rising_rate import rising_rate
 from headstart.debug.symptoms.swapped import finding as swapped_finding
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -36,6 +37,7 @@ MAX_CALLS = 32
 RATE_EVERY = 20
 """Steps from one look at the learning rate to the next."""
 MAX_RATES = 2_000
+"""Rates that are kept, evenly spread."""
 MAX_MODELS = 4
 """Latest models that are judged."""
 MIN_STEPS = 30
@@ -44,6 +46,12 @@ MIN_FROZEN = 10
 """Steps of a model of which nothing is trainable."""
 MIN_ROWS = 16
 """Rows of its last batch."""
+MAX_SHAPES = 32
+"""Models whose shapes are kept."""
+NUM_ENDS = 5
+"""Batches at each end whose targets are compared."""
+GROWN = 1.7
+"""Growth of targets whose squares explain a loss that is three times as large."""
 UNSURE = ("undertrained", "no-better-than-constant", "loss-not-falling", "class-imbalance")
 """What one batch cannot settle: advice."""
 
@@ -67,6 +75,9 @@ class Seen:
         optimizer: What changes its variables.
         rates: The learning rate at some steps.
         num_steps: Steps that were seen.
+        num_answers: Predictions that the loop asked of it.
+        first_sizes: How large the targets of the first batches are, on average.
+        last_sizes: ... and those of the last.
     """
 
     model: Any
@@ -81,8 +92,11 @@ class Seen:
     num_frozen: int = 0
     num_trainable: int = 0
     optimizer: Any = None
-    rates: list[float] = field(default_factory=list)
+    rates: History = field(default_factory=lambda: History(MAX_RATES, num_latest=1))
     num_steps: int = 0
+    num_answers: int = 0
+    first_sizes: list[float] = field(default_factory=list)
+    last_sizes: deque[float] = field(default_factory=lambda: deque(maxlen=NUM_ENDS))
 
     def note_rate(self) -> None:
         """Note the learning rate, once every few steps; a trace has none."""
@@ -90,7 +104,7 @@ class Seen:
 
         if self.optimizer is None or not tf.executing_eagerly():
             return
-        if self.num_steps % RATE_EVERY == 0 and len(self.rates) < MAX_RATES:
+        if self.num_steps % RATE_EVERY == 0:
             self.rates.append(float(np.asarray(self.optimizer.learning_rate)))
         self.num_steps += 1
 
@@ -105,6 +119,23 @@ class Seen:
             self.y = self.y if y is None else y
         elif len(x) >= MIN_ROWS:
             self.x, self.y = x, y
+        self._note_size(y)
+
+    def _note_size(self, y: Any) -> None:
+        """Note how large the targets are: those that a network makes itself may grow."""
+        if y is None or isinstance(y, dict | list | tuple):
+            return
+        some = np.asarray(y[:64])
+        if some.dtype.kind == "f" and some.size:
+            sizes = self.first_sizes if len(self.first_sizes) < NUM_ENDS else self.last_sizes
+            sizes.append(float(np.abs(some).mean()))
+
+    @property
+    def has_growing_targets(self) -> bool:
+        """Whether its last targets are a good deal larger than its first."""
+        if len(self.last_sizes) < NUM_ENDS:
+            return False
+        return bool(np.median(self.last_sizes) > GROWN * np.median(self.first_sizes))
 
 
 class OwnTraining:
@@ -115,13 +146,38 @@ class OwnTraining:
         self._calls: deque[tuple[Any, Any, Any]] = deque(maxlen=MAX_CALLS)
         self._seen: dict[int, Seen] = {}
         self._swapped: Diagnosis | None = None
+        self._shapes: dict[int, tuple[Any, ...]] = {}
 
     def on_call(self, model: Any, x: Any, output: Any) -> None:
         """Note a call of a model."""
         self._calls.append((model, x, output))
+        self._note_shapes(model)
         seen = self._seen.get(number_of(model))
         if seen is not None and _is_at_hand(x):
             seen.keep(x, None)
+
+    def on_predict(self, model: Any) -> None:
+        """Note a ``predict``."""
+        self._note_shapes(model)
+        seen = self._seen.get(number_of(model))
+        if seen is not None:
+            seen.num_answers += 1
+
+    def _note_shapes(self, model: Any) -> None:
+        number = number_of(model)
+        if not self._shapes.get(number) and len(self._shapes) < MAX_SHAPES:
+            self._shapes[number] = tuple(tuple(weight.shape) for weight in model.weights)
+
+    def _moves_its_targets(self, seen: Seen, num_steps: int) -> bool:
+        """Tell whether what a loop trains towards is made by the model, and grows as it learns.
+
+        So in Q-learning: targets come from an earlier copy of the model, or from the model itself.
+        """
+        number = number_of(seen.model)
+        own = self._shapes.get(number) or tuple(tuple(one.shape) for one in seen.model.weights)
+        has_copy = any(shapes == own for other, shapes in self._shapes.items() if other != number)
+        asks_itself = seen.num_answers >= max(MIN_STEPS, num_steps / 4)
+        return has_copy or asks_itself or seen.has_growing_targets
 
     def on_loss(self, loss: Any, y: Any, y_pred: Any) -> None:
         """Note a call of one of Keras's losses."""
@@ -238,11 +294,14 @@ class OwnTraining:
         found = [] if self._swapped is None else [self._swapped]
         for one in seen:
             with harmless("the rules about own training loops"):
-                found += _judged(one, losses, is_broken)
+                moves = self._moves_its_targets(one, len(losses))
+                found += _judged(one, losses, is_broken, moves)
         return found
 
 
-def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]:
+def _judged(
+    seen: Seen, losses: list[float], is_broken: bool, has_moving_targets: bool
+) -> list[Diagnosis]:
     if seen.num_frozen >= MIN_FROZEN and not seen.num_trainable:
         frozen = nothing_to_train(seen.model)
         return [located(one, seen.model, seen.batches.site) for one in frozen]
@@ -251,7 +310,10 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
     if len(losses) < MIN_STEPS and not is_broken:
         return []
     trace = TrainingTrace(losses=losses)
-    curve = [*divergence(trace), *loss_not_falling(trace)]
+    curve, grown = [*divergence(trace), *loss_not_falling(trace)], []
+    if has_moving_targets and not is_broken and max(losses[-NUM_ENDS:]) < HUGE_LOSS:
+        grown = [_expected(one) for one in curve if one.symptom == "divergence"]
+        curve = [one for one in curve if one.symptom != "divergence"]
     x, y = (None if part is None else np.asarray(part) for part in (seen.x, seen.y))
     judged = judge_fit(seen.model, seen.weights, trace, [(x, y)], curve, is_broken)
     goes_badly = judged.level in ("nothing", "little") or bool(curve)
@@ -263,8 +325,13 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
     site = seen.applied_at or seen.batches.site
     setter = line_that_sets_rate(site.file) if site is not None else None
     set_at = CallSite(site.file, setter) if site is not None and setter else site
-    rising = rising_rate(seen.rates, losses, set_at)
-    told = rising + _left_out(seen, goes_badly) + by_outcome(seen.batches.diagnoses(), judged.level)
+    rising = rising_rate(seen.rates.values, losses, set_at)
+    told = (
+        grown
+        + rising
+        + _left_out(seen, goes_badly)
+        + by_outcome(seen.batches.diagnoses(), judged.level)
+    )
     placed = [
         one.at(seen.batches.site) if one.evidence.get("at") == "weights" else one
         for one in judged.found
@@ -274,6 +341,15 @@ def _judged(seen: Seen, losses: list[float], is_broken: bool) -> list[Diagnosis]
         for one in (at_layer(found, seen.model) for found in placed)
         if not (is_broken and one.symptom == "divergence")  # the watch tells it itself
     ]
+
+
+def _expected(grown: Diagnosis) -> Diagnosis:
+    return replace(
+        grown,
+        severity="advice",
+        cause=f"{grown.cause} But the targets come from a model that learns (Q-learning): they "
+        "grow as it does, and the loss with them. Compare returns instead.",
+    )
 
 
 def _left_out(seen: Seen, goes_badly: bool) -> list[Diagnosis]:

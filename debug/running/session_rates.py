@@ -6,11 +6,13 @@ from typing import Any
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.errors.no_gradient import user_line
+from headstart.debug.running.histories import History
 from headstart.debug.symptoms.rising_rate import rising_rate
 
 SAMPLE_EVERY = 20
 """Training runs from one look at the rate to the next."""
 MAX_SAMPLES = 2_000
+"""Rates that are kept, evenly spread."""
 _VARIABLES = ("VariableV2", "VarHandleOp", "ReadVariableOp", "Placeholder")
 """Ops that may be asked for their value although they have a state."""
 _ASSIGNING = ("Assign", "AssignVariableOp")
@@ -20,7 +22,7 @@ class SessionRates:
     """What is known of the rate of one optimizer."""
 
     def __init__(self) -> None:
-        self.rates: list[float] = []
+        self.rates = History(MAX_SAMPLES, num_latest=1)
         self._num_runs = 0
         self._optimizer: Any = None
         self._tensor: Any = None
@@ -48,13 +50,13 @@ class SessionRates:
         if run is None:
             return
         self._num_runs += 1
-        is_due = self._num_runs % SAMPLE_EVERY == 1 and len(self.rates) < MAX_SAMPLES
+        is_due = self._num_runs % SAMPLE_EVERY == 1
         if is_due and self._feeds <= fed.keys():
             self.rates.append(float(run(self._tensor, {name: fed[name] for name in self._feeds})))
 
     def _look_at(self, optimizer: Any) -> None:
         """Find the tensor of the rate, where it can be asked without changing anything."""
-        self._tensor, self.rates = None, []
+        self._tensor, self.rates = None, History(MAX_SAMPLES, num_latest=1)
         tensor: Any = getattr(optimizer, "_lr_t", None)
         tensor = getattr(optimizer, "_learning_rate_tensor", None) if tensor is None else tensor
         if getattr(tensor, "graph", None) is None:
@@ -83,7 +85,7 @@ class SessionRates:
             losses: The loss of each run that fetched it.
             site: The user's line that makes the optimizer.
         """
-        return rising_rate(self.rates, losses, self._set_at or self._assigned_at or site)
+        return rising_rate(self.rates.values, losses, self._set_at or self._assigned_at or site)
 
 
 def ops_behind(op: Any, without: Collection[Any] = (), *, waited_for: bool = True) -> set[Any]:

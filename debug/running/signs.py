@@ -97,7 +97,7 @@ def sign_callback(watch: Any) -> Any:
                 number = float(np.asarray(value).reshape(()))
                 watched.note_metric(name, number)
                 if name == "loss":
-                    watch.losses["loss"].append(number)
+                    watch.losses.note("loss", number)
                 if not math.isfinite(number):
                     where = "loss" if "loss" in name else "metric"
                     step = self.step if self.step >= 0 else None

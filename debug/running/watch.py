@@ -10,7 +10,6 @@ import functools
 import inspect
 import math
 import weakref
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +23,9 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.errors.no_gradient import diagnose_no_gradient
 from headstart.debug.guard import harmless
 from headstart.debug.internals import private
-from headstart.debug.running.calls import watch_calls
+from headstart.debug.running.calls import watch_calls, watch_keras_calls
 from headstart.debug.running.fits import Fits, number_of
+from headstart.debug.running.histories import Histories
 from headstart.debug.running.loads import Loads, watch_loads
 from headstart.debug.running.own_sessions import OwnSessions
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
@@ -35,18 +35,15 @@ from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.as_written import as_written, files_of_program
 from headstart.debug.symptoms.batches import spent_input
 from headstart.debug.symptoms.copies import watch_copies
-from headstart.debug.symptoms.eager_axes import watch_softmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.kernels import faint_signal
 from headstart.debug.symptoms.loss import falls_without_end, has_halved, own_divergence
-from headstart.debug.symptoms.loss_scales import watch_loss_scales
 from headstart.debug.symptoms.metric_resets import MetricResets, watch_metrics
 from headstart.debug.symptoms.own_loops import OwnLoops, tracing_site, watch_optimizers
 from headstart.debug.symptoms.restarts import fetched
 from headstart.debug.symptoms.retraces import RetraceCounter
 from headstart.debug.symptoms.trace import TrainingTrace
 
-MAX_HISTORY = 10_000
 GROWTH_SYMPTOMS = ("divergence", "exploding-gradient", "learning-rate-too-high",
                    "loss-falls-without-end")  # fmt: skip
 
@@ -72,7 +69,7 @@ class Watch:
         self._is_retaking = False
         self.sign: Sign | None = None
         self._graphs: list[weakref.ref[Any]] = []
-        self.losses: dict[str, list[float]] = defaultdict(list)
+        self.losses = Histories()
         self.optimizer_site: CallSite | None = None
         self._found: list[Diagnosis] = []
         self._retraces: RetraceCounter | None = None
@@ -85,7 +82,6 @@ class Watch:
         self._takes_gradients = False
         self._fits = Fits(log_dir)
         self._is_search_sign = False
-        self._counts: Counter[str] = Counter()
         self._argmax: Callable[[], list[Diagnosis]] = list
         self._unless_well: list[Diagnosis] = []
 
@@ -113,7 +109,9 @@ class Watch:
 
     def _look_through(self, graph: Any) -> None:
         with harmless("the rules about graphs"):
-            self._found += check_graph(graph)
+            for one in check_graph(graph):
+                is_meant = one.symptom == "softmax-over-rows"  # at times: over a bag, or tokens
+                (self._unless_well if is_meant else self._found).append(one)
 
     def _note_graph(self, made: Any) -> None:
         # Held weakly: a search trains hundreds of models, and their graphs must go with them.
@@ -135,8 +133,7 @@ class Watch:
             watch_models(self._own, lambda: self._in_keras)
             watch_metrics(self._metrics, lambda: self._in_keras)
             watch_loads(self._loads)
-            watch_softmax(keras.ops, self._unless_well.append)
-            watch_loss_scales(self._found.append)
+            watch_keras_calls(self._found.append, self._unless_well.append)
             watch_copies(self._loops.copies, lambda: watched.own_steps + watched.steps)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
@@ -166,7 +163,7 @@ class Watch:
         is_of_session = bool(watched.session_runs)
         return {
             name: losses
-            for name, losses in self.losses.items()
+            for name, losses in self.losses.values.items()
             if not is_of_session or name == self._sessions.loss_name
         }
 
@@ -195,7 +192,7 @@ class Watch:
                 found += self._loops.diagnoses(is_broken=self.sign is not None)
             found += self._fits.diagnoses()
             is_broken = self.sign is not None
-            found += self._own.diagnoses(self.losses, set(self._fits.judged), is_broken)
+            found += self._own.diagnoses(self.losses.values, set(self._fits.judged), is_broken)
             with harmless("the rules about the losses of own loops"):
                 found += self._endless() + self._faint()
             found += [*self._metrics.diagnoses(), *self._loads.diagnoses()]
@@ -203,7 +200,7 @@ class Watch:
             with harmless("the rules about spent iterators"):
                 found += self._spent()
             with harmless("the rules about sessions"):
-                found += self._sessions.diagnoses(self.losses, is_broken)
+                found += self._sessions.diagnoses(self.losses.values, is_broken)
             with harmless("the rules about the program's text"):
                 files = files_of_program(self._loops.loss_site) if watched.is_training else ()
                 found += as_written(files, found, self._goes_well)
@@ -215,7 +212,8 @@ class Watch:
         if is_numerical and not any(other.symptom in GROWTH_SYMPTOMS for other in found):
             site = self.optimizer_site or self._own.optimizer_site or self._sessions.optimizer_site
             hint = "" if site else self._loops.sum_in_words
-            found += own_divergence(self._own_losses(), site or self._loops.loss_site, hint)
+            site = site or self._loops.loss_site
+            found += own_divergence(self._own_losses(), site, hint, self.losses.counts)
         return found
 
     def note(self, sign: Sign, model: Any = None) -> None:
@@ -242,7 +240,7 @@ class Watch:
         """Find a loss of an own loop that falls or grows without end; two models' may."""
         if watched.fits or watched.session_runs or self._loops.num_optimizers > 1:
             return []
-        site, trace = self._loops.loss_site, TrainingTrace(losses=losses_of(self.losses))
+        site, trace = self._loops.loss_site, TrainingTrace(losses=losses_of(self.losses.values))
         endless = [one.at(site) for one in falls_without_end(trace)]
         if not endless and self.sign is None and not self._own.sites:
             endless = self._loops.grown(trace)
@@ -252,7 +250,7 @@ class Watch:
         """Find weights that are far too small in an own loop whose loss does not fall."""
         if watched.fits or watched.session_runs:
             return []
-        return faint_signal(self._loops.kernels, losses_of(self.losses))
+        return faint_signal(self._loops.kernels, losses_of(self.losses.values))
 
     def _spent(self) -> list[Diagnosis]:
         """Find iterators that have nothing to give after the first epoch of an own loop."""
@@ -268,6 +266,8 @@ class Watch:
 
         @functools.wraps(call)
         def call_and_check(function: Any, *args: Any, **kwargs: Any) -> Any:
+            if watch._retraces is not None:
+                watch._retraces.on_call(function)
             try:
                 result = call(function, *args, **kwargs)
             except Exception:
@@ -301,14 +301,14 @@ class Watch:
             self._note_loss(label, float(np.asarray(number).reshape(())))
 
     def _note_loss(self, name: str, value: float, unit: StepUnit = "training step") -> None:
-        history = self.losses[name]
-        self._counts[name] += 1
-        if len(history) < MAX_HISTORY:
-            history.append(value)
+        num_noted = self.losses.note(name, value)
+        num_seen = watched.session_runs if unit == "session run" else num_noted
+        self._check(name, value, num_seen - 1, unit)
+
+    def _check(self, name: str, value: float, step: int | None, unit: StepUnit) -> None:
         watched.note_metric(name, value)
         if not math.isfinite(value):
-            num_seen = watched.session_runs if unit == "session run" else self._counts[name]
-            self.note(Sign("result", name, str(value), step=num_seen - 1, step_unit=unit))
+            self.note(Sign("result", name, str(value), step=step, step_unit=unit))
 
     def _watch_gradients(self) -> None:
         import tensorflow as tf
@@ -403,11 +403,16 @@ class Watch:
                     rules = mine[0] if name == "fit" and self.with_rules else None
                     held = self._hold_steps(model, call.arguments) if rules else None
                     if rules is not None and not watched.fits:
-                        call.arguments["callbacks"].append(_beforehand(call.arguments))
+                        from headstart.debug.preflight.beforehand import Beforehand
+
+                        others = {k: v for k, v in call.arguments.items() if k != "callbacks"}
+                        call.arguments["callbacks"].append(Beforehand(others))
             watched.note("fits" if name == "fit" else "evaluations")
             if not self._in_keras and self.with_rules:
                 with harmless("the rules about earlier rows"):
                     self._fits.earlier.on_call(name, model, call.arguments.get("x"))
+                    if name == "predict":
+                        self._own.on_predict(model)
             self._in_keras += 1
             is_broken, has_sign = True, False
             try:
@@ -482,16 +487,12 @@ class Watch:
                     weights = {name: value for name, value in given.items() if "weight" in name}
                     self._own.on_batch(model, given.get("x"), given.get("y"), **weights)
                 values = result.values() if isinstance(result, dict) else np.ravel(result)
-                for value in values:
-                    if np.size(value) == 1:
-                        self._note_loss("loss", float(np.asarray(value).reshape(())))
-                        break  # the loss comes first
+                numbers = (float(np.ravel(value)[0]) for value in values if np.size(value) == 1)
+                loss = next(numbers, 0.0)  # it comes first
+                if step.__name__ == "train_on_batch":
+                    self._note_loss("loss", loss)
+                else:
+                    self._check("test loss", loss, None, "training step")
             return result
 
         return run
-
-
-def _beforehand(given: dict[str, Any]) -> Any:
-    from headstart.debug.preflight.beforehand import Beforehand
-
-    return Beforehand({name: value for name, value in given.items() if name != "callbacks"})

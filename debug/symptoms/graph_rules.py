@@ -125,7 +125,9 @@ def _broadcast(op: Any, is_product: bool = False) -> list[Diagnosis]:
     first, second = (tuple(shape.as_list()) for shape in shapes)
     if not is_row_against_column(first, second):
         return []
-    if any(_source(tensor).type in _DELIBERATE for tensor in op.inputs if tensor.shape.rank == 2):
+    sources = [_source_tensor(tensor) for tensor in op.inputs]
+    column = sources[0] if len(first) == 2 else sources[1]
+    if column.op.type in _DELIBERATE or sources[0] is sources[1]:  # pairs of one thing's values
         return []
     site = _own_line(op)
     return [broadcast_finding(first, second, site, is_product)] if site is not None else []
@@ -379,12 +381,16 @@ _RULES: dict[str, Callable[[Any], list[Diagnosis]]] = {
 
 def _source(tensor: Any) -> Any:
     """Return the op that made a tensor's values, behind ops that only reshape or pass them on."""
-    op = tensor.op
+    return _source_tensor(tensor).op
+
+
+def _source_tensor(tensor: Any) -> Any:
     for _ in range(8):
+        op = tensor.op
         if op.type not in _PASSING or not op.inputs or (op.type == "Sub" and not _is_inner(op)):
             break
-        op = op.inputs[0].op
-    return op
+        tensor = op.inputs[0]
+    return tensor
 
 
 def _is_inner(op: Any) -> bool:

@@ -295,7 +295,10 @@ def _median(values: Sequence[float]) -> float:
 
 
 def own_divergence(
-    losses_by_name: Mapping[str, Sequence[float]], site: CallSite | None, hint: str
+    losses_by_name: Mapping[str, Sequence[float]],
+    site: CallSite | None,
+    hint: str,
+    counts: Mapping[str, int],
 ) -> list[Diagnosis]:
     """Find a loss of an own loop that grew until it was no number any more.
 
@@ -303,6 +306,7 @@ def own_divergence(
         losses_by_name: What may be losses, step by step.
         site: The user's line that makes the optimizer, or else the loss.
         hint: More on the cause, to be put behind it.
+        counts: Number of steps of each, where not all of them are given.
 
     Returns:
         A finding, or none.
@@ -311,13 +315,14 @@ def own_divergence(
         finite = [loss for loss in losses if math.isfinite(loss)]
         if len(finite) < 2 or abs(finite[-1]) < DIVERGENCE_FACTOR * max(abs(finite[0]), 1e-2):
             continue
+        num_steps = counts.get(name, len(losses)) - (len(losses) - len(finite))
         return [
             Diagnosis(
                 symptom="divergence",
                 cause=f"The loss grew from {finite[0]:.4g} to {finite[-1]:.4g} within "
-                f"{len(finite)} training steps and then became NaN or Inf: the learning rate is "
+                f"{num_steps} training steps and then became NaN or Inf: the learning rate is "
                 f"too high or the gradients explode.{hint}",
-                step=len(finite),
+                step=num_steps,
                 phase="optimizer",
                 confidence=0.95,
                 suggestions=(

@@ -29,9 +29,10 @@ class MetricUse:
     Args:
         metric: A Keras metric.
         updates: Where it is updated: each of the user's frames that lead there.
-        num_reads: How often its result was asked for.
+        num_reads: How often its result was asked for after further updates.
         read_at: Where its result was last asked for.
         num_resets: How often it was reset.
+        is_updated: Whether it was updated since its result was last asked for.
     """
 
     metric: Any
@@ -39,6 +40,7 @@ class MetricUse:
     num_reads: int = 0
     read_at: Place | None = None
     num_resets: int = 0
+    is_updated: bool = False
 
 
 class MetricResets:
@@ -55,6 +57,7 @@ class MetricResets:
             places: The user's frames that led there, the innermost first.
         """
         use = self._use_of(metric)
+        use.is_updated = True
         if len(use.updates) < MAX_PLACES:
             use.updates.update(places)
 
@@ -68,7 +71,8 @@ class MetricResets:
         if not places:
             return
         use = self._use_of(metric)
-        use.num_reads += 1
+        use.num_reads += use.is_updated
+        use.is_updated = False
         use.read_at = places[0]
 
     def on_reset(self, metric: Any) -> None:

@@ -13,6 +13,8 @@ from headstart.debug.internals import private
 
 MAX_TRACES = 5
 """Traces of one function from which on they are a storm (TensorFlow itself warns at 5)."""
+MAX_CALLS_OF_TRACE = 10
+"""Calls for each trace from which on tracing has paid: lengths that are sorted into buckets."""
 _PLUMBING = ("tensorflow/python/eager/", "tensorflow/python/util/", "tensorflow/python/framework/")
 """Where TensorFlow traces functions, whoever calls them."""
 _KERAS_STEPS = ("one_step_on_data", "one_step_on_iterator", "multi_step_on_iterator")
@@ -29,11 +31,13 @@ class Trace:
         function: Name of the traced function.
         arguments: Name and description of each argument, such as ``("x", "float32 [3, 4]")``.
         site: The user's line that called it; None where no line of the user's did.
+        variables: Unique names of the trainable variables that it reads.
     """
 
     function: str
     arguments: tuple[tuple[str, str], ...]
     site: CallSite | None
+    variables: frozenset[str] = frozenset()
 
 
 class RetraceCounter:
@@ -47,6 +51,7 @@ class RetraceCounter:
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
+        self._calls: Counter[str] = Counter()
 
     def __enter__(self) -> "RetraceCounter":
         """Start counting."""
@@ -62,7 +67,12 @@ class RetraceCounter:
         with harmless("the count of traces"):  # TensorFlow passes on what a listener raises
             name = str(concrete.graph.name)
             if not name.startswith(_NOT_JUDGED) and not _is_tensorflows_own():
-                self.traces.append(Trace(name, _arguments_of(concrete), calling_site()))
+                variables = frozenset(one._unique_id for one in concrete.graph.trainable_variables)
+                self.traces.append(Trace(name, _arguments_of(concrete), calling_site(), variables))
+
+    def on_call(self, function: Any) -> None:
+        """Note a call of a tf.function; where none are noted, each trace counts alike."""
+        self._calls[str(getattr(function, "__name__", ""))] += 1
 
     def of(self, function: str) -> list[Trace]:
         """Return the traces of the functions with a name, first to last."""
@@ -76,20 +86,34 @@ class RetraceCounter:
             for storm in (
                 _storm([t for t in self.of(name) if (t.site.file if t.site else "") == file])
                 for (name, file), number in counts.items()
-                if number >= MAX_TRACES and _is_too_often(self.of(name))
+                if number >= MAX_TRACES and self._is_too_often(name)
             )
             if not _is_another_model(storm)
         )
 
+    def _is_too_often(self, name: str) -> bool:
+        """Tell whether one function saw many arguments, or was itself made anew many times.
 
-def _is_too_often(traces: list[Trace]) -> bool:
-    """Tell whether one function saw many arguments, or was itself made anew many times.
+        A step that is made for each of two or three models, and each time sees a short last batch,
+        is neither. Nor is one that is traced once for each of many models: of another model are
+        traces that share no trainable variable.
+        """
+        models: list[tuple[frozenset[str], list[Trace]]] = []
+        for trace in self.of(name):
+            shared = [
+                one for one in models if one[0] & trace.variables or one[0] == trace.variables
+            ]
+            models = [one for one in models if one not in shared]
+            joined = frozenset().union(trace.variables, *(one[0] for one in shared))
+            models.append((joined, [*(made for one in shared for made in one[1]), trace]))
+        return any(
+            self._saw_many_arguments(name, times) or max(times.values()) >= MAX_TRACES
+            for times in (Counter(trace.arguments for trace in traces) for _, traces in models)
+        )
 
-    A step that is made for each of two or three models, and each time sees a short last batch, is
-    neither.
-    """
-    times = Counter(trace.arguments for trace in traces)
-    return len(times) >= MAX_TRACES or max(times.values()) >= MAX_TRACES
+    def _saw_many_arguments(self, name: str, times: Counter[Any]) -> bool:
+        has_paid = self._calls[name] >= MAX_CALLS_OF_TRACE * len(self.of(name))
+        return len(times) >= MAX_TRACES and not has_paid
 
 
 def _is_tensorflows_own() -> bool:

@@ -266,6 +266,17 @@ def test_a_metric_that_is_read_each_epoch_and_never_reset_is_found(tmp_path):
     assert "mixed" not in plain
 
 
+def test_a_metric_that_is_made_anew_in_each_epoch_and_read_twice_is_passed_over(tmp_path):
+    file, resets = tmp_path / "train.py", MetricResets()
+    file.write_text(PROGRAM)
+    metrics = [keras.metrics.Mean() for _ in range(3)]
+    for metric in metrics:
+        resets.on_update(metric, [(str(file), "<module>", 3)])
+        for _ in range(2):
+            resets.on_result(metric, [(str(file), "<module>", 6)])
+    assert resets.diagnoses() == []
+
+
 def test_metrics_that_are_reset_or_meant_to_run_on_are_passed_over(tmp_path):
     assert use_of(tmp_path, 6, num_resets=1) == []
     assert use_of(tmp_path, 3) == []

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -12,6 +13,7 @@ from tensorflow.python.framework import tensor_shape
 
 from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.preflight import fit_data
 from headstart.debug.preflight.facts import facts_of, numbers
 from headstart.debug.preflight.fit_data import Judged, judge_fit
 from headstart.debug.preflight.inputs import exchanged, scale_of_splits, split_order, split_scale
@@ -744,7 +746,8 @@ def test_a_loop_of_ones_own_goes_well_where_its_loss_falls(tmp_path, monkeypatch
     for name, value in (("fits", 0), ("session_runs", 0), ("own_steps", 30)):
         monkeypatch.setattr(watched, name, value)
     monkeypatch.setattr(watch_module, "files_of_program", lambda _: [str(file)])
-    watch.losses["loss"] = [1.0] * 10 + [last] * 90
+    for value in [1.0] * 10 + [last] * 90:
+        watch.losses.note("loss", value)
     (found,) = (one for one in watch.diagnoses() if one.symptom == "result-thrown-away")
     assert found.severity == severity
 
@@ -791,3 +794,12 @@ def test_a_step_of_ones_own_may_train_a_part_and_keras_step_trains_what_it_was_c
     model.layers[0].trainable = False
     (found,) = stale_trainable_flags(SimpleNamespace(model=model, is_new=False))
     assert found.symptom == "stale-trainable"
+
+
+def test_every_symptom_that_is_named_in_a_table_is_told_somewhere():
+    package = Path(fit_data.__file__).parents[1]
+    told = "".join(
+        file.read_text() for file in package.rglob("*.py") if str(file) != fit_data.__file__
+    )
+    named = (*fit_data.SHAPES, *fit_data.NOTHING_TRAINED, *fit_data.IN_SPITE)
+    assert [name for name in named if f'"{name}"' not in told] == []

@@ -12,11 +12,13 @@ from headstart.debug.callsites import CallSite
 from headstart.debug.dump.origins import SITE
 from headstart.debug.guard import failures
 from headstart.debug.internals import private
+from headstart.debug.running.histories import NUM_LATEST, Histories, History
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of
 from headstart.debug.running.signs import FaultSeen
 from headstart.debug.running.watch import Watch
 from headstart.debug.symptoms.batches import MAX_STEPS
+from headstart.debug.symptoms.loss import own_divergence
 from headstart.debug.symptoms.rising_rate import rising_rate
 
 ROWS = 32
@@ -76,6 +78,40 @@ def test_short_loops_and_models_that_fit_has_trained_are_not_judged_here():
     own = trained(X, None)
     assert own.diagnoses({"loss": [0.7] * 5}, set(), is_broken=False) == []
     assert own.diagnoses(STUCK, set(own._seen), is_broken=False) == []
+
+
+def small():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+GROWN = [1.0 + step / 10 for step in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("with_copy", "num_answers", "factor", "losses", "expected"),
+    [
+        (False, 0, 1.0, GROWN, "error"),
+        (True, 0, 1.0, GROWN, "advice"),
+        (False, 60, 1.0, GROWN, "advice"),
+        (False, 0, 0.2, GROWN, "advice"),
+        (True, 60, 0.2, [*GROWN, *[1e9] * 20], "error"),
+    ],
+)
+def test_a_loss_may_grow_with_targets_that_a_network_makes(
+    with_copy, num_answers, factor, losses, expected
+):
+    own, model = OwnTraining(), small()
+    if with_copy:
+        own.on_predict(small())
+    for step in range(60):
+        own.on_batch(model, X, X[:, :1] * (1.0 + factor * step * (factor < 1)))
+        if step < num_answers:
+            own.on_predict(model)
+    found = own.diagnoses({"loss": losses}, set(), is_broken=False)
+    (severity,) = (one.severity for one in found if one.symptom == "divergence")
+    assert severity == expected
 
 
 def test_two_models_against_each_other_are_not_judged_by_a_curve():
@@ -489,3 +525,40 @@ def test_a_search_for_the_rate_raises_it_on_purpose(tmp_path, text, is_found):
     rates, losses = [1e-4 * 2**step for step in range(12)], [*np.linspace(2, 1, 80), *[9.0] * 40]
     found = rising_rate(rates, losses, CallSite(str(file), 1))
     assert [(one.symptom, one.line) for one in found] == [("learning-rate-too-high", 1)] * is_found
+
+
+def test_of_a_long_training_every_part_is_kept_and_all_of_its_end():
+    losses = Histories()
+    for step in range(60_000):
+        num_seen = losses.note("loss", float(step))
+    kept = losses.values["loss"]
+    assert (num_seen, kept[0], kept[-1]) == (60_000, 0.0, 59_999.0)
+    assert len(kept) <= 10_100
+    assert kept == sorted(set(kept))
+    assert set(np.diff(kept[:-NUM_LATEST])) == {8.0}
+    assert set(np.diff(kept[-NUM_LATEST:])) == {1.0}
+    short = History()
+    for step in range(150):
+        short.append(float(step))
+    assert short.values == [float(step) for step in range(150)]
+
+
+def test_a_loss_that_explodes_late_in_a_long_training_is_told_with_its_number_of_steps():
+    losses = Histories()
+    for value in [*[1.0] * 15_000, *np.geomspace(1.0, 1e6, 50), np.nan]:
+        losses.note("loss", float(value))
+    (found,) = own_divergence(losses.values, None, "", losses.counts)
+    assert "within 15050 training steps" in found.cause
+
+
+def test_losses_of_tests_between_the_steps_are_not_those_of_the_training(monkeypatch):
+    watch, model = Watch(with_rules=True), small()
+    train = watch._with_checked_result(type(model).train_on_batch)
+    test = watch._with_checked_result(type(model).test_on_batch)
+    for _ in range(3):
+        train(model, X, X[:, :1])
+        test(model, X, X[:, :1])
+    assert [len(history) for history in watch.losses.values.values()] == [3]
+    with pytest.raises(FaultSeen):
+        test(model, X * np.nan, X[:, :1])
+    assert watch.sign.value == "nan"

@@ -1,5 +1,7 @@
 """A row times a column that is added up, and gradients that are 0."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ import tensorflow as tf
 
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.running.ladder import linked
+from headstart.debug.running.watch import Watch
 from headstart.debug.source.syntax import is_added_up
-from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts
+from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts, watch_keras_broadcasts
 from headstart.debug.symptoms.eager_axes import watch_argmax
 from headstart.debug.symptoms.graph_rules import check_graph
 from headstart.debug.symptoms.own_loops import OwnLoops
@@ -72,11 +75,27 @@ def test_a_product_of_all_pairs_that_is_added_up_is_found(loss, is_wrong):
     assert any(is_added_up(__file__, line) for line in lines) == (is_wrong or loss is of_pairs)
 
 
-def test_an_eager_product_of_all_pairs_is_found(monkeypatch):
-    for name in ("__sub__", "__rsub__", "__mul__", "__rmul__"):
-        monkeypatch.setattr(tf.Tensor, name, getattr(tf.Tensor, name))
-    told = []
-    watch_eager_broadcasts(told.append)
+@pytest.fixture
+def told(monkeypatch):
+    """Findings of eager broadcasts; the functions are put back afterwards."""
+    for kind in (tf.Tensor, tf.Variable):
+        for name in ("__sub__", "__rsub__", "__mul__", "__rmul__"):
+            monkeypatch.setattr(kind, name, getattr(kind, name))
+    for module in (tf, tf.math, keras.ops):
+        for name in ("subtract", "squared_difference", "multiply"):
+            if hasattr(module, name):
+                original = getattr(module, name)
+                monkeypatch.setattr(module, name, original)
+                home = sys.modules[original.__module__]
+                if hasattr(home, original.__qualname__):
+                    monkeypatch.setattr(home, original.__qualname__, original)
+    found = []
+    watch_eager_broadcasts(found.append)
+    watch_keras_broadcasts(found.append)
+    return found
+
+
+def test_an_eager_product_of_all_pairs_is_found(told):
     row, column = tf.ones(4), tf.ones((4, 1))
     for loss in (outer, by_row, of_pairs):
         loss(row, column)
@@ -155,3 +174,50 @@ def test_a_sigmoid_below_the_loss_that_applies_one_is_found():
     specs = [tf.TensorSpec([None, 4]), tf.TensorSpec([None, 1])]
     (found,) = check_graph(tf.function(loss).get_concrete_function(*specs).graph)
     assert found.symptom == "activation-on-logits"
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        lambda y, p: tf.subtract(y, p),
+        lambda y, p: tf.math.squared_difference(x=y, y=p),
+        lambda y, p: keras.ops.subtract(y, p),
+        lambda y, p: tf.Variable(y) - p,
+    ],
+)
+def test_every_way_to_subtract_a_column_from_a_row_is_found(told, difference):
+    row, column = tf.range(4.0), tf.ones((4, 1))
+    difference(row, row)
+    assert told == []
+    difference(row, column)
+    assert [(one.symptom, one.file) for one in told] == [("silent-broadcast", __file__)]
+
+
+def test_the_pairs_of_values_with_themselves_are_meant(told):
+    x = tf.range(4.0)
+    column = tf.reshape(x, (-1, 1))
+    assert (column - x).shape == (4, 4)
+    assert told == []
+    assert (column - x * 2.0).shape == (4, 4)
+    assert len(told) == 1
+
+    @tf.function
+    def distances(x, y):
+        return tf.reshape(x, (-1, 1)) - y
+
+    same = tf.function(lambda x: distances.python_function(x, x))
+    assert check_graph(same.get_concrete_function(ROW).graph) == []
+    graph = distances.get_concrete_function(ROW, ROW).graph
+    assert [one.symptom for one in check_graph(graph)] == ["silent-broadcast"]
+
+
+def test_a_softmax_over_the_rows_of_a_graph_counts_only_where_the_training_went_badly():
+    @tf.function
+    def pooled(bag, kernel):
+        return tf.transpose(tf.nn.softmax(bag @ kernel, axis=0)) @ bag
+
+    specs = tf.TensorSpec([None, 8]), tf.TensorSpec([8, 4])
+    watch = Watch(with_rules=True)
+    watch._look_through(pooled.get_concrete_function(*specs).graph)
+    assert [one.symptom for one in watch._unless_well] == ["softmax-over-rows"]
+    assert watch._found == []

@@ -1,6 +1,7 @@
 """The retrace counter says which argument made a function be traced again."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from headstart.debug.symptoms.retraces import RetraceCounter, explain_retraces
@@ -48,6 +49,53 @@ def test_function_made_anew_each_time_is_found():
             tf.function(lambda x: x * 2, autograph=False)(tf.ones([2]))
     (found,) = counter.diagnoses()
     assert "a new function with the same arguments is made each time" in found.cause
+
+
+def step_of(variable):
+    return tf.function(lambda x: variable * x, autograph=False)
+
+
+def test_a_step_that_is_made_once_for_each_of_many_models_is_passed_over():
+    with RetraceCounter() as counter:
+        for _ in range(6):
+            step_of(tf.Variable(1.0))(tf.ones([2]))
+    assert counter.diagnoses() == []
+    shared = tf.Variable(1.0)
+    with RetraceCounter() as counter:
+        for _ in range(6):
+            step_of(shared)(tf.ones([2]))
+    assert [one.symptom for one in counter.diagnoses()] == ["retracing"]
+
+
+def test_a_trainer_object_for_each_of_many_models_is_passed_over():
+    class Trainer:
+        def __init__(self):
+            self.variable = tf.Variable(1.0)
+
+        @tf.function(autograph=False)
+        def step(self, x):
+            return self.variable * x
+
+    trainers = [Trainer() for _ in range(6)]
+    with RetraceCounter() as counter:
+        for trainer in trainers:
+            trainer.step(tf.ones([2]))
+    assert len(counter.traces) == 6
+    assert counter.diagnoses() == []
+
+
+@pytest.mark.parametrize(("num_calls", "num_found"), [(2, 1), (20, 0)])
+def test_a_few_lengths_that_are_called_often_are_passed_over(num_calls, num_found):
+    @tf.function(autograph=False)
+    def step(x):
+        return x + 1
+
+    with RetraceCounter() as counter:
+        for size in range(2, 9):
+            for _ in range(num_calls):
+                counter.on_call(step)
+                step(tf.ones([size]))
+    assert len(counter.diagnoses()) == num_found
 
 
 def test_a_step_that_is_made_for_two_models_is_passed_over():
