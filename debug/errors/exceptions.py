@@ -67,6 +67,11 @@ _NOISE = ("Exception encountered when calling", "Graph execution error", "Argume
           "Stack trace for op definition", "Call arguments received", "Node: ",
           "Original stack trace")  # fmt: skip
 
+_PACKAGE = re.compile(r"(?:site|dist)-packages/(?P<name>\w+)")
+_TENSORFLOWS = ("tensorflow", "tf_", "keras", "numpy", "ml_dtypes", "h5py", "absl")
+_OF_ANY_LIBRARY = ("nan", "missing-file", "corrupt-data")
+"""What messages of other libraries mean as well: theirs about shapes are about something else."""
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -145,15 +150,18 @@ def _classify(
 ) -> tuple[ExceptionPattern | None, re.Match[str] | None]:
     for error in chain:
         text = _told(_text_of(error))
+        known = PATTERNS
         if isinstance(error, MemoryError):
             text = f"out of memory: {text}"
         elif not (_is_tensorflows(error) or _TOLD_OF_USERS_LINE.search(text)):
-            continue
+            if not _is_of_library(error):
+                continue
+            known = tuple(one for one in PATTERNS if one.symptom in _OF_ANY_LIBRARY)
         if _AS_KEY in text and not _is_fed(error):
             continue
-        for pattern in PATTERNS:
+        for pattern in known:
             match = pattern.pattern.search(text)
-            if match:
+            if match and (pattern.symptom != "none-for-tensor" or not _is_of_gradients(error)):
                 return pattern, match
     return None, None
 
@@ -169,14 +177,37 @@ def _is_fed(error: BaseException) -> bool:
     return False
 
 
+def _is_of_gradients(error: BaseException) -> bool:
+    """Tell whether a None is one that stands for a gradient."""
+    if _is_retold(error) and "grad" in _text_of(error):  # in the stack that it quotes
+        return True
+    for frame, line in _frames(error.__traceback__):
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        if is_users(file):
+            if "grad" in statement_at(CallSite(file, line)):
+                return True
+        elif "grad" in name or name.startswith("clip_by_"):
+            return True
+    return False
+
+
 def _is_tensorflows(error: BaseException) -> bool:
-    """Tell whether an error was raised by TensorFlow, Keras or numpy, not by the user's code."""
+    """Tell whether an error was raised by TensorFlow, Keras or numpy, or what they stand on."""
     if type(error).__module__.startswith(("tensorflow", "keras")) or _is_retold(error):
         return True
-    last = None
-    for frame, _ in _frames(error.__traceback__):
-        last = frame
-    return last is not None and not is_users(last.f_code.co_filename)
+    package = _PACKAGE.search(_file_that_raised(error).replace("\\", "/"))
+    return package is not None and package["name"].startswith(_TENSORFLOWS)
+
+
+def _is_of_library(error: BaseException) -> bool:
+    file = _file_that_raised(error)
+    return bool(file) and not is_users(file)
+
+
+def _file_that_raised(error: BaseException) -> str:
+    return next(
+        (frame.f_code.co_filename for frame, _ in reversed([*_frames(error.__traceback__)])), ""
+    )
 
 
 def _is_retold(error: BaseException) -> bool:

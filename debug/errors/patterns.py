@@ -171,8 +171,16 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         phase="loss",
     ),
     _pattern(
+        "none-for-tensor",
+        r"None values not supported|Attempt to convert a value \(None\)|Got 'None' \(of type",
+        "None stands where a tensor is needed: most likely a function gave none.",
+        "look for a loss, layer, metric or step without `return`",
+        "or for targets that are None",
+    ),
+    _pattern(
         "no-gradient",
         r"No gradients provided for any variable|None values not supported"
+        r"|Attempt to convert a value \(None\)"
         r"|Gradient.{0,20}is None|`gradients?` .{0,40}None",
         "No variable gets a gradient: no differentiable path leads from the loss to them.",
         "compute the loss inside the GradientTape, from the model's own output",

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -216,3 +217,55 @@ def test_an_input_that_runs_out_is_named():
     iterator = iter(tf.data.Dataset.range(1))
     next(iterator)
     assert message_of(iterator.get_next).symptom == "input-ran-out"
+
+
+def test_a_loss_without_return_is_told_from_gradients_that_are_none():
+    def loss(y_true, y_pred):
+        tf.reduce_mean(tf.square(y_true - y_pred))
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss, run_eagerly=True)
+    x, gradients = np.zeros((4, 2), "float32"), [None]
+    found = message_of(lambda: model.fit(x, x[:, :1], verbose=0))
+    assert (found.symptom, "`return`" in found.suggestions[0]) == ("none-for-tensor", True)
+    model.compile("sgd", loss)
+    assert message_of(lambda: model.fit(x, x[:, :1], verbose=0)).symptom == "none-for-tensor"
+    clipped = message_of(lambda: [tf.clip_by_value(one, -1.0, 1.0) for one in gradients])
+    assert clipped.symptom == "no-gradient"
+
+
+@pytest.mark.parametrize(
+    ("message", "symptom"),
+    [
+        ("the file does not contain information about the layers", "exception"),
+        ("Cannot serialize: the graph would exceed the limit of 2GB", "exception"),
+        ("the tensor contains NaN", "nan"),
+        ("Input contains infinity", "nan"),
+    ],
+)
+def test_only_whole_words_speak_of_nan_and_of_memory(message, symptom):
+    assert diagnose_exception(raised(FrameworkError(message))).symptom == symptom
+
+
+@pytest.mark.parametrize(
+    ("package", "message", "symptom"),
+    [
+        (
+            "matplotlib",
+            "x and y must have same first dimension, but have shapes (10,)",
+            "exception",
+        ),
+        (
+            "numpy",
+            "x and y must have same first dimension, but have shapes (10,)",
+            "shape-mismatch",
+        ),
+        ("sklearn", "Input X contains NaN.", "nan"),
+        ("PIL", "cannot identify image file 'a.png'", "corrupt-data"),
+    ],
+)
+def test_messages_of_other_libraries_are_told_as_they_are(package, message, symptom):
+    names = {}
+    file = f"/lib/site-packages/{package}/module.py"
+    exec(compile("def act(text):\n    raise ValueError(text)", file, "exec"), names)
+    assert message_of(lambda: names["act"](message)).symptom == symptom
