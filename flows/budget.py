@@ -110,7 +110,7 @@ def train_in_time(config: TransferConfig, folder: Path) -> BudgetSummary:
             kept = decided_stage(features, kept, config.head)
         evaluation = evaluation_stage(features, kept, config.evaluation)
         export = export_stage(BehindBackbone(features), kept, config.export)
-    write_seen(folder, index)
+    write_seen(folder, index.by_split)
     report = make_report(folder, told_by, index, kept, evaluation, outcomes)
     lines = search.told(recipe)
     nothing = untouched(kept.fit)

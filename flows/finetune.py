@@ -112,7 +112,7 @@ def _run(config: FinetuneConfig, folder: Path) -> FinetuneSummary:
             climbed.append(untried_end(network, num_train, climbed, reason))
         evaluation = evaluation_stage(features, kept, config.evaluation)
         export = export_stage(BehindBackbone(features), kept, config.export)
-    write_seen(folder, index)
+    write_seen(folder, index.by_split)
     report = make_report(folder, config, index, kept, evaluation, outcomes)
     write_judged(folder, evaluation, index.class_names, index, kept.fit)
     summary = finish_run(folder, report, kept, evaluation, export, outcomes, started_s, found)

@@ -18,6 +18,7 @@ from headstart.flows.body import run_in_folder
 from headstart.flows.diagnosis import watching_stages
 from headstart.flows.options import TRAINING_FLOW
 from headstart.tasks.backbones.classic import check_image_shape
+from headstart.tasks.dataset.folder_pixels import rows_by_split
 from headstart.tasks.dataset.index import DatasetIndex
 from headstart.tasks.dataset.pixel_source import folder_config
 from headstart.tasks.dataset.pixels import index_images
@@ -117,7 +118,7 @@ def _run(config: ScratchConfig, folder: Path, started_s: float) -> RunSummary:
         pictures,
     )
     if index is not None:
-        write_seen(folder, index)
+        write_seen(folder, rows_by_split(index, config.dataset))
     # Its images have no files.
     write_judged(folder, evaluation, pixels.class_names, None, training.fit, pixels.kind)
     summary = finish_run(folder, report, training, evaluation, export, outcomes, started_s, found)

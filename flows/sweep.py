@@ -94,7 +94,7 @@ def _run(config: SweepConfig, folder: Path) -> SweepSummary:
         )
         evaluation = evaluation_stage(features, swept, config.evaluation)
         export = export_stage(BehindBackbone(features), swept, config.export)
-    write_seen(folder, index)
+    write_seen(folder, index.by_split)
     best = _with_best_head(config, swept.chosen)
     report = make_report(folder, best, index, swept, evaluation, outcomes)
     write_judged(folder, evaluation, index.class_names, index, swept.fit)

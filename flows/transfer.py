@@ -91,7 +91,7 @@ def _run(config: TransferConfig, folder: Path) -> RunSummary:
             reporter().note(f"     {proposal}")
         evaluation = evaluation_stage(features, head, config.evaluation)
         export = export_stage(BehindBackbone(features), head, config.export)
-    write_seen(folder, index_of(dataset))
+    write_seen(folder, index_of(dataset).by_split)
     report = make_report(folder, config, index_of(dataset), head, evaluation, outcomes)
     write_judged(folder, evaluation, index_of(dataset).class_names, index_of(dataset), head.fit)
     summary = finish_run(folder, report, head, evaluation, export, outcomes, started_s, found)

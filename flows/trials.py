@@ -176,9 +176,10 @@ class Trials:
 
     @property
     def _solver(self) -> dict[str, Any]:
+        plain = {"kind": "linear", "label_smoothing": 0.0}  # a solver knows no other
         if self.kind == "number":  # ridge regression, which minimises squared errors
-            return {"kind": "linear", "solver": "ridge", "number_loss": "mse"}
-        return {"kind": "linear", "solver": "lbfgs"}
+            return {**plain, "solver": "ridge", "number_loss": "mse"}
+        return {**plain, "solver": "lbfgs"}
 
     def views_of(self, recipe: Recipe) -> ViewsConfig:
         """Return how many views a recipe trains on."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import keras
@@ -482,3 +483,30 @@ def test_without_time_the_configured_head_is_delivered_and_that_is_said(
     assert Path(summary.model).exists()
     for told in (line.reason, " ".join(capsys.readouterr().err.split())):
         assert "too little to try anything" in told
+
+
+@pytest.mark.parametrize("kind", ["class", "labels", "number"])
+@pytest.mark.parametrize("head", ["solver", "mlp"])
+def test_a_configured_head_may_have_what_a_solver_does_not_know(kind: Any, head: Any) -> None:
+    config = SimpleNamespace(
+        head=HeadConfig(label_smoothing=0.1, dropout=0.2, class_weights="balanced")
+    )
+    own = SimpleNamespace(config=config, kind=kind)
+    own._solver = Trials._solver.fget(own)  # type: ignore[attr-defined]
+    made = Trials.head_of(cast(Trials, own), Recipe("net", "top", head=head))
+    assert made.label_smoothing == (0.0 if head == "solver" else 0.1)
+    assert made.class_weights == "balanced"
+
+
+def test_a_class_that_lives_in_one_mixed_group_is_always_trained_on() -> None:
+    rows = tuple(
+        ImageRow(
+            f"{n}.png", f"{n:064x}", int(n in (0, 1)), "train", 8, 8, "PNG", group=f"P{n // 4}"
+        )
+        for n in range(24)
+    )
+    index = DatasetIndex(("common", "rare"), rows)
+    for number in range(3):
+        parts = hold_out(index, number, 3, 0).rows
+        assert 1 in {row.label for row in parts if row.split == "train"}
+        assert {row.split for row in parts} == {"train", "test"}

@@ -459,6 +459,40 @@ class TestSplits:
             assert [split_of[names[n]] for n in (0, 4, 5)] == ["test"] * 3
             assert {split_of[name] for name in names[1:4]} == {"train"}
 
+    @pytest.mark.parametrize("word", ["N", "No", "false"])
+    def test_a_word_for_nothing_is_no_number_and_no_class(self, tmp_path: Path, word: str) -> None:
+        names = write_images(tmp_path, 4)
+        settings = {"missing_values": ("NA", word), "group_column": "who"}
+        cells = ("0", "1", word, "0.0")
+        for column, told in (("count", {"target_columns": ("count",)}), ("label", {})):
+            lines = [f"{name},{cell},{cell}" for name, cell in zip(names, cells, strict=True)]
+            index = read(tmp_path, f"path,{column},who\n" + "\n".join(lines), **told, **settings)
+            kept = {row.path for row in index.rows}
+            assert {names[0], names[1], names[3]} <= kept
+            groups = {row.path: row.group for row in index.rows}
+            assert groups[names[0]] == "group 0"
+            assert names[2] not in kept
+
+    def test_numbers_that_differ_are_not_one(self, tmp_path: Path) -> None:
+        names = write_images(tmp_path, 3)
+        (tmp_path / "copy.png").write_bytes((tmp_path / names[0]).read_bytes())
+        lines = [f"{names[0]},1700000000", "copy.png,1700004000", f"{names[1]},1234567",
+                 f"{names[1]},1234568", f"{names[2]},10000000"]  # fmt: skip
+        text = "path,size\n" + "\n".join(lines)
+        settings = {"target_columns": ("size",), "missing_values": ("9999999",)}
+        index = read(tmp_path, text, **settings)
+        assert {row.path for row in index.rows} == {names[2]}
+        conflicts = {one.path for one in index.problems if one.kind == "label_conflict"}
+        assert conflicts == {names[0], "copy.png", names[1]}
+
+    def test_two_labels_are_not_one_that_reads_alike(self, tmp_path: Path) -> None:
+        names = write_images(tmp_path, 3)
+        lines = [f"{names[0]},a;b", f"{names[0]},a and b", f"{names[1]},a", f"{names[2]},b"]
+        index = read(tmp_path, "path,labels\n" + "\n".join(lines))
+        assert {row.path for row in index.rows} == {names[1], names[2]}
+        (conflict,) = (one for one in index.problems if one.kind == "label_conflict")
+        assert "'a and b'" in conflict.reason
+
     def test_an_unknown_group_is_none(self, tmp_path: Path) -> None:
         names = write_images(tmp_path, 40)
         text = "path,label,who\n" + "".join(f"{n},{'ab'[i % 2]},NA\n" for i, n in enumerate(names))

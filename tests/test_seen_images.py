@@ -9,8 +9,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from headstart.cli import app
+from headstart.config import SPLITS, ScratchDatasetConfig
 from headstart.errors import ExportError
-from headstart.tasks.export.seen_images import SEEN_FILE, seen_splits
+from headstart.tasks.dataset.folder_pixels import rows_by_split
+from headstart.tasks.dataset.index import DatasetIndex, ImageRow
+from headstart.tasks.export.seen_images import SEEN_FILE, seen_splits, write_seen
 from tests.pipeline import Pipeline, add_images
 
 
@@ -61,8 +64,32 @@ def test_a_model_that_stands_alone_has_seen_nothing_that_is_known(
     run_dir: Path, finished: Pipeline, tmp_path: Path
 ) -> None:
     alone = shutil.copy(run_dir / "model.keras", tmp_path / "alone.keras")
-    assert judged(Path(alone), finished.images)["judged_on"] == "new"
+    result = evaluated(Path(alone), finished.images)
+    assert json.loads(result.stdout)["judged_on"] == "new"
+    assert "not known which of these images the model was trained on" in result.stderr
     assert seen_splits(Path(alone), ["ab" * 32]) == [None]
+
+
+def test_a_promoted_model_knows_what_it_was_trained_on(run_dir: Path, finished: Pipeline) -> None:
+    store = ("--store", str(finished.store.root))
+    assert CliRunner().invoke(app, ["promote", str(run_dir), *store]).exit_code == 0
+    told = ["evaluate", "images@current", str(finished.images), "--json", *store]
+    result = CliRunner().invoke(app, told)
+    assert json.loads(result.stdout)["judged_on"] == "test"
+    assert "the model was trained on 24 of these 36 images" in result.stderr
+
+
+def test_scratch_knows_what_it_trained_on_whatever_the_split_is_called(tmp_path: Path) -> None:
+    rows = tuple(
+        ImageRow(f"{number}.png", f"{number:016x}".ljust(64, "0"), number % 2, split, 8, 8, "PNG")
+        for number, split in enumerate(SPLITS * 2)
+    )
+    index = DatasetIndex(("a", "b"), rows)
+    digests = [row.digest for row in rows]
+    write_seen(tmp_path, rows_by_split(index, ScratchDatasetConfig(images=str(tmp_path))))
+    assert seen_splits(tmp_path, digests) == ["train", "train", "test"] * 2
+    write_seen(tmp_path, index.by_split)
+    assert seen_splits(tmp_path, digests) == list(SPLITS * 2)
 
 
 def test_images_are_known_by_their_content(run_dir: Path) -> None:

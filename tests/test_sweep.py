@@ -18,6 +18,7 @@ from headstart.errors import ConfigError, TrainingError
 from headstart.tasks.bottlenecks.rows import LabelledRows
 from headstart.tasks.head.training import train_head
 from headstart.tasks.sweeping.pooled import hold_out, pool
+from headstart.tasks.sweeping.stage import _best
 from headstart.tasks.sweeping.together import HeadCurve, train_heads
 from tests.pipeline import QUICK, Pipeline
 from tests.test_head import NUM_CLASSES, make_rows
@@ -104,6 +105,16 @@ def test_a_head_that_diverges_harms_no_other(splits) -> None:
     assert broken.has_stopped
     assert len(broken.losses) < 3
     assert not np.isfinite(broken.train_losses[-1])
+
+
+def test_heads_of_different_losses_are_held_against_each_other_by_their_errors() -> None:
+    heads = [HeadConfig(number_loss=loss) for loss in ("mse", "huber")]
+    curves = [HeadCurve(head) for head in heads]
+    curves[0].add(1.0, 0.04, 0.16)  # of errors of 0.2 Huber's loss is half as much
+    curves[1].add(1.0, 0.03, 0.20)
+    assert _best(curves, heads) == 0
+    assert _best(curves, [heads[0], heads[0]]) == 1
+    assert _best([HeadCurve(head) for head in heads], heads) == 0  # both diverged
 
 
 def test_a_head_stops_on_its_own_patience_and_keeps_its_best_epoch() -> None:

@@ -49,8 +49,10 @@ def _part(
         names = sorted(label_of)
         labels = np.array([label_of[name] for name in names])
         folds = stratified_folds(labels, num_folds, seed)
-        several = np.bincount(labels)[labels] > 1
-        return {names[place] for place in np.flatnonzero((folds == number) & several)}
+        chosen = {names[place] for place in np.flatnonzero(folds == number)}
+        # A group may hold all images of a class besides those of its own.
+        left = {row.label for row in rows if row.unit not in chosen}
+        return chosen - {row.unit for row in rows if row.label not in left}
     values = {row.unit: row.values for row in rows}
     if kind == "labels":  # a group has what any of its images has
         has = defaultdict[str, set[float]](set)

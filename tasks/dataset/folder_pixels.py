@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.config import SPLITS, ScratchDatasetConfig
+from headstart.config import SPLITS, ScratchDatasetConfig, Split
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.codecs import codecs_digest
@@ -49,8 +49,8 @@ def folder_source(
     source = folder_config(config)
     index = index_of(dataset)
     root, target = dataset_root(source), TARGETS[index.kind]
-    labels = {}
-    for split, rows in _rows_by_split(index, config).items():
+    labels: dict[str, Any] = {}
+    for split, rows in rows_by_split(index, config).items():
         _write_split(rows, root, split, config.image_size, source.max_pixels, folder)
         labels[split] = target.to_array(rows, len(index.class_names))
 
@@ -64,9 +64,9 @@ def folder_source(
     return PixelSource(name, (), read, index.class_names, flips, index.kind, tuple(labels))
 
 
-def _rows_by_split(
+def rows_by_split(
     index: DatasetIndex, config: ScratchDatasetConfig
-) -> dict[str, tuple[ImageRow, ...]]:
+) -> dict[Split, tuple[ImageRow, ...]]:
     """Divide the images in two: what is meant for validation is trained on, or tested on.
 
     No epoch is selected here, so nothing is validated; where the data brings no test images, its

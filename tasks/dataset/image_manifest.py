@@ -22,6 +22,7 @@ from headstart.errors import DatasetError
 from headstart.tasks.dataset.class_names import class_name
 from headstart.tasks.dataset.layout import EXACT, split_meant
 from headstart.tasks.dataset.listing import ListedImage, Listing
+from headstart.tasks.dataset.manifest_cells import labelled
 from headstart.tasks.dataset.manifest_columns import IMAGE_ENDINGS
 from headstart.tasks.dataset.manifest_table import MANIFEST_SUFFIXES, Line, read_table
 from headstart.tasks.dataset.missing_files import advise
@@ -133,7 +134,7 @@ def _add_once(
     if listing.kind == "labels" and config.repeated_paths == "merge":
         values = tuple(sorted({value for _, image in entries for value in image.values}))
         entries = [
-            (line, image._replace(label=" and ".join(values) or "nothing", values=values))
+            (line, image._replace(label=labelled(values).label, values=values))
             for line, image in entries
         ]
     first = entries[0][1]

@@ -91,6 +91,11 @@ class DatasetIndex:
         rows = [row for row in self.rows if row.split == split]
         return tuple(sorted(rows, key=lambda row: (row.digest, row.label, row.values, row.path)))
 
+    @property
+    def by_split(self) -> dict[Split, tuple[ImageRow, ...]]:
+        """The rows of each split; see `rows_of`."""
+        return {split: self.rows_of(split) for split in SPLITS}
+
     def only(self, digests: Collection[str]) -> "DatasetIndex":
         """Narrow the index to some images.
 

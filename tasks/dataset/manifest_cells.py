@@ -56,10 +56,11 @@ def is_list(text: str) -> bool:
 
 def missing_test(config: DatasetConfig) -> Callable[[Any], bool]:
     """Make what tells a cell that says nothing: an empty one, or one of the words for that."""
-    words = {_plain(word) for word in config.missing_values}
+    words = {_written(word) for word in config.missing_values}
 
     def is_missing(cell: Any) -> bool:
-        return cell is None or (isinstance(cell, str) and not cell.strip()) or _plain(cell) in words
+        is_empty = cell is None or (isinstance(cell, str) and not cell.strip())
+        return is_empty or _written(cell) in words
 
     return is_missing
 
@@ -82,7 +83,7 @@ def number_reader(
             _number(file, name, cell, place, config)
             for name, cell in zip(names, cells, strict=True)
         )
-        return Said(", ".join(f"{value:g}" for value in values), values)
+        return Said(", ".join(f"{value:.15g}" for value in values), values)
 
     return read
 
@@ -173,11 +174,11 @@ def list_reader(
         A function of the cells, of which the first counts, and of the row's place in words.
     """
     separator = config.label_separator or DEFAULT_SEPARATOR
-    words = {_plain(word) for word in config.missing_values}
+    words = {_written(word) for word in config.missing_values}
 
     def read(cells: Sequence[Any], place: str) -> Said:
         cell = cells[0]
-        if not isinstance(cell, list | tuple) and cell is not None and _plain(cell) in words:
+        if not isinstance(cell, list | tuple) and cell is not None and _written(cell) in words:
             return Said("", fault=f"nothing in {name} (dataset.missing_values)")
         pieces = _pieces(file, name, cell, place, separator)
         found = {class_name(str(piece)) for piece in pieces if piece is not None}
@@ -230,7 +231,7 @@ def flag_reader(
         {_plain(word) for word in ((told,) if isinstance(told, str) else told)}
         for told in config.label_values
     )
-    missing_words = {_plain(word) for word in config.missing_values} | {""}
+    missing_words = {_written(word) for word in config.missing_values} | {""}
 
     def read(cells: Sequence[Any], place: str) -> Said:
         found, missing = [], []
@@ -238,7 +239,7 @@ def flag_reader(
             value = _plain("" if cell is None else cell)
             if value in yes:
                 found.append(class_name(name))
-            elif value in missing_words and value not in no:
+            elif value not in no and _written("" if cell is None else cell) in missing_words:
                 missing.append(name)
             elif value not in no:
                 raise _neither(file, name, cell, place, config)
@@ -278,12 +279,18 @@ def _in_yaml(text: str) -> str:
 
 def labelled(found: Sequence[str]) -> Said:
     """Say that an image has labels."""
-    return Said(" and ".join(found) or "nothing", tuple(found))
+    # Quoted where one name reads like two: else they would count as equal.
+    shown = [repr(name) if " and " in name else name for name in found]
+    return Said(" and ".join(shown) or "nothing", tuple(found))
 
 
 def _plain(cell: Any) -> str:
     """Give one spelling to what says the same: 1, 1.0, true and yes are one."""
+    text = _written(cell)
+    return _SYNONYMS.get(text, text)
+
+
+def _written(cell: Any) -> str:
+    """Give one spelling to one word, or number: 1 and 1.0 are one, but 0 says more than "no"."""
     text = str(cell).strip().casefold()
-    if text in _SYNONYMS:
-        return _SYNONYMS[text]
-    return f"{float(text):g}" if NUMBER.fullmatch(text) else text
+    return f"{float(text):.15g}" if NUMBER.fullmatch(text) else text

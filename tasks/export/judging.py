@@ -22,7 +22,7 @@ from headstart.tasks.dataset.problems import Problem
 from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.predict import Predictor
-from headstart.tasks.export.seen_images import seen_splits
+from headstart.tasks.export.seen_images import SEEN_FILE, seen_file, seen_splits
 from headstart.tasks.progress import reporter
 from headstart.tasks.targets.choice import TARGETS
 from headstart.tasks.targets.target import Fit
@@ -108,6 +108,11 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
         if (seen == name).any()
     }
     name = next(iter(groups), NEW)
+    if seen_file(model) is None:
+        reporter().note(
+            "warning: it is not known which of these images the model was trained on: there is no "
+            f"{SEEN_FILE} beside it, as in the run's folder"
+        )
     if TRAINED_ON in groups:
         count = groups[TRAINED_ON].num_images
         reporter().note(

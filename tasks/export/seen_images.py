@@ -4,6 +4,7 @@ Whoever judges a model on images that it was trained on learns nothing; `headsta
 here to keep them apart.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from headstart.config import SPLITS, Split
 from headstart.errors import ExportError
 from headstart.reading import check_growth
-from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.index import ImageRow
 
 SEEN_FILE = "seen_images.npz"
 PREFIX_DIGITS = 16
@@ -21,15 +22,30 @@ PREFIX_DIGITS = 16
 them with a probability of 3e-8."""
 
 
-def write_seen(folder: Path, index: DatasetIndex) -> None:
-    """Write which images a model learned from, was chosen by and was judged on."""
+def write_seen(folder: Path, rows: Mapping[Split, Sequence[ImageRow]]) -> None:
+    """Write which images a model learned from, was chosen by and was judged on.
+
+    Args:
+        folder: Folder of the run.
+        rows: By what they were used for, which need not be the split that the data gives.
+    """
     arrays: dict[str, Any] = {
-        split: _prefixes([row.digest for row in index.rows_of(split)]) for split in SPLITS
+        split: _prefixes([row.digest for row in rows.get(split, ())]) for split in SPLITS
     }
     aside = folder / f".{SEEN_FILE}.part"
     with aside.open("wb") as file:
         np.savez(file, **arrays)
     aside.replace(folder / SEEN_FILE)
+
+
+def seen_file(model: Path) -> Path | None:
+    """Return the list that lies beside a model; None where it stands alone.
+
+    Args:
+        model: A run's folder, or a file or folder in one.
+    """
+    places = (one / SEEN_FILE for one in (model, model.parent))
+    return next((place for place in places if place.is_file()), None)
 
 
 def seen_splits(model: Path, digests: list[str]) -> list[Split | None]:
@@ -46,9 +62,7 @@ def seen_splits(model: Path, digests: list[str]) -> list[Split | None]:
     Raises:
         ExportError: What it says of them is damaged.
     """
-    path = next(
-        (one / SEEN_FILE for one in (model, model.parent) if (one / SEEN_FILE).is_file()), None
-    )
+    path = seen_file(model)
     if path is None:
         return [None] * len(digests)
     found: list[Split | None] = [None] * len(digests)

@@ -20,13 +20,14 @@ from pydantic import BaseModel, ValidationError
 from headstart.config import Split
 from headstart.errors import ConfigError, RecordError
 from headstart.tasks.dataset.image_manifest import MANIFEST_SUFFIXES
+from headstart.tasks.export.seen_images import SEEN_FILE
 from headstart.tasks.runs.run_folder import RUN_FILE
 from headstart.tasks.store.artifacts import Store
 from headstart.tasks.store.fingerprint import file_digest
 from headstart.tasks.store.sealing import read_sealed
 
 MODEL_FILE = "model.keras"
-COPIED = (MODEL_FILE, RUN_FILE, "config.yaml", "metrics.json", "report.html")
+COPIED = (MODEL_FILE, RUN_FILE, "config.yaml", "metrics.json", "report.html", SEEN_FILE)
 """Files of a run that are kept with a promoted model, where the run has them."""
 CURRENT = "current"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -83,6 +83,18 @@ def _sweep_key(
     }
 
 
+def _best(curves: Sequence["HeadCurve"], heads: Sequence[HeadConfig]) -> int:
+    """Return the number of the best head: of the lowest loss, where all have one loss.
+
+    Huber's loss is less than the squared error of the same answers; the mean absolute error is no
+    more one's than the other's.
+    """
+    if len({head.number_loss for head in heads}) == 1:
+        return min(range(len(curves)), key=lambda number: curves[number].loss)
+    trained = [number for number, curve in enumerate(curves) if curve.best_epoch]
+    return min(trained, key=lambda number: curves[number].accuracy, default=0)
+
+
 def _settings(features: Features, head: HeadConfig) -> dict[str, Any]:
     unread = features.target.unread
     return settings_in_effect(head, *unread, *(() if head.kind == "mlp" else ("hidden_units",)))
@@ -106,7 +118,7 @@ def _sweep(
     rows.target.check(rows.labels, None, num_classes)
     fit, held_out = hold_out(rows, seed)
     curves = train_heads(pool(fit), pool(held_out, augmented=False), heads, num_classes)
-    best = min(range(len(curves)), key=lambda number: curves[number].loss)
+    best = _best(curves, heads)
     if not curves[best].best_epoch:
         raise TrainingError(
             "every head of the sweep diverged: no loss is a finite number",
