@@ -16,8 +16,10 @@ from PIL import Image
 
 from headstart.errors import ConfigError, DatasetError, ExportError, OutputError
 from headstart.standard_output import give_up, telling_failures
+from headstart.tasks.explanation.subject import load_subject
 from headstart.tasks.export import predict as predict_module
 from headstart.tasks.export.image_files import find_images
+from headstart.tasks.export.judging import judge
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.predict import Predictor
 from headstart.tasks.export.prediction_output import OutputFormat, predict_to
@@ -32,6 +34,7 @@ from tests.exported import (
     tiny_extractor,
     tiny_head,
 )
+from tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -389,3 +392,23 @@ def test_an_unknown_output_format_is_refused(predictor: Predictor) -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"model\.keras"):
         Predictor.load(tmp_path)
+
+
+def test_a_model_of_large_images_takes_them_wherever_it_is_used(pipeline: Pipeline) -> None:
+    large = pipeline.images / "red" / "large.png"
+    Image.new("RGB", (400, 300), (205, 55, 45)).save(large)
+    limit = "dataset.max_pixels=2000"
+    small = pipeline.run(limit)
+    assert json.loads((Path(small.run_dir) / "left_out.json").read_text())[0]["path"] in str(large)
+    with pytest.raises(DatasetError, match="2,000"):
+        Predictor.load(small.run_dir).predict(large)
+    taken = pipeline.run("dataset.max_pixels=200000000")
+    predictor = Predictor.load(taken.run_dir)
+    assert predictor.max_pixels == 200_000_000
+    assert predictor.predict(large)[0].label == "red"
+    assert load_subject(Path(taken.run_dir)).max_pixels == 200_000_000
+    judgement = judge(Path(taken.run_dir), pipeline.images)
+    assert sum(group.num_images for group in judgement.groups.values()) == 37
+    assert judge(Path(small.run_dir), pipeline.images).problems  # as in the training
+    told = judge(Path(small.run_dir), pipeline.images, ["dataset.max_pixels=200000"])
+    assert sum(group.num_images for group in told.groups.values()) == 37

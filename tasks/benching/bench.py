@@ -22,7 +22,6 @@ from headstart.tasks.evaluation.judges import JUDGES
 from headstart.tasks.export.file_names import FILE_NAMES, WEIGHTS_SUFFIX, Format
 from headstart.tasks.export.image_files import read_image_file
 from headstart.tasks.export.model_files import ModelCard, read_card
-from headstart.tasks.export.predict import MAX_PIXELS
 from headstart.tasks.export.runtimes import engines_of, locate
 from headstart.tasks.progress import reporter
 from headstart.tasks.runs.config_file import dataset_of
@@ -222,8 +221,8 @@ def open_held_out(folder: Path, card: ModelCard, max_images: int) -> HeldOut:
     for place in picked:
         _, path, label = chosen[place]
         try:
-            data = read_image_file(path, MAX_PIXELS)
-            views.append(use_pixels(data, MAX_PIXELS, make_view))
+            data = read_image_file(path, card.max_pixels)
+            views.append(use_pixels(data, card.max_pixels, make_view))
         except DatasetError:
             continue
         labels.append(_as_target(card, label))

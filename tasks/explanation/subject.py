@@ -11,16 +11,19 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from headstart.config import DatasetConfig
 from headstart.errors import ConfigError, ExportError
 from headstart.tasks.dataset.decode import decode_image
 from headstart.tasks.export.file_names import FILE_NAMES
 from headstart.tasks.export.image_files import read_image_file
-from headstart.tasks.export.model_files import check_content, check_safe, read_card, read_keras
+from headstart.tasks.export.model_files import (
+    MAX_PIXELS,
+    check_content,
+    check_safe,
+    read_card,
+    read_keras,
+)
 from headstart.tasks.views.augment import plain_view
 from headstart.tasks.views.recipes import Resize
-
-MAX_PIXELS: int = DatasetConfig.model_fields["max_pixels"].default
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Subject:
         channels: 3, or 1 for a model of gray images.
         is_ours: Whether headstart exported it; preprocessing is inside it then.
         tells_numbers: Whether it answers with numbers; class_names are theirs then.
+        max_pixels: Images with more pixels are refused.
     """
 
     model: keras.Model
@@ -43,6 +47,7 @@ class Subject:
     channels: int
     is_ours: bool
     tells_numbers: bool = False
+    max_pixels: int = MAX_PIXELS
 
     def view(self, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         """Read an image file as the model sees it.
@@ -53,7 +58,7 @@ class Subject:
         Raises:
             DatasetError: It is not a usable image.
         """
-        pixels = tf.constant(decode_image(read_image_file(path, MAX_PIXELS), MAX_PIXELS))
+        pixels = tf.constant(decode_image(read_image_file(path, self.max_pixels), self.max_pixels))
         view: NDArray[np.uint8] = plain_view(pixels, self.image_size, self.resize).numpy()
         return view
 
@@ -122,7 +127,10 @@ def load_subject(path: Path, image_size: int | None = None) -> Subject:
     if card is None:
         return _foreign(model, file, image_size)
     side = _agreed_side(file, card.image_size, image_size)
-    return Subject(model, card.class_names, side, card.resize, 3, True, card.target == "number")
+    tells_numbers = card.target == "number"
+    return Subject(
+        model, card.class_names, side, card.resize, 3, True, tells_numbers, card.max_pixels
+    )
 
 
 def _foreign(model: keras.Model, file: Path, image_size: int | None) -> Subject:

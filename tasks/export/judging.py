@@ -77,9 +77,16 @@ def judge(model: Path, images: Path, settings: Iterable[str] | str = ()) -> Judg
     """
     predictor = Predictor.load(model)
     names = predictor.card.class_names
-    told = {**predictor.card.columns, "images": images, "val_fraction": 0.0, "test_fraction": 0.0}
+    told = {
+        **predictor.card.columns,
+        "images": images,
+        "val_fraction": 0.0,
+        "test_fraction": 0.0,
+        "max_pixels": predictor.max_pixels,
+    }
     as_trained = JudgedImages(dataset=DatasetConfig(**told))
     source = build_config(JudgedImages, images, None, settings, base=as_trained).dataset
+    predictor.max_pixels = source.max_pixels
     if predictor.card.target != "class" and source.images.is_dir():
         raise _other_target(images, "class", predictor.card)
     with reporter().track_to("reading images", "files") as on_progress:
@@ -171,6 +178,7 @@ def judge_split(
         DatasetError: These images have no such figure.
     """
     predictor = Predictor.load(model)
+    predictor.max_pixels = source.max_pixels  # by which these images were taken for usable
     rows = index.rows_of(split)
     card, judge, target = predictor.card, JUDGES[index.kind], TARGETS[index.kind]
     metric = metric or judge.comparable[0]

@@ -50,6 +50,10 @@ _CARD_ENTRY = "headstart"
 """Name of the card among the metadata of ONNX and OpenVINO."""
 
 
+MAX_PIXELS: int = DatasetConfig.model_fields["max_pixels"].default
+"""Of an image, where a model does not say that it was trained on larger ones."""
+
+
 class ModelCard(BaseModel, frozen=True, extra="ignore"):
     """What a user of an exported model has to know besides its weights.
 
@@ -70,6 +74,7 @@ class ModelCard(BaseModel, frozen=True, extra="ignore"):
         fit: Thresholds of labels; of numbers the scale, which is inside the model, and half the
             width of the interval around each answer.
         columns: Settings of ``dataset`` by which a manifest of labels or numbers is read.
+        max_pixels: Images with more pixels are refused, as they were from the data set.
         digests: SHA-256 of each part of the file that it lies in, by name; empty in a file of an
             earlier version.
     """
@@ -89,6 +94,7 @@ class ModelCard(BaseModel, frozen=True, extra="ignore"):
     target: TargetKind = "class"
     fit: Fit = NO_FIT
     columns: dict[str, Any] = {}
+    max_pixels: int = Field(MAX_PIXELS, gt=0, le=2**31 - 1)
     digests: dict[str, str] = {}
 
 

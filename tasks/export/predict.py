@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.config import DatasetConfig
 from headstart.errors import DatasetError
 from headstart.tasks.dataset.decode import use_pixels
 from headstart.tasks.export.answers import ANSWERS, Prediction
@@ -41,8 +40,6 @@ BATCH_SIZE = 32
 """Views a forward pass; more make a CPU no faster."""
 NUM_BATCHES_AHEAD = 2
 """Batches that are decoded, or being decoded, while the network computes one."""
-MAX_PIXELS: int = DatasetConfig.model_fields["max_pixels"].default
-"""Images with more pixels are refused as decompression bombs, as they are in training."""
 
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 
@@ -57,12 +54,14 @@ class Predictor:
 
     Attributes:
         card: What the model says of itself: class names, image size and more.
+        max_pixels: Images with more pixels are refused.
     """
 
     def __init__(
         self, card: ModelCard, network: Network, make_view: MakeView | None = None
     ) -> None:
         self.card = card
+        self.max_pixels = card.max_pixels
         self._network = network
         self._make_view = make_view or _tensorflow_view(card)
 
@@ -152,12 +151,12 @@ class Predictor:
         if isinstance(item, Image.Image):
             data = _encode(item)
         elif isinstance(item, str | os.PathLike | bytes):
-            data = item if isinstance(item, bytes) else read_image_file(item, MAX_PIXELS)
+            data = item if isinstance(item, bytes) else read_image_file(item, self.max_pixels)
         elif hasattr(item, "__array__"):
             return self._resized(_checked(np.asarray(item)))
         else:
             raise _no_image(item)
-        return use_pixels(data, MAX_PIXELS, self._resized)
+        return use_pixels(data, self.max_pixels, self._resized)
 
     def _resized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return self._make_view(pixels, self.card.image_size, self.card.resize)

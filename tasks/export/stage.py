@@ -14,7 +14,7 @@ from headstart.tasks.bottlenecks.features import Features, extractor_to
 from headstart.tasks.dataset.building import dataset_root
 from headstart.tasks.dataset.stage import index_of
 from headstart.tasks.export.file_names import QUANTISED, Format
-from headstart.tasks.export.model_files import ModelCard, columns_of
+from headstart.tasks.export.model_files import MAX_PIXELS, ModelCard, columns_of
 from headstart.tasks.export.quantised import MAX_JUDGED, HeldOut, Loss, judge_quantised
 from headstart.tasks.head.stage import HeadManifest, open_head
 from headstart.tasks.running.stage import Made, Stage
@@ -113,6 +113,8 @@ class BehindBackbone:
             fields["columns"] = columns_of(self.features.source)
         if self.features.target.kind == "number":
             fields["answer"] = self.features.target.answer_name
+        if self.max_pixels != MAX_PIXELS:
+            fields["max_pixels"] = self.max_pixels
         return fields
 
     def quantised_key(self) -> dict[str, Any]:
@@ -136,6 +138,7 @@ class BehindBackbone:
             target=features.target.kind,
             fit=fit,
             columns=columns_of(features.source) if features.target.kind != "class" else {},
+            max_pixels=self.max_pixels,
         )
 
     def join(self, network: Any, fit: Fit) -> Any:
