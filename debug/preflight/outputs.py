@@ -382,12 +382,21 @@ def _one_value(facts: Facts) -> str:
         return ""
     if len(facts.inputs) > 1:
         return ""  # of pairs, where the first is always the better one
+    if facts.family in REGRESSIONS and facts.activation not in ("sigmoid", "softmax"):
+        return ""  # of residuals that should be 0, or of a centre that all should come close to
+    if _ends_frozen(facts):
+        return ""  # to please another model, as a generator has to
     if not all(np.isfinite(part).all() for part in facts.inputs if part.dtype.kind == "f"):
         return ""  # NaN in the inputs ends the training before the targets matter
     flat = y.reshape(len(y), -1)
     if (flat != flat[:1]).any():
         return ""
     return _all_alike(len(y), ", ".join(f"{number:g}" for number in flat[0][:4]))
+
+
+def _ends_frozen(facts: Facts) -> bool:
+    weighted = [use.layer for use in facts.uses if use.layer.weights]
+    return bool(weighted) and not weighted[-1].trainable_variables
 
 
 def _sequence_for_one(facts: Facts) -> str:

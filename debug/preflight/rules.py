@@ -284,7 +284,8 @@ def facts_for(
     )
     try:
         if y is not None and not hasattr(x, "element_spec"):
-            rows = pick_rows(_counted((x, y), given.get("sample_weight")), max_rows)
+            x, y = _counted((x, y), given.get("sample_weight"))
+            rows = pick_rows((x, y), max_rows)
             return facts_of(model, *rows, targets=y, is_complete=True, is_weighted=weighted)
         drawn = [batch for batch in batches if isinstance(batch, tuple) and len(batch) > 1]
         if not drawn:
@@ -301,13 +302,24 @@ def _counted(rows: Any, weights: Any) -> Any:
     """Return the rows that weigh anything: what is weighted with 0 says nothing of a model."""
     import tensorflow as tf
 
-    weights = None if weights is None else np.asarray(weights)
-    if weights is None or weights.ndim != 1 or (weights != 0.0).all() or not weights.any():
+    weights = None if weights is None or isinstance(weights, dict) else np.asarray(weights)
+    if weights is None or weights.ndim == 0 or (weights != 0.0).all() or not weights.any():
         return rows
+    if weights.ndim > 1:
+        return rows[0], _filled(rows[1], weights != 0.0)
     kept = np.flatnonzero(weights)
     return tf.nest.map_structure(
         lambda part: part.iloc[kept] if hasattr(part, "iloc") else np.asarray(part)[kept], rows
     )
+
+
+def _filled(y: Any, is_counted: Any) -> Any:
+    """Return targets in which a value that counts stands wherever the weight is 0."""
+    if not hasattr(y, "shape") or tuple(y.shape)[: is_counted.ndim] != is_counted.shape:
+        return y
+    filled = np.array(y)
+    filled[~is_counted] = filled[is_counted][0]
+    return filled
 
 
 def _joined(batches: list[Any]) -> Any:

@@ -803,3 +803,30 @@ def test_every_symptom_that_is_named_in_a_table_is_told_somewhere():
     )
     named = (*fit_data.SHAPES, *fit_data.NOTHING_TRAINED, *fit_data.IN_SPITE)
     assert [name for name in named if f'"{name}"' not in told] == []
+
+
+def test_one_target_for_all_may_be_meant():
+    assert symptoms_of(None, 1, "mse", BITS * 0 + 3) == []
+    assert "one-class-only" in symptoms_of("sigmoid", 1, "mse", BITS * 0)
+    model = model_of("sigmoid", loss="binary_crossentropy")
+    names = []
+    for is_trainable in (True, False):
+        model.layers[-1].trainable = is_trainable
+        facts = facts_of(model, X, BITS * 0, targets=BITS * 0, is_complete=True)
+        names.append([one.symptom for one in check_outputs(facts)])
+    assert names == [["one-class-only"], []]
+
+
+@pytest.mark.parametrize("with_axis", [False, True])
+def test_targets_that_weigh_nothing_say_nothing(with_axis):
+    model = model_of("sigmoid", loss="binary_crossentropy")
+    y = np.where(X[:, 3:] > 0.5, -1.0, BITS).astype("float32")
+    weights = (y >= 0).astype("float32")
+    given = {"x": X, "y": y, "sample_weight": weights if with_axis else weights[:, 0]}
+    facts = facts_for(model, given, [])
+    assert [one.symptom for one in check_outputs(facts)] == []
+    assert (y == -1).any()
+    batch = (X, y, given["sample_weight"])
+    assert [one.symptom for one in check_outputs(facts_for(model, {}, [batch]))] == []
+    plain = facts_for(model, {"x": X, "y": y}, [])
+    assert [one.symptom for one in check_outputs(plain)] == ["labels-out-of-range"]
