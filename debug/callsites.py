@@ -40,6 +40,18 @@ class CallSite:
     file: str
     line: int
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Leave nothing of itself in the program's pickles, to be read without headstart."""
+        return type(None), ()
+
+    def __copy__(self) -> "CallSite":
+        """Stay what it is in copies of the program's objects."""
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "CallSite":
+        """Stay what it is in copies of the program's objects."""
+        return self
+
 
 @functools.lru_cache(maxsize=4096)  # asked of each frame at each step
 def is_users(file: str) -> bool:
@@ -54,6 +66,11 @@ def is_users(file: str) -> bool:
         or os.path.dirname(file) == sysconfig.get_path("scripts")  # noqa: PTH120
         or not file
     )
+
+
+def is_headstarts(file: str) -> bool:
+    """Tell whether a source file is headstart's own."""
+    return file.startswith(_own_folders())
 
 
 def calling_site() -> CallSite | None:

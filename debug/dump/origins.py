@@ -99,8 +99,9 @@ def record_construction_sites() -> None:
 
 
 def _noting_construction(kind: Any) -> Any:
-    def construct(cls: type, *_: Any, **__: Any) -> Any:
-        instance = super(kind, cls).__new__(cls)
+    def construct(cls: type, *args: Any, **kwargs: Any) -> Any:
+        make = super(kind, cls).__new__  # a mixin's may take arguments, object's must get none
+        instance = make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
         vars(instance)[SITE] = _construction_site()
         return instance
 

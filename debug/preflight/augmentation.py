@@ -47,17 +47,21 @@ class Moving:
         flips: Which of the flips it makes, by name.
         site: The user's line; None for a layer.
         layer: The layer's path; None for what a data set does.
+        made_by: Name of the layer that a data set's map calls.
     """
 
     name: str
     flips: tuple[str, ...]
     site: CallSite | None = None
     layer: str | None = None
+    made_by: str = ""
 
 
 noted: list[tuple[Moving, tuple[int | None, ...]]] = []
 """What the program asked of tf.image, with the shape of what it was asked of."""
-_FUNCTIONS = {"random_flip_left_right": "horizontal", "random_flip_up_down": "vertical"}
+_FUNCTIONS = {"random_flip_left_right": "horizontal", "random_flip_up_down": "vertical",
+              "stateless_random_flip_left_right": "horizontal",
+              "stateless_random_flip_up_down": "vertical"}  # fmt: skip
 
 
 def watch_flips(site_of_call: Callable[[], CallSite | None]) -> None:
@@ -73,15 +77,46 @@ def watch_flips(site_of_call: Callable[[], CallSite | None]) -> None:
         def flip_and_note(image: Any, *args: Any, **kwargs: Any) -> Any:
             flipped = flip(image, *args, **kwargs)
             with harmless("the watch over flips"):
-                if len(noted) < 100 and flipped.shape.rank is not None:
-                    moving = Moving(f"tf.image.{name}", (_FUNCTIONS[name],), site_of_call())
-                    noted.append((moving, tuple(flipped.shape.as_list())))
+                _note(Moving(f"tf.image.{name}", (_FUNCTIONS[name],), site_of_call()), flipped)
             return flipped
 
         return flip_and_note
 
     for name in _FUNCTIONS:
         setattr(tf.image, name, told(name, getattr(tf.image, name)))
+
+
+def watch_layer_flips(
+    site_of_call: Callable[[], CallSite | None], is_in_keras: Callable[[], Any]
+) -> None:
+    """Let Keras's layers tell of the random flips that a data set's map asks them for.
+
+    Args:
+        site_of_call: Returns the user's line that runs.
+        is_in_keras: Returns whether one of Keras's loops is running.
+    """
+    import keras
+
+    def told(call: Any) -> Any:
+        @functools.wraps(call)
+        def call_and_note(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            flipped = call(layer, *args, **kwargs)
+            with harmless("the watch over flips"):
+                is_real = not keras.backend.is_keras_tensor(flipped)
+                if is_real and kwargs.get("training") is not False and not is_in_keras():
+                    kind, name = type(layer).__name__, str(layer.name)
+                    _note(Moving(kind, _flips_of(kind, layer), site_of_call(), None, name), flipped)
+            return flipped
+
+        return call_and_note
+
+    for kind in (keras.layers.RandomFlip, keras.layers.RandomRotation):
+        kind.__call__ = told(kind.__call__)
+
+
+def _note(moving: Moving, flipped: Any) -> None:
+    if len(noted) < 100 and flipped.shape.rank is not None:
+        noted.append((moving, tuple(flipped.shape.as_list())))
 
 
 def unmoved_targets(facts: Facts) -> list[Diagnosis]:
@@ -96,11 +131,13 @@ def unmoved_targets(facts: Facts) -> list[Diagnosis]:
     x, y = facts.inputs[0], facts.y
     if len(facts.inputs) != 1 or x.ndim != 4 or y is None or len(x) < MIN_ROWS:
         return []
-    for moving in [*_layers(facts), *_asked_for(x.shape[1:])]:
+    for moving in [*_layers(facts), *_asked_for(facts, x.shape[1:])]:
         is_mask = y.ndim >= 3 and y.shape[1:3] == x.shape[1:3]
         if is_mask:
             found = _mask(x, y, moving)
         elif facts.family in REGRESSIONS and y.ndim == 2 and y.shape[1] in (2, 4, 6, 8, 10):
+            if "stateless" in moving.name:  # its seed tells how to move them
+                continue
             found = _finding(moving, f"its {y.shape[1]} targets (positions in the picture, such "
                              "as a box or key points) are not moved with it", 0.85)  # fmt: skip
         else:
@@ -115,12 +152,16 @@ def _layers(facts: Facts) -> list[Moving]:
     for use in facts.uses:
         if use.kind not in _LAYERS or not _is_picture(use.input, facts):
             continue
-        mode = str(getattr(use.layer, "mode", ""))
-        flips = [name for name in ("horizontal", "vertical") if name in mode]
-        if len(flips) == 2 or (use.kind == "RandomRotation" and _turn(use.layer) >= 0.4):
-            flips.append("half-turn")
-        found.append(Moving(use.kind, tuple(flips), layer=use.path))
+        found.append(Moving(use.kind, _flips_of(use.kind, use.layer), layer=use.path))
     return found
+
+
+def _flips_of(kind: str, layer: Any) -> tuple[str, ...]:
+    mode = str(getattr(layer, "mode", ""))
+    flips = [name for name in ("horizontal", "vertical") if name in mode]
+    if len(flips) == 2 or (kind == "RandomRotation" and _turn(layer) >= 0.4):
+        flips.append("half-turn")
+    return tuple(flips)
 
 
 def _is_picture(value: Any, facts: Facts) -> bool:
@@ -132,10 +173,12 @@ def _turn(layer: Any) -> float:
     return float(np.max(np.abs(np.asarray(factor, dtype=np.float64))))
 
 
-def _asked_for(shape: tuple[int, ...]) -> list[Moving]:
+def _asked_for(facts: Facts, shape: tuple[int, ...]) -> list[Moving]:
+    own = {str(use.layer.name) for use in facts.uses}
     return [
         moving
         for moving, dims in noted
+        if moving.made_by not in own
         if all(dim in (None, size) for dim, size in zip(dims[-3:], shape, strict=False))
     ]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.preflight.augmentation import watch_flips
+from headstart.debug.preflight.augmentation import watch_flips, watch_layer_flips
 from headstart.debug.running.loads import Loads, watch_checkpoints
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.symptoms.batches import watch_iterators
@@ -50,15 +50,17 @@ def watch_calls(
     return watch_argmax()
 
 
-def watch_keras_calls(tell: Tell, tell_unless_well: Tell) -> None:
+def watch_keras_calls(tell: Tell, tell_unless_well: Tell, in_keras: Callable[[], Any]) -> None:
     """Look at calls of Keras's public functions, once Keras is imported.
 
     Args:
         tell: Is given what is wrong whatever comes of it.
         tell_unless_well: Is given what is wrong unless the training goes well.
+        in_keras: Tells whether one of Keras's own loops runs.
     """
     import keras
 
     watch_keras_broadcasts(tell)
     watch_softmax(keras.ops, tell_unless_well)
     watch_loss_scales(tell)
+    watch_layer_flips(tracing_site, in_keras)

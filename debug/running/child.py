@@ -255,6 +255,8 @@ class _Session:
             return self._outcome_of_exit(stop)
         except KeyboardInterrupt as stop:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is known is being written
+            if self.watch is not None and self.watch.sign is not None:
+                return Outcome("fault")  # seen in another thread, which has asked for the end
             return Outcome("interrupted", message=_where(stop))
         except BaseException as error:
             return self._outcome_of(error)

@@ -426,22 +426,29 @@ def watch_models(training: OwnTraining, is_in_keras: Any) -> None:
     """
     import keras
 
-    def told(kind: Any, tell: Any) -> Any:
+    def told(kind: Any, tell: Any, named: tuple[str, ...], num_needed: int) -> Any:
         inherited = kind.__call__
 
         def call_and_tell(self: Any, *args: Any, **kwargs: Any) -> Any:
             result = inherited(self, *args, **kwargs)
-            if not is_in_keras() and args:
+            if not is_in_keras():
                 with harmless("the watch over own training loops"):
-                    tell(self, args, result)
+                    given = [*args, *(kwargs[name] for name in named if name in kwargs)]
+                    if len(given) >= num_needed:
+                        tell(self, given, result)
             return result
 
         return call_and_tell
 
     keras.Model.__call__ = told(
-        keras.Model, lambda model, args, result: training.on_call(model, args[0], result)
+        keras.Model,
+        lambda model, args, result: training.on_call(model, args[0], result),
+        ("inputs", "x"),
+        num_needed=1,
     )
     keras.losses.Loss.__call__ = told(
         keras.losses.Loss,
-        lambda loss, args, _: training.on_loss(loss, *args[:2]) if len(args) > 1 else None,
+        lambda loss, args, _: training.on_loss(loss, *args[:2]),
+        ("y_true", "y_pred"),
+        num_needed=2,
     )

@@ -2,6 +2,8 @@
 
 import gc
 import math
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -53,6 +55,20 @@ class Sign:
     def to_dict(self) -> dict[str, Any]:
         """Return every field as JSON values."""
         return asdict(self)
+
+
+def end_program(sign: Sign) -> None:
+    """End the program at a sign.
+
+    Raises:
+        FaultSeen: Always. In another thread than the main one, which may wait for it without end,
+            that one is interrupted, too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        main = threading.main_thread().ident
+        if main is not None and hasattr(signal, "pthread_kill"):  # a wait ends only by a signal
+            signal.pthread_kill(main, signal.SIGINT)
+    raise FaultSeen(sign.name)
 
 
 def sign_callback(watch: Any) -> Any:

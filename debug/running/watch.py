@@ -30,7 +30,13 @@ from headstart.debug.running.loads import Loads, watch_loads
 from headstart.debug.running.own_sessions import OwnSessions
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
 from headstart.debug.running.retake import HELD_BYTES
-from headstart.debug.running.signs import FaultSeen, Sign, bad_variables, sign_callback
+from headstart.debug.running.signs import (
+    FaultSeen,
+    Sign,
+    bad_variables,
+    end_program,
+    sign_callback,
+)
 from headstart.debug.running.watched import watched
 from headstart.debug.symptoms.as_written import as_written, files_of_program
 from headstart.debug.symptoms.batches import spent_input
@@ -133,7 +139,7 @@ class Watch:
             watch_models(self._own, lambda: self._in_keras)
             watch_metrics(self._metrics, lambda: self._in_keras)
             watch_loads(self._loads)
-            watch_keras_calls(self._found.append, self._unless_well.append)
+            watch_keras_calls(self._found.append, self._unless_well.append, lambda: self._in_keras)
             watch_copies(self._loops.copies, lambda: watched.own_steps + watched.steps)
         trainer = private("KerasTrainer")
         for name in ("fit", "evaluate", "predict"):
@@ -198,7 +204,7 @@ class Watch:
             found += [*self._metrics.diagnoses(), *self._loads.diagnoses()]
             found += [*self._fits.earlier.found, *self._argmax()]
             with harmless("the rules about spent iterators"):
-                found += self._spent()
+                found += spent_input([self._loops.applied_at, *self._own.sites])
             with harmless("the rules about sessions"):
                 found += self._sessions.diagnoses(self.losses.values, is_broken)
             with harmless("the rules about the program's text"):
@@ -234,7 +240,7 @@ class Watch:
             self._is_search_sign = True
             model.stop_training = True
             return
-        raise FaultSeen(sign.name)
+        end_program(sign)
 
     def _endless(self) -> list[Diagnosis]:
         """Find a loss of an own loop that falls or grows without end; two models' may."""
@@ -251,12 +257,6 @@ class Watch:
         if watched.fits or watched.session_runs:
             return []
         return faint_signal(self._loops.kernels, losses_of(self.losses.values))
-
-    def _spent(self) -> list[Diagnosis]:
-        """Find iterators that have nothing to give after the first epoch of an own loop."""
-        sites = [self._loops.applied_at, *self._own.sites]
-        files = {site.file for site in sites if site is not None}
-        return [found for file in files for found in spent_input(file)]
 
     def _watch_function_results(self) -> None:
         import tensorflow as tf

@@ -7,7 +7,7 @@ meant: a data set that is one batch, trained on as a whole, is no fault.
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -222,8 +222,11 @@ class Batches:
         ]
 
 
-def spent_input(file: str) -> list[Diagnosis]:
+def spent_input(sites: Iterable[CallSite | None]) -> list[Diagnosis]:
     """Find what the loops of a program go through in every epoch, though it is spent after one.
+
+    Args:
+        sites: Lines that train.
 
     Returns:
         A finding for each.
@@ -243,6 +246,7 @@ def spent_input(file: str) -> list[Diagnosis]:
                 "or use something that can be read again: a list, or a tf.data.Dataset",
             ),
         ).with_source()
+        for file in {site.file for site in sites if site is not None}
         for line, name, what in sorted(set(spent_iterators(file)))
     ]
 

@@ -7,8 +7,9 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from headstart.debug.callsites import CallSite, is_users, tree_of
+from headstart.debug.callsites import CallSite, is_headstarts, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
+from headstart.debug.internals import private
 from headstart.debug.preflight.settings import MAX_DROPOUT
 from headstart.debug.symptoms.eager_axes import put_in_place
 
@@ -22,6 +23,11 @@ def watch_dropout(tell: Callable[[Diagnosis], None]) -> None:
     Args:
         tell: Is given the first finding of each line.
     """
+    for module, note in _notes(tell).items():
+        put_in_place(module, "dropout", "the rule about dropout", note)
+
+
+def _notes(tell: Callable[[Diagnosis], None]) -> dict[Any, Callable[[CallSite, Any, Any], None]]:
     import tensorflow as tf
 
     told: set[CallSite] = set()
@@ -39,17 +45,28 @@ def watch_dropout(tell: Callable[[Diagnosis], None]) -> None:
             told.add(site)
             tell(_exchanged(name).at(site))
 
-    def note_v1(site: CallSite, args: Any, kwargs: Any) -> None:
+    def note_v1(caller: CallSite, args: Any, kwargs: Any) -> None:
+        site = _as_written(caller)
         second = args[1] if len(args) > 1 else None
         note(site, kwargs.get("rate"), kwargs.get("keep_prob", second))
         look(site, None)
 
-    def note_v2(site: CallSite, args: Any, kwargs: Any) -> None:
+    def note_v2(caller: CallSite, args: Any, kwargs: Any) -> None:
+        site = _as_written(caller)
         note(site, args[1] if len(args) > 1 else kwargs.get("rate"))
         look(site, 1)
 
-    put_in_place(tf.compat.v1.nn, "dropout", "the rule about dropout", note_v1)
-    put_in_place(tf.nn, "dropout", "the rule about dropout", note_v2)
+    return {tf.compat.v1.nn: note_v1, tf.nn: note_v2}
+
+
+def _as_written(caller: CallSite) -> CallSite:
+    """Return the line that calls a function, also where AutoGraph calls it for that line."""
+    if "autograph" not in caller.file:
+        return caller
+    frames = list(private("extract_stack")())
+    while frames and is_headstarts(frames[-1].filename):  # what notes the call
+        frames.pop()
+    return CallSite(frames[-1].filename, frames[-1].lineno) if frames else caller
 
 
 def _kept_name(site: CallSite, place: int | None) -> str:

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from headstart.debug.callsites import calling_site
 from headstart.debug.preflight import augmentation
-from headstart.debug.preflight.augmentation import unmoved_targets, watch_flips
+from headstart.debug.preflight.augmentation import unmoved_targets, watch_flips, watch_layer_flips
 from headstart.debug.preflight.facts import facts_of
+from headstart.debug.symptoms.own_loops import tracing_site
 
 ROWS, SIZE = 80, 8
 RNG = np.random.default_rng(0)
@@ -66,7 +67,7 @@ def test_boxes_and_masks_that_stay_where_they_were_are_found():
 @pytest.fixture
 def a_flip_in_a_data_set(monkeypatch):
     monkeypatch.setattr(augmentation, "noted", [])
-    for name in ("random_flip_left_right", "random_flip_up_down"):
+    for name in augmentation._FUNCTIONS:
         monkeypatch.setattr(tf.image, name, getattr(tf.image, name))
     watch_flips(calling_site)
     tf.image.random_flip_left_right(ARROWS[0])
@@ -81,3 +82,33 @@ def test_masks_are_held_against_pictures_that_a_data_set_flips():
     (found,) = unmoved_targets(facts_of(model_of("mse", 4), ARROWS, RNG.random((ROWS, 4))))
     assert found.file == __file__
     assert found_of(BANDS, LEVELS) == []
+
+
+@pytest.fixture
+def layers_that_tell(monkeypatch):
+    monkeypatch.setattr(augmentation, "noted", [])
+    for kind in (keras.layers.RandomFlip, keras.layers.RandomRotation):
+        monkeypatch.setattr(kind, "__call__", kind.__call__)
+    watch_layer_flips(tracing_site, lambda: False)
+
+
+@pytest.mark.usefixtures("layers_that_tell")
+@pytest.mark.parametrize(
+    ("mode", "training", "expected"),
+    [("horizontal", True, WRONG), ("vertical", True, []), ("horizontal", False, [])],
+)
+def test_a_flip_that_a_map_asks_a_layer_for_is_held_against_the_classes(mode, training, expected):
+    flip = keras.Sequential([keras.layers.RandomFlip(mode)])
+    rows = tf.data.Dataset.from_tensor_slices((ARROWS, SIDES)).batch(8)
+    next(iter(rows.map(lambda x, y: (flip(x, training=training), y))))
+    found = unmoved_targets(facts_of(model_of("binary_crossentropy"), ARROWS, SIDES))
+    assert [one.symptom for one in found] == expected
+    assert all(one.file == __file__ for one in found)
+
+
+@pytest.mark.usefixtures("layers_that_tell")
+def test_a_flip_of_the_model_itself_is_not_told_as_a_map_s():
+    model = model_of("binary_crossentropy", flip="vertical")
+    model(ARROWS, training=True)
+    assert [one.made_by for one, _ in augmentation.noted] == [model.layers[0].name]
+    assert augmentation._asked_for(facts_of(model, ARROWS, SIDES), ARROWS.shape[1:]) == []

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from headstart.debug.callsites import CallSite
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.inputs import exchanged, too_few_rows
 from headstart.debug.preflight.leaks import leaking_column
@@ -134,7 +135,7 @@ def test_a_spent_iterator_is_told_with_its_line(tmp_path):
     file.write_text(
         "pairs = zip(a, b)\nfor epoch in range(3):\n    for x, y in pairs:\n        f(x)\n"
     )
-    (found,) = spent_input(str(file))
+    (found,) = spent_input([CallSite(str(file), 1)])
     assert (found.symptom, found.line) == ("input-spent", 1)
 
 

@@ -52,3 +52,20 @@ def test_a_share_to_keep_that_is_given_as_the_rate_is_told_by_its_name(monkeypat
     assert "keep_prob as its rate" in one.cause
     tf.nn.dropout(ONES, keep_prob)
     assert len(found) == 2
+
+
+def test_a_dropout_of_a_traced_function_is_told_at_its_line(monkeypatch):
+    for home in (tf.nn, tf.compat.v1.nn):
+        monkeypatch.setattr(home, "dropout", home.dropout)
+    found = []
+    watch_dropout(found.append)
+
+    @tf.function
+    def step(x):
+        if tf.reduce_sum(x) > 0.0:
+            x = tf.nn.dropout(x, 0.95)
+        return x
+
+    step(ONES)
+    line = step.python_function.__code__.co_firstlineno + 3
+    assert [(one.severity, one.file, one.line) for one in found] == [("error", __file__, line)]

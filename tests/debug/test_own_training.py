@@ -1,6 +1,11 @@
 """Loops of one's own, and TF1 sessions, are judged by the rules that judge a fit."""
 
+import contextlib
+import copy
+import pickle
 import sys
+import threading
+import time
 
 import keras
 import numpy as np
@@ -9,13 +14,13 @@ import tensorflow as tf
 import tensorflow.compat.v1 as old_style
 
 from headstart.debug.callsites import CallSite
-from headstart.debug.dump.origins import SITE
+from headstart.debug.dump.origins import SITE, _noting_construction
 from headstart.debug.guard import failures
 from headstart.debug.internals import private
 from headstart.debug.running.histories import NUM_LATEST, Histories, History
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
-from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of
-from headstart.debug.running.signs import FaultSeen
+from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of, watch_models
+from headstart.debug.running.signs import FaultSeen, Sign
 from headstart.debug.running.watch import Watch
 from headstart.debug.symptoms.batches import MAX_STEPS
 from headstart.debug.symptoms.loss import own_divergence
@@ -562,3 +567,60 @@ def test_losses_of_tests_between_the_steps_are_not_those_of_the_training(monkeyp
     with pytest.raises(FaultSeen):
         test(model, X * np.nan, X[:, :1])
     assert watch.sign.value == "nan"
+
+
+def test_models_and_losses_that_are_called_by_keyword_are_seen(monkeypatch):
+    for kind in (keras.Model, keras.losses.Loss):
+        monkeypatch.setattr(kind, "__call__", kind.__call__)
+    own, model, loss = OwnTraining(), small(), keras.losses.MeanSquaredError()
+    watch_models(own, lambda: False)
+    x = tf.constant(X)
+    loss(y_true=BITS, y_pred=model(inputs=x, training=True))
+    (seen,) = own._seen.values()
+    assert (seen.x is x, seen.y is BITS) == (True, True)
+    loss(BITS * 0, y_pred=model(x))
+    assert not seen.y.any()
+
+
+def test_a_sign_in_another_thread_also_ends_the_main_one():
+    watch, started = Watch(with_rules=True), threading.Event()
+
+    def work():
+        started.wait()
+        with contextlib.suppress(FaultSeen):
+            watch.note(Sign("result", "loss", "nan"))
+
+    threading.Thread(target=work).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        started.set()
+        threading.Event().wait(60.0)
+    assert time.monotonic() - begun < 30.0
+    assert watch.sign.value == "nan"
+
+
+def test_pickles_of_watched_objects_are_read_without_headstart():
+    site = CallSite("train.py", 7)
+    pickled = pickle.dumps({SITE: site})
+    assert b"headstart.debug" not in pickled
+    assert pickle.loads(pickled) == {SITE: None}
+    assert copy.deepcopy(site) is copy.copy(site) is site
+
+
+def test_a_mixin_may_make_its_objects_with_arguments(monkeypatch):
+    class Named:
+        def __new__(cls, name):
+            made = super().__new__(cls)
+            made.name = name
+            return made
+
+    class Log(keras.callbacks.Callback, Named):
+        def __init__(self, name):
+            super().__init__()
+
+    kind = keras.callbacks.Callback
+    monkeypatch.setattr(kind, "__new__", _noting_construction(kind), raising=False)
+    log = Log("training")
+    assert log.name == "training"
+    assert vars(log)[SITE].file == __file__
+    assert vars(kind())[SITE].file == __file__
