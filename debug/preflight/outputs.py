@@ -17,6 +17,7 @@ from headstart.debug.preflight.targets import (
     accuracy_on_logits,
     classes_as_numbers,
     classes_in,
+    ends_frozen,
     no_distribution,
     number_loss_for_classes,
     values_of,
@@ -380,23 +381,16 @@ def _one_value(facts: Facts) -> str:
     y = facts.targets
     if y is None or not facts.is_complete or len(y) < MIN_ROWS or not facts.family:
         return ""
-    if len(facts.inputs) > 1:
-        return ""  # of pairs, where the first is always the better one
-    if facts.family in REGRESSIONS and facts.activation not in ("sigmoid", "softmax"):
-        return ""  # of residuals that should be 0, or of a centre that all should come close to
-    if _ends_frozen(facts):
-        return ""  # to please another model, as a generator has to
+    is_of_pairs = len(facts.inputs) > 1  # the first is always the better one
+    is_regression = facts.family in REGRESSIONS and facts.activation not in ("sigmoid", "softmax")
+    if is_of_pairs or is_regression or ends_frozen(facts):
+        return ""  # residuals that should be 0, or what a generator has to be taken for
     if not all(np.isfinite(part).all() for part in facts.inputs if part.dtype.kind == "f"):
         return ""  # NaN in the inputs ends the training before the targets matter
     flat = y.reshape(len(y), -1)
     if (flat != flat[:1]).any():
         return ""
     return _all_alike(len(y), ", ".join(f"{number:g}" for number in flat[0][:4]))
-
-
-def _ends_frozen(facts: Facts) -> bool:
-    weighted = [use.layer for use in facts.uses if use.layer.weights]
-    return bool(weighted) and not weighted[-1].trainable_variables
 
 
 def _sequence_for_one(facts: Facts) -> str:

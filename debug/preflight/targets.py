@@ -114,6 +114,12 @@ def values_of(facts: Facts) -> Array | None:
     return y.astype(np.float64)
 
 
+def ends_frozen(facts: Facts) -> bool:
+    """Tell whether the last layer with weights is frozen: its targets are asked of another part."""
+    weighted = [use.layer for use in facts.uses if use.layer.weights]
+    return bool(weighted) and not weighted[-1].trainable_variables
+
+
 def classes_in(values: Array) -> list[int]:
     """The class numbers in targets of one column; empty where they are no class numbers."""
     if values.size != len(values):
