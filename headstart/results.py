@@ -104,13 +104,27 @@ class Run:
 
     @property
     def class_names(self) -> list[str]:
-        """The classes, in the order of the model's probabilities."""
-        return [one["name"] for one in self._figures(self.split)["per_class"]]
+        """The classes, labels or numbers, in the order of the model's answers."""
+        from headstart.tasks.export.writing import CARD_NAME
+
+        return list(self._read(CARD_NAME)["class_names"])
 
     @property
     def confusion_matrix(self) -> Any:
-        """Numbers of images, [true class][predicted class] (a DataFrame where pandas is)."""
-        counts = np.array(self._figures(self.split)["confusion"], dtype=np.int64)
+        """Numbers of images, [true class][predicted class] (a DataFrame where pandas is).
+
+        Raises:
+            ConfigError: The run is not of classes, or no image was held out.
+        """
+        figures = self.metrics and self._figures(self.split)
+        if not figures or "confusion" not in figures:
+            raise ConfigError(
+                "the run has no confusion matrix",
+                f"{self.run_dir}: "
+                + ("no image was held out" if not figures else "it learned labels or numbers"),
+                "see metrics, or top_losses",
+            )
+        counts = np.array(figures["confusion"], dtype=np.int64)
         try:
             import pandas as pd
         except ImportError:

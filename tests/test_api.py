@@ -265,6 +265,6 @@ def test_a_damaged_run_is_not_taken_for_a_sound_one(run: Any) -> None:
     with pytest.raises(ExportError, match=r"damaged|no card"):
         _ = run.model
     with pytest.raises(ConfigError, match="checksum"):
-        _ = run.class_names
+        _ = run.confusion_matrix
     with pytest.raises(ConfigError, match="not the folder of a finished run"):
         headstart.load(run.run_dir)

@@ -412,3 +412,12 @@ def test_a_model_of_large_images_takes_them_wherever_it_is_used(pipeline: Pipeli
     assert judge(Path(small.run_dir), pipeline.images).problems  # as in the training
     told = judge(Path(small.run_dir), pipeline.images, ["dataset.max_pixels=200000"])
     assert sum(group.num_images for group in told.groups.values()) == 37
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_a_picture_of_32_bits_a_pixel_is_refused_as_its_file_is(
+    predictor: Predictor, mode: str
+) -> None:
+    image = Image.new(mode, (8, 8), 1)
+    with pytest.raises(DatasetError, match="no fixed black and white"):
+        predictor.predict(image)

@@ -3,15 +3,20 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from headstart.cli import app
 from headstart.errors import ConfigError, DatasetError
 from headstart.flows.transfer import transfer
 from headstart.tasks.runs.comparing import compare_runs
-from headstart.tasks.runs.overview import find_run, list_runs, sort_runs
+from headstart.tasks.runs.judged_images import COLUMNS
+from headstart.tasks.runs.overview import RunLine, find_run, list_runs, sort_runs
+from headstart.tasks.store.sealing import sealed_text
 from tests.pipeline import Pipeline
 
 
@@ -107,3 +112,33 @@ def test_an_image_whose_label_changed_does_not_change_sides(finished: Pipeline) 
     second = list_runs(finished.store.root)[0]
     assert second != first
     assert path.name not in {Path(one.path).name for one in compare_runs(first, second).changed}
+
+
+def run_of(
+    folder: Path, answers: dict[str, tuple[str, str]], metrics: Any, columns: Any
+) -> RunLine:
+    """Write what a run of numbers leaves for its comparison."""
+    folder.mkdir()
+    dataset = {"images": "m.csv", **({"target_columns": columns} if columns else {})}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"dataset": dataset}))
+    (folder / "run.json").write_text(sealed_text({"metrics": {"test": metrics}}))
+    lines = [f"test,{name},{name:0>64},{true},{said},0.5" for name, (true, said) in answers.items()]
+    header = ",".join(COLUMNS)
+    (folder / "predictions.csv").write_text("\n".join([header, *lines]))
+    return cast(RunLine, SimpleNamespace(folder=str(folder), name=folder.name))
+
+
+def test_only_runs_of_the_same_targets_are_compared(tmp_path: Path) -> None:
+    told = {"1": ("5", "4"), "2": ("6", "6")}
+    price = run_of(tmp_path / "price", told, {"mae": 1.0}, ["price"])
+    both = run_of(tmp_path / "both", told, {"mae": 1.0}, ["price", "age"])
+    kinds = run_of(tmp_path / "kinds", {"1": ("a", "b")}, {"accuracy": 0.5}, None)
+    for one, other in ((price, kinds), (kinds, price), (price, both)):
+        with pytest.raises(ConfigError, match="different targets"):
+            compare_runs(one, other)
+    mended = run_of(
+        tmp_path / "mended", {"1": ("50", "49"), "2": ("6", "9")}, {"mae": 1.0}, ["price"]
+    )
+    made = compare_runs(price, mended)
+    assert made.num_common == 1  # the other's true value is another since
+    assert made.nearer == (1, 0)

@@ -343,6 +343,10 @@ def test_labels_and_numbers_go_all_the_way_and_share_what_is_computed(
         ((found,),) = search.run(config, [picture], 1, pipeline.store.root).values()
         assert found.label
         assert Path(found.path) == picture
+    assert Run.load(labels.run_dir).class_names == sorted(COLOURS)
+    assert Run.load(numbers.run_dir).class_names == ["redness", "size"]
+    with pytest.raises(ConfigError, match="no confusion matrix"):
+        _ = Run.load(numbers.run_dir).confusion_matrix
     said = Run.load(labels.run_dir).predict(picture)
     assert set(said.labels) <= set(COLOURS)
     number = Run.load(numbers.run_dir).predict(picture)

@@ -41,6 +41,8 @@ BATCH_SIZE = 32
 NUM_BATCHES_AHEAD = 2
 """Batches that are decoded, or being decoded, while the network computes one."""
 
+_WIDE_MODES = ("I", "F")
+"""Of Pillow, which `convert` would cut off at 255."""
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 
 
@@ -274,6 +276,12 @@ def _checked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _encode(image: Image.Image) -> bytes:
     """Encode without loss, so that Pillow images take the one way of `decode_image`."""
     exif = image.getexif()
+    if image.mode in _WIDE_MODES:
+        raise DatasetError(
+            "the pixels have no fixed black and white",
+            f"a Pillow image of mode {image.mode}, 32 bits a pixel",
+            "convert it to 8 or 16 bits, scaled as the training images are",
+        )
     if image.mode not in _PNG_MODES:
         image = image.convert("RGB")
     buffer = io.BytesIO()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.errors import ConfigError
 from headstart.tasks.evaluation.paired import mcnemar_p
 from headstart.tasks.runs.config_file import read_config
 from headstart.tasks.runs.judged_images import read_judged, read_numbers
@@ -115,14 +116,28 @@ class RunComparison:
 
 
 _SIDES = ("first", "second")
+NUMBERS = "numbers"
 
 
 def compare_runs(first: RunLine, second: RunLine) -> RunComparison:
-    """Compare two finished runs."""
+    """Compare two finished runs.
+
+    Raises:
+        ConfigError: They learned different targets.
+    """
+    learned = [_learned(run) for run in (first, second)]
+    if learned[0] != learned[1]:
+        raise ConfigError(
+            "the runs learned different targets, so no image tells them apart",
+            f"{first.name}: {learned[0]}; {second.name}: {learned[1]}",
+            "compare runs of one kind of target, and of the same numbers in the same order",
+        )
     one, other = (read_judged(Path(run.folder)) for run in (first, second))
     common = sorted(one.keys() & other.keys())
-    if common and _is_of_numbers(first):
-        return _compare_numbers(first, second, [(one[key], other[key]) for key in common])
+    if common and learned[0].startswith(NUMBERS):
+        pairs = [(one[key], other[key]) for key in common]
+        # As with labels: what was mended between the runs is no answer of either.
+        return _compare_numbers(first, second, [pair for pair in pairs if _is_same(*pair)])
     changed = [
         ChangedImage(
             other[key]["path"],
@@ -149,14 +164,29 @@ def compare_runs(first: RunLine, second: RunLine) -> RunComparison:
     )
 
 
-def _is_of_numbers(run: RunLine) -> bool:
-    return any("mae" in figures for figures in _metrics(run).values())
+def _learned(run: RunLine) -> str:
+    """Say in words what a run learned; of numbers, which."""
+    for figures in _metrics(run).values():
+        if "mae" in figures:
+            config = read_config(Path(run.folder)).get("dataset") or {}
+            names = config.get("target_columns") or ()
+            return f"{NUMBERS} {', '.join(map(str, names))}".rstrip()
+        if "mean_average_precision" in figures:
+            return "labels"
+    return "classes"
+
+
+def _is_same(one: dict[str, str], other: dict[str, str]) -> bool:
+    """Tell whether an image's true value is the same in both runs."""
+    return one["label"] == other["label"]
 
 
 def _compare_numbers(
     first: RunLine, second: RunLine, pairs: list[tuple[dict[str, str], dict[str, str]]]
 ) -> RunComparison:
     """Compare two runs on numbers by which of them is nearer to the truth."""
+    if not pairs:
+        return _compared(first, second, 0, None, None)
     truth = np.array([read_numbers(one["label"]) for one, _ in pairs])
     errors = [
         np.abs(np.array([read_numbers(pair[side]["predicted"]) for pair in pairs]) - truth)
@@ -166,16 +196,19 @@ def _compare_numbers(
     spread = np.where(truth.std(axis=0) > 0, truth.std(axis=0), 1.0)
     means = [(one / spread).mean(axis=1) for one in errors]
     nearer = int((means[0] < means[1]).sum()), int((means[1] < means[0]).sum())
-    return RunComparison(
-        first,
-        second,
-        tuple(changed_fields(_settings(first), _settings(second))),
-        tuple(_figures(_metrics(first), _metrics(second))),
-        len(pairs),
-        (),
-        mcnemar_p(nearer[1], nearer[0]),
-        nearer,
-    )
+    return _compared(first, second, len(pairs), mcnemar_p(nearer[1], nearer[0]), nearer)
+
+
+def _compared(
+    first: RunLine,
+    second: RunLine,
+    num_common: int,
+    p_value: float | None,
+    nearer: tuple[int, int] | None,
+) -> RunComparison:
+    settings = tuple(changed_fields(_settings(first), _settings(second)))
+    figures = tuple(_figures(_metrics(first), _metrics(second)))
+    return RunComparison(first, second, settings, figures, num_common, (), p_value, nearer)
 
 
 def _settings(run: RunLine) -> dict[str, Any]:

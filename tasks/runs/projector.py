@@ -56,7 +56,8 @@ def write_projector(log_dir: Path, features: Features, num_images: int) -> None:
         )
         writer.writerow(("class", "file", "split"))
         for row in shown:
-            name = index.class_names[row.label]
+            (target,) = features.target.to_array([row], len(index.class_names))
+            name = features.target.words(target, index.class_names)
             writer.writerow((printable(name), printable(row.path), row.split))
     source = features.source
     _sprite(shown, dataset_root(source), source.max_pixels).save(log_dir / "sprite.png")
