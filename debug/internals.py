@@ -50,6 +50,9 @@ PRIVATE_NAMES: dict[str, str] = {
     "KerasOperation": "keras.src.ops.operation:Operation",
     # Keras asks whether a model's compile is this one: patch it nowhere else.
     "KerasCompiler": "keras.src.trainers.trainer:Trainer",
+    # Keras's named globals: the seeds of layers and functions that are given none.
+    "keras_global": "keras.src.backend.common.global_state:get_global_attribute",
+    "set_keras_global": "keras.src.backend.common.global_state:set_global_attribute",
     "KerasTrainer": "keras.src.backend.tensorflow.trainer:TensorFlowTrainer",
 }
 """Where each private name is kept, as ``module:attribute``."""

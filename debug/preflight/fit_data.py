@@ -20,7 +20,7 @@ from headstart.debug.preflight.experiments import one_batch
 from headstart.debug.preflight.facts import Facts
 from headstart.debug.preflight.placing import located
 from headstart.debug.preflight.rules import RULES, Case, apply_rules, facts_for, said_once
-from headstart.debug.preflight.samples import restored
+from headstart.debug.preflight.samples import restored, same_seeds
 from headstart.debug.preflight.verdict import Level, Verdict, inputs_tell_targets, verdict_of
 from headstart.debug.symptoms.batches import by_outcome
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -113,7 +113,8 @@ def _judged(
     is_broken: bool,
     rows: Collection[int],
 ) -> tuple[list[Diagnosis], Level]:
-    facts = facts_for(model, given, batches, trace.is_weighted)
+    with same_seeds():
+        facts = facts_for(model, given, batches, trace.is_weighted)
     verdict = Verdict("unknown")
     if facts is not None and not is_broken:
         verdict = verdict_of(facts, trace.last_loss, trace.label_counts)

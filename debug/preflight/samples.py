@@ -145,6 +145,9 @@ def restored(model: Any) -> Iterator[None]:
                 variable.assign(value)
 
 
+_KERAS_SEEDS = "global_seed_generator"
+
+
 @contextmanager
 def same_seeds() -> Iterator[None]:
     """Put every random state back when the block is left.
@@ -163,6 +166,8 @@ def same_seeds() -> Iterator[None]:
     except RuntimeError:  # a program under op determinism has none, unless it has set one
         generator = None
     tf_state = None if generator is None else generator.state.numpy()
+    seeds = private("keras_global")(_KERAS_SEEDS)
+    keras_state = None if seeds is None else np.array(seeds.state)
     try:
         yield
     finally:
@@ -172,6 +177,9 @@ def same_seeds() -> Iterator[None]:
             eager.setstate(eager_state)
         if generator is not None:
             generator.reset(tf_state)
+        if seeds is not None:
+            seeds.state.assign(keras_state)
+        private("set_keras_global")(_KERAS_SEEDS, seeds)
 
 
 def _array(y: Any) -> npt.NDArray[Any] | None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from headstart.debug.preflight.objectives import Objective
+from headstart.debug.preflight.samples import same_seeds
 from headstart.debug.symptoms.trace import LayerActivity, Probe
 
 ENOUGH_ROWS = 32
@@ -48,7 +49,7 @@ def probe(model: Any, batches: list[Any], step: int, objective: Objective) -> Pr
     watch = _Watch()
     try:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(_joined(batches))
-        with watch.attached(model), unchanged(model):
+        with watch.attached(model), unchanged(model), same_seeds():
             y_pred = model(x, training=False)
     except Exception as error:  # own models take what they like; a look must never end a training
         _log.debug("no look at the activations: %s", error)

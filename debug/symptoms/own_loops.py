@@ -27,7 +27,7 @@ from headstart.debug.symptoms.copies import Copies
 from headstart.debug.symptoms.graph_rules import one_sided
 from headstart.debug.symptoms.kernels import Kernel, alike_units
 from headstart.debug.symptoms.loss import divergence
-from headstart.debug.symptoms.successors import Successors
+from headstart.debug.symptoms.successors import Successors, has_state
 from headstart.debug.symptoms.trace import TrainingTrace
 from headstart.debug.symptoms.variables import MIN_STEPS, TrainedVariables, name_of, storage_of
 
@@ -58,7 +58,7 @@ class OwnLoops:
         self._num_applied = 0
         self._known: set[int] = set()
         self._optimizer: Any = None
-        self._optimizers: dict[int, tuple[Any, int]] = {}
+        self._optimizers: dict[int, tuple[Any, int, Any]] = {}
         self._captured = Captured()
         self._successors = Successors()
         self.derivatives = Derivatives()
@@ -103,8 +103,9 @@ class OwnLoops:
         self.variables.on_apply(changed, self.applied_at)
         if tf.executing_eagerly():  # a trace is made once, however many steps follow
             self._successors.on_step(optimizer, variables, self.applied_at)
-            known, steps = self._optimizers.get(id(optimizer), (optimizer, 0))
-            self._optimizers[id(optimizer)] = (known, steps + 1)
+            known, steps, _ = self._optimizers.get(id(optimizer), (optimizer, 0, None))
+            shapes = tuple(tuple(variable.shape) for variable in changed)
+            self._optimizers[id(optimizer)] = (known, steps + 1, shapes)
             if len(self._optimizers) >= MIN_STEPS and "fresh" not in self._found:
                 self._judge_fresh(optimizer)
         if "never reset" not in self._found:
@@ -315,14 +316,9 @@ class OwnLoops:
         ).at(site)
 
     def _judge_fresh(self, optimizer: Any) -> None:
-        counts = [steps for _, steps in self._optimizers.values()]
-        if max(counts) > 2:
-            return
-        sizes = {
-            tuple(tuple(var.shape) for var in getattr(known, "_trainable_variables", ()))
-            for known, _ in self._optimizers.values()
-        }
-        if len(sizes) > 1:
+        counts = [steps for _, steps, _ in self._optimizers.values()]
+        sizes = {shapes for _, _, shapes in self._optimizers.values()}
+        if max(counts) > 2 or len(sizes) > 1 or not has_state(optimizer):
             return
         site = vars(optimizer).get(SITE) or calling_site()
         self._found["fresh"] = Diagnosis(

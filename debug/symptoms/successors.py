@@ -62,7 +62,7 @@ class Successors:
             self._largest = self._largest if is_same else 0.0
             self._num_steps = 1
         self._optimizer, self._variable, self._value = optimizer, variable, value
-        if self._num >= MIN_SUCCESSORS and _has_state(optimizer):
+        if self._num >= MIN_SUCCESSORS and has_state(optimizer):
             self.found.append(_finding(optimizer, site))
 
 
@@ -73,14 +73,19 @@ def _are_alike(one: Any, other: Any) -> bool:
     return str(first) == str(second)
 
 
-def _has_state(optimizer: Any) -> bool:
-    """Tell whether something is lost with an optimizer: plain SGD knows nothing but its rate."""
+def has_state(optimizer: Any) -> bool:
+    """Tell whether something is lost with an optimizer: plain SGD knows nothing but its rate.
+
+    Args:
+        optimizer: A Keras optimizer.
+    """
     is_plain = isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum
     return _has_schedule(optimizer) or not is_plain
 
 
 def _has_schedule(optimizer: Any) -> bool:
-    return isinstance(optimizer.get_config().get("learning_rate"), Mapping)
+    config = getattr(optimizer, "get_config", dict)()
+    return isinstance(config.get("learning_rate"), Mapping)
 
 
 def _finding(optimizer: Any, site: CallSite | None) -> Diagnosis:

@@ -17,6 +17,7 @@ from headstart.debug.callsites import CallSite
 from headstart.debug.dump.origins import SITE, _noting_construction
 from headstart.debug.guard import failures
 from headstart.debug.internals import private
+from headstart.debug.preflight.samples import same_seeds
 from headstart.debug.running.histories import NUM_LATEST, Histories, History
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
 from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of, watch_models
@@ -24,6 +25,7 @@ from headstart.debug.running.signs import FaultSeen, Sign
 from headstart.debug.running.watch import Watch
 from headstart.debug.symptoms.batches import MAX_STEPS
 from headstart.debug.symptoms.loss import own_divergence
+from headstart.debug.symptoms.own_loops import OwnLoops
 from headstart.debug.symptoms.rising_rate import rising_rate
 
 ROWS = 32
@@ -626,3 +628,28 @@ def test_a_mixin_may_make_its_objects_with_arguments():
     assert log.name == "training"
     assert vars(log)[SITE].file == __file__
     assert vars(Kind())[SITE].file == __file__
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_found"), [(keras.optimizers.Adam, 1), (keras.optimizers.SGD, 0)]
+)
+def test_a_real_optimizer_that_is_made_in_each_step_is_found(kind, num_found):
+    loops, weight = OwnLoops(), keras.Variable([1.0, 2.0])
+    for _ in range(40):
+        optimizer = kind(0.01)
+        loops.on_apply(optimizer, [tf.ones(2)], [weight])  # told before it is built
+        optimizer.apply([tf.ones(2)], [weight])
+    found = [one for one in loops.diagnoses() if one.symptom == "optimizer-made-anew"]
+    assert len(found) == num_found
+
+
+def test_numbers_that_a_look_at_the_model_draws_are_put_back():
+    def drawn(looks):
+        keras.utils.set_random_seed(1)
+        first = keras.random.normal((2,))
+        if looks:
+            with same_seeds():
+                keras.random.normal((3,))
+        return [*first.numpy(), *keras.random.normal((2,)).numpy()]
+
+    assert drawn(looks=True) == drawn(looks=False)
