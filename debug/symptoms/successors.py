@@ -84,7 +84,7 @@ def has_state(optimizer: Any) -> bool:
 
 
 def _has_schedule(optimizer: Any) -> bool:
-    config = getattr(optimizer, "get_config", dict)()
+    config: Any = getattr(optimizer, "get_config", dict)()
     return isinstance(config.get("learning_rate"), Mapping)
 
 
