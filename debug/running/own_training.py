@@ -152,9 +152,6 @@ class OwnTraining:
         """Note a call of a model."""
         self._calls.append((model, x, output))
         self._note_shapes(model)
-        seen = self._seen.get(number_of(model))
-        if seen is not None and _is_at_hand(x):
-            seen.keep(x, None)
 
     def on_predict(self, model: Any) -> None:
         """Note a ``predict``."""

@@ -653,3 +653,12 @@ def test_numbers_that_a_look_at_the_model_draws_are_put_back():
         return [*first.numpy(), *keras.random.normal((2,)).numpy()]
 
     assert drawn(looks=True) == drawn(looks=False)
+
+
+def test_an_evaluation_behind_the_last_step_leaves_the_training_batch_and_its_targets():
+    own = trained(X, "sigmoid")
+    (seen,) = own._seen.values()
+    test_rows = tf.constant(X + 1.0)
+    own.on_call(seen.model, test_rows, seen.model(test_rows))
+    assert seen.x is not test_rows
+    np.testing.assert_array_equal(seen.y, BITS)
