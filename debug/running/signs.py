@@ -103,7 +103,8 @@ def sign_callback(watch: Any) -> Any:
             with harmless("the watch over predict"):
                 for output in keras.tree.flatten((logs or {}).get("outputs")):
                     values = np.asarray(output)
-                    if values.dtype.kind == "f" and not np.isfinite(values).all():
+                    # Inf may well be meant: a mask of actions, or of tokens, in the answer.
+                    if values.dtype.kind == "f" and np.isnan(values).any():
                         watch.note(Sign("result", "predict", "nan", batch=batch), self.model)
 
         def _look(self, batch: int, logs: dict[str, Any], *, is_training: bool) -> None:
@@ -125,14 +126,19 @@ def sign_callback(watch: Any) -> Any:
 
 def _never_updated(model: Any, num_steps: int) -> bool:
     """Tell whether loss scaling skipped every step: no gradient was ever finite."""
+    import keras
+
     inner = getattr(getattr(model, "optimizer", None), "inner_optimizer", None)
-    return (
-        inner is not None and num_steps >= MIN_SKIPPED_STEPS and int(inner.iterations.numpy()) == 0
-    )
+    if inner is None or num_steps < MIN_SKIPPED_STEPS:
+        return False
+    if type(model).train_step is not keras.Model.train_step:
+        return False  # a step of the program's own may never ask the optimizer that compile made
+    # The property of that name divides by the steps of gradient accumulation.
+    return int(inner._iterations.numpy()) == 0
 
 
 def bad_variables() -> Iterator[str]:
-    """Yield the names of living variables that hold NaN or Inf."""
+    """Yield the names of living variables that hold NaN; Inf may be a mask, or the best so far."""
     variable_class = private("ResourceVariable")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # isinstance wakes deprecated properties of strangers
@@ -143,7 +149,7 @@ def bad_variables() -> Iterator[str]:
                 continue
             if variable.shape.num_elements() > MAX_CHECKED_ELEMENTS:
                 continue
-            if not np.isfinite(variable.numpy().astype(np.float32)).all():
+            if np.isnan(variable.numpy().astype(np.float32)).any():
                 yield str(variable.name)
         except (NotImplementedError, RuntimeError, TypeError, ValueError):
             # Made in a graph, which may be gone, or never set.
