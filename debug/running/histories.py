@@ -1,6 +1,9 @@
 """Values of a number over a training of any length, in a bounded list."""
 
 from collections import defaultdict, deque
+from typing import Any
+
+import numpy as np
 
 NUM_LATEST = 100
 """Latest values that are all kept: what led to an end stands there."""
@@ -59,3 +62,20 @@ class Histories:
     def counts(self) -> dict[str, int]:
         """Values that were noted, by name."""
         return {name: history.num_seen for name, history in self._of.items()}
+
+
+def numbers_in(values: Any) -> list[float]:
+    """Return the single numbers in a structure of tensors.
+
+    Args:
+        values: Tensors, and what else a step may return.
+    """
+    import tensorflow as tf
+
+    return [
+        float(np.asarray(tensor).reshape(()))
+        for tensor in tf.nest.flatten(values)
+        if isinstance(tensor, tf.Tensor)
+        and tensor.dtype.is_floating
+        and tensor.shape.num_elements() == 1
+    ]

@@ -25,7 +25,7 @@ from headstart.debug.guard import harmless
 from headstart.debug.internals import private
 from headstart.debug.running.calls import watch_calls, watch_keras_calls
 from headstart.debug.running.fits import Fits, number_of
-from headstart.debug.running.histories import Histories
+from headstart.debug.running.histories import Histories, numbers_in
 from headstart.debug.running.loads import Loads, watch_loads
 from headstart.debug.running.own_sessions import OwnSessions
 from headstart.debug.running.own_training import OwnTraining, losses_of, watch_models
@@ -284,30 +284,27 @@ class Watch:
         function_class.__call__ = call_and_check
 
     def _check_result(self, function: Any, result: Any) -> None:
-        import tensorflow as tf
-
         name = str(getattr(function, "__name__", "function"))
         if not self._takes_gradients:  # else that is what a step is
             watched.note("own_steps")
-        numbers = [
-            tensor
-            for tensor in tf.nest.flatten(result)
-            if isinstance(tensor, tf.Tensor)
-            and tensor.dtype.is_floating
-            and tensor.shape.num_elements() == 1
-        ]
+        numbers, is_loss = numbers_in(result), self._loops.trains(function)
         for place, number in enumerate(numbers):
             label = name if len(numbers) == 1 else f"{name}[{place}]"
-            self._note_loss(label, float(np.asarray(number).reshape(())))
+            self._note_loss(label, number, is_loss=is_loss)
 
-    def _note_loss(self, name: str, value: float, unit: StepUnit = "training step") -> None:
+    def _note_loss(
+        self, name: str, value: float, unit: StepUnit = "training step", is_loss: bool = True
+    ) -> None:
         num_noted = self.losses.note(name, value)
         num_seen = watched.session_runs if unit == "session run" else num_noted
-        self._check(name, value, num_seen - 1, unit)
+        self._check(name, value, num_seen - 1, unit, is_loss)
 
-    def _check(self, name: str, value: float, step: int | None, unit: StepUnit) -> None:
+    def _check(
+        self, name: str, value: float, step: int | None, unit: StepUnit, is_loss: bool = True
+    ) -> None:
+        """End the program at NaN, or Inf of what is trained by; other Inf may be meant."""
         watched.note_metric(name, value)
-        if not math.isfinite(value):
+        if math.isnan(value) or (is_loss and math.isinf(value)):
             self.note(Sign("result", name, str(value), step=step, step_unit=unit))
 
     def _watch_gradients(self) -> None:
@@ -372,17 +369,15 @@ class Watch:
             if not isinstance(value, np.generic | np.ndarray) or value.dtype.kind != "f":
                 continue
             if value.size == 1:
-                self._note_loss(name, float(value.reshape(())), "session run")
+                is_loss = self._sessions.loss_name in ("", name)
+                self._note_loss(name, float(value.reshape(())), "session run", is_loss)
             elif np.isnan(value).any():  # Inf may well be meant, in a mask
                 step = watched.session_runs - 1
                 self.note(Sign("result", name, "nan", step=step, step_unit="session run"))
 
     def _check_target(self, target: Any) -> None:
-        import tensorflow as tf
-
-        for tensor in tf.nest.flatten(target):
-            if isinstance(tensor, tf.Tensor) and tensor.shape.num_elements() == 1:
-                self._note_loss("loss", float(np.asarray(tensor).reshape(())))
+        for number in numbers_in(target):
+            self._note_loss("loss", number)
 
     def _with_callbacks(self, loop: Callable[..., Any], name: str) -> Callable[..., Any]:
         signature = inspect.signature(loop)

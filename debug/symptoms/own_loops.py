@@ -168,6 +168,10 @@ class OwnLoops:
             self.num_steps += 1
         self._captured.on_call(function)
 
+    def trains(self, function: Any) -> bool:
+        """Tell whether a tf.function takes gradients itself."""
+        return function in self._training
+
     def on_session_run(self, session: Any) -> None:
         """Note a run of a TF1 session."""
         graph = session.graph

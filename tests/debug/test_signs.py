@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from headstart.debug.running.signs import _never_updated, bad_variables, sign_callback
+from headstart.debug.running.watch import Watch
 
 X = np.ones((8, 2), "float32")
 
@@ -59,3 +60,34 @@ def test_steps_that_are_added_up_are_not_skipped():
     model.compile(keras.optimizers.LossScaleOptimizer(inner), "mse")
     model.fit(X, X[:, :1], batch_size=2, verbose=0)
     assert _never_updated(model, 4) is False
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("trains", [True, False])
+def test_inf_of_what_is_no_training_step_is_meant(value, trains):
+    watch, noted = Watch(with_rules=False), Noted()
+    watch.note = noted.note
+    weight = tf.Variable(1.0)
+
+    @tf.function
+    def measure(x):
+        with tf.GradientTape() as tape:
+            loss = x * weight
+        if trains:
+            watch._loops.on_gradient(weight, tape.gradient(loss, weight))
+        return loss
+
+    result = measure(tf.constant(value, tf.float32))
+    watch._loops.on_call(measure)
+    watch._check_result(measure, result)
+    assert len(noted.signs) == (trains or np.isnan(value))
+
+
+@pytest.mark.parametrize(("name", "is_sign"), [("loss:0", True), ("best:0", False)])
+def test_inf_that_a_session_fetches_is_a_sign_of_the_loss_alone(name, is_sign):
+    watch, noted = Watch(with_rules=False), Noted()
+    watch.note, watch._sessions.loss_name = noted.note, "loss:0"
+    watch._check_fetched([name], [np.float32(np.inf)])
+    assert len(noted.signs) == is_sign
+    watch._check_fetched([name], [np.float32(np.nan)])
+    assert len(noted.signs) == is_sign + 1
