@@ -11,6 +11,8 @@ from headstart.debug.preflight.objectives import optimizer_of
 from headstart.debug.preflight.verdict import Verdict
 from headstart.debug.symptoms.trace import TrainingTrace
 
+MIN_SQUARE = 3
+"""Steps of a series from which on a mask over them has a future."""
 MIN_PADDED = 0.5
 """Share of the steps at the end of a typical row that are all one value from which on a recurrent
 layer has mostly seen padding when it answers."""
@@ -155,6 +157,8 @@ def inverted_mask(facts: Facts) -> list[Diagnosis]:
         mask = None if use.mask is None else np.asarray(use.mask)
         if mask is None or mask.ndim < 2:
             continue
+        if _looks_ahead(mask):
+            return [_of_future(use)]
         is_shown = mask.reshape(len(mask), -1, mask.shape[-1]).astype(bool).any(axis=1)
         for ids in tokens:
             share, value = _padding(ids)
@@ -163,6 +167,32 @@ def inverted_mask(facts: Facts) -> list[Diagnosis]:
             if np.array_equal(is_shown, ids == value):
                 return [_of_mask(use, value)]
     return []
+
+
+def _looks_ahead(mask: Array) -> bool:
+    """Tell whether a mask shows each place all that comes after it, and nothing else."""
+    first = mask.reshape(-1, *mask.shape[-2:])[0].astype(bool)
+    size = len(first)
+    if first.shape != (size, size) or size < MIN_SQUARE:
+        return False
+    return bool(first[np.triu_indices(size, 1)].all()) and not np.tril(first).any()
+
+
+def _of_future(use: LayerUse) -> Diagnosis:
+    return Diagnosis(
+        symptom="inverted-mask",
+        cause=f"The attention_mask of {use.kind} {use.path!r} is inverted: it is 1 on the future "
+        "and 0 on the past. 1 means "
+        '"attend to this place", so each place sees only what it is to predict.',
+        layer=use.path,
+        phase="model",
+        confidence=0.97,
+        suggestions=(
+            "let each place see itself and the past: tf.linalg.band_part(tf.ones((n, n)), -1, 0)",
+            "or let Keras do it: use_causal_mask=True",
+        ),
+        evidence={"is_certain": True},
+    )
 
 
 def _of_mask(use: LayerUse, value: int) -> Diagnosis:

@@ -16,6 +16,7 @@ from headstart.debug.callsites import CallSite, callee, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.source.reached import functions_around, reached
 from headstart.debug.source.syntax import targets_of
+from headstart.debug.symptoms.read_losses import misread
 
 MAX_TOLD = 5
 MAX_FILES = 200
@@ -92,6 +93,8 @@ def as_written(files: Iterable[str], others: Sequence[Diagnosis], is_good: bool)
         found += [_thrown_away(file, call, goes_well) for call in filter(may_run, thrown)]
         scrambled = () if goes_well else filter(may_run, scrambling_reshapes(tree))
         found += [_scrambled(file, call) for call in scrambled]
+        wrong = () if goes_well else misread(file, tree)
+        found += [one for call, one in wrong if may_run(call)]
     return found[:MAX_TOLD]
 
 
