@@ -402,6 +402,9 @@ def call_on_import(name: str, then: Callable[[], None]) -> None:
 def main() -> None:
     """Run the specification named on the command line."""
     fields = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell's script
+        # By it a sign in another thread ends this one.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run_spec(RunSpec(**{**fields, "arguments": tuple(fields["arguments"])}))
     _exit_without_finalizing()
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -594,9 +595,14 @@ def test_a_sign_in_another_thread_also_ends_the_main_one():
             watch.note(Sign("result", "loss", "nan"))
 
     threading.Thread(target=work).start()
-    with pytest.raises(KeyboardInterrupt):
-        started.set()
-        threading.Event().wait(60.0)
+    # Ignored where the tests run in the background of a shell's script.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            started.set()
+            threading.Event().wait(60.0)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert watch.sign.value == "nan"
 
 
