@@ -26,6 +26,8 @@ TINY = 0.02
 """Greatest magnitude of inputs that were divided once too often."""
 LARGE_TARGETS = 100.0
 """Targets of a regression beyond this, of either sign, were not scaled."""
+MAX_BUFFER = 512
+"""Rows of a shuffle's buffer that are read for one batch."""
 SPLIT_FACTOR = 20.0
 """Range of the validation inputs over that of the training inputs, or the other way round, from
 which on they were not prepared alike."""
@@ -383,7 +385,27 @@ def scale_of_splits(given: Mapping[str, Any], batches: Sequence[Any] = ()) -> li
         return [] if shown is None else split_scale(batches[-1][0], shown[0])
     if not all(isinstance(getattr(one, "element_spec", None), tuple) for one in (x, held_out)):
         return []
-    return split_scale(*(next(iter(one.take(1)))[0].numpy() for one in (x, held_out)))
+    if not batches or not _may_be_read_again(held_out):
+        return []
+    return split_scale(batches[-1][0], next(iter(held_out.take(1)))[0].numpy())
+
+
+def _may_be_read_again(dataset: Any) -> bool:
+    """Tell whether a batch of a validation set can be drawn so that the program does not notice.
+
+    A generator of Python's (a flat map, to TensorFlow) may be a stream that gives each row once,
+    and a long shuffle has to fill its buffer. The order of validation rows changes nothing.
+    """
+    if int(dataset.cardinality()) < 0:
+        return False
+    while dataset is not None:
+        name = type(dataset).__name__
+        if any(part in name for part in ("Generator", "Flat", "Interleave")):
+            return False
+        if "Shuffle" in name and int(getattr(dataset, "_buffer_size", 0)) > MAX_BUFFER:
+            return False
+        dataset = getattr(dataset, "_input_dataset", None)
+    return True
 
 
 def _first_batch(stream: Any) -> Any:

@@ -5,8 +5,9 @@ last batch, the loss object and the settings, which is all that the rules need. 
 (a loss of plain ops, inputs that are prepared inside the step) leaves out the rules that need it.
 """
 
+import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +33,8 @@ from headstart.debug.symptoms.swapped import finding as swapped_finding
 from headstart.debug.symptoms.trace import TrainingTrace
 from headstart.debug.symptoms.variables import storage_of
 
+MAX_HELD = 8
+"""Calls of models whose inputs are held, and calls that are known."""
 MAX_CALLS = 32
 """Latest calls of models that are remembered."""
 RATE_EVERY = 20
@@ -138,19 +141,32 @@ class Seen:
         return bool(np.median(self.last_sizes) > GROWN * np.median(self.first_sizes))
 
 
+Ref = Callable[[], Any]
+
+
+def _ref(value: Any) -> Ref:
+    """Hold a tensor weakly: outputs of large pictures fill the memory. What cannot be, is not."""
+    try:
+        return weakref.ref(value)
+    except TypeError:  # a list, a dictionary
+        return lambda: None
+
+
 class OwnTraining:
     """What is known of the loops of one program."""
 
     def __init__(self) -> None:
         self.optimizer_site: CallSite | None = None
-        self._calls: deque[tuple[Any, Any, Any]] = deque(maxlen=MAX_CALLS)
+        self._calls: deque[tuple[Any, Ref, Ref]] = deque(maxlen=MAX_CALLS)
+        self._last_inputs: deque[Any] = deque(maxlen=MAX_HELD)
         self._seen: dict[int, Seen] = {}
         self._swapped: Diagnosis | None = None
         self._shapes: dict[int, tuple[Any, ...]] = {}
 
     def on_call(self, model: Any, x: Any, output: Any) -> None:
-        """Note a call of a model."""
-        self._calls.append((model, x, output))
+        """Note a call of a model; all but the last inputs go when the program lets go of them."""
+        self._calls.append((model, _ref(x), _ref(output)))
+        self._last_inputs.append(x)
         self._note_shapes(model)
 
     def on_predict(self, model: Any) -> None:
@@ -178,9 +194,9 @@ class OwnTraining:
 
     def on_loss(self, loss: Any, y: Any, y_pred: Any) -> None:
         """Note a call of one of Keras's losses."""
-        made = [(model, x) for model, x, output in self._calls if output is y_pred]
+        made = [(model, x()) for model, x, output in self._calls if output() is y_pred]
         if not made:
-            is_given_as_labels = any(output is y for _, _, output in self._calls)
+            is_given_as_labels = any(output() is y for _, _, output in self._calls)
             if is_given_as_labels and self._swapped is None and _are_labels(loss, y_pred):
                 site = calling_site()
                 self._swapped = None if site is None else swapped_finding(site)
@@ -206,7 +222,8 @@ class OwnTraining:
         self.optimizer_site = vars(optimizer).get(SITE) or self.optimizer_site
         if not variables:
             return
-        for model, x, _ in reversed(self._calls):
+        for model, input_of, _ in reversed(self._calls):
+            x = input_of()
             if any(variable is variables[0] for variable in model.trainable_variables):
                 vars(model)[OWN_OPTIMIZER] = optimizer
                 seen = self._seen_of(model)

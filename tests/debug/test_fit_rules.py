@@ -359,6 +359,32 @@ def test_pictures_that_go_through_two_preprocessings_are_found_in_keras_own_stre
     assert held_out.total_batches_seen == 0
 
 
+def test_data_sets_are_not_read_again_where_the_program_would_notice():
+    def rows(x):
+        return tf.data.Dataset.from_tensor_slices((x, BITS)).batch(16)
+
+    drawn = []
+
+    def stream():
+        for row in X:
+            drawn.append(row)
+            yield row * 255, 0.0
+
+    shape = (tf.TensorSpec((4,)), tf.TensorSpec(()))
+    batch = (tf.constant(X[:16]), BITS[:16])
+    for held_out in (rows(X * 255), rows(X * 255).shuffle(8)):
+        found = scale_of_splits({"x": rows(X), "validation_data": held_out}, [batch])
+        assert [one.symptom for one in found] == ["split-scale"]
+    for held_out in (
+        tf.data.Dataset.from_generator(stream, output_signature=shape).batch(16),
+        rows(X * 255).shuffle(5000),
+        rows(X * 255).repeat(),
+    ):
+        assert scale_of_splits({"x": rows(X), "validation_data": held_out}, [batch]) == []
+    assert drawn == []
+    assert scale_of_splits({"x": rows(X), "validation_data": rows(X * 255)}) == []
+
+
 def test_pictures_with_some_noise_are_prepared_alike():
     pictures = np.random.default_rng(1).uniform(0, 1, (32, 4, 4, 3))
     noisy = pictures + np.random.default_rng(2).normal(0, 0.1, pictures.shape)

@@ -2,11 +2,13 @@
 
 import contextlib
 import copy
+import gc
 import pickle
 import signal
 import sys
 import threading
 import time
+import weakref
 
 import keras
 import numpy as np
@@ -21,7 +23,13 @@ from headstart.debug.internals import private
 from headstart.debug.preflight.samples import same_seeds
 from headstart.debug.running.histories import NUM_LATEST, Histories, History
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
-from headstart.debug.running.own_training import MAX_MODELS, OwnTraining, losses_of, watch_models
+from headstart.debug.running.own_training import (
+    MAX_HELD,
+    MAX_MODELS,
+    OwnTraining,
+    losses_of,
+    watch_models,
+)
 from headstart.debug.running.signs import FaultSeen, Sign
 from headstart.debug.running.watch import Watch
 from headstart.debug.symptoms.batches import MAX_STEPS
@@ -667,3 +675,21 @@ def test_an_evaluation_behind_the_last_step_leaves_the_training_batch_and_its_ta
     own.on_call(seen.model, test_rows, seen.model(test_rows))
     assert seen.x is not test_rows
     np.testing.assert_array_equal(seen.y, BITS)
+
+
+def test_outputs_and_earlier_inputs_go_when_the_program_lets_go_of_them():
+    own, model = OwnTraining(), small()
+    outputs, inputs = [], []
+    for _ in range(MAX_HELD + 3):
+        x = tf.constant(X) + 0.0
+        output = model(x)
+        own.on_call(model, x, output)
+        outputs.append(weakref.ref(output))
+        inputs.append(weakref.ref(x))
+    own.on_loss(keras.losses.MeanSquaredError(), BITS, output)
+    assert next(iter(own._seen.values())).y is BITS  # the loss of the last output is known
+    del x, output
+    gc.collect()
+    assert [one() is None for one in outputs] == [True] * len(outputs)
+    assert [one() is None for one in inputs] == [True] * 3 + [False] * MAX_HELD
+    own.on_call(model, [X, X], {"a": X})  # what cannot be held weakly is passed over
