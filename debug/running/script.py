@@ -8,14 +8,19 @@ import ast
 import importlib.util
 import json
 import linecache
+import re
 import runpy
 import sys
 from pathlib import Path
 
 from headstart.errors import ConfigError
 
-_MAGIC = ("%", "!", "?")
-"""What IPython takes for itself at the start of a line."""
+_CELL_MAGIC = re.compile(r"\s*%%(\w+)")
+_OF_PYTHON = ("time", "timeit", "capture", "prun", "headstart")
+"""Magics of a cell that run it as Python."""
+_ASSIGNED = re.compile(r"(\w+)\s*=\s*[!%]")
+_ONLY_IPYTHON = re.compile(r"^\s*[%!?]|^\s*\w+\s*=\s*[!%]|\?\s*$")
+"""Lines that IPython takes for itself: magics, shell commands, questions."""
 
 
 def found_program(target: str, is_module: bool = False) -> str:
@@ -78,7 +83,11 @@ def notebook_in_words(path: Path) -> str:
         ConfigError: The file is no notebook.
     """
     cells = _code_cells(path)
-    count = sum(line.lstrip().startswith(_MAGIC) for lines in cells for line in lines)
+    count = sum(
+        one != other
+        for lines in cells
+        for one, other in zip(lines, without_magic(lines), strict=True)
+    )
     magics = f"; {count} IPython-only lines are skipped" if count else ""
     return f"the code cells of this notebook ({len(cells)}) run as one script{magics}"
 
@@ -103,16 +112,46 @@ def _run_notebook(path: Path) -> None:
     """Run the code cells in one namespace; lines for IPython itself are left out."""
     main = type(sys)("__main__")
     sys.modules["__main__"] = main
+    main.__dict__.update(display=print, get_ipython=lambda: None)
     for number, written in enumerate(_code_cells(path), start=1):
-        lines = [_without_magic(line) for line in written]
+        lines = without_magic(written)
         name = f"{path} cell {number}"
         # So that tracebacks, AutoGraph and a diagnosis can read the cell.
         linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
         exec(compile(ast.parse("".join(lines), name), name, "exec"), main.__dict__)
 
 
-def _without_magic(line: str) -> str:
+def without_magic(lines: list[str]) -> list[str]:
+    """Take out of a cell what only IPython understands.
+
+    Args:
+        lines: The cell's lines, each with its line break.
+
+    Returns:
+        As many lines. A line is left out only where Python cannot read it: ``% acc)`` may well go
+        on with the line above, and a text may hold anything.
+    """
+    first = next((place for place, line in enumerate(lines) if line.strip()), 0)
+    cell = _CELL_MAGIC.match(lines[first]) if lines else None
+    if cell and cell[1] not in _OF_PYTHON:  # another language, or a file to write
+        return [_passed_over(line) for line in lines]
+    lines = [_passed_over(line) if cell and place == first else line
+             for place, line in enumerate(lines)]  # fmt: skip
+    for _ in range(len(lines)):
+        try:
+            ast.parse("".join(lines))
+        except SyntaxError as error:
+            place = (error.lineno or 0) - 1
+            if not 0 <= place < len(lines) or not _ONLY_IPYTHON.search(lines[place]):
+                break  # it is the program's
+            lines[place] = _passed_over(lines[place])
+        else:
+            break
+    return lines
+
+
+def _passed_over(line: str) -> str:
     text = line.lstrip()
-    if not text.startswith(_MAGIC):
-        return line
-    return f"{line[: len(line) - len(text)]}pass  # {text}"
+    assigned = _ASSIGNED.match(text)
+    begin = f"{line[: len(line) - len(text)]}"
+    return f"{begin}{assigned[1]} = []  # {text}" if assigned else f"{begin}pass  # {text}"
