@@ -314,11 +314,19 @@ def _counted(rows: Any, weights: Any) -> Any:
 
 
 def _filled(y: Any, is_counted: Any) -> Any:
-    """Return targets in which a value that counts stands wherever the weight is 0."""
+    """Return targets in which values that count stand where the weight is 0 and there is none.
+
+    What there is there may be a right answer all the same, as of the words that are not masked.
+    """
     if not hasattr(y, "shape") or tuple(y.shape)[: is_counted.ndim] != is_counted.shape:
         return y
     filled = np.array(y)
-    filled[~is_counted] = filled[is_counted][0]
+    if filled.ndim != is_counted.ndim or filled.dtype.kind not in "fi":
+        return y
+    known = filled[is_counted]
+    is_none = ~is_counted & ~((filled >= known.min()) & (filled <= known.max()))
+    # Drawn from those that count, so that none is commoner than it was.
+    filled[is_none] = np.random.default_rng(0).choice(known, int(is_none.sum()))
     return filled
 
 

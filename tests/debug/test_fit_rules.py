@@ -856,3 +856,15 @@ def test_targets_that_weigh_nothing_say_nothing(with_axis):
     assert [one.symptom for one in check_outputs(facts_for(model, {}, [batch]))] == []
     plain = facts_for(model, {"x": X, "y": y}, [])
     assert [one.symptom for one in check_outputs(plain)] == ["labels-out-of-range"]
+
+
+def test_right_answers_that_weigh_nothing_stay_as_they_are():
+    model = model_of("sigmoid", units=4, loss="binary_crossentropy")
+    y = (X > 0).astype("float32")
+    weights = (np.random.default_rng(1).random(y.shape) < 0.1).astype("float32")
+    facts = facts_for(model, {"x": X, "y": y, "sample_weight": weights}, [])
+    np.testing.assert_array_equal(facts.y, y)
+    unknown = np.where(weights > 0, y, np.nan).astype("float32")
+    facts = facts_for(model, {"x": X, "y": unknown, "sample_weight": weights}, [])
+    assert set(np.unique(facts.y)) == {0.0, 1.0}
+    assert abs(facts.y.mean() - y[weights > 0].mean()) < 0.1
