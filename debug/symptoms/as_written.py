@@ -10,13 +10,14 @@ import linecache
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from headstart.debug.callsites import CallSite, callee, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.source.reached import functions_around, reached
 from headstart.debug.source.syntax import targets_of
-from headstart.debug.symptoms.read_losses import misread
+from headstart.debug.symptoms.read_losses import misread, refitted
 
 MAX_TOLD = 5
 MAX_FILES = 200
@@ -95,6 +96,9 @@ def as_written(files: Iterable[str], others: Sequence[Diagnosis], is_good: bool)
         found += [_scrambled(file, call) for call in scrambled]
         wrong = () if goes_well else misread(file, tree)
         found += [one for call, one in wrong if may_run(call)]
+        # However well the training went: it is the test that is wrong.
+        found += [replace(one, severity="warning" if goes_well else one.severity)
+                  for call, one in refitted(file, tree) if may_run(call)]  # fmt: skip
     return found[:MAX_TOLD]
 
 

@@ -1,8 +1,8 @@
-"""Mistakes in losses and targets that names in a program's text show.
+"""Mistakes in losses, targets and test rows that names in a program's text show.
 
 Names are no proof, so these are asked only where a training did not come to much, and only of
 what reads in one way: a loss of log-probabilities times returns, a hinge of distances, a list of
-targets named as the model's outputs are.
+targets named as the model's outputs are, a scaler fitted to what is called a test set.
 """
 
 import ast
@@ -17,6 +17,9 @@ _MEANS = ("reduce_mean", "reduce_sum", "mean", "sum")
 _LOG_PROBABILITY = re.compile(r"^(?:\w+_)?log_?(?:p|prob|probs|pi)\w*$|^log_?(?:p|prob|pi)\w*$")
 _CHOOSE = ("gather", "gather_nd", "reduce_sum", "sum", "squeeze")
 _RETURN = re.compile(r"adv|return|reward|discount|^g(?:ae|t|s)?$|^ret$|^td$", re.IGNORECASE)
+_FITTED = re.compile(r"scaler|encoder|vectorizer|imputer|pca|normalizer|discretizer|transformer",
+                     re.IGNORECASE)  # fmt: skip
+_TRAIN, _TEST = re.compile(r"(?:^|_)(?:tr|train)"), re.compile(r"(?:^|_)(?:te|test|val|valid)")
 _HINGES = ("maximum", "relu")
 _NEAR, _FAR = re.compile(r"pos|\bap\b|_ap\b|d_ap"), re.compile(r"neg|\ban\b|_an\b|d_an")
 _DISTANCE = re.compile(r"square|norm|abs\(|\*\* ?2|dist|euclid|subtract")
@@ -181,6 +184,33 @@ def _exchanged_targets(tree: ast.Module) -> Iterator[tuple[ast.Call, list[str], 
                 yield node, outputs, given
 
 
+def refitted(file: str, tree: ast.Module) -> Iterator[tuple[ast.Call, Diagnosis]]:
+    """Find scalers, encoders and the like that are fitted once more, to the test rows.
+
+    Args:
+        file: Path of the file.
+        tree: Its syntax tree.
+
+    Yields:
+        The call, and what to say of it.
+    """
+    fitted: dict[str, dict[str, ast.Call]] = {}
+    values = _values(list(ast.walk(tree)))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or callee(node) != "fit_transform" or not node.args:
+            continue
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        text = "" if owner is None else ast.unparse(owner)
+        rows = _name_of(node.args[0]).lower()
+        kind = "test" if _TEST.search(rows) else "train" if _TRAIN.search(rows) else ""
+        texts = [text, *(ast.unparse(value) for value in values.get(text, ()))]
+        if kind and any(map(_FITTED.search, texts)):
+            fitted.setdefault(text, {}).setdefault(kind, node)
+    for text, calls in fitted.items():
+        if len(calls) > 1:
+            yield calls["test"], _of_refit(CallSite(file, calls["test"].lineno), text)
+
+
 def _listed(call: ast.Call, place: int, name: str) -> list[ast.expr]:
     value = next((one.value for one in call.keywords if one.arg == name), None)
     if value is None and len(call.args) > place:
@@ -191,6 +221,18 @@ def _listed(call: ast.Call, place: int, name: str) -> list[ast.expr]:
 def _says(name: str, output: str) -> bool:
     """Tell whether the name of an array has all words of an output's name."""
     return set(output.lower().split("_")) <= set(name.lower().split("_"))
+
+
+def _of_refit(site: CallSite, scaler: str) -> Diagnosis:
+    return Diagnosis(
+        symptom="fitted-to-test-rows",
+        cause=f"{scaler}.fit_transform is called for the training rows and once more for the test "
+        "rows: these are scaled (or encoded) by their own statistics, unlike what the model was "
+        "trained on.",
+        phase="data",
+        confidence=0.93,
+        suggestions=(f"{scaler}.transform(…) for the test rows: it uses what the training fitted",),
+    ).at(site)
 
 
 def _of_policy(site: CallSite) -> Diagnosis:

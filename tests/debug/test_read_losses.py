@@ -9,7 +9,7 @@ import pytest
 
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.layers import inverted_mask
-from headstart.debug.symptoms.read_losses import misread
+from headstart.debug.symptoms.read_losses import misread, refitted
 
 
 def found(text):
@@ -115,6 +115,26 @@ model = Model(inp, [glasses_out, age_out])
 )
 def test_targets_in_another_order_than_the_outputs_are_found(call, is_wrong):
     assert found(MODEL + call) == [("targets-in-another-order", 5)] * is_wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "is_wrong"),
+    [
+        ("X_train = scaler.fit_transform(X_train)\nX_test = scaler.fit_transform(X_test)", True),
+        ("a = MinMaxScaler().fit_transform(x_tr)\nb = MinMaxScaler().fit_transform(x_te)", True),
+        ("sc = Scaler(); x = sc.fit_transform(x_train)\ny = sc.fit_transform(x_test)", True),
+        ("x = self.encoder.fit_transform(train[cols])\ny = self.encoder.fit_transform(val[cols])",
+         True),
+        ("X_train = scaler.fit_transform(X_train)\nX_test = scaler.transform(X_test)", False),
+        ("a = scaler.fit_transform(X_train)\nb = y_scaler.fit_transform(y_test)", False),
+        ("x = scaler.fit_transform(contest)\ny = scaler.fit_transform(latest)", False),
+        ("x = tsne.fit_transform(train)\ny = tsne.fit_transform(test)", False),
+        ("for col in cols:\n    df[col] = encoder.fit_transform(df[col])", False),
+    ],
+)  # fmt: skip
+def test_what_is_fitted_once_more_to_test_rows_is_found(text, is_wrong):
+    told = [one for _, one in refitted("program.py", ast.parse(text))]
+    assert [(one.symptom, one.line) for one in told] == [("fitted-to-test-rows", 2)] * is_wrong
 
 
 def attention(mask):
