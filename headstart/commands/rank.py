@@ -104,7 +104,7 @@ def sources_add(
         raise ConfigError(
             "only a model with a pretrained backbone can be a source",
             f"{run}: its network was trained from scratch",
-            "rank it as a candidate: headstart rank IMAGES --backbone " + str(model),
+            f"rank it as a candidate: headstart rank IMAGES --backbones {model}",
         )
     overrides = {
         "name": name or run.resolve().name,

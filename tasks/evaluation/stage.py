@@ -100,7 +100,7 @@ def _describe_evaluation(evaluation: EvaluationManifest) -> str:
 
 stage = Stage(
     "evaluation",
-    3,
+    4,
     EvaluationManifest,
     _evaluate,
     _evaluation_key,
