@@ -58,6 +58,17 @@ PATTERNS: tuple[ExceptionPattern, ...] = (
         "get_config must return every argument of __init__",
     ),
     _pattern(
+        "unknown-shape",
+        r"Cannot take the length of shape with unknown rank"
+        r"|as_list\(\) is not defined on an unknown TensorShape"
+        r"|Cannot iterate over a shape with unknown rank",
+        "A tensor has no known shape: tf.numpy_function, tf.py_function and generators without an "
+        "output_signature lose it.",
+        "give it back in the function that maps: image.set_shape([64, 64, 3]), or "
+        "tf.ensure_shape(image, [64, 64, 3])",
+        phase="data",
+    ),
+    _pattern(
         "text-for-numbers",
         r"dtype='string' is not a valid dtype for Keras type promotion",
         "A text stands where Keras computes with numbers.",

@@ -101,6 +101,8 @@ def tiny_inputs(facts: Facts) -> list[Diagnosis]:
     Returns:
         A finding, or none.
     """
+    if twice := _scaled_twice(facts):
+        return twice
     use = facts.first_weights
     values = None if use is None else numbers(use.input)
     if use is None or values is None or not values.size or not np.isfinite(values).all():
@@ -109,7 +111,7 @@ def tiny_inputs(facts: Facts) -> list[Diagnosis]:
     if magnitude > TINY:
         return []
     rescales = [other for other in facts.uses if other.kind == "Rescaling"]
-    twice = (
+    hint = (
         f" The Rescaling layer divides inputs that are scaled already (they are divided twice): "
         f"its inputs go up to {float(np.abs(np.asarray(rescales[0].input)).max()):.4g}."
         if rescales
@@ -119,7 +121,7 @@ def tiny_inputs(facts: Facts) -> list[Diagnosis]:
         Diagnosis(
             symptom="inputs-nearly-zero",
             cause=f"The inputs that reach the first layer {use.path!r} are nearly 0: none exceeds "
-            f"{magnitude:.3g}.{twice}",
+            f"{magnitude:.3g}.{hint}",
             layer=rescales[0].path if rescales else None,
             phase="data",
             confidence=0.92,
@@ -130,6 +132,33 @@ def tiny_inputs(facts: Facts) -> list[Diagnosis]:
             evidence={"max": magnitude},
         )
     ]
+
+
+def _scaled_twice(facts: Facts) -> list[Diagnosis]:
+    """Find a Rescaling layer for pixels that is given what was scaled before it.
+
+    With an offset its outputs are not nearly 0, but they are nearly all the same.
+    """
+    for use in facts.uses:
+        values = numbers(use.input) if use.kind == "Rescaling" else None
+        if values is None or not values.size or not np.isfinite(values).all():
+            continue
+        spread = float(np.ptp(values)) * float(np.abs(np.asarray(use.layer.scale)).max())
+        if 0.0 < spread <= TINY:
+            return [
+                Diagnosis(
+                    symptom="inputs-nearly-zero",
+                    cause=f"Rescaling {use.path!r} divides inputs that are scaled already (they "
+                    f"are divided twice): they go up to {float(values.max()):.4g}, and what it "
+                    f"gives differs by {spread:.3g} at most (nearly 0, but for its offset).",
+                    layer=use.path,
+                    phase="data",
+                    confidence=0.95,
+                    suggestions=("scale once: either in the data or by the Rescaling layer",),
+                    evidence={"max": spread},
+                )
+            ]
+    return []
 
 
 def unscaled_targets(facts: Facts) -> list[Diagnosis]:

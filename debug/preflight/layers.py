@@ -16,6 +16,8 @@ MIN_SQUARE = 3
 MIN_PADDED = 0.5
 """Share of the steps at the end of a typical row that are all one value from which on a recurrent
 layer has mostly seen padding when it answers."""
+MIN_MASKED = 0.1
+"""Share of a typical row that a Masking layer is there for."""
 MIN_PADDED_STEPS = 5
 SETTLED = 2.0
 """Steps times (1 - momentum) from which on moving averages have left their initial values."""
@@ -87,12 +89,12 @@ def unmasked_padding(facts: Facts) -> list[Diagnosis]:
         padded, value = _padding(np.asarray(use.input))
         if padded < MIN_PADDED:
             continue
-        masks = "" if value == 0 else f" (mask_zero masks 0: pad with 0, and not with {value})"
+        masks = "" if value == 0 else f" (mask_zero masks 0: pad with 0, and not with {value:g})"
         return [
             Diagnosis(
                 symptom="unmasked-padding",
                 cause=f"A typical row ends in padding: the last {padded:.0%} of its time steps are "
-                f"all {value}. Embedding {use.path!r} has mask_zero=False, so {reader.kind} "
+                f"all {value:g}. Embedding {use.path!r} has mask_zero=False, so {reader.kind} "
                 f"{reader.path!r} reads the padding last and has forgotten the real tokens by "
                 "then.",
                 layer=use.path,
@@ -103,6 +105,41 @@ def unmasked_padding(facts: Facts) -> list[Diagnosis]:
                     "or pad in front: pad_sequences(..., padding='pre'), and no further than "
                     "needed",
                 ),
+                evidence={"padded": padded, "value": value},
+            )
+        ]
+    return []
+
+
+def idle_masking(facts: Facts) -> list[Diagnosis]:
+    """Find a Masking layer that looks for another value than rows are padded with.
+
+    Args:
+        facts: What is known of the training.
+
+    Returns:
+        A finding, or none.
+    """
+    for use in facts.uses:
+        steps = np.asarray(use.input) if use.kind == "Masking" else np.zeros(0)
+        if steps.ndim != 3 or (steps == use.layer.mask_value).all(axis=-1).any():
+            continue
+        # A step of which all values are one may be padding; others are none.
+        is_even = (steps == steps[..., :1]).all(axis=-1)
+        padded, value = _padding(np.where(is_even, steps[..., 0], np.inf))
+        if padded < MIN_MASKED or not np.isfinite(value):
+            continue
+        wanted = float(use.layer.mask_value)
+        return [
+            Diagnosis(
+                symptom="unmasked-padding",
+                cause=f"Masking {use.path!r} masks nothing: it looks for time steps of {wanted:g}, "
+                f"but rows end in padding of {value:g} (the last {padded:.0%} of a typical row). "
+                "What follows reads the padding.",
+                layer=use.path,
+                phase="model",
+                confidence=0.95,
+                suggestions=(f"Masking(mask_value={value:g}), or pad with {wanted:g}",),
                 evidence={"padded": padded, "value": value},
             )
         ]
@@ -195,17 +232,17 @@ def _of_future(use: LayerUse) -> Diagnosis:
     )
 
 
-def _of_mask(use: LayerUse, value: int) -> Diagnosis:
+def _of_mask(use: LayerUse, value: float) -> Diagnosis:
     return Diagnosis(
         symptom="inverted-mask",
         cause=f"The attention_mask of {use.kind} {use.path!r} is inverted (the wrong way round): "
-        f'it is True at every padding token ({value}) and False elsewhere. True means "attend to '
+        f'it is True at every padding token ({value:g}) and False elsewhere. True means "attend to '
         'this token", so the attention sees only the padding and no word.',
         layer=use.path,
         phase="model",
         confidence=0.97,
         suggestions=(
-            f"make it True for the tokens to attend to: mask = ops.not_equal(ids, {value})",
+            f"make it True for the tokens to attend to: mask = ops.not_equal(ids, {value:g})",
             "or let Keras do it: Embedding(..., mask_zero=True)",
         ),
         evidence={"is_certain": True},
@@ -233,18 +270,18 @@ def _gives_steps(use: LayerUse) -> bool:
     return bool(getattr(layer, "return_sequences", False) or getattr(layer, "go_backwards", False))
 
 
-def _padding(tokens: Array) -> tuple[float, int]:
+def _padding(tokens: Array) -> tuple[float, float]:
     """Return which share of a typical row's end is all one value, and the value."""
     if tokens.ndim != 2 or tokens.shape[1] < 2 * MIN_PADDED_STEPS or len(tokens) < 2:
-        return 0.0, 0
+        return 0.0, 0.0
     values, counts = np.unique(tokens[:, -1], return_counts=True)
     value = values[counts.argmax()]
     is_other = tokens[:, ::-1] != value
     runs = np.where(is_other.any(axis=1), is_other.argmax(axis=1), tokens.shape[1])
     typical = float(np.median(runs))
     if typical < MIN_PADDED_STEPS or not is_other.any():
-        return 0.0, 0
-    return typical / tokens.shape[1], int(value)
+        return 0.0, 0.0
+    return typical / tokens.shape[1], float(value)
 
 
 def lagging_normalization(facts: Facts, trace: TrainingTrace, verdict: Verdict) -> list[Diagnosis]:

@@ -191,6 +191,7 @@ RULES: tuple[Rule, ...] = (
     Rule(training.stale_trainable_flags, "sample"),
     Rule(layers.softmax_of_one, "facts"),
     Rule(layers.inverted_mask, "facts"),
+    Rule(layers.idle_masking, "facts"),
     Rule(layers.shuffled_states, "model given"),
     Rule(few_rows, "facts"),
     Rule(partly_tracked, "facts"),

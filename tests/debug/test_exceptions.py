@@ -37,6 +37,7 @@ MESSAGES = {
     "text-as-data": "Invalid dtype: str32",
     "optimizer-of-other-variables": "Unknown variable: <Variable path=dense/kernel, shape=(3,)>.",
     "unknown-class": "Unknown layer: 'Scale'. Please ensure you are using a `custom_object_scope`",
+    "unknown-shape": "Cannot take the length of shape with unknown rank.",
     "text-for-numbers": "dtype='string' is not a valid dtype for Keras type promotion.",
     "unknown-name": "Could not interpret optimizer identifier: adamm",
     "weights-do-not-fit": "Layer count mismatch when loading weights from file.",

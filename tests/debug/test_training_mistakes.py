@@ -8,8 +8,10 @@ import tensorflow as tf
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.fit_data import judge_fit
 from headstart.debug.preflight.held_out import shared_rows, shared_with_stream
+from headstart.debug.preflight.inputs import tiny_inputs
 from headstart.debug.preflight.labels import empty_rows
 from headstart.debug.preflight.layers import (
+    idle_masking,
     inverted_mask,
     lagging_normalization,
     shuffled_states,
@@ -390,3 +392,31 @@ def test_ids_for_which_a_table_has_no_row_are_found(kind, rows, is_found):
     assert [one.symptom for one in found] == ["index-out-of-range"] * is_found
     assert all(one.layer == table.path for one in found)
     assert all("largest id + 1" in one.cause for one in found)
+
+
+@pytest.mark.parametrize(("mask_value", "is_idle"), [(0.0, True), (-1.0, False)])
+def test_a_masking_for_another_value_than_the_padding_is_found(mask_value, is_idle):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 20, 2)).astype("float32")
+    for row, length in enumerate(rng.integers(6, 15, 40)):
+        x[row, length:] = -1.0
+    model = keras.Sequential(
+        [keras.Input((None, 2)), keras.layers.Masking(mask_value), keras.layers.LSTM(2)]
+    )
+    model.compile("sgd", "mse")
+    found = idle_masking(facts_of(model, x, x[:, 0]))
+    assert [one.symptom for one in found] == ["unmasked-padding"] * is_idle
+    assert idle_masking(facts_of(model, x[:, :6], x[:, 0])) == []  # nothing is padded
+
+
+@pytest.mark.parametrize(("divided_by", "is_wrong"), [(255.0, True), (1.0, False)])
+@pytest.mark.parametrize("offset", [0.0, -1.0])
+def test_pixels_that_are_scaled_before_a_rescaling_layer_are_found(divided_by, is_wrong, offset):
+    x = np.random.default_rng(0).uniform(0, 255, (32, 4, 4, 1)).astype("float32") / divided_by
+    rescaling = keras.layers.Rescaling(1 / 127.5, offset)
+    body = keras.Sequential([keras.Input((4, 4, 1)), rescaling, keras.layers.Conv2D(2, 3)])
+    model = keras.Sequential([body, keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    found = tiny_inputs(facts_of(model, x, x[:, 0, 0, 0]))
+    assert [one.symptom for one in found] == ["inputs-nearly-zero"] * is_wrong
+    assert all("divided twice" in one.cause for one in found)
