@@ -7,6 +7,8 @@ from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.augmentation import watch_flips, watch_layer_flips
 from headstart.debug.running.loads import Loads, watch_checkpoints
 from headstart.debug.running.own_sessions import OwnSessions, watch_minimizers
+from headstart.debug.running.watched import watched
+from headstart.debug.symptoms.adapted import watch_adapts
 from headstart.debug.symptoms.batches import watch_iterators
 from headstart.debug.symptoms.broadcasts import watch_eager_broadcasts, watch_keras_broadcasts
 from headstart.debug.symptoms.dropouts import watch_dropout
@@ -63,4 +65,5 @@ def watch_keras_calls(tell: Tell, tell_unless_well: Tell, in_keras: Callable[[],
     watch_keras_broadcasts(tell)
     watch_softmax(keras.ops, tell_unless_well)
     watch_loss_scales(tell)
+    watch_adapts(tell, lambda: watched.fits)
     watch_layer_flips(tracing_site, in_keras)
