@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.symptoms.loss import is_good, is_stuck
 from headstart.debug.symptoms.trace import TrainingTrace
@@ -12,6 +14,8 @@ COLLAPSED_SHARE = 0.98
 """Share of the predictions in one class from which on the model has collapsed."""
 MAX_LABEL_SHARE = 0.8
 """A class with more of the labels than this makes collapse a matter of imbalance."""
+MIN_FALLING, FALLEN, STEADY_SHARE = 16, 0.95, 0.25
+"""Steps, share of the first loss, and of the first fall, of a loss that still falls at the end."""
 IMBALANCE_RATIO = 10.0
 """Commonest over rarest class from which on data are imbalanced.
 Source: SageMaker, ClassImbalance."""
@@ -110,7 +114,7 @@ def class_collapse(trace: TrainingTrace) -> list[Diagnosis]:
     collapsed = counts[favourite] >= COLLAPSED_SHARE * rows
     if uneven and (collapsed or _hardly_beats(trace, share)):
         return [_imbalanced(trace, favourite, imbalance, share)]
-    if not collapsed or share > MAX_LABEL_SHARE or not is_stuck(trace):
+    if not collapsed or share > MAX_LABEL_SHARE or not is_stuck(trace) or _still_falls(trace):
         return []
     return [
         Diagnosis(
@@ -127,6 +131,19 @@ def class_collapse(trace: TrainingTrace) -> list[Diagnosis]:
             evidence={"predicted": _text_keys(counts), "labels": _text_keys(labels)},
         )
     ]
+
+
+def _still_falls(trace: TrainingTrace) -> bool:
+    """Tell whether the loss falls on and on, of a training that was only too short.
+
+    A start at which one class is ahead everywhere is no rare one.
+    """
+    losses = trace.finite_losses
+    if len(losses) < MIN_FALLING:
+        return False
+    first, second, third, last = (float(part.mean()) for part in np.array_split(losses, 4))
+    is_steady = third - last >= STEADY_SHARE * (first - second)
+    return first > second > third > last and last < FALLEN * first and is_steady
 
 
 def _hardly_beats(trace: TrainingTrace, share: float) -> bool:

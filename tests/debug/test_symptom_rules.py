@@ -142,6 +142,14 @@ def test_one_answer_for_everything_is_put_down_to_the_labels_where_they_explain_
     assert expected in symptoms(run_of(flat, 2, probes=[seen], label_counts=labels))
 
 
+def test_one_class_for_all_while_the_loss_still_falls_is_a_short_training():
+    seen = Probe(63, 64, predicted_counts={1: 64})
+    falling = [float(loss) for loss in np.linspace(0.944, 0.774, 64)]
+    for losses, is_told in ((falling, False), ([0.944] * 4 + [0.7] * 60, True)):
+        trace = run_of(losses, 2, probes=[seen], label_counts={0: 95, 1: 105})
+        assert ("class-collapse" in symptoms(trace)) is is_told
+
+
 def test_waiting_for_input_counts_only_where_it_is_long():
     slow = run_of(FALLING, waits_s=[0.02] * 100, step_times_s=[0.03] * 100)
     fast = run_of(FALLING, waits_s=[0.0002] * 100, step_times_s=[0.0003] * 100)
