@@ -13,9 +13,9 @@ from headstart.errors import TrainingError
 from headstart.tasks.auditing.findings import Images
 from headstart.tasks.auditing.labels import judge_labels
 from headstart.tasks.auditing.targets import judge_targets
-from headstart.tasks.bottlenecks.rows import units_among
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
 from headstart.tasks.dataset.stage import stage as dataset_stage
+from headstart.tasks.dataset.units import units_among
 from headstart.tasks.evaluation.label_metrics import evaluate_labels
 from headstart.tasks.evaluation.metrics import evaluate
 from headstart.tasks.evaluation.number_metrics import evaluate_numbers
@@ -107,7 +107,7 @@ def test_the_penalty_of_a_solved_head_is_that_for_new_groups(tmp_path: Path) -> 
     rows = make_rows(tmp_path / "store", features[:, None].astype(np.float32), labels)
     config = HeadConfig(solver="lbfgs")
     alone = solve_head(rows, None, config, 2, tmp_path / "alone")
-    grouped = solve_head(replace(rows, groups=UNITS), None, config, 2, tmp_path / "grouped")
+    grouped = solve_head(replace(rows, units=UNITS), None, config, 2, tmp_path / "grouped")
     assert alone.penalty is not None
     assert grouped.penalty is not None
     assert grouped.penalty >= 10 * alone.penalty
@@ -139,7 +139,7 @@ def test_a_class_of_one_group_leaves_the_penalty_at_its_default(
     labels = (UNITS == 0).astype(np.int64)
     rows = make_rows(tmp_path / "store", features[:, None].astype(np.float32), labels)
     solved = solve_head(
-        replace(rows, groups=UNITS), None, HeadConfig(solver="lbfgs"), 2, tmp_path / "log"
+        replace(rows, units=UNITS), None, HeadConfig(solver="lbfgs"), 2, tmp_path / "log"
     )
     assert solved.penalty == 1.0
     assert "one group of images" in "".join(capsys.readouterr())
@@ -152,8 +152,8 @@ def test_a_sweep_holds_out_whole_groups(kind: Any, tmp_path: Path) -> None:
     rows = make_rows(tmp_path, features[:, None].astype(np.float32), labels)
     if kind == "number":
         rows = replace(rows, labels=labels[:, None].astype(np.float32))
-    fit, held_out = hold_out(replace(rows, groups=UNITS, kind=kind), 0)
-    assert not set(fit.units) & set(held_out.units)
+    fit, held_out = hold_out(replace(rows, units=UNITS, kind=kind), 0)
+    assert not set(fit.unit_numbers) & set(held_out.unit_numbers)
     assert len(fit) + len(held_out) == len(rows)
     if kind == "class":
         assert set(fit.labels) == {0, 1, 2}
@@ -163,7 +163,7 @@ def test_a_sweep_that_cannot_hold_out_a_group_says_so(tmp_path: Path) -> None:
     features, _ = patients()
     rows = make_rows(tmp_path, features[:10, None].astype(np.float32), UNITS[:10])
     with pytest.raises(TrainingError, match="or one group of images"):
-        hold_out(replace(rows, groups=UNITS[:10]), 0)
+        hold_out(replace(rows, units=UNITS[:10]), 0)
 
 
 def index_of_patients(wrong: int, kind: Any = "class") -> DatasetIndex:
@@ -217,11 +217,11 @@ def test_a_data_set_whose_groups_were_mended_is_another(store: Store, tmp_path: 
 def test_groups_are_part_of_a_key_only_where_there_are_any() -> None:
     index = index_of_patients(wrong=-1)
     alone = replace(index, rows=tuple(row._replace(group="") for row in index.rows))
-    assert alone.units_of("train") == {}
+    assert alone.unit_fields("train") == {}
     assert units_among(alone.rows) is None
     others = replace(index, rows=tuple(row._replace(group=row.path[:2]) for row in index.rows))
-    assert index.units_of("train") != others.units_of("train")
-    assert index.units_of("val") == {}
+    assert index.unit_fields("train") != others.unit_fields("train")
+    assert index.unit_fields("val") == {}
 
 
 def test_intervals_are_as_wide_as_the_number_of_groups_says() -> None:

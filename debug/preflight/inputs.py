@@ -110,19 +110,11 @@ def tiny_inputs(facts: Facts) -> list[Diagnosis]:
     magnitude = float(np.abs(values).max())
     if magnitude > TINY:
         return []
-    rescales = [other for other in facts.uses if other.kind == "Rescaling"]
-    hint = (
-        f" The Rescaling layer divides inputs that are scaled already (they are divided twice): "
-        f"its inputs go up to {float(np.abs(np.asarray(rescales[0].input)).max()):.4g}."
-        if rescales
-        else " Were they scaled (divided by 255) twice?"
-    )
     return [
         Diagnosis(
             symptom="inputs-nearly-zero",
             cause=f"The inputs that reach the first layer {use.path!r} are nearly 0: none exceeds "
-            f"{magnitude:.3g}.{hint}",
-            layer=rescales[0].path if rescales else None,
+            f"{magnitude:.3g}. Were they scaled (divided by 255) twice?",
             phase="data",
             confidence=0.92,
             suggestions=(

@@ -33,10 +33,10 @@ from headstart.debug.symptoms.swapped import finding as swapped_finding
 from headstart.debug.symptoms.trace import TrainingTrace
 from headstart.debug.symptoms.variables import storage_of
 
-MAX_HELD = 8
-"""Calls of models whose inputs are held, and calls that are known."""
 MAX_CALLS = 32
 """Latest calls of models that are remembered."""
+MAX_HELD = 8
+"""... and of these, whose inputs are held."""
 RATE_EVERY = 20
 """Steps from one look at the learning rate to the next."""
 MAX_RATES = 2_000

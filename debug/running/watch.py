@@ -321,7 +321,7 @@ class Watch:
                 return gradients
             with harmless("the watch over gradients"):
                 watch._look_for_none(target, sources, tf.nest.flatten(gradients))
-                watch._loops.derivatives.on_gradient(tape, target, sources, tracing_site())
+                watch._loops.derivatives.on_gradient(tape, target, sources, tracing_site)
                 if watch._in_keras:
                     watch._loops.note_pairs(sources, gradients)
                 else:

@@ -1,9 +1,8 @@
-"""Rules about how gradients are taken and kept: sums that never start anew, a derivative twice."""
+"""A rule about gradients that are added up over several batches, and never start anew."""
 
 import linecache
 import re
-import weakref
-from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from headstart.debug.callsites import CallSite
@@ -11,22 +10,22 @@ from headstart.debug.diagnosis import Diagnosis
 
 _ADDED = re.compile(r"\.assign_add\(|scatter_nd_add")
 _SET = re.compile(r"\.assign\(|\.assign_sub\(|zeros_initializer|\.initializer")
-MAX_KEPT = 8
-"""Derivatives that are remembered."""
 
 
-def never_reset(gradients: Any, site: CallSite | None) -> list[Diagnosis]:
+def never_reset(gradients: Any, find_site: Callable[[], CallSite | None]) -> list[Diagnosis]:
     """Find gradients that are read from variables which the program only ever adds to.
 
     Args:
         gradients: What an optimizer is given.
-        site: The user's line that gives it.
+        find_site: Finds the user's line that gives them; asked only where all are read, as it
+            takes longer than the rest of a step's look.
 
     Returns:
         A finding at the line that adds; none where some line may set them back.
     """
     given = [one for one in gradients if one is not None]
-    if site is None or not given or not all(map(_is_read, given)):
+    site = find_site() if given and all(map(_is_read, given)) else None
+    if site is None:
         return []
     lines = linecache.getlines(site.file)
     added = [number for number, line in enumerate(lines, 1) if _ADDED.search(line)]
@@ -59,41 +58,3 @@ def _is_read(gradient: Any) -> bool:
     while op.type == "Identity":
         op = op.inputs[0].op
     return bool(op.type == "ReadVariableOp")
-
-
-class Derivatives:
-    """The last derivatives by tensors: two tapes that give the same one are one too many."""
-
-    def __init__(self) -> None:
-        self.found: list[Diagnosis] = []
-        self._last: deque[tuple[int, weakref.ref[Any], weakref.ref[Any]]] = deque(maxlen=MAX_KEPT)
-
-    def on_gradient(self, tape: Any, target: Any, source: Any, site: CallSite | None) -> None:
-        """Note a derivative of one tensor by one tensor.
-
-        Args:
-            tape: The tape that gives it.
-            target: What is differentiated.
-            source: By what; variables and lists are a training's, and passed over.
-            site: The user's line.
-        """
-        import tensorflow as tf
-
-        if self.found or not isinstance(source, tf.Tensor) or not isinstance(target, tf.Tensor):
-            return
-        for other, target_before, source_before in self._last:
-            if other != id(tape) and target_before() is target and source_before() is source:
-                self.found.append(_twice(site))
-                return
-        self._last.append((id(tape), weakref.ref(target), weakref.ref(source)))
-
-
-def _twice(site: CallSite | None) -> Diagnosis:
-    return Diagnosis(
-        symptom="same-derivative-twice",
-        cause="Two tapes differentiate the same tensor by the same tensor: both give the first "
-        "derivative. For the second, the outer tape must differentiate the first derivative.",
-        phase="backward",
-        confidence=0.94,
-        suggestions=("u_x = inner.gradient(u, x); u_xx = outer.gradient(u_x, x)",),
-    ).at(site)

@@ -25,32 +25,35 @@ def watch_adapts(tell: Callable[[Diagnosis], None], num_fits: Callable[[], int])
     """
     import keras
 
-    made: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
-    adapted_at: weakref.WeakKeyDictionary[Any, CallSite] = weakref.WeakKeyDictionary()
+    made: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+    last_fits: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+    adapted: weakref.WeakKeyDictionary[Any, CallSite] = weakref.WeakKeyDictionary()
     told: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def on_call(layer: Any, rows: Any) -> None:
-        if layer in told or layer not in adapted_at or not _has_rows(rows):
+        if layer in told or not (layer in adapted or layer in made) or not _has_rows(rows):
             return
-        state, fits = _state_of(layer), num_fits()
-        before = made.get(layer)
-        made[layer] = state, fits
-        if before is not None and before[0] != state and before[1] == fits:
-            told.add(layer)
-            tell(_finding(layer, adapted_at[layer]))
+        fits, site = num_fits(), adapted.pop(layer, None)
+        if site is not None:  # the first call since: a vocabulary is not read at each batch
+            state, before = _state_of(layer), made.get(layer)
+            if before is not None and before != state and last_fits[layer] == fits:
+                told.add(layer)
+                tell(_finding(layer, site))
+            made[layer] = state
+        last_fits[layer] = fits
 
     for kind in (getattr(keras.layers, name) for name in _KINDS):
-        kind.adapt = _noting_adapt(kind.adapt, adapted_at)
+        kind.adapt = _noting_adapt(kind.adapt, adapted)
         kind.__call__ = _noting_call(kind.__call__, on_call)
 
 
-def _noting_adapt(adapt: Callable[..., Any], adapted_at: Any) -> Callable[..., Any]:
+def _noting_adapt(adapt: Callable[..., Any], adapted: Any) -> Callable[..., Any]:
     @functools.wraps(adapt)
     def adapt_and_note(layer: Any, *args: Any, **kwargs: Any) -> Any:
         with harmless("the rule about adapted layers"):
             site = calling_site()
             if site is not None:
-                adapted_at[layer] = site
+                adapted[layer] = site
         return adapt(layer, *args, **kwargs)
 
     return adapt_and_note

@@ -17,7 +17,7 @@ from headstart.debug.callsites import CallSite, callee, is_users, tree_of
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.source.reached import functions_around, reached
 from headstart.debug.source.syntax import targets_of
-from headstart.debug.symptoms.read_losses import misread, refitted
+from headstart.debug.symptoms.as_named import misread, refitted
 
 MAX_TOLD = 5
 MAX_FILES = 200

@@ -2,10 +2,8 @@
 
 import math
 
-import numpy as np
-
 from headstart.debug.diagnosis import Diagnosis
-from headstart.debug.symptoms.loss import is_good, is_stuck
+from headstart.debug.symptoms.loss import is_good, is_stuck, windows_of
 from headstart.debug.symptoms.trace import TrainingTrace
 
 MIN_PROBE_ROWS = 32
@@ -141,7 +139,7 @@ def _still_falls(trace: TrainingTrace) -> bool:
     losses = trace.finite_losses
     if len(losses) < MIN_FALLING:
         return False
-    first, second, third, last = (float(part.mean()) for part in np.array_split(losses, 4))
+    first, second, third, last = windows_of(losses, 4)
     is_steady = third - last >= STEADY_SHARE * (first - second)
     return first > second > third > last and last < FALLEN * first and is_steady
 

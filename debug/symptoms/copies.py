@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from headstart.debug.callsites import CallSite, calling_site
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.guard import harmless
+from headstart.debug.symptoms.variables import print_of
 
 MIN_STEPS = 100
 """Training steps that leave a copy behind."""
@@ -106,4 +105,4 @@ def watch_copies(copies: Copies, num_steps: Callable[[], int]) -> None:
 
 
 def _print_of(model: Any) -> int:
-    return hash(b"".join(np.asarray(one).tobytes() for one in model.get_weights()))
+    return hash(tuple(map(print_of, model.weights)))

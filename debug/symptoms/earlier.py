@@ -15,7 +15,7 @@ from headstart.debug.callsites import CallSite
 from headstart.debug.diagnosis import Diagnosis
 from headstart.debug.preflight.held_out import MIN_ROWS, is_varied, parts_of
 from headstart.debug.symptoms.overlaps import keys_of
-from headstart.debug.symptoms.variables import storage_of
+from headstart.debug.symptoms.variables import print_of, storage_of
 
 MAX_KNOWN = 20
 """Networks whose rows are remembered."""
@@ -25,9 +25,6 @@ FEW = 0.02
 """Share of them that the latest training has seen, up to which they are held out from it."""
 MAX_ROWS = 200_000
 """Rows of one network that are remembered."""
-MAX_VALUES = 1 << 16
-"""Values of a variable, evenly spread, by which it is known again."""
-
 MIN_FROZEN = 2
 """Frozen layers with the shapes of layers that were trained."""
 
@@ -85,7 +82,7 @@ class EarlierRows:
             model: Its model.
         """
         known = self._of(model)
-        if known is not None and known.left_as != _print_of(known.variable()):
+        if known is not None and known.left_as != print_of(known.variable()):
             known.latest, known.before = set(), set()
 
     def on_fit(
@@ -109,7 +106,7 @@ class EarlierRows:
         if len(known.before) < MAX_ROWS:
             known.before |= known.latest
         known.latest, known.site = set(rows), site
-        known.left_as = _print_of(known.variable())
+        known.left_as = print_of(known.variable())
         parts = parts_of(given)
         if parts is not None:
             self._look(known, parts[1])
@@ -195,12 +192,6 @@ def _targets_of(given: Mapping[str, Any]) -> tuple[Any, ...]:
         and np.array_equal(y[:MIN_ROWS], x[:MIN_ROWS])
     )
     return ("inputs" if is_input else "targets", *shape[1:])
-
-
-def _print_of(variable: Any) -> int:
-    """Return a number that is equal for equal values of a variable."""
-    values = variable.numpy().reshape(-1)
-    return hash(values[:: max(1, values.size // MAX_VALUES)].tobytes())
 
 
 def _holds(shapes: list[tuple[int, ...]], wanted: list[tuple[int, ...]]) -> bool:

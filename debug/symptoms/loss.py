@@ -189,7 +189,7 @@ def falls_without_end(trace: TrainingTrace) -> list[Diagnosis]:
 def _falls_steadily(losses: Sequence[float]) -> bool:
     if len(losses) < MIN_STEPS:
         return False
-    first, second, third, last = _windows(losses, 4)
+    first, second, third, last = windows_of(losses, 4)
     fall = first - last
     is_steady = third - last >= STEADY * max(second - third, fall / 4.0)
     return first > second > third > last and is_steady and fall >= MIN_ENDLESS_FALL
@@ -198,7 +198,7 @@ def _falls_steadily(losses: Sequence[float]) -> bool:
 def oscillation(trace: TrainingTrace) -> list[Diagnosis]:
     """Say that the loss swings from window to window without getting anywhere."""
     losses = trace.finite_losses
-    windows = _windows(losses[len(losses) // 2 :], NUM_WINDOWS)
+    windows = windows_of(losses[len(losses) // 2 :], NUM_WINDOWS)
     if len(losses) < 4 * NUM_WINDOWS or trace.first_loss <= 0.0:
         return []
     mean = _mean(windows)
@@ -270,7 +270,13 @@ def _accuracy_gap(logs: dict[str, float]) -> float:
     return math.inf
 
 
-def _windows(values: Sequence[float], count: int) -> list[float]:
+def windows_of(values: Sequence[float], count: int) -> list[float]:
+    """Return the means of as many windows of equal size, one after the other.
+
+    Args:
+        values: A number at each step.
+        count: Windows wanted; fewer of few values.
+    """
     size = max(1, len(values) // count)
     return [_mean(values[i : i + size]) for i in range(0, size * count, size) if values[i:]]
 

@@ -21,9 +21,10 @@ from headstart.debug.dump.origins import SITE
 from headstart.debug.internals import private
 from headstart.debug.source.syntax import called_in_inference, find_call_below, origin_of_argument
 from headstart.debug.symptoms import kernels
-from headstart.debug.symptoms.accumulated import Derivatives, never_reset
+from headstart.debug.symptoms.accumulated import never_reset
 from headstart.debug.symptoms.captured import Captured
 from headstart.debug.symptoms.copies import Copies
+from headstart.debug.symptoms.derivatives import Derivatives
 from headstart.debug.symptoms.graph_rules import one_sided
 from headstart.debug.symptoms.kernels import Kernel, alike_units
 from headstart.debug.symptoms.loss import divergence
@@ -109,7 +110,7 @@ class OwnLoops:
             if len(self._optimizers) >= MIN_STEPS and "fresh" not in self._found:
                 self._judge_fresh(optimizer)
         if "never reset" not in self._found:
-            for one in never_reset(gradients, tracing_site()):
+            for one in never_reset(gradients, tracing_site):
                 self._found["never reset"] = one
         if "one-sided" not in self._found:
             for one in one_sided(gradients, self.applied_at):

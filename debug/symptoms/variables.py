@@ -19,6 +19,8 @@ from headstart.debug.guard import harmless
 from headstart.debug.source.syntax import cuts_under_tape, made_outside_tape
 from headstart.debug.symptoms.kernels import Kernel, names_in_frames
 
+MAX_VALUES = 1 << 16
+"""Values of a variable, evenly spread, by which it is known again."""
 MIN_STEPS = 10
 """Gradients taken before weights that never moved mean something."""
 MAX_ELEMENTS = 1 << 20
@@ -222,6 +224,12 @@ def storage_of(variable: Any) -> Any:
     """Return what holds a variable's values: Keras wraps TensorFlow's."""
     inner = getattr(variable, "_value", None)
     return variable if inner is None else inner
+
+
+def print_of(variable: Any) -> int:
+    """Return a number that is equal for equal values of a variable."""
+    values = variable.numpy().reshape(-1)
+    return hash(values[:: max(1, values.size // MAX_VALUES)].tobytes())
 
 
 def name_of(variable: Any) -> str:

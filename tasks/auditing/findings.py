@@ -12,8 +12,8 @@ from headstart.config import ChecksConfig
 from headstart.tasks.auditing.duplicates import MAX_PAIRS, Pair, group_pairs
 from headstart.tasks.auditing.labels import LabelQuality
 from headstart.tasks.auditing.oddities import thin_classes
-from headstart.tasks.bottlenecks.rows import units_among
 from headstart.tasks.dataset.index import DatasetIndex, ImageRow
+from headstart.tasks.dataset.units import units_among
 
 Kind = Literal[
     "label_error", "leak", "near_duplicate", "outlier", "blurred", "dark", "odd_size", "thin_class"

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from headstart.config import BackboneConfig, BottleneckConfig, Split, TargetKind, ViewsConfig
 from headstart.tasks.backbones.foreign_files import saved_model_files
 from headstart.tasks.backbones.known import KnownBackbone, decides
-from headstart.tasks.dataset.index import DatasetIndex, ImageRow
+from headstart.tasks.dataset.index import DatasetIndex
+from headstart.tasks.dataset.units import Units, units_among
 from headstart.tasks.progress import reporter
 from headstart.tasks.running.tensorflow import import_tensorflow
 from headstart.tasks.store.artifacts import Store, store_in_use
@@ -61,6 +62,10 @@ class Rows(Protocol):
         """One row an image; see `headstart.tasks.targets.target.Target.to_array`."""
 
     @property
+    def units(self) -> Units:
+        """Which images belong together."""
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of one row."""
 
@@ -83,15 +88,14 @@ class LabelledRows:
         labels: int32 [num_images]: class of each image; of other kinds of targets, what
             `headstart.tasks.targets.target.Target.to_array` says.
         kind: What the targets are: classes, labels or numbers.
-        groups: int64 [num_images]: images of one number belong together, as copies or as one
-            group; None where each stands alone.
+        units: Which images belong together.
     """
 
     readers: tuple[RowReader, ...]
     positions: npt.NDArray[np.int64]
     labels: npt.NDArray[Any]
     kind: TargetKind = "class"
-    groups: npt.NDArray[np.int64] | None = None
+    units: Units = None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -113,9 +117,9 @@ class LabelledRows:
         return TARGETS[self.kind]
 
     @property
-    def units(self) -> npt.NDArray[np.int64]:
-        """int64 [num_images]: what a cross-validation must not divide has one number."""
-        return np.arange(len(self), dtype=np.int64) if self.groups is None else self.groups
+    def unit_numbers(self) -> npt.NDArray[np.int64]:
+        """int64 [num_images]: `units`, or a number of its own for each image."""
+        return np.arange(len(self), dtype=np.int64) if self.units is None else self.units
 
     @property
     def num_augmented(self) -> int:
@@ -133,17 +137,6 @@ class LabelledRows:
             [n, *activation shape] of the storage dtype.
         """
         return self.readers[min(view, 1)].gather(self.positions[images, view])
-
-
-def units_among(rows: Sequence[ImageRow]) -> npt.NDArray[np.int64] | None:
-    """Number what belongs together, as copies or as one group.
-
-    Returns:
-        int64 [n], in the order of the units' first rows; None where every image stands alone.
-    """
-    numbers: dict[str, int] = {}
-    units = [numbers.setdefault(row.unit, len(numbers)) for row in rows]
-    return None if len(numbers) == len(rows) else np.array(units, np.int64)
 
 
 def open_backbone(config: BackboneConfig, image_size: int | None) -> "Backbone":

@@ -143,7 +143,7 @@ class DatasetIndex:
         text = json.dumps(told, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def units_of(self, *splits: Split) -> dict[str, str]:
+    def unit_fields(self, *splits: Split) -> dict[str, str]:
         """Say what a cross-validation of some splits depends on, besides their labels.
 
         Returns:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from headstart.config import EvaluationConfig, TargetKind
+from headstart.tasks.dataset.units import Units
 from headstart.tasks.evaluation.label_metrics import LabelFigures, evaluate_labels, worst_labels
 from headstart.tasks.evaluation.metrics import SplitMetrics, evaluate, top_losses
 from headstart.tasks.evaluation.number_metrics import NumberFigures, evaluate_numbers, worst_numbers
@@ -47,7 +48,7 @@ class Judge(ABC):
         names: Names,
         fit: Fit,
         config: EvaluationConfig,
-        units: npt.NDArray[np.int64] | None = None,
+        units: Units = None,
     ) -> Any:
         """Compute all figures of a split; an instance of `model`. Units are drawn as a whole."""
 
@@ -89,7 +90,7 @@ class _ClassJudge(Judge):
         names: Names,
         fit: Fit,
         config: EvaluationConfig,
-        units: npt.NDArray[np.int64] | None = None,
+        units: Units = None,
     ) -> Any:
         return evaluate(outputs, targets, names, config, units)
 
@@ -124,7 +125,7 @@ class _LabelJudge(Judge):
         names: Names,
         fit: Fit,
         config: EvaluationConfig,
-        units: npt.NDArray[np.int64] | None = None,
+        units: Units = None,
     ) -> Any:
         probabilities = TARGETS["labels"].answers(outputs, fit)
         return evaluate_labels(
@@ -157,7 +158,7 @@ class _NumberJudge(Judge):
         names: Names,
         fit: Fit,
         config: EvaluationConfig,
-        units: npt.NDArray[np.int64] | None = None,
+        units: Units = None,
     ) -> Any:
         return evaluate_numbers(
             TARGETS["number"].answers(outputs, fit), targets, names, fit, config, units

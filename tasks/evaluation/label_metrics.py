@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.config import EvaluationConfig
+from headstart.tasks.dataset.units import Units
 from headstart.tasks.evaluation.metrics import Figures, ratio
 from headstart.tasks.evaluation.resampling import Counts, bootstrap
 from headstart.tasks.targets.labels import DEFAULT_THRESHOLD
@@ -83,7 +84,7 @@ def evaluate_labels(
     names: Sequence[str],
     thresholds: Sequence[float],
     config: EvaluationConfig,
-    units: npt.NDArray[np.int64] | None = None,
+    units: Units = None,
 ) -> LabelFigures:
     """Compute all figures of a split.
 
@@ -180,7 +181,7 @@ def _intervals(
     truth: Array,
     said: Array,
     config: EvaluationConfig,
-    units: npt.NDArray[np.int64] | None = None,
+    units: Units = None,
 ) -> dict[str, Interval | None]:
     num_images, num_labels = truth.shape
     hits, wrong = said & truth, said != truth

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from headstart.config import EvaluationConfig
 from headstart.errors import DatasetError, TrainingError
+from headstart.tasks.dataset.units import Units
 from headstart.tasks.evaluation.resampling import bootstrap
 
 NUM_CONFUSED_PAIRS = 10
@@ -127,7 +128,7 @@ def evaluate(
     labels: NDArray[np.int32],
     class_names: Sequence[str],
     config: EvaluationConfig,
-    units: NDArray[np.int64] | None = None,
+    units: Units = None,
 ) -> SplitMetrics:
     """Compute all figures of a split.
 
@@ -275,7 +276,7 @@ def _mean(values: NDArray[Any]) -> float | None:
 
 
 def _bootstrap_interval(
-    correct: NDArray[np.bool_], config: EvaluationConfig, units: NDArray[np.int64] | None = None
+    correct: NDArray[np.bool_], config: EvaluationConfig, units: Units = None
 ) -> tuple[float, float] | None:
     """Percentile bootstrap interval of the mean of 0/1 outcomes.
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.config import EvaluationConfig
+from headstart.tasks.dataset.units import Units
 from headstart.tasks.evaluation.metrics import Figures
 from headstart.tasks.evaluation.resampling import Counts, bootstrap
 from headstart.tasks.targets.target import COVERAGE, Fit
@@ -64,7 +65,7 @@ def evaluate_numbers(
     names: Sequence[str],
     fit: Fit,
     config: EvaluationConfig,
-    units: npt.NDArray[np.int64] | None = None,
+    units: Units = None,
 ) -> NumberFigures:
     """Compute all figures of a split.
 
@@ -157,7 +158,7 @@ def _intervals(
     answers: Array,
     targets: Array,
     config: EvaluationConfig,
-    units: npt.NDArray[np.int64] | None = None,
+    units: Units = None,
 ) -> dict[str, Interval | None]:
     errors = answers - targets
     off = np.abs(errors)

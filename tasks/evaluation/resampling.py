@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.config import EvaluationConfig
+from headstart.tasks.dataset.units import Units
 
 Counts = npt.NDArray[np.int64]
 """[resamples, n]: how often each image was drawn."""
@@ -26,7 +27,7 @@ def bootstrap(
     width: int,
     config: EvaluationConfig,
     figures: Callable[[Counts], Mapping[str, npt.NDArray[np.float64]]],
-    units: npt.NDArray[np.int64] | None = None,
+    units: Units = None,
 ) -> dict[str, Interval | None]:
     """Give the percentile interval of each figure.
 

@@ -72,8 +72,7 @@ def _evaluate(
                 known[id(rows)] = predict_logits(model, rows)
         logits = sum(known[id(rows)] for rows in kinds) / np.float32(len(kinds))
         labels = kinds[0].labels
-        groups = getattr(kinds[0], "groups", None)
-        metrics[split] = judge.evaluate(logits, labels, names, fit, config, groups)
+        metrics[split] = judge.evaluate(logits, labels, names, fit, config, kinds[0].units)
         arrays |= {f"{split}_logits": logits, f"{split}_labels": labels}
         if len(kinds) == 1:  # else its images are told by another split
             paths = judged.judged_paths(split)

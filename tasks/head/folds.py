@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headstart.tasks.dataset.units import Units
+
 
 def stratified_folds(
     labels: npt.NDArray[np.integer[Any]],
     num_folds: int,
     seed: int,
-    units: npt.NDArray[np.int64] | None = None,
+    units: Units = None,
 ) -> npt.NDArray[np.int64]:
     """Assign each image to a fold so that every class is spread evenly.
 

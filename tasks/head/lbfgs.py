@@ -174,7 +174,7 @@ def _stacked(
             "extract with --set bottlenecks.dtype=float32 (float16 ends at 65504)",
         )
     images = np.tile(every, len(views))
-    return features, train.labels[images], train.units[images]
+    return features, train.labels[images], train.unit_numbers[images]
 
 
 def _folds(labels: Labels, units: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64] | None:

@@ -54,7 +54,7 @@ def _head_key(features: Features, config: HeadConfig, log_dir: Path) -> dict[str
         **arithmetic_versions(),
     }
     if config.is_trained and config.solver != "minibatch":
-        fields |= index_of(features.dataset).units_of("train")  # of its cross-validation
+        fields |= index_of(features.dataset).unit_fields("train")  # of its cross-validation
         fields |= solver_versions()
     if config.solver == "lbfgs" and features.target.kind == "labels":
         fields["solver_version"] = LABELS_VERSION

@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.config import HeadConfig
+from headstart.tasks.dataset.units import Units
 from headstart.tasks.evaluation.label_metrics import average_precision
 from headstart.tasks.head.folds import number_folds, stratified_folds
 from headstart.tasks.head.solvers import fit_together, label_folds, solve_numbers
 
 Features = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
-Units = npt.NDArray[np.int64] | None
-"""int64 [n]: images of one number belong together, and do not vouch for one another; None where
-each stands alone."""
 
 INVERSE_PENALTY = 2.5
 """scikit-learn's C of the probe, times the number of images. Standardised features of a deep
@@ -256,7 +254,7 @@ def nearest_neighbours(
     Args:
         features: float [n, d].
         num_neighbours: At most this many; fewer where there are fewer other rows.
-        units: See `Units`: a row of the same unit is no neighbour.
+        units: See `headstart.tasks.dataset.units.Units`: no row of its unit is a neighbour.
 
     Returns:
         Positions int64 [n, k], the nearest first, and their similarities float32 [n, k]: -inf

@@ -13,11 +13,11 @@ from headstart.tasks.backbones.cuts import TOP
 from headstart.tasks.bottlenecks.features import Features
 from headstart.tasks.bottlenecks.pooled import pooled_features
 from headstart.tasks.dataset.stage import index_of
+from headstart.tasks.dataset.units import Units
 from headstart.tasks.head.solvers import LABELS_VERSION
 from headstart.tasks.progress import reporter
 from headstart.tasks.ranking.features import draw_images
 from headstart.tasks.ranking.probes import (
-    Units,
     explained,
     knn_accuracy,
     mean_average_precision,
@@ -51,7 +51,7 @@ def _scores_key(features: Features, config: ScoringConfig) -> dict[str, Any]:
         # Of two networks that are one up to the top, one may know more: its own classifier.
         "classifier": features.network.has_classifier and features.start == TOP,
         "scoring": config,
-        **index_of(features.dataset).units_of("train"),
+        **index_of(features.dataset).unit_fields("train"),
         **({"probe_version": LABELS_VERSION} if features.target.kind == "labels" else {}),
         **arithmetic_versions(),
         **solver_versions(),
@@ -62,7 +62,7 @@ def _score(folder: Path, features: Features, config: ScoringConfig) -> Made:
     rows = features.open(("train",))["train"]
     images = draw_images(len(rows), config.max_images, config.seed)
     values, labels = pooled_features(rows, images), rows.labels[images]
-    units = None if rows.groups is None else rows.groups[images]
+    units = None if rows.units is None else rows.units[images]
     if rows.kind != "class":
         rows.target.check(rows.labels, None, len(features.class_names))
         scores = score_targets(values, labels, rows.kind, config, units)
@@ -89,7 +89,7 @@ def score_features(
         labels: int32 [n], class of each row.
         config: Folds, neighbours and seed of the probes.
         source_head: From features to the source classifier's probabilities [n, num_classes].
-        units: See `headstart.tasks.ranking.probes.Units`.
+        units: See `headstart.tasks.dataset.units.Units`.
 
     Returns:
         A value for each name of `SCORES`; None where there is no source head.
@@ -128,7 +128,7 @@ def score_targets(
         targets: [n, num_outputs], as `Target.to_array` says.
         kind: Labels or numbers.
         config: Folds, neighbours and seed of the probes.
-        units: See `headstart.tasks.ranking.probes.Units`.
+        units: See `headstart.tasks.dataset.units.Units`.
 
     Returns:
         A value for each name of `SCORES`: of labels k-NN and probe are mean average precisions,

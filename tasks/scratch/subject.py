@@ -12,6 +12,7 @@ from PIL import Image
 
 from headstart.config import NetworkConfig
 from headstart.tasks.dataset.pixels import PixelsManifest, open_images, open_labels
+from headstart.tasks.dataset.units import Units
 from headstart.tasks.export.model_files import ModelCard
 from headstart.tasks.export.quantised import HeldOut
 from headstart.tasks.scratch.joining import join_network
@@ -29,11 +30,13 @@ class PixelRows:
         images: uint8 [n, h, w, c].
         labels: Of each image: int32 [n] of classes, else [n, outputs]: `Target.to_array`.
         mirrored: Give their mirror images, left to right.
+        units: Which images belong together; nothing is known of that here.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[Any]
     mirrored: bool = False
+    units: Units = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -42,10 +42,8 @@ class PooledRows:
 
 def some_rows(rows: LabelledRows, chosen: npt.NDArray[Any]) -> LabelledRows:
     """Return the rows of some images, by their positions."""
-    groups = None if rows.groups is None else rows.groups[chosen]
-    return LabelledRows(
-        rows.readers, rows.positions[chosen], rows.labels[chosen], rows.kind, groups
-    )
+    units = None if rows.units is None else rows.units[chosen]
+    return LabelledRows(rows.readers, rows.positions[chosen], rows.labels[chosen], rows.kind, units)
 
 
 def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]:
@@ -63,7 +61,7 @@ def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]
     """
     if rows.kind != "class":
         return _hold_out_any(rows, seed)
-    units = rows.units
+    units = rows.unit_numbers
     chosen = stratified_folds(rows.labels, NUM_PARTS, seed, units) == 0
     lost = np.setdiff1d(rows.labels, rows.labels[~chosen])
     chosen &= ~np.isin(units, units[np.isin(rows.labels, lost)])
@@ -80,7 +78,7 @@ def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]
         if spared is None:
             raise TrainingError(
                 "a sweep has to hold out training images, but every class has only one image"
-                + ("" if rows.groups is None else ", or one group of images"),
+                + ("" if rows.units is None else ", or one group of images"),
                 f"{len(rows)} training images",
                 "add images, or train one head with `headstart train`",
             )
@@ -90,16 +88,16 @@ def hold_out(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]
 
 def _hold_out_any(rows: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]:
     """Draw a fifth of images that have labels or numbers; groups stay whole."""
-    units = np.unique(rows.units)
+    units = np.unique(rows.unit_numbers)
     count = len(units) // NUM_PARTS or 1
     if len(units) <= count:
         raise TrainingError(
             "there are too few training images for a sweep, which has to hold some out",
             f"{len(rows)} training images"
-            + ("" if rows.groups is None else f" in {len(units)} groups"),
+            + ("" if rows.units is None else f" in {len(units)} groups"),
             "add images, or train one head with `headstart train`",
         )
-    drawn = np.isin(rows.units, np.random.default_rng(seed).permutation(units)[:count])
+    drawn = np.isin(rows.unit_numbers, np.random.default_rng(seed).permutation(units)[:count])
     return some_rows(rows, np.flatnonzero(~drawn)), some_rows(rows, np.flatnonzero(drawn))
 
 

@@ -74,7 +74,7 @@ def _sweep_key(
         "labels": index_of(features.dataset).labels_digest_of(
             CHOSEN_BY if features.target.kind == "class" else TRAINED_ON
         ),
-        **index_of(features.dataset).units_of("train"),
+        **index_of(features.dataset).unit_fields("train"),
         "rows": features.recipe(),
         "heads": [_settings(features, head) for head in heads],
         "fields": list(fields),

@@ -8,8 +8,9 @@ import tensorflow as tf
 from headstart.debug.callsites import CallSite
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.labels import divided_masks
-from headstart.debug.symptoms.accumulated import Derivatives, never_reset
+from headstart.debug.symptoms.accumulated import never_reset
 from headstart.debug.symptoms.copies import Copies, watch_copies
+from headstart.debug.symptoms.derivatives import Derivatives
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
 
@@ -80,15 +81,15 @@ def test_sums_of_gradients_that_are_never_set_back_are_found(tmp_path, text, is_
 
     @tf.function
     def apply():
-        found.extend(never_reset([slot.value() for slot in slots], CallSite(str(file), 4)))
+        found.extend(never_reset([slot.value() for slot in slots], lambda: CallSite(str(file), 4)))
 
     apply()
     assert [one.line for one in found] == ([3] if is_found else [])
-    assert [one.line for one in never_reset(slots, CallSite(str(file), 4))] == [
+    assert [one.line for one in never_reset(slots, lambda: CallSite(str(file), 4))] == [
         one.line for one in found
     ]
-    assert never_reset([tf.constant([1.0])], CallSite(str(file), 4)) == []
-    assert never_reset([None], CallSite(str(file), 4)) == []
+    assert never_reset([tf.constant([1.0])], lambda: CallSite(str(file), 4)) == []
+    assert never_reset([None], lambda: CallSite(str(file), 4)) == []
 
 
 @pytest.mark.parametrize("is_right", [True, False])
@@ -103,9 +104,9 @@ def test_the_first_derivative_taken_for_the_second_is_found(is_right, is_traced)
                 inner.watch(x)
                 u = tf.sin(x)
             u_x = inner.gradient(u, x)
-            derivatives.on_gradient(inner, u, x, None)
+            derivatives.on_gradient(inner, u, x, lambda: None)
         target = u_x if is_right else u
-        derivatives.on_gradient(outer, target, x, CallSite(__file__, 1))
+        derivatives.on_gradient(outer, target, x, lambda: CallSite(__file__, 1))
         return outer.gradient(target, x)
 
     (tf.function(second) if is_traced else second)(x)

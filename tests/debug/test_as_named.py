@@ -9,7 +9,7 @@ import pytest
 
 from headstart.debug.preflight.facts import facts_of
 from headstart.debug.preflight.layers import inverted_mask
-from headstart.debug.symptoms.read_losses import misread, refitted
+from headstart.debug.symptoms.as_named import misread, refitted
 
 
 def found(text):
